@@ -1,0 +1,31 @@
+"""The exceptions that pascal-nm raises on purpose.
+
+Every message says what was wrong, where, and what to do next. The command line prints the message as one line
+and exits with code 2; anything that is not a :class:`PascalError` is a bug in this package.
+"""
+
+from __future__ import annotations
+
+
+class PascalError(Exception):
+    """Base class of every error that a user can cause and mend."""
+
+
+class GraphError(PascalError):
+    """A graph that is not a valid spiking network: a shape, a name, an edge or a value is wrong."""
+
+
+class ConversionError(PascalError):
+    """A torch module, or a part of it, that has no exact spiking equivalent here."""
+
+
+class DataError(PascalError):
+    """Input data that is missing, unreadable, or does not fit the network."""
+
+
+class FileError(PascalError):
+    """A file that is missing, damaged, of another format, or cannot be written."""
+
+
+class TargetError(PascalError):
+    """A target that is not installed, cannot hold the network, or failed while running it."""

@@ -1,0 +1,407 @@
+r"""The one data structure between the rooms: populations of neurons and projections between them.
+
+A :class:`Graph` is a spiking network after conversion. Its words are the field's (PyNN, NEST): a *population* is a
+layer of neurons with one set of dynamics, a *projection* is the set of synapses from one population to another.
+
+.. math::
+    z_j = \sum_{p \in \mathrm{in}(j)} W_p * \mathrm{sumpool}_p(c_{\mathrm{src}(p)}) + b_j, \qquad
+    c_j = \mathrm{clip}\!\left(\left\lfloor \frac{z_j}{\theta_j} + \frac12 \right\rfloor, 0, L_j\right)
+
+where :math:`c` are spike counts, :math:`\theta_j` is the population's threshold (the paper's :math:`\theta^*`, the
+potential of one spike), and the weights :math:`W_p` already hold the source's spike amplitude, so that a spike is
+0/1 (or -1/0/+1) and nothing else travels between populations.
+
+A float graph comes from :func:`pascal_nm.convert.convert`; :func:`pascal_nm.quantize.quantize` turns it into an integer
+graph of the same type. Arrays are NumPy, so that a graph needs neither torch nor Lava.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pascal_nm.errors import DataError, GraphError
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+Pair = tuple[int, int]
+Kind = Literal["analog", "pasc", "max", "readout"]
+
+
+@dataclass(frozen=True, eq=False)
+class SumPool2d:
+    """Sum over windows of ``kernel`` at every ``stride``, with ``padding`` zeros on each side (height, width).
+
+    In front of a ``max`` population the same window is an OR: see :class:`Population`.
+    """
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape after pooling an input of ``shape`` (C, H, W)."""
+        return (shape[0], *_windows(shape[1:], self.kernel, self.stride, self.padding, (1, 1)))
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d:
+    """Convolution; ``weight`` has shape (C_out, C_in / groups, K_h, K_w). There is no bias: populations have it."""
+
+    weight: Array
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape of the target that an input of ``shape`` (C, H, W) projects to."""
+        channels, per_group, *kernel = self.weight.shape
+        if len(shape) != 3 or shape[0] != per_group * self.groups or channels % self.groups:
+            raise GraphError(
+                f"a convolution with weight {self.weight.shape} and {self.groups} group(s) cannot take an input of shape {shape}"
+            )
+        return (channels, *_windows(shape[1:], (kernel[0], kernel[1]), self.stride, self.padding, self.dilation))
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """All-to-all synapses from the flattened source; ``weight`` has shape (N_out, N_in)."""
+
+    weight: Array
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape of the target: (N_out,)."""
+        if self.weight.ndim != 2 or math.prod(shape) != self.weight.shape[1]:
+            raise GraphError(f"a dense weight of shape {self.weight.shape} cannot take an input of shape {shape}")
+        return (int(self.weight.shape[0]),)
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """One synapse from each neuron to its like; ``weight`` is broadcastable to the shape: (1, 1, 1) or (C, 1, 1)."""
+
+    weight: Array
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The input's own shape."""
+        _check_broadcast("identity weight", self.weight, shape)
+        return shape
+
+
+Operator = Conv2d | Dense | Identity
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Neurons with one set of dynamics.
+
+    Attributes:
+        name: unique in the graph; letters, digits and underscores.
+        kind: ``analog`` injects the input values, ``pasc`` is the spiking neuron of :mod:`pascal_nm.neuron`, ``max``
+            passes on the OR of its pooling window (the maximum, exact on thermometer trains), ``readout`` adds up.
+        shape: (C, H, W) or (N,), without the batch.
+        levels: L of a ``pasc`` population; a ``max`` population has its source's. For ``analog`` it is the largest magnitude
+            of the quantized input, or 0 where the input is not quantized.
+        threshold: positive, broadcastable to ``shape``. ``pasc``: the potential of one spike. ``readout``: the
+            potential of one unit of the source network's output, ``logit = v / threshold``. ``analog``: the input that
+            one unit of injected current stands for, ``current = input / threshold``. ``max``: +1, or -1 where the
+            source's spikes have a negative amplitude: then the largest value is the smallest count, the AND.
+        bias: broadcastable to ``shape``: the current injected in all, spread over the integration window.
+    """
+
+    name: str
+    kind: Kind
+    shape: Shape
+    levels: int = 1
+    threshold: Array = field(default_factory=lambda: np.ones(()))
+    bias: Array = field(default_factory=lambda: np.zeros(()))
+
+    def __post_init__(self) -> None:
+        for attribute in ("threshold", "bias"):
+            value = getattr(self, attribute)
+            object.__setattr__(self, attribute, canonical(value, self.shape, f"{attribute} of population {self.name!r}"))
+
+    @property
+    def size(self) -> int:
+        """Number of neurons."""
+        return math.prod(self.shape)
+
+    @property
+    def steps(self) -> int:
+        """Timesteps in which this population sends: its levels; an analog input sends once, a readout never."""
+        return {"analog": 1, "readout": 0}.get(self.kind, self.levels)
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Synapses from ``source`` to ``target``: an optional sum-pooling, then an operator."""
+
+    source: str
+    target: str
+    operator: Operator
+    pool: SumPool2d | None = None
+
+    @property
+    def name(self) -> str:
+        """``source__target``, unique as two projections between the same pair are refused."""
+        return f"{self.source}__{self.target}"
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape of the target for a source of ``shape``."""
+        return self.operator.output_shape(self.pool.output_shape(shape) if self.pool else shape)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a stored pixel becomes the network's input: ``(pixel / scale - mean) / std`` per channel.
+
+    ``scale`` is the largest pixel value (255 for 8-bit images).
+    """
+
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __call__(self, pixels: Array) -> Array:
+        """Map pixels of shape (N, C, H, W) or (N, F) to float32 inputs of the same shape."""
+        column = (1, -1) + (1,) * (pixels.ndim - 2)
+        mean, std = (np.asarray(value, np.float64).reshape(column) for value in (self.mean, self.std))
+        return ((pixels / self.scale - mean) / std).astype(np.float32)
+
+    def range(self) -> float:
+        """Largest magnitude that an input can have."""
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        return float(np.max(np.maximum(np.abs(mean), np.abs(1 - mean)) / std))
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A spiking network: populations in topological order, and the projections between them.
+
+    Construction validates everything: a Graph that exists is well formed. Exactly one population is ``analog``
+    (the input) and one is ``readout`` (the output).
+    """
+
+    populations: tuple[Population, ...]
+    projections: tuple[Projection, ...]
+    preprocessing: Preprocessing | None = None
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "populations", tuple(self.populations))
+        object.__setattr__(self, "projections", tuple(self.projections))
+        _validate(self)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Population]:
+        return {population.name: population for population in self.populations}
+
+    def __getitem__(self, name: str) -> Population:
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise GraphError(f"no population {name!r}; there are: {', '.join(self._by_name)}") from None
+
+    @property
+    def input(self) -> Population:
+        """The analog input population."""
+        return next(p for p in self.populations if p.kind == "analog")
+
+    @property
+    def output(self) -> Population:
+        """The readout population."""
+        return next(p for p in self.populations if p.kind == "readout")
+
+    @property
+    def spiking(self) -> Iterator[Population]:
+        """The pasc populations, in order: one for each QCFS layer of the source network."""
+        return (p for p in self.populations if p.kind == "pasc")
+
+    def incoming(self, name: str) -> tuple[Projection, ...]:
+        """Projections onto the population ``name``."""
+        return self._ends[1].get(name, ())
+
+    def outgoing(self, name: str) -> tuple[Projection, ...]:
+        """Projections from the population ``name``."""
+        return self._ends[0].get(name, ())
+
+    @cached_property
+    def _ends(self) -> tuple[dict[str, tuple[Projection, ...]], dict[str, tuple[Projection, ...]]]:
+        outgoing: dict[str, tuple[Projection, ...]] = {}
+        incoming: dict[str, tuple[Projection, ...]] = {}
+        for projection in self.projections:
+            outgoing[projection.source] = (*outgoing.get(projection.source, ()), projection)
+            incoming[projection.target] = (*incoming.get(projection.target, ()), projection)
+        return outgoing, incoming
+
+    @cached_property
+    def is_integer(self) -> bool:
+        """True for a quantized graph: every weight, threshold and bias but the input's and readout's scale is an integer."""
+        return all(np.issubdtype(p.operator.weight.dtype, np.integer) for p in self.projections)
+
+    def currents(self, inputs: Array) -> Array:
+        """What the analog population injects for ``inputs`` of shape (N, *input shape): input / threshold.
+
+        A float graph gives its own float type; an integer graph rounds (half to even) to int32 and refuses what
+        exceeds its range. Every target runs on these same numbers.
+
+        Raises:
+            DataError: another shape, NaN or infinite values, or values outside the quantized range.
+        """
+        p = self.input
+        if inputs.shape[1:] != p.shape:
+            raise DataError(f"the network takes inputs of shape {p.shape}, the data has shape {inputs.shape[1:]}")
+        if not np.all(np.isfinite(inputs)):
+            raise DataError("the data holds NaN or infinite values")
+        if not self.is_integer:
+            return np.asarray(inputs / p.threshold, dtype=self.dtype)
+        currents = np.rint(np.asarray(inputs, np.float64) / p.threshold)
+        if currents.size and np.abs(currents).max() > p.levels:
+            raise DataError(
+                f"the data reaches {np.abs(inputs).max():.4g}, but the network's input was quantized for values up to "
+                f"{p.levels * float(p.threshold.max()):.4g}: check the preprocessing or quantize again for this data"
+            )
+        return currents.astype(np.int32)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the membrane potentials: the weights' own float type, or int32 for an integer graph."""
+        return np.dtype(np.int32) if self.is_integer else self.projections[0].operator.weight.dtype
+
+    def replace(self, **changes: Any) -> Graph:
+        """A copy with some fields changed, validated again."""
+        return replace(self, **changes)
+
+    def differences(self, other: Graph) -> list[str]:
+        """What differs between two graphs, bit for bit, one line each; empty when they are the same network."""
+        return list(_differences(self, other))
+
+
+def canonical(value: Any, shape: Shape, what: str) -> Array:
+    """``value`` as an array with one axis per axis of ``shape``, of length 1 wherever it is constant.
+
+    A vector of C values on a (C, H, W) population is one per channel. Raises GraphError where it cannot broadcast.
+    """
+    array = np.asarray(value)
+    if array.ndim == 1 and len(shape) == 3 and array.shape[0] in (1, shape[0]):
+        array = array.reshape(-1, 1, 1)
+    if array.ndim == 0:
+        array = array.reshape((1,) * len(shape))
+    _check_broadcast(what, array, shape)
+    for axis in range(array.ndim):
+        first = array.take([0], axis=axis)
+        if array.shape[axis] > 1 and np.array_equal(array, np.broadcast_to(first, array.shape)):
+            array = first
+    return np.ascontiguousarray(array)
+
+
+def _check_broadcast(what: str, array: Array, shape: Shape) -> None:
+    if array.ndim != len(shape) or any(a not in (1, s) for a, s in zip(array.shape, shape, strict=True)):
+        raise GraphError(f"{what} has shape {array.shape}, which does not broadcast to {shape}")
+
+
+def _windows(size: Shape, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Shape:
+    result = tuple(
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
+    )
+    if min(result) < 1:
+        raise GraphError(f"a window of {kernel} with padding {padding} does not fit into an input of {size}")
+    return result
+
+
+def _validate(graph: Graph) -> None:
+    names = [p.name for p in graph.populations]
+    _require(len(set(names)) == len(names), f"population names must be unique: {names}")
+    for kind in ("analog", "readout"):
+        found = [p.name for p in graph.populations if p.kind == kind]
+        _require(len(found) == 1, f"a graph needs exactly one {kind} population, not {found}")
+    edges = [(p.source, p.target) for p in graph.projections]
+    _require(len(set(edges)) == len(edges), f"two projections join the same populations: {edges}")
+    seen: set[str] = set()
+    for population in graph.populations:
+        _validate_population(graph, population)
+        for projection in graph.incoming(population.name):
+            where = f"projection {projection.source} -> {projection.target}"
+            _require(projection.source in seen, f"{where}: the source must be a population listed before the target")
+            _validate_projection(graph[projection.source], population, projection, where)
+        seen.add(population.name)
+    for name in (n for edge in edges for n in edge):
+        _require(name in seen, f"a projection names the unknown population {name!r}")
+
+
+def _validate_population(graph: Graph, p: Population) -> None:
+    where = f"population {p.name!r}"
+    _require(p.name.isidentifier(), f"{where}: a name is made of letters, digits and underscores")
+    _require(p.kind in ("analog", "pasc", "max", "readout"), f"{where}: unknown kind {p.kind!r}")
+    _require(len(p.shape) in (1, 3) and min(p.shape) > 0, f"{where}: shape must be (C, H, W) or (N,), not {p.shape}")
+    _require(p.levels >= (0 if p.kind == "analog" else 1), f"{where}: levels must be at least 1, not {p.levels}")
+    _require(bool(np.all(np.isfinite(p.bias))), f"{where}: the bias holds NaN or infinite values")
+    _require(bool(np.all(np.isfinite(p.threshold))), f"{where}: the threshold holds NaN or infinite values")
+    if p.kind == "max":
+        _require(bool(np.all(np.abs(p.threshold) == 1)), f"{where}: the threshold of a max population is +1 or -1")
+    else:
+        _require(bool(np.all(p.threshold > 0)), f"{where}: thresholds must be positive; zero or negative ones found")
+    sources = len(graph.incoming(p.name))
+    expected = {"analog": sources == 0, "max": sources == 1}.get(p.kind, sources >= 1)
+    _require(expected, f"{where}: a population of kind {p.kind} cannot have {sources} incoming projection(s)")
+
+
+def _validate_projection(source: Population, target: Population, projection: Projection, where: str) -> None:
+    _require(source.kind != "readout", f"{where}: a readout sends no spikes")
+    weight = projection.operator.weight
+    _require(bool(np.all(np.isfinite(weight))), f"{where}: the weights hold NaN or infinite values")
+    try:
+        shape = projection.output_shape(source.shape)
+    except GraphError as error:
+        raise GraphError(f"{where}: {error}") from None
+    _require(shape == target.shape, f"{where}: gives shape {shape}, but the target has shape {target.shape}")
+    if target.kind == "max":
+        thermometer = source.kind in ("pasc", "max") and source.levels == target.levels
+        _require(thermometer, f"{where}: a max population takes the spikes of one population of its own levels")
+        plain = isinstance(projection.operator, Identity) and bool(np.all(weight == 1)) and projection.pool is not None
+        _require(plain, f"{where}: a max population takes a pooling window and the identity")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise GraphError(message)
+
+
+def _differences(a: Graph, b: Graph) -> Iterator[str]:
+    if [p.name for p in a.populations] != [p.name for p in b.populations]:
+        yield f"populations: {[p.name for p in a.populations]} against {[p.name for p in b.populations]}"
+        return
+    for p, q in zip(a.populations, b.populations, strict=True):
+        yield from _attributes(f"population {p.name}", p, q, ("kind", "shape", "levels", "threshold", "bias"))
+    if [p.name for p in a.projections] != [p.name for p in b.projections]:
+        yield f"projections: {[p.name for p in a.projections]} against {[p.name for p in b.projections]}"
+        return
+    for s, t in zip(a.projections, b.projections, strict=True):
+        where = f"projection {s.source} -> {s.target}"
+        if type(s.operator) is not type(t.operator) or (s.pool is None) != (t.pool is None):
+            yield f"{where}: the operators are of different types"
+            continue
+        yield from _attributes(where, s.operator, t.operator, tuple(vars(s.operator)))
+        if s.pool is not None:
+            yield from _attributes(where, s.pool, t.pool, tuple(vars(s.pool)))
+    yield from _attributes("graph", a, b, ("preprocessing", "classes"))
+
+
+def _attributes(where: str, a: object, b: object, names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        x, y = getattr(a, name), getattr(b, name)
+        if isinstance(x, np.ndarray):
+            if x.dtype != y.dtype or x.shape != y.shape:
+                yield f"{where}: {name} is {x.dtype}{x.shape} against {y.dtype}{y.shape}"
+            elif not np.array_equal(x, y):
+                yield f"{where}: {name} differs in {np.count_nonzero(x != y)} of {x.size} value(s)"
+        elif x != y:
+            yield f"{where}: {name} is {x} against {y}"

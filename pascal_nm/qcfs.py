@@ -1,0 +1,85 @@
+r"""The QCFS activation (quantization, clip, floor, shift) as a torch operator and as a module.
+
+.. math::
+    \hat h(x) = \lambda \; \mathrm{clip}\!\left(\frac{1}{L}\left\lfloor \frac{x L}{\lambda} + \frac12 \right\rfloor, 0, 1\right)
+
+where :math:`\lambda` is the trainable threshold and :math:`L` the number of levels (quantization steps).
+Source: Equation 1 of Ramesh & Srinivasan, "PASCAL", TMLR 2025, after Bu et al., https://arxiv.org/abs/2303.04347.
+
+The operator is registered with torch, so that ``torch.export`` keeps it as one node that names its threshold
+and its levels: that node is what :func:`pascal_nm.convert.convert` turns into a spiking population.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pascal_nm.errors import ConversionError
+
+
+@torch.library.custom_op("pascal_nm::qcfs", mutates_args=())
+def qcfs(x: Tensor, threshold: Tensor, levels: int) -> Tensor:
+    """Equation 1 with the shift 1/2.
+
+    Args:
+        x: pre-activation, any shape.
+        threshold: lambda, broadcastable to ``x`` (a scalar, or ``(1, C, 1, 1)`` for one per channel).
+        levels: L, at least 1.
+
+    Returns:
+        A tensor of the shape and type of ``x`` that holds multiples of ``threshold / levels``.
+
+    The gradient passes straight through the floor: 1 for ``0 < x / threshold < 1`` and 0 elsewhere with respect to
+    ``x``, and Equation 1's own dependence on the threshold with respect to ``threshold``.
+    """
+    step = threshold / levels
+    return (x / step).add_(0.5).floor_().clamp_(0, levels).mul_(step).to(x.dtype)
+
+
+@qcfs.register_fake
+def _(x: Tensor, threshold: Tensor, levels: int) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+    x, threshold, _ = inputs
+    ctx.save_for_backward(x, threshold, output)
+
+
+def _backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    x, threshold, output = ctx.saved_tensors  # type: ignore[attr-defined]
+    ratio = x / threshold
+    inside = (ratio > 0) & (ratio < 1)
+    grad_threshold = grad * (output / threshold - ratio * inside)
+    return grad * inside, grad_threshold.sum_to_size(threshold.shape).to(threshold.dtype), None
+
+
+qcfs.register_autograd(_backward, setup_context=_setup_context)
+
+
+class QCFS(nn.Module):
+    """QCFS as a layer with a learnable threshold: put it where a ReLU would stand.
+
+    Args:
+        levels: L, the number of steps between 0 and the threshold; also the number of timesteps in which the
+            spiking neuron emits its spikes.
+        threshold: initial value of lambda. Bu et al. start from 8.
+    """
+
+    def __init__(self, levels: int = 4, threshold: float = 8.0) -> None:
+        super().__init__()
+        if levels < 1:
+            raise ConversionError(f"QCFS levels must be at least 1, not {levels}")
+        if threshold == 0:
+            raise ConversionError("QCFS threshold must not be zero")
+        self.levels = levels
+        self.threshold = nn.Parameter(torch.tensor(float(threshold)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply Equation 1 to ``x`` of any shape."""
+        result: Tensor = qcfs(x, self.threshold, self.levels)
+        return result
+
+    def extra_repr(self) -> str:
+        return f"levels={self.levels}, threshold={float(self.threshold.detach()):.4g}"

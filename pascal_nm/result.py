@@ -1,0 +1,85 @@
+"""What a run gives back, the same from every target: spike counts, the readout, and counted activity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from pascal_nm.graph import Array, Graph
+from pascal_nm.schedule import Schedule
+
+
+class Activity(NamedTuple):
+    """Counted spikes of one population, each an int64 array of shape (N,), one entry per image."""
+
+    emitted: Array
+    """Spikes that left the population (of either sign)."""
+    excitatory: Array
+    """Internal spikes that raised the counter (stages integrate and correct)."""
+    inhibitory: Array
+    """Internal spikes that lowered the counter (stage correct)."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """The outcome of running N inputs.
+
+    Attributes:
+        counts: by population of kind ``pasc`` or ``max``: spikes emitted by each neuron, integers of shape (N, *shape).
+        potential: the readout's membrane potential, (N, classes), in the graph's own type.
+        scale: the readout's threshold: logits are ``potential / scale``.
+        activity: by population, as ``counts``; empty where the engine does not count (``counts``).
+        schedule: the timesteps that the run took.
+    """
+
+    counts: Mapping[str, Array]
+    potential: Array
+    scale: Array
+    activity: Mapping[str, Activity]
+    schedule: Schedule
+
+    @property
+    def logits(self) -> Array:
+        """The network's output in the source network's units: float64 of shape (N, classes)."""
+        return np.asarray(self.potential.astype(np.float64) / self.scale)
+
+    @property
+    def predictions(self) -> Array:
+        """The class of the largest logit, (N,); the first of equals."""
+        return np.asarray(self.logits.argmax(axis=1))
+
+    @staticmethod
+    def join(results: Sequence[RunResult]) -> RunResult:
+        """The results of consecutive batches as one."""
+        first = results[0]
+        return RunResult(
+            counts={name: np.concatenate([r.counts[name] for r in results]) for name in first.counts},
+            potential=np.concatenate([r.potential for r in results]),
+            scale=first.scale,
+            activity={
+                name: Activity(*(np.concatenate(parts) for parts in zip(*(r.activity[name] for r in results), strict=True)))
+                for name in first.activity
+            },
+            schedule=first.schedule,
+        )
+
+
+class Program(Protocol):
+    """A graph made ready to run on one target."""
+
+    graph: Graph
+
+    def run(self, inputs: Array) -> RunResult:
+        """Run N preprocessed inputs of shape (N, *input shape)."""
+
+
+class Target(Protocol):
+    """Where spiking networks run. Every target runs float and integer graphs, or says why not with a TargetError."""
+
+    name: str
+
+    def compile(self, graph: Graph) -> Program:
+        """Check that the graph fits, and make it ready to run."""

@@ -1,0 +1,127 @@
+"""When each population accumulates, integrates, corrects and emits: computed from the graph alone.
+
+The default schedule is the paper's: each layer waits for its source's whole spike train. A spike that is emitted in
+timestep t arrives in timestep t + ``delay`` (1 in Lava and on Loihi). A residual join takes the branch that
+ends last as its main window; what arrives earlier is accumulated without firing, which changes no count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pascal_nm.graph import Graph, Population
+from pascal_nm.neuron import Stage
+
+
+class Span(NamedTuple):
+    """A stage in the timesteps ``start <= t < stop``."""
+
+    stage: Stage
+    start: int
+    stop: int
+
+    @property
+    def steps(self) -> int:
+        """Number of timesteps."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Window:
+    """The stages of one population, in order and without gaps."""
+
+    spans: tuple[Span, ...]
+
+    @property
+    def start(self) -> int:
+        """First timestep in which input may arrive."""
+        return self.spans[0].start
+
+    @property
+    def stop(self) -> int:
+        """First timestep in which the population has nothing more to do."""
+        return self.spans[-1].stop
+
+    def span(self, stage: Stage) -> Span | None:
+        """The span of ``stage``, or None where the population has no such stage."""
+        return next((span for span in self.spans if span.stage is stage), None)
+
+    @property
+    def emit(self) -> Span:
+        """The timesteps in which spikes leave; empty at the end for a readout."""
+        return self.span(Stage.EMIT) or Span(Stage.EMIT, self.stop, self.stop)
+
+    @property
+    def bias(self) -> Span:
+        """The timesteps over which the bias is injected: the main window of Algorithm 1 or 2."""
+        return self.span(Stage.INTEGRATE) or self.span(Stage.ENCODE) or self.spans[0]
+
+    def at(self, t: int) -> Span | None:
+        """The span that timestep ``t`` falls into, or None outside the window."""
+        return next((span for span in self.spans if span.start <= t < span.stop), None)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The windows of every population.
+
+    Attributes:
+        windows: by population name.
+        delay: timesteps that a spike travels.
+    """
+
+    windows: Mapping[str, Window]
+    delay: int
+
+    @property
+    def steps(self) -> int:
+        """Timesteps for one sample, from the first injection to the readout's answer."""
+        return max(window.stop for window in self.windows.values())
+
+    @property
+    def initiation_interval(self) -> int:
+        """Timesteps after which the next sample may start: the longest window, as each neuron holds one sample."""
+        return max(window.stop - window.start for window in self.windows.values())
+
+
+def pasc(graph: Graph, delay: int = 1) -> Schedule:
+    """The paper's schedule (Algorithms 1 and 2).
+
+    A layer of L levels that integrates over n steps corrects for max(n, L) - 1 steps and emits for L steps. Layers fed by the
+    analog input alone take Algorithm 2: one step, then L steps of emission.
+    """
+    windows: dict[str, Window] = {}
+    for population in graph.populations:
+        arrivals = [_arrival(windows[p.source], delay) for p in graph.incoming(population.name)]
+        analog = all(graph[p.source].kind == "analog" for p in graph.incoming(population.name))
+        windows[population.name] = Window(tuple(_spans(population, arrivals, analog)))
+    return Schedule(windows, delay)
+
+
+def _arrival(source: Window, delay: int) -> Span:
+    emit = source.emit
+    return Span(emit.stage, emit.start + delay, emit.stop + delay)
+
+
+def _spans(population: Population, arrivals: list[Span], analog: bool) -> list[Span]:
+    levels = population.levels
+    if population.kind == "analog":
+        return [Span(Stage.EMIT, 0, 1)]
+    first, last = min(a.start for a in arrivals), max(a.stop for a in arrivals)
+    if population.kind == "max":
+        return [Span(Stage.EMIT, first, last)]
+    if population.kind == "readout":
+        return [Span(Stage.ACCUMULATE, first, last)]
+    if analog:
+        return [Span(Stage.ENCODE, first, last), Span(Stage.EMIT, last, last + levels)]
+    main = max(arrivals, key=lambda a: (a.stop, a.steps))
+    settled = last + max(main.steps, levels) - 1
+    spans = [
+        Span(Stage.ACCUMULATE, first, main.start),
+        Span(Stage.INTEGRATE, main.start, last),
+        Span(Stage.CORRECT, last, settled),
+        Span(Stage.EMIT, settled, settled + levels),
+    ]
+    return [span for span in spans if span.steps]
