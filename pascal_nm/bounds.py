@@ -1,0 +1,65 @@
+r"""What the arithmetic can reach: bounds proven from weights and levels, before anything runs.
+
+A membrane potential in any stage of any schedule is a sum of some of its population's inputs, plus the bias, the initial
+potential and the thresholds that resets moved. So
+
+.. math:: |v_j| \le \sum_i |W_{ji}| \, c_i^{\max} + |b_j| + (k + 1) \theta_j
+
+where :math:`c_i^{\max}` is the source's levels (or the largest input) and k bounds the resets, at most one a timestep. A correct
+soft reset never moves the potential past its own bound by more than one threshold, so k = 1 covers every stage.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pascal_nm.errors import GraphError
+from pascal_nm.graph import Array, Conv2d, Dense, Graph, Identity, Population, Projection
+
+FLOAT32_EXACT = 2**24
+"""Integers up to this magnitude add without rounding in float32 (24-bit significand, IEEE 754)."""
+FLOAT64_EXACT = 2**53
+
+
+def current_bound(projection: Projection, largest: int) -> Array:
+    """Largest magnitude of the current that a projection can deliver, per output channel, for inputs up to ``largest``.
+
+    Also bounds every partial sum, so that integer sums below 2**24 are exact in float32 in any order.
+    """
+    weight = np.abs(projection.operator.weight.astype(np.float64))
+    match projection.operator:
+        case Conv2d() | Dense():
+            total = weight.reshape(len(weight), -1).sum(1)
+        case Identity():
+            total = weight.reshape(-1)
+    window = math.prod(projection.pool.kernel) if projection.pool else 1
+    return np.asarray(total * window * largest)
+
+
+def largest_input(source: Population) -> int:
+    """The largest sum of spikes (or quantized current) that a source neuron can send for one sample."""
+    return source.levels
+
+
+def potential_bound(graph: Graph, name: str) -> float:
+    """Largest magnitude that the membrane potential of population ``name`` can reach, over all its neurons."""
+    population = graph[name]
+    incoming = graph.incoming(name)
+    current = sum(float(current_bound(p, largest_input(graph[p.source])).max()) for p in incoming)
+    theta = float(population.threshold.max()) if population.kind == "pasc" else 0.0
+    return current + float(np.abs(population.bias).max()) + 2 * theta
+
+
+def carrier(bound: float) -> type[np.floating]:
+    """The float type in which integer sums up to ``bound`` are exact.
+
+    Raises:
+        GraphError: not even float64 is exact.
+    """
+    if bound < FLOAT32_EXACT:
+        return np.float32
+    if bound < FLOAT64_EXACT:
+        return np.float64
+    raise GraphError(f"integer sums can reach {bound:.3g}, beyond the 2**53 that are exact here: quantize to fewer bits")

@@ -1,0 +1,559 @@
+r"""From a QCFS network to a spiking graph, exactly.
+
+Between two QCFS activations a network is linear. The converter follows each value through the traced network as a
+sum of *terms*, one per source population, plus a bias per channel:
+
+.. math:: z = \sum_k A_k c_k + b
+
+where :math:`c_k` are spike counts and :math:`A_k` is a sum-pooling followed by one operator. Batch normalization, scaling,
+average pooling and chains of linear layers are folded into the terms in float64. A QCFS activation closes the sum: it becomes
+a population, and its spike amplitude :math:`\lambda / L` becomes the first factor of the terms that leave it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+
+from pascal_nm.errors import ConversionError, GraphError
+from pascal_nm.graph import (
+    Array,
+    Conv2d,
+    Dense,
+    Graph,
+    Identity,
+    Operator,
+    Pair,
+    Population,
+    Preprocessing,
+    Projection,
+    Shape,
+    SumPool2d,
+)
+from pascal_nm.source import QCFS, SourceNetwork, location, population_name
+
+aten = torch.ops.aten
+
+
+def convert(
+    network: nn.Module | ExportedProgram | SourceNetwork,
+    example: Tensor | None = None,
+    *,
+    preprocessing: Preprocessing | None = None,
+    classes: Sequence[str] = (),
+) -> Graph:
+    """Convert a QCFS network into a spiking graph with the same answers.
+
+    Args:
+        network: the user's module, an exported program, or a traced :class:`SourceNetwork`.
+        example: one input batch of shape (N, *input shape); only its shape and type matter.
+        preprocessing: how pixels become inputs; travels with the graph.
+        classes: names of the outputs; travel with the graph.
+
+    Returns:
+        A float graph in the network's own float type (float32 for half precision).
+
+    Raises:
+        ConversionError: names the part of the network that has no exact spiking equivalent, and why.
+    """
+    source = network if isinstance(network, SourceNetwork) else SourceNetwork(network, example)
+    populations, projections = _Converter(source).run()
+    try:
+        return Graph(tuple(populations), tuple(projections), preprocessing, tuple(classes))
+    except GraphError as error:
+        raise ConversionError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class _Term:
+    """A linear map from one population: sum-pooling, then an operator, then division by ``divisor``."""
+
+    source: str
+    operator: Operator
+    pool: SumPool2d | None = None
+    divisor: int = 1
+
+
+@dataclass(frozen=True)
+class _Value:
+    """What a node of the traced network holds: a sum of terms and a bias per channel, of the given shape.
+
+    ``flat`` says that the network sees the value as a vector; ``window`` is a max-pooling that waits for the QCFS that follows
+    it (QCFS never decreases, so that the two may change places).
+    """
+
+    terms: tuple[_Term, ...]
+    bias: Array
+    shape: Shape
+    flat: bool = False
+    window: SumPool2d | None = None
+
+
+class _Converter:
+    """Walks the traced network in order; ``values`` holds what each node gave."""
+
+    def __init__(self, source: SourceNetwork) -> None:
+        self.source = source
+        self.populations: list[Population] = []
+        self.projections: list[Projection] = []
+        self.values: dict[str, _Value] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.constants = _constants(source.program)
+        self.dtype = np.float64 if source.dtype == torch.float64 else np.float32
+
+    def run(self) -> tuple[list[Population], list[Projection]]:
+        for node in self.source.program.graph.nodes:
+            if node.op == "placeholder":
+                if node.name not in self.constants:
+                    self._input(node)
+            elif node.op == "output":
+                self._output(node)
+            elif node.op == "call_function":
+                self._call(node)
+        return self._live()
+
+    def _call(self, node: fx.Node) -> None:
+        if not any(isinstance(a, fx.Node) and a.name in self.values for a in node.all_input_nodes):
+            return  # shapes and constants
+        handler = _HANDLERS.get(node.target)
+        if handler is None:
+            if not isinstance(node.meta.get("val"), Tensor):
+                return  # a size or an assertion about sizes
+            raise _refusal(node, _REASONS.get(str(node.target).split(".")[1], "this operation has no exact spiking equivalent here"))
+        value = handler(self, node, *node.args, **node.kwargs)
+        self.values[node.name] = value
+
+    def value(self, node: fx.Node, argument: Any) -> _Value:
+        """The value of an argument, which must come from the network's input."""
+        if not isinstance(argument, fx.Node) or argument.name not in self.values:
+            raise _refusal(node, "it joins the network with something that does not come from its input")
+        value = self.values[argument.name]
+        if value.window is not None and node.target is not QCFS and node.target not in _TRANSPARENT:
+            raise _refusal(node, "it stands between a max-pooling and its QCFS activation; put the QCFS directly behind the pooling")
+        return value
+
+    def constant(self, node: fx.Node, argument: Any) -> Array:
+        """A parameter, a buffer or a number, as float64."""
+        if isinstance(argument, (int, float)):
+            return np.asarray(argument, np.float64)
+        if isinstance(argument, fx.Node) and argument.name in self.constants:
+            array = self.constants[argument.name].detach().to(torch.float64).numpy()
+            if not np.all(np.isfinite(array)):
+                raise _refusal(node, "its parameters hold NaN or infinite values")
+            return np.asarray(array)
+        raise _refusal(node, "a weight or a factor is computed from the input")
+
+    # -- populations -------------------------------------------------------------------------------------------
+
+    def _input(self, node: fx.Node) -> None:
+        shape = self.source.input_shape
+        if len(shape) not in (1, 3):
+            raise ConversionError(f"the input must have shape (N, C, H, W) or (N, F), not (N, {', '.join(map(str, shape))})")
+        self._add(Population("input", "analog", shape, levels=0, threshold=np.ones((), self.dtype), bias=np.zeros((), self.dtype)))
+        self.values[node.name] = _source_value("input", shape, np.ones(()))
+
+    def qcfs(self, node: fx.Node, x: Any, threshold: Any, levels: int) -> _Value:
+        value = self.value(node, x)
+        step = self.constant(node, threshold) / levels
+        if levels < 1:
+            raise _refusal(node, f"its levels must be at least 1, not {levels}")
+        if np.any(step == 0):
+            raise _refusal(node, "its threshold is zero")
+        if step.ndim == len(value.shape) + 1:
+            step = step[0]
+        step = _column(step, value.shape)
+        # A negative threshold is the same neuron with negated inputs, |threshold|, and spikes of negative amplitude.
+        name, sign = self.source.names[node.name], np.sign(step)
+        positive = _scale(value, sign, np.zeros(()), node) if np.any(sign < 0) else value
+        self._close(positive, Population(name, "pasc", value.shape, levels, np.abs(step)))
+        result = replace(_source_value(name, value.shape, step), flat=value.flat)
+        return result if value.window is None else self._max(node, result, value.window)
+
+    def _max(self, node: fx.Node, value: _Value, window: SumPool2d) -> _Value:
+        (term,) = value.terms
+        amplitude = np.asarray(term.operator.weight)
+        taken = {p.name for p in self.populations} | set(self.source.names.values())
+        source = next(p for p in self.populations if p.name == term.source)
+        shape = window.output_shape(value.shape)
+        name = population_name(node, taken)
+        if node.target is QCFS:
+            name = f"{self.source.names[node.name]}_max"
+        self._add(Population(name, "max", shape, source.levels, np.sign(amplitude), np.zeros(())))
+        self.projections.append(Projection(term.source, name, Identity(np.ones((1,) * len(shape))), window))
+        return _source_value(name, shape, amplitude)
+
+    def _output(self, node: fx.Node) -> None:
+        (results,) = node.args
+        if len(results) != 1:
+            raise ConversionError(f"the network returns {len(results)} values; exactly one can be converted")
+        value = self.value(node, results[0])
+        if value.window is not None:
+            raise ConversionError("the network ends in a max-pooling without a QCFS activation behind it")
+        self._close(value, Population("output", "readout", value.shape))
+
+    def _close(self, value: _Value, population: Population) -> None:
+        """Add a population that receives ``value``: average pooling's divisor moves into the threshold."""
+        divisor = math.lcm(*(term.divisor for term in value.terms))
+        for term in value.terms:
+            operator = _map_weight(term.operator, lambda w, n=divisor // term.divisor: (w * n).astype(self.dtype))
+            self.projections.append(Projection(term.source, population.name, operator, term.pool))
+        self._add(
+            replace(
+                population,
+                threshold=(population.threshold * divisor).astype(self.dtype),
+                bias=(np.broadcast_to(value.bias, _column(value.bias, value.shape).shape) * divisor).astype(self.dtype),
+            )
+        )
+
+    def _add(self, population: Population) -> None:
+        self.populations.append(population)
+        self.shapes[population.name] = population.shape
+
+    def _live(self) -> tuple[list[Population], list[Projection]]:
+        """Leave out what does not reach the output."""
+        live, found = {"output", "input"}, 0
+        while found != len(live):
+            found = len(live)
+            live |= {p.source for p in self.projections if p.target in live}
+        return [p for p in self.populations if p.name in live], [p for p in self.projections if p.target in live]
+
+    # -- linear operations -------------------------------------------------------------------------------------
+
+    def conv2d(
+        self,
+        node: fx.Node,
+        x: Any,
+        weight: Any,
+        bias: Any = None,
+        stride: Any = (1, 1),
+        padding: Any = (0, 0),
+        dilation: Any = (1, 1),
+        groups: int = 1,
+    ) -> _Value:
+        value, w = self.value(node, x), self.constant(node, weight)
+        if isinstance(padding, str):
+            total = [d * (k - 1) for d, k in zip(_pair(dilation), w.shape[2:], strict=True)]
+            if padding == "same" and any(n % 2 for n in total):
+                raise _refusal(node, "its padding 'same' is one-sided; use an odd kernel or an explicit padding")
+            padding = [0, 0] if padding == "valid" else [n // 2 for n in total]
+        conv = Conv2d(w, _pair(stride), _pair(padding), _pair(dilation), groups)
+        self._no_padded_bias(node, value, conv.padding)
+        terms = tuple(replace(t, operator=self._then_conv(node, t, conv)) for t in value.terms)
+        per_input = np.broadcast_to(value.bias, (value.shape[0], 1, 1)).reshape(groups, 1, -1, 1, 1)
+        carried = (w.reshape(groups, -1, *w.shape[1:]) * per_input).sum((2, 3, 4)).reshape(-1)
+        own = 0.0 if bias is None else self.constant(node, bias)
+        return _Value(terms, _column(carried + own, (len(w), 1, 1)), conv.output_shape(value.shape))
+
+    def _then_conv(self, node: fx.Node, term: _Term, conv: Conv2d) -> Operator:
+        first, w = term.operator, conv.weight
+        if isinstance(first, Identity):
+            channels = w.shape[1] * conv.groups
+            scale = np.broadcast_to(first.weight, (channels, 1, 1)) if first.weight.shape[1:] == (1, 1) else None
+            if scale is None:
+                raise _refusal(node, "the amplitude of the spikes that it receives differs from pixel to pixel")
+            per_output = scale.reshape(conv.groups, 1, -1, 1, 1)
+            return replace(conv, weight=(w.reshape(conv.groups, -1, *w.shape[1:]) * per_output).reshape(w.shape))
+        if isinstance(first, Conv2d) and first.groups == conv.groups == 1:
+            if w.shape[2:] == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0):
+                return replace(first, weight=np.einsum("om,mihw->oihw", w[:, :, 0, 0], first.weight))
+            if first.weight.shape[2:] == (1, 1) and first.stride == (1, 1) and first.padding == (0, 0):
+                return replace(conv, weight=np.einsum("omhw,mi->oihw", w, first.weight[:, :, 0, 0]))
+        raise _refusal(node, "two convolutions in a row without a QCFS between them do not form one convolution (their borders differ)")
+
+    def linear(self, node: fx.Node, x: Any, weight: Any, bias: Any = None) -> _Value:
+        value, w = self.value(node, x), self.constant(node, weight)
+        if not value.flat and len(value.shape) == 3:
+            raise _refusal(node, f"it is applied to each row of an input of shape {value.shape}; flatten it first")
+        carried = w @ np.broadcast_to(value.bias, value.shape).reshape(-1)
+        own = 0.0 if bias is None else self.constant(node, bias)
+        terms = tuple(replace(t, operator=Dense(self._then_dense(t, w, value.shape))) for t in value.terms)
+        return _Value(terms, carried + own, (len(w),))
+
+    def _then_dense(self, term: _Term, w: Array, shape: Shape) -> Array:
+        first = term.operator
+        if isinstance(first, Identity):
+            return w * np.broadcast_to(first.weight, shape).reshape(1, -1)
+        if isinstance(first, Dense):
+            return w @ first.weight
+        source = self.shapes[term.source]
+        inner = term.pool.output_shape(source) if term.pool else source
+        x = torch.zeros((len(w), *inner), dtype=torch.float64, requires_grad=True)
+        y = nn.functional.conv2d(
+            x, torch.from_numpy(first.weight), None, first.stride, first.padding, first.dilation, first.groups
+        )
+        (adjoint,) = torch.autograd.grad(y, x, torch.from_numpy(w).reshape(len(w), *shape))
+        return adjoint.reshape(len(w), -1).numpy()
+
+    def avg_pool2d(
+        self,
+        node: fx.Node,
+        x: Any,
+        kernel: Any,
+        stride: Any = (),
+        padding: Any = (0, 0),
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor: int | None = None,
+    ) -> _Value:
+        value = self.value(node, x)
+        pool = _pool(node, value, kernel, stride, padding, ceil_mode)
+        if pool.padding != (0, 0) and not count_include_pad:
+            raise _refusal(node, "its divisor differs at the borders; use count_include_pad=True")
+        self._no_padded_bias(node, value, pool.padding)
+        count = divisor or math.prod(pool.kernel)
+        terms = tuple(replace(self._then_pool(node, t, pool), divisor=t.divisor * count) for t in value.terms)
+        bias = value.bias * (math.prod(pool.kernel) / count)
+        return replace(value, terms=terms, bias=bias, shape=pool.output_shape(value.shape))
+
+    def _then_pool(self, node: fx.Node, term: _Term, pool: SumPool2d) -> _Term:
+        first, last = term.operator, term.pool
+        if isinstance(first, Identity):
+            if last is None:
+                return replace(term, pool=pool)
+            if last.kernel == last.stride and last.padding == pool.padding == (0, 0):
+                kernel = (last.kernel[0] * pool.kernel[0], last.kernel[1] * pool.kernel[1])
+                return replace(term, pool=SumPool2d(kernel, (last.stride[0] * pool.stride[0], last.stride[1] * pool.stride[1])))
+        if isinstance(first, Conv2d) and first.dilation == (1, 1) and pool.padding == (0, 0):
+            (sh, sw), (kh, kw), w = first.stride, pool.kernel, first.weight
+            wide = np.zeros((*w.shape[:2], w.shape[2] + (kh - 1) * sh, w.shape[3] + (kw - 1) * sw))
+            for i, j in np.ndindex(kh, kw):
+                wide[:, :, i * sh : i * sh + w.shape[2], j * sw : j * sw + w.shape[3]] += w
+            return replace(term, operator=replace(first, weight=wide, stride=(sh * pool.stride[0], sw * pool.stride[1])))
+        raise _refusal(node, "this pooling cannot be joined with the linear operation in front of it; put a QCFS between them")
+
+    def adaptive_avg_pool2d(self, node: fx.Node, x: Any, size: Any) -> _Value:
+        value = self.value(node, x)
+        target = tuple(n or s for n, s in zip(_pair(size), value.shape[1:], strict=True))
+        if any(s % n for n, s in zip(target, value.shape[1:], strict=True)):
+            raise _refusal(node, f"an output of {target} does not divide its input of {value.shape[1:]}")
+        return self.avg_pool2d(node, x, [s // n for n, s in zip(target, value.shape[1:], strict=True)])
+
+    def mean(self, node: fx.Node, x: Any, dim: Any, keepdim: bool = False) -> _Value:
+        value = self.value(node, x)
+        if len(value.shape) != 3 or sorted(d % 4 for d in dim) != [2, 3]:
+            raise _refusal(node, "only the mean over height and width can be converted")
+        return replace(self.avg_pool2d(node, x, value.shape[1:]), flat=not keepdim)
+
+    def max_pool2d(
+        self, node: fx.Node, x: Any, kernel: Any, stride: Any = (), padding: Any = (0, 0), dilation: Any = (1, 1), ceil_mode: bool = False
+    ) -> _Value:
+        value = self.value(node, x)
+        if _pair(dilation) != (1, 1):
+            raise _refusal(node, "dilated max-pooling is not converted")
+        window = _pool(node, value, kernel, stride, padding, ceil_mode)
+        kinds = {p.name: p.kind for p in self.populations}
+        sources = [t for t in value.terms if isinstance(t.operator, Identity) and t.pool is None and kinds[t.source] in ("pasc", "max")]
+        if len(value.terms) == len(sources) == 1 and not np.any(value.bias):
+            return self._max(node, value, window)
+        return replace(value, window=window)
+
+    def batch_norm(
+        self, node: fx.Node, x: Any, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, momentum: float, eps: float, _: bool = False
+    ) -> _Value:
+        if training or mean is None:
+            raise _refusal(node, "it normalizes with the statistics of the batch; export the network in evaluation mode")
+        scale = 1 / np.sqrt(self.constant(node, variance) + eps)
+        if weight is not None:
+            scale = scale * self.constant(node, weight)
+        shift = -self.constant(node, mean) * scale + (0.0 if bias is None else self.constant(node, bias))
+        return _scale(self.value(node, x), scale, shift, node)
+
+    def add(self, node: fx.Node, x: Any, y: Any, alpha: float = 1) -> _Value:
+        if not self._is_value(x):
+            x, y = y, x
+        if not self._is_value(y):
+            return _scale(self.value(node, x), np.ones(()), self._factor(node, x, y) * alpha, node)
+        a, b = self.value(node, x), _scale(self.value(node, y), np.asarray(float(alpha)), np.zeros(()), node)
+        if a.shape != b.shape or a.flat != b.flat:
+            raise _refusal(node, f"it adds values of different shapes: {a.shape} and {b.shape}")
+        terms = list(a.terms)
+        for term in b.terms:
+            twin = next((t for t in terms if t.source == term.source), None)
+            if twin is None:
+                terms.append(term)
+            else:
+                terms[terms.index(twin)] = _join(node, twin, term)
+        return replace(a, terms=tuple(terms), bias=_column(a.bias, a.shape) + _column(b.bias, b.shape))
+
+    def sub(self, node: fx.Node, x: Any, y: Any, alpha: float = 1) -> _Value:
+        return self.add(node, x, y, -alpha)
+
+    def mul(self, node: fx.Node, x: Any, y: Any) -> _Value:
+        if self._is_value(x) and self._is_value(y):
+            raise _refusal(node, "the product of two activations is not linear")
+        if not self._is_value(x):
+            x, y = y, x
+        return _scale(self.value(node, x), self._factor(node, x, y), np.zeros(()), node)
+
+    def div(self, node: fx.Node, x: Any, y: Any) -> _Value:
+        if self._is_value(y):
+            raise _refusal(node, "the quotient of two activations is not linear")
+        return _scale(self.value(node, x), 1 / self._factor(node, x, y), np.zeros(()), node)
+
+    def flatten(self, node: fx.Node, x: Any, *_: Any, **__: Any) -> _Value:
+        value = self.value(node, x)
+        shape = tuple(node.meta["val"].shape)
+        if len(shape) == 2 and shape[1] == math.prod(value.shape):
+            return replace(value, flat=True)
+        if tuple(shape[1:]) == value.shape:
+            return value
+        raise _refusal(node, f"it reshapes {value.shape} to {tuple(shape[1:])}; only flattening to a vector is converted")
+
+    def same(self, node: fx.Node, x: Any, *_: Any, **__: Any) -> _Value:
+        return self.value(node, x)
+
+    def _is_value(self, argument: Any) -> bool:
+        return isinstance(argument, fx.Node) and argument.name in self.values
+
+    def _factor(self, node: fx.Node, x: fx.Node, y: Any) -> Array:
+        """A constant that the network adds or multiplies, as one number per channel."""
+        array, shape = self.constant(node, y), self.values[x.name].shape
+        array = array[0] if array.ndim == len(shape) + 1 else array
+        if array.ndim in (0, len(shape)) and array.size in (1, shape[0]):
+            return array.reshape(-1)
+        raise _refusal(node, f"a constant of shape {array.shape} is not one number per channel")
+
+    def _no_padded_bias(self, node: fx.Node, value: _Value, padding: Pair) -> None:
+        if padding != (0, 0) and np.any(value.bias):
+            raise _refusal(node, "it pads a value that has a bias (a normalization or a bias without QCFS behind it), which differs at the borders")
+
+
+def _source_value(name: str, shape: Shape, amplitude: Array) -> _Value:
+    return _Value((_Term(name, Identity(_column(amplitude, shape))),), np.zeros((1,) * len(shape)), shape)
+
+
+def _scale(value: _Value, scale: Array, shift: Array, node: fx.Node) -> _Value:
+    """scale * value + shift, per channel."""
+    scale, shift = _column(scale, value.shape), _column(shift, value.shape)
+    if value.flat and max(scale.size, shift.size) > 1 and math.prod(value.shape[1:]) > 1:
+        raise _refusal(node, f"it scales each entry of a flattened {value.shape}; put it in front of the flattening")
+
+    def apply(operator: Operator) -> Operator:
+        column = scale.reshape(-1, *(1,) * (operator.weight.ndim - 1)) if not isinstance(operator, Identity) else scale
+        return _map_weight(operator, lambda w: w * column)
+
+    terms = tuple(replace(term, operator=apply(term.operator)) for term in value.terms)
+    return replace(value, terms=terms, bias=_column(value.bias, value.shape) * scale + shift)
+
+
+def _join(node: fx.Node, a: _Term, b: _Term) -> _Term:
+    """The sum of two linear maps from the same population, where they have the same geometry."""
+    common = math.lcm(a.divisor, b.divisor)
+    x = _map_weight(a.operator, lambda w: w * (common // a.divisor))
+    y = _map_weight(b.operator, lambda w: w * (common // b.divisor))
+    if isinstance(x, Identity) and isinstance(y, Conv2d):
+        return _join(node, b, a)
+    if isinstance(x, Conv2d) and isinstance(y, Identity) and x.stride == (1, 1) and x.groups == 1 and a.pool is b.pool is None:
+        y = _identity_as_conv(y, x)
+    geometry = [
+        {key: v for key, v in vars(o).items() if key != "weight"} | {"type": type(o), "kernel": o.weight.shape[2:]} for o in (x, y)
+    ]
+    pools = [None if t.pool is None else vars(t.pool) for t in (a, b)]
+    if geometry[0] != geometry[1] or pools[0] != pools[1]:
+        raise _refusal(node, f"it joins two different operations on the same activation ({a.source}); put a QCFS on one of them")
+    return replace(a, operator=_map_weight(x, lambda w: w + y.weight), divisor=common)
+
+
+def _identity_as_conv(identity: Identity, like: Conv2d) -> Operator:
+    centre = tuple(p // d for p, d in zip(like.padding, like.dilation, strict=True))
+    if any(2 * p != d * (k - 1) for p, d, k in zip(like.padding, like.dilation, like.weight.shape[2:], strict=True)):
+        return identity
+    weight = np.zeros_like(like.weight)
+    channels = np.arange(len(weight))
+    weight[channels, channels, centre[0], centre[1]] = np.broadcast_to(identity.weight, (len(weight), 1, 1)).reshape(-1)
+    return replace(like, weight=weight)
+
+
+def _map_weight(operator: Operator, function: Callable[[Array], Array]) -> Operator:
+    return replace(operator, weight=function(operator.weight))
+
+
+def _pool(node: fx.Node, value: _Value, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> SumPool2d:
+    pool = SumPool2d(_pair(kernel), _pair(stride) if len(stride) else _pair(kernel), _pair(padding))
+    if len(value.shape) != 3 or value.flat:
+        raise _refusal(node, f"it pools a value of shape {value.shape}, which has no height and width")
+    if ceil_mode and pool.output_shape(value.shape) != tuple(node.meta["val"].shape[1:]):
+        raise _refusal(node, "ceil_mode gives windows that hang over the border; use padding instead")
+    return pool
+
+
+def _column(array: Array, shape: Shape) -> Array:
+    """Numbers per channel, shaped to broadcast against ``shape``."""
+    array = np.asarray(array, np.float64)
+    if array.ndim == len(shape):
+        return array
+    return array.reshape(-1, *(1,) * (len(shape) - 1))
+
+
+def _pair(value: Any) -> Pair:
+    first, *rest = (value, value) if isinstance(value, int) else tuple(value)
+    return (int(first), int(rest[0] if rest else first))
+
+
+def _constants(program: ExportedProgram) -> dict[str, Tensor]:
+    signature = program.graph_signature
+    by_input = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
+    tensors = {**program.state_dict, **program.constants}
+    return {node: tensors[name] for node, name in by_input.items() if name in tensors}
+
+
+def _refusal(node: fx.Node, reason: str) -> ConversionError:
+    operation = str(node.target).removeprefix("aten.").split(".")[0]
+    return ConversionError(f"{location(node)}: {operation} cannot be converted: {reason}")
+
+
+_TRANSPARENT = {
+    aten.dropout.default,
+    aten.dropout_.default,
+    aten.feature_dropout.default,
+    aten.alias.default,
+    aten.clone.default,
+    aten.contiguous.default,
+    aten.detach.default,
+    aten.detach_.default,
+    aten.lift_fresh_copy.default,
+    aten.to.dtype,
+    aten._to_copy.default,
+}
+
+_HANDLERS: dict[Any, Callable[..., _Value]] = {
+    QCFS: _Converter.qcfs,
+    aten.conv2d.default: _Converter.conv2d,
+    aten.conv2d.padding: _Converter.conv2d,
+    aten.linear.default: _Converter.linear,
+    aten.avg_pool2d.default: _Converter.avg_pool2d,
+    aten.adaptive_avg_pool2d.default: _Converter.adaptive_avg_pool2d,
+    aten.mean.dim: _Converter.mean,
+    aten.max_pool2d.default: _Converter.max_pool2d,
+    aten.batch_norm.default: _Converter.batch_norm,
+    aten.add.Tensor: _Converter.add,
+    aten.add_.Tensor: _Converter.add,
+    aten.sub.Tensor: _Converter.sub,
+    aten.sub_.Tensor: _Converter.sub,
+    aten.mul.Tensor: _Converter.mul,
+    aten.mul_.Tensor: _Converter.mul,
+    aten.div.Tensor: _Converter.div,
+    aten.div_.Tensor: _Converter.div,
+    aten.flatten.using_ints: _Converter.flatten,
+    aten.view.default: _Converter.flatten,
+    aten.reshape.default: _Converter.flatten,
+    aten.squeeze.default: _Converter.flatten,
+    aten.squeeze.dims: _Converter.flatten,
+} | dict.fromkeys(_TRANSPARENT, _Converter.same)
+
+_REASONS = {
+    "relu": "ReLU is not QCFS; pascal_nm.to_qcfs(module, levels) replaces it",
+    "relu_": "ReLU is not QCFS; pascal_nm.to_qcfs(module, levels) replaces it",
+    "cat": "populations are not concatenated",
+    "softmax": "leave it out: the largest logit is the answer with and without it",
+    "log_softmax": "leave it out: the largest logit is the answer with and without it",
+    "layer_norm": "it normalizes with statistics of its input, which is not linear",
+    "group_norm": "it normalizes with statistics of its input, which is not linear",
+}
