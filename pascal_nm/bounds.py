@@ -52,7 +52,7 @@ def potential_bound(graph: Graph, name: str) -> float:
     return current + float(np.abs(population.bias).max()) + 2 * theta
 
 
-def carrier(bound: float) -> type[np.floating]:
+def carrier(bound: float) -> type[np.float32] | type[np.float64]:
     """The float type in which integer sums up to ``bound`` are exact.
 
     Raises:
@@ -62,4 +62,6 @@ def carrier(bound: float) -> type[np.floating]:
         return np.float32
     if bound < FLOAT64_EXACT:
         return np.float64
-    raise GraphError(f"integer sums can reach {bound:.3g}, beyond the 2**53 that are exact here: quantize to fewer bits")
+    raise GraphError(
+        f"integer sums can reach {bound:.3g}, beyond the 2**53 that are exact here: quantize to fewer bits"
+    )

@@ -126,7 +126,10 @@ class _Converter:
         if handler is None:
             if not isinstance(node.meta.get("val"), Tensor):
                 return  # a size or an assertion about sizes
-            raise _refusal(node, _REASONS.get(str(node.target).split(".")[1], "this operation has no exact spiking equivalent here"))
+            raise _refusal(
+                node,
+                _REASONS.get(str(node.target).split(".")[1], "this operation has no exact spiking equivalent here"),
+            )
         value = handler(self, node, *node.args, **node.kwargs)
         self.values[node.name] = value
 
@@ -136,7 +139,10 @@ class _Converter:
             raise _refusal(node, "it joins the network with something that does not come from its input")
         value = self.values[argument.name]
         if value.window is not None and node.target is not QCFS and node.target not in _TRANSPARENT:
-            raise _refusal(node, "it stands between a max-pooling and its QCFS activation; put the QCFS directly behind the pooling")
+            raise _refusal(
+                node,
+                "it stands between a max-pooling and its QCFS activation; put the QCFS directly behind the pooling",
+            )
         return value
 
     def constant(self, node: fx.Node, argument: Any) -> Array:
@@ -155,8 +161,14 @@ class _Converter:
     def _input(self, node: fx.Node) -> None:
         shape = self.source.input_shape
         if len(shape) not in (1, 3):
-            raise ConversionError(f"the input must have shape (N, C, H, W) or (N, F), not (N, {', '.join(map(str, shape))})")
-        self._add(Population("input", "analog", shape, levels=0, threshold=np.ones((), self.dtype), bias=np.zeros((), self.dtype)))
+            raise ConversionError(
+                f"the input must have shape (N, C, H, W) or (N, F), not (N, {', '.join(map(str, shape))})"
+            )
+        self._add(
+            Population(
+                "input", "analog", shape, levels=0, threshold=np.ones((), self.dtype), bias=np.zeros((), self.dtype)
+            )
+        )
         self.values[node.name] = _source_value("input", shape, np.ones(()))
 
     def qcfs(self, node: fx.Node, x: Any, threshold: Any, levels: int) -> _Value:
@@ -190,7 +202,7 @@ class _Converter:
         return _source_value(name, shape, amplitude)
 
     def _output(self, node: fx.Node) -> None:
-        (results,) = node.args
+        results: Any = node.args[0]
         if len(results) != 1:
             raise ConversionError(f"the network returns {len(results)} values; exactly one can be converted")
         value = self.value(node, results[0])
@@ -202,7 +214,8 @@ class _Converter:
         """Add a population that receives ``value``: average pooling's divisor moves into the threshold."""
         divisor = math.lcm(*(term.divisor for term in value.terms))
         for term in value.terms:
-            operator = _map_weight(term.operator, lambda w, n=divisor // term.divisor: (w * n).astype(self.dtype))
+            factor = divisor // term.divisor
+            operator = _map_weight(term.operator, lambda w, factor=factor: (w * factor).astype(self.dtype))  # type: ignore[misc]
             self.projections.append(Projection(term.source, population.name, operator, term.pool))
         self._add(
             replace(
@@ -265,7 +278,10 @@ class _Converter:
                 return replace(first, weight=np.einsum("om,mihw->oihw", w[:, :, 0, 0], first.weight))
             if first.weight.shape[2:] == (1, 1) and first.stride == (1, 1) and first.padding == (0, 0):
                 return replace(conv, weight=np.einsum("omhw,mi->oihw", w, first.weight[:, :, 0, 0]))
-        raise _refusal(node, "two convolutions in a row without a QCFS between them do not form one convolution (their borders differ)")
+        raise _refusal(
+            node,
+            "two convolutions in a row without a QCFS between them do not form one convolution (their borders differ)",
+        )
 
     def linear(self, node: fx.Node, x: Any, weight: Any, bias: Any = None) -> _Value:
         value, w = self.value(node, x), self.constant(node, weight)
@@ -279,9 +295,9 @@ class _Converter:
     def _then_dense(self, term: _Term, w: Array, shape: Shape) -> Array:
         first = term.operator
         if isinstance(first, Identity):
-            return w * np.broadcast_to(first.weight, shape).reshape(1, -1)
+            return np.asarray(w * np.broadcast_to(first.weight, shape).reshape(1, -1))
         if isinstance(first, Dense):
-            return w @ first.weight
+            return np.asarray(w @ first.weight)
         source = self.shapes[term.source]
         inner = term.pool.output_shape(source) if term.pool else source
         x = torch.zeros((len(w), *inner), dtype=torch.float64, requires_grad=True)
@@ -289,7 +305,7 @@ class _Converter:
             x, torch.from_numpy(first.weight), None, first.stride, first.padding, first.dilation, first.groups
         )
         (adjoint,) = torch.autograd.grad(y, x, torch.from_numpy(w).reshape(len(w), *shape))
-        return adjoint.reshape(len(w), -1).numpy()
+        return np.asarray(adjoint.reshape(len(w), -1).numpy())
 
     def avg_pool2d(
         self,
@@ -319,14 +335,20 @@ class _Converter:
                 return replace(term, pool=pool)
             if last.kernel == last.stride and last.padding == pool.padding == (0, 0):
                 kernel = (last.kernel[0] * pool.kernel[0], last.kernel[1] * pool.kernel[1])
-                return replace(term, pool=SumPool2d(kernel, (last.stride[0] * pool.stride[0], last.stride[1] * pool.stride[1])))
+                return replace(
+                    term, pool=SumPool2d(kernel, (last.stride[0] * pool.stride[0], last.stride[1] * pool.stride[1]))
+                )
         if isinstance(first, Conv2d) and first.dilation == (1, 1) and pool.padding == (0, 0):
             (sh, sw), (kh, kw), w = first.stride, pool.kernel, first.weight
             wide = np.zeros((*w.shape[:2], w.shape[2] + (kh - 1) * sh, w.shape[3] + (kw - 1) * sw))
             for i, j in np.ndindex(kh, kw):
                 wide[:, :, i * sh : i * sh + w.shape[2], j * sw : j * sw + w.shape[3]] += w
-            return replace(term, operator=replace(first, weight=wide, stride=(sh * pool.stride[0], sw * pool.stride[1])))
-        raise _refusal(node, "this pooling cannot be joined with the linear operation in front of it; put a QCFS between them")
+            return replace(
+                term, operator=replace(first, weight=wide, stride=(sh * pool.stride[0], sw * pool.stride[1]))
+            )
+        raise _refusal(
+            node, "this pooling cannot be joined with the linear operation in front of it; put a QCFS between them"
+        )
 
     def adaptive_avg_pool2d(self, node: fx.Node, x: Any, size: Any) -> _Value:
         value = self.value(node, x)
@@ -342,23 +364,46 @@ class _Converter:
         return replace(self.avg_pool2d(node, x, value.shape[1:]), flat=not keepdim)
 
     def max_pool2d(
-        self, node: fx.Node, x: Any, kernel: Any, stride: Any = (), padding: Any = (0, 0), dilation: Any = (1, 1), ceil_mode: bool = False
+        self,
+        node: fx.Node,
+        x: Any,
+        kernel: Any,
+        stride: Any = (),
+        padding: Any = (0, 0),
+        dilation: Any = (1, 1),
+        ceil_mode: bool = False,
     ) -> _Value:
         value = self.value(node, x)
         if _pair(dilation) != (1, 1):
             raise _refusal(node, "dilated max-pooling is not converted")
         window = _pool(node, value, kernel, stride, padding, ceil_mode)
         kinds = {p.name: p.kind for p in self.populations}
-        sources = [t for t in value.terms if isinstance(t.operator, Identity) and t.pool is None and kinds[t.source] in ("pasc", "max")]
+        sources = [
+            t
+            for t in value.terms
+            if isinstance(t.operator, Identity) and t.pool is None and kinds[t.source] in ("pasc", "max")
+        ]
         if len(value.terms) == len(sources) == 1 and not np.any(value.bias):
             return self._max(node, value, window)
         return replace(value, window=window)
 
     def batch_norm(
-        self, node: fx.Node, x: Any, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, momentum: float, eps: float, _: bool = False
+        self,
+        node: fx.Node,
+        x: Any,
+        weight: Any,
+        bias: Any,
+        mean: Any,
+        variance: Any,
+        training: bool,
+        momentum: float,
+        eps: float,
+        _: bool = False,
     ) -> _Value:
         if training or mean is None:
-            raise _refusal(node, "it normalizes with the statistics of the batch; export the network in evaluation mode")
+            raise _refusal(
+                node, "it normalizes with the statistics of the batch; export the network in evaluation mode"
+            )
         scale = 1 / np.sqrt(self.constant(node, variance) + eps)
         if weight is not None:
             scale = scale * self.constant(node, weight)
@@ -404,7 +449,9 @@ class _Converter:
             return replace(value, flat=True)
         if tuple(shape[1:]) == value.shape:
             return value
-        raise _refusal(node, f"it reshapes {value.shape} to {tuple(shape[1:])}; only flattening to a vector is converted")
+        raise _refusal(
+            node, f"it reshapes {value.shape} to {tuple(shape[1:])}; only flattening to a vector is converted"
+        )
 
     def same(self, node: fx.Node, x: Any, *_: Any, **__: Any) -> _Value:
         return self.value(node, x)
@@ -422,7 +469,10 @@ class _Converter:
 
     def _no_padded_bias(self, node: fx.Node, value: _Value, padding: Pair) -> None:
         if padding != (0, 0) and np.any(value.bias):
-            raise _refusal(node, "it pads a value that has a bias (a normalization or a bias without QCFS behind it), which differs at the borders")
+            raise _refusal(
+                node,
+                "it pads a value that has a bias (a normalization or a bias without QCFS behind it), which differs at the borders",
+            )
 
 
 def _source_value(name: str, shape: Shape, amplitude: Array) -> _Value:
@@ -450,14 +500,23 @@ def _join(node: fx.Node, a: _Term, b: _Term) -> _Term:
     y = _map_weight(b.operator, lambda w: w * (common // b.divisor))
     if isinstance(x, Identity) and isinstance(y, Conv2d):
         return _join(node, b, a)
-    if isinstance(x, Conv2d) and isinstance(y, Identity) and x.stride == (1, 1) and x.groups == 1 and a.pool is b.pool is None:
+    if (
+        isinstance(x, Conv2d)
+        and isinstance(y, Identity)
+        and x.stride == (1, 1)
+        and x.groups == 1
+        and a.pool is b.pool is None
+    ):
         y = _identity_as_conv(y, x)
     geometry = [
-        {key: v for key, v in vars(o).items() if key != "weight"} | {"type": type(o), "kernel": o.weight.shape[2:]} for o in (x, y)
+        {key: v for key, v in vars(o).items() if key != "weight"} | {"type": type(o), "kernel": o.weight.shape[2:]}
+        for o in (x, y)
     ]
     pools = [None if t.pool is None else vars(t.pool) for t in (a, b)]
     if geometry[0] != geometry[1] or pools[0] != pools[1]:
-        raise _refusal(node, f"it joins two different operations on the same activation ({a.source}); put a QCFS on one of them")
+        raise _refusal(
+            node, f"it joins two different operations on the same activation ({a.source}); put a QCFS on one of them"
+        )
     return replace(a, operator=_map_weight(x, lambda w: w + y.weight), divisor=common)
 
 
@@ -499,7 +558,11 @@ def _pair(value: Any) -> Pair:
 
 def _constants(program: ExportedProgram) -> dict[str, Tensor]:
     signature = program.graph_signature
-    by_input = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
+    by_input = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
     tensors = {**program.state_dict, **program.constants}
     return {node: tensors[name] for node, name in by_input.items() if name in tensors}
 

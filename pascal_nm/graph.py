@@ -126,7 +126,9 @@ class Population:
     def __post_init__(self) -> None:
         for attribute in ("threshold", "bias"):
             value = getattr(self, attribute)
-            object.__setattr__(self, attribute, canonical(value, self.shape, f"{attribute} of population {self.name!r}"))
+            object.__setattr__(
+                self, attribute, canonical(value, self.shape, f"{attribute} of population {self.name!r}")
+            )
 
     @property
     def size(self) -> int:
@@ -173,7 +175,7 @@ class Preprocessing:
         """Map pixels of shape (N, C, H, W) or (N, F) to float32 inputs of the same shape."""
         column = (1, -1) + (1,) * (pixels.ndim - 2)
         mean, std = (np.asarray(value, np.float64).reshape(column) for value in (self.mean, self.std))
-        return ((pixels / self.scale - mean) / std).astype(np.float32)
+        return np.asarray((pixels / self.scale - mean) / std, np.float32)
 
     def range(self) -> float:
         """Largest magnitude that an input can have."""
@@ -273,7 +275,7 @@ class Graph:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type of the membrane potentials: the weights' own float type, or int32 for an integer graph."""
-        return np.dtype(np.int32) if self.is_integer else self.projections[0].operator.weight.dtype
+        return np.dtype(np.int32 if self.is_integer else self.projections[0].operator.weight.dtype)
 
     def replace(self, **changes: Any) -> Graph:
         """A copy with some fields changed, validated again."""

@@ -42,7 +42,9 @@ def _(x: Tensor, threshold: Tensor, levels: int) -> Tensor:
     return torch.empty_like(x)
 
 
-def _setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+def _setup_context(
+    ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, Tensor, int], output: Tensor
+) -> None:
     x, threshold, _ = inputs
     ctx.save_for_backward(x, threshold, output)
 

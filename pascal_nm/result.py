@@ -60,7 +60,9 @@ class RunResult:
             potential=np.concatenate([r.potential for r in results]),
             scale=first.scale,
             activity={
-                name: Activity(*(np.concatenate(parts) for parts in zip(*(r.activity[name] for r in results), strict=True)))
+                name: Activity(
+                    *(np.concatenate(parts) for parts in zip(*(r.activity[name] for r in results), strict=True))
+                )
                 for name in first.activity
             },
             schedule=first.schedule,

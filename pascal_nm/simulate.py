@@ -39,7 +39,9 @@ def synapse(projection: Projection, graph: Graph, largest: int) -> Synapse:
     The input may be of any type; the output is int32 for an integer graph, else the graph's float type. The
     weights are shared with the graph where the types allow it.
     """
-    carrier = bounds.carrier(float(bounds.current_bound(projection, largest).max())) if graph.is_integer else graph.dtype
+    carrier = (
+        bounds.carrier(float(bounds.current_bound(projection, largest).max())) if graph.is_integer else graph.dtype
+    )
     weight = torch.from_numpy(projection.operator.weight.astype(carrier, copy=False))
     apply = _operator(projection, weight)
     integer = graph.is_integer
@@ -132,7 +134,7 @@ def steps(graph: Graph, inputs: Array, plan: schedule.Schedule | None = None) ->
                 train = trains[projection.source]
                 assert projection.pool is not None
                 spikes = window_max(train.flatten(0, 1), projection.pool, _constant(p.threshold, train.dtype))
-                trains[p.name] = spikes.unflatten(0, train.shape[:2])
+                trains[p.name] = spikes.reshape(*train.shape[:2], *p.shape)
                 total = trains[p.name].sum(0)
                 silent = np.zeros(len(inputs), np.int64)
                 activity[p.name] = Activity(_per_image(total), silent, silent)
@@ -166,8 +168,9 @@ class _Arrival:
 def _arrivals(graph: Graph, projection: Projection, train: Tensor, plan: schedule.Schedule) -> _Arrival:
     source = graph[projection.source]
     largest = source.levels if source.kind == "analog" else 1
-    frames = synapse(projection, graph, largest)(train.flatten(0, 1)).unflatten(0, train.shape[:2])
-    return _Arrival(plan.windows[source.name].emit.start + plan.delay, frames)
+    frames = synapse(projection, graph, largest)(train.flatten(0, 1))
+    start = plan.windows[source.name].emit.start + plan.delay
+    return _Arrival(start, frames.reshape(*train.shape[:2], *graph[projection.target].shape))
 
 
 class _PascRun:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
-import pascal_nm.qcfs  # registers the operator
 from pascal_nm.errors import ConversionError
 from pascal_nm.graph import Array
+from pascal_nm.qcfs import qcfs as _registered  # noqa: F401  # importing it registers the operator
 
 QCFS = torch.ops.pascal_nm.qcfs.default
 
@@ -71,7 +71,7 @@ class SourceNetwork:
 
     def _batches(self, inputs: Array | Tensor) -> list[Tensor]:
         x = torch.as_tensor(inputs).to(self.dtype)
-        return list(x.split(self._batch)) if self._batch and len(x) != self._batch else [x]
+        return list(torch.split(x, self._batch)) if self._batch and len(x) != self._batch else [x]
 
 
 class _Recorder(fx.Interpreter):
@@ -139,4 +139,6 @@ def _export(module: nn.Module, example: Tensor | None) -> ExportedProgram:
         )
     except Exception as error:  # torch.export raises many types for code that it cannot trace
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConversionError(f"torch.export cannot trace the network with an input of shape {tuple(example.shape)}: {reason}") from error
+        raise ConversionError(
+            f"torch.export cannot trace the network with an input of shape {tuple(example.shape)}: {reason}"
+        ) from error
