@@ -267,12 +267,9 @@ class _Converter:
     def _then_conv(self, node: fx.Node, term: _Term, conv: Conv2d) -> Operator:
         first, w = term.operator, conv.weight
         if isinstance(first, Identity):
-            channels = w.shape[1] * conv.groups
-            scale = np.broadcast_to(first.weight, (channels, 1, 1)) if first.weight.shape[1:] == (1, 1) else None
-            if scale is None:
+            if first.weight.shape[1:] != (1, 1):
                 raise _refusal(node, "the amplitude of the spikes that it receives differs from pixel to pixel")
-            per_output = scale.reshape(conv.groups, 1, -1, 1, 1)
-            return replace(conv, weight=(w.reshape(conv.groups, -1, *w.shape[1:]) * per_output).reshape(w.shape))
+            return conv.scale_input(first.weight, (w.shape[1] * conv.groups, 1, 1))
         if isinstance(first, Conv2d) and first.groups == conv.groups == 1:
             if w.shape[2:] == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0):
                 return replace(first, weight=np.einsum("om,mihw->oihw", w[:, :, 0, 0], first.weight))
@@ -295,7 +292,7 @@ class _Converter:
     def _then_dense(self, term: _Term, w: Array, shape: Shape) -> Array:
         first = term.operator
         if isinstance(first, Identity):
-            return np.asarray(w * np.broadcast_to(first.weight, shape).reshape(1, -1))
+            return Dense(w).scale_input(first.weight, shape).weight
         if isinstance(first, Dense):
             return np.asarray(w @ first.weight)
         source = self.shapes[term.source]
@@ -480,16 +477,12 @@ def _source_value(name: str, shape: Shape, amplitude: Array) -> _Value:
 
 
 def _scale(value: _Value, scale: Array, shift: Array, node: fx.Node) -> _Value:
-    """scale * value + shift, per channel."""
+    """The value scaled and shifted, per channel."""
     scale, shift = _column(scale, value.shape), _column(shift, value.shape)
     if value.flat and max(scale.size, shift.size) > 1 and math.prod(value.shape[1:]) > 1:
         raise _refusal(node, f"it scales each entry of a flattened {value.shape}; put it in front of the flattening")
 
-    def apply(operator: Operator) -> Operator:
-        column = scale.reshape(-1, *(1,) * (operator.weight.ndim - 1)) if not isinstance(operator, Identity) else scale
-        return _map_weight(operator, lambda w: w * column)
-
-    terms = tuple(replace(term, operator=apply(term.operator)) for term in value.terms)
+    terms = tuple(replace(term, operator=term.operator.scale_output(scale)) for term in value.terms)
     return replace(value, terms=terms, bias=_column(value.bias, value.shape) * scale + shift)
 
 

@@ -69,6 +69,16 @@ class Conv2d:
             )
         return (channels, *_windows(shape[1:], (kernel[0], kernel[1]), self.stride, self.padding, self.dilation))
 
+    def scale_input(self, factor: Array, shape: Shape) -> Conv2d:
+        """The same convolution of ``factor * x``; ``factor`` has one number per channel of an input of ``shape``."""
+        column = np.broadcast_to(factor, (shape[0], 1, 1)).reshape(self.groups, 1, -1, 1, 1)
+        grouped = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
+        return replace(self, weight=(grouped * column).reshape(self.weight.shape))
+
+    def scale_output(self, factor: Array) -> Conv2d:
+        """``factor`` times the same convolution; ``factor`` has one number per output channel."""
+        return replace(self, weight=self.weight * factor.reshape(-1, 1, 1, 1))
+
 
 @dataclass(frozen=True, eq=False)
 class Dense:
@@ -82,6 +92,14 @@ class Dense:
             raise GraphError(f"a dense weight of shape {self.weight.shape} cannot take an input of shape {shape}")
         return (int(self.weight.shape[0]),)
 
+    def scale_input(self, factor: Array, shape: Shape) -> Dense:
+        """The same synapses for ``factor * x``; ``factor`` broadcasts to the input's ``shape``."""
+        return Dense(self.weight * np.broadcast_to(factor, shape).reshape(1, -1))
+
+    def scale_output(self, factor: Array) -> Dense:
+        """``factor`` times the same synapses; ``factor`` has one number per output."""
+        return Dense(self.weight * factor.reshape(-1, 1))
+
 
 @dataclass(frozen=True, eq=False)
 class Identity:
@@ -93,6 +111,14 @@ class Identity:
         """The input's own shape."""
         _check_broadcast("identity weight", self.weight, shape)
         return shape
+
+    def scale_input(self, factor: Array, shape: Shape) -> Identity:
+        """The same synapses for ``factor * x``; ``factor`` broadcasts to ``shape``."""
+        return Identity(canonical(self.weight * factor, shape, "identity weight"))
+
+    def scale_output(self, factor: Array) -> Identity:
+        """``factor`` times the same synapses; ``factor`` broadcasts like the weight."""
+        return Identity(self.weight * factor)
 
 
 Operator = Conv2d | Dense | Identity
@@ -270,7 +296,7 @@ class Graph:
                 f"the data reaches {np.abs(inputs).max():.4g}, but the network's input was quantized for values up to "
                 f"{p.levels * float(p.threshold.max()):.4g}: check the preprocessing or quantize again for this data"
             )
-        return currents.astype(np.int32)
+        return np.asarray(currents, np.int32)
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from pascal_nm import bounds, neuron, schedule
 from pascal_nm.graph import Array, Conv2d, Dense, Graph, Identity, Population, Projection, SumPool2d

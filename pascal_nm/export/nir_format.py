@@ -1,0 +1,262 @@
+r"""The portable graph: NIR primitives with PASC metadata (https://neuroir.org, nir 1.0).
+
+==================  ===================================================================================================
+in our graph        in the file
+==================  ===================================================================================================
+``analog``          ``Input``
+``pasc``            ``IF`` with ``v_threshold`` = theta, ``v_reset`` = 0 and ``r`` = L_in / L
+``max``             ``SumPool2d`` into ``IF`` with ``v_threshold`` 1/2: an OR under NIR's own reset to ``v_reset``
+``readout``         ``Output``
+Projection          ``SumPool2d`` (if it pools), ``Flatten`` (dense from an image), then ``Conv2d``, ``Affine`` or ``Scale``
+==================  ===================================================================================================
+
+Exact behaviour needs the metadata: kind, levels, and the whole bias. What NIR's own equations see is the equivalent rate
+network: with spike rates :math:`\rho = c / L`, Equation 1's argument is :math:`z / (\theta L) = (L_{in} / L) \, (W \rho_{in} + b / L_{in}) /
+\theta`, hence ``r`` and the per-step bias ``b / L_in`` on the first projection that has a bias field. Quantities that stand in the file for
+such readers follow from the rest; reading checks that they still do, so that nothing in a file is silently ignored.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nir
+import numpy as np
+
+from pascal_nm.errors import FileError, GraphError
+from pascal_nm.files import readable, replacing
+from pascal_nm.graph import (
+    Array,
+    Conv2d,
+    Dense,
+    Graph,
+    Identity,
+    Operator,
+    Pair,
+    Population,
+    Preprocessing,
+    Projection,
+    SumPool2d,
+    canonical,
+)
+
+FORMAT = 1
+"""Version of the metadata. A reader refuses files of a newer one."""
+
+
+def write_nir(graph: Graph, path: str | Path) -> None:
+    """Write ``graph`` to ``path`` as a NIR file; reading it back gives the same graph, bit for bit.
+
+    Raises:
+        FileError: the file cannot be written; an existing file is then left as it was.
+    """
+    with replacing(path) as temporary:
+        nir.write(str(temporary), to_nir(graph), compression=None)
+
+
+def read_nir(path: str | Path) -> Graph:
+    """Read a NIR file that :func:`write_nir` wrote.
+
+    Raises:
+        FileError: the file is missing, damaged, not NIR, without PASC metadata, or contradicts itself.
+    """
+    path = readable(path)
+    if not h5py.is_hdf5(path):
+        raise FileError(f"{path} is not a NIR file: it is not HDF5")
+    try:
+        raw = nir.read(str(path), type_check=False)
+    except Exception as error:  # nir and h5py raise many types for damaged files
+        raise FileError(f"{path} cannot be read as NIR: {_first_line(error)}") from error
+    if not isinstance(raw, nir.NIRGraph) or "pascal_nm" not in raw.metadata:
+        raise FileError(f"{path} is a NIR file without PASC metadata: export it with `pascal-nm export model.pt --nir`")
+    try:
+        return from_nir(raw)
+    except GraphError as error:
+        raise FileError(f"{path} does not hold a valid network: {error}") from error
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, StopIteration) as error:
+        raise FileError(f"{path} is damaged: {_first_line(error)}") from error
+
+
+def to_nir(graph: Graph) -> nir.NIRGraph:
+    """The NIR graph of ``graph``."""
+    nodes: dict[str, nir.NIRNode] = {}
+    edges: list[tuple[str, str]] = []
+    for p in graph.populations:
+        for projection in graph.incoming(p.name):
+            chain = list(_projection_nodes(graph, projection))
+            nodes.update(chain)
+            path = [projection.source, *(name for name, _ in chain), p.name]
+            edges += itertools.pairwise(path)
+        nodes[p.name] = _population_node(graph, p)
+    pre = graph.preprocessing
+    header = {
+        "format": FORMAT,
+        "schedule": "pasc",
+        "populations": [p.name for p in graph.populations],
+        "projections": [(p.source, p.target) for p in graph.projections],
+        "preprocessing": None if pre is None else {"scale": pre.scale, "mean": pre.mean, "std": pre.std},
+        "classes": graph.classes,
+    }
+    return nir.NIRGraph(nodes, edges, metadata={"pascal_nm": json.dumps(header)}, type_check=False)
+
+
+def from_nir(raw: nir.NIRGraph) -> Graph:
+    """The graph of a NIR graph with PASC metadata.
+
+    Raises:
+        GraphError: it is not a valid network, or a value contradicts another one.
+    """
+    header = json.loads(_text(raw.metadata["pascal_nm"]))
+    if header["format"] > FORMAT:
+        raise GraphError(
+            f"its metadata has format {header['format']}; this version reads up to {FORMAT}: update pascal-nm"
+        )
+    pre = header["preprocessing"]
+    graph = Graph(
+        tuple(_population(name, raw.nodes[name]) for name in header["populations"]),
+        tuple(_projection(raw, source, target) for source, target in header["projections"]),
+        None if pre is None else Preprocessing(pre["scale"], tuple(pre["mean"]), tuple(pre["std"])),
+        tuple(header["classes"]),
+    )
+    _check_equal(to_nir(graph), raw)
+    return graph
+
+
+def _population_node(graph: Graph, p: Population) -> nir.NIRNode:
+    metadata = {"kind": p.kind, "levels": p.levels, "bias": p.bias}
+    match p.kind:
+        case "analog":
+            return nir.Input({"input": np.array(p.shape)}, metadata={**metadata, "threshold": p.threshold})
+        case "readout":
+            return nir.Output({"output": np.array(p.shape)}, metadata={**metadata, "threshold": p.threshold})
+        case "max":
+            full = np.full(p.shape, 0.5, np.float32)
+            return nir.IF(
+                np.ones_like(full), full, np.zeros_like(full), metadata={**metadata, "threshold": p.threshold}
+            )
+    theta = np.ascontiguousarray(np.broadcast_to(p.threshold, p.shape))
+    ratio = np.full(p.shape, _levels_in(graph, p) / p.levels, np.float32)
+    return nir.IF(ratio, theta, np.zeros_like(theta), metadata={**metadata, "levels_in": _levels_in(graph, p)})
+
+
+def _projection_nodes(graph: Graph, projection: Projection) -> Iterator[tuple[str, nir.NIRNode]]:
+    shape, target = graph[projection.source].shape, graph[projection.target]
+    if projection.pool is not None:
+        pool = projection.pool
+        yield (
+            f"{projection.name}_pool",
+            nir.SumPool2d(np.array(pool.kernel), np.array(pool.stride), np.array(pool.padding)),
+        )
+        shape = pool.output_shape(shape)
+    match projection.operator:
+        case Dense(weight):
+            if len(shape) == 3:
+                yield f"{projection.name}_flatten", nir.Flatten({"input": np.array(shape)}, 0, -1)
+            bias = _bias_per_step(graph, projection, target)
+            yield projection.name, nir.Linear(weight) if bias is None else nir.Affine(weight, bias)
+        case Conv2d(weight, stride, padding, dilation, groups):
+            bias = _bias_per_step(graph, projection, target)
+            bias = np.zeros(len(weight), np.float32) if bias is None else bias
+            size = (shape[1], shape[2])
+            yield projection.name, nir.Conv2d(size, weight, stride, padding, dilation, groups, bias)
+        case Identity(weight) if target.kind != "max":
+            yield projection.name, nir.Scale(np.ascontiguousarray(np.broadcast_to(weight, shape)))
+
+
+def _bias_per_step(graph: Graph, projection: Projection, target: Population) -> Array | None:
+    """The bias that a reader of plain NIR adds in every timestep, on the first projection that has room for it."""
+    carriers = [p for p in graph.incoming(target.name) if not isinstance(p.operator, Identity)]
+    if projection is not carriers[0]:
+        return None
+    per_channel = np.broadcast_to(target.bias, (target.shape[0], *target.bias.shape[1:]))
+    if per_channel.size != target.shape[0]:
+        return None
+    return np.asarray(per_channel.reshape(-1) / _levels_in(graph, target), np.float32)
+
+
+def _levels_in(graph: Graph, p: Population) -> int:
+    return max(graph[q.source].steps for q in graph.incoming(p.name))
+
+
+def _population(name: str, node: nir.NIRNode) -> Population:
+    metadata: Mapping[str, Any] = node.metadata
+    kind = _text(metadata["kind"])
+    if isinstance(node, nir.Input):
+        shape = node.input_type["input"]
+    elif isinstance(node, nir.Output):
+        shape = node.output_type["output"]
+    else:
+        shape = node.v_threshold.shape
+    threshold = node.v_threshold if kind == "pasc" else metadata["threshold"]
+    return Population(
+        name,
+        kind,  # type: ignore[arg-type]  # Graph validates it
+        tuple(int(n) for n in shape),
+        int(metadata["levels"]),
+        threshold,
+        metadata["bias"],
+    )
+
+
+def _projection(raw: nir.NIRGraph, source: str, target: str) -> Projection:
+    name = f"{source}__{target}"
+    pool = raw.nodes.get(f"{name}_pool")
+    window = None if pool is None else SumPool2d(_pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding))
+    node = raw.nodes.get(name)
+    if node is None:
+        shape = raw.nodes[target].v_threshold.shape
+        integer = np.issubdtype(np.asarray(raw.nodes[target].metadata["threshold"]).dtype, np.integer)
+        return Projection(
+            source, target, Identity(np.ones((1,) * len(shape), np.int8 if integer else np.float64)), window
+        )
+    return Projection(source, target, _operator(node), window)
+
+
+def _operator(node: nir.NIRNode) -> Operator:
+    match node:
+        case nir.Conv2d():
+            pairs = (_pair(node.stride), _pair(node.padding), _pair(node.dilation))
+            return Conv2d(node.weight, *pairs, int(node.groups))
+        case nir.Linear() | nir.Affine():
+            return Dense(node.weight)
+        case nir.Scale():
+            return Identity(canonical(node.scale, node.scale.shape, "identity weight"))
+    raise GraphError(f"a projection cannot be a {type(node).__name__}")
+
+
+def _check_equal(expected: nir.NIRGraph, found: nir.NIRGraph) -> None:
+    """Every node, field and edge of the file must be the one that the graph itself gives."""
+    if set(expected.nodes) != set(found.nodes):
+        raise GraphError(f"its nodes do not fit its metadata: {sorted(set(expected.nodes) ^ set(found.nodes))}")
+    if sorted(expected.edges) != sorted(tuple(map(_text, edge)) for edge in found.edges):
+        raise GraphError("its edges do not fit its metadata")
+    for name, node in expected.nodes.items():
+        if type(node) is not type(found.nodes[name]):
+            raise GraphError(f"node {name!r} is a {type(found.nodes[name]).__name__}, not a {type(node).__name__}")
+        a, b = node.to_dict(), found.nodes[name].to_dict()
+        for field in a:
+            if field == "metadata":
+                continue
+            if not np.array_equal(np.asarray(a[field]), np.asarray(b[field])):
+                raise GraphError(
+                    f"{field} of node {name!r} contradicts the network's metadata; one of them was changed by hand"
+                )
+
+
+def _pair(value: Any) -> Pair:
+    first, second = np.broadcast_to(np.asarray(value), 2)
+    return (int(first), int(second))
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
