@@ -1,0 +1,73 @@
+"""Trained QCFS networks to spiking networks with exactly the same answers.
+
+The short way through::
+
+    import pascal_nm as pnm
+
+    graph = pnm.convert(model, example)  # a torch module with pnm.QCFS activations
+    pnm.export.write_nir(graph, "model.nir")
+    result = pnm.run(pnm.quantize(graph, input_range=1.0), inputs, target="torch")
+
+Names are imported when they are first used, so that ``import pascal_nm`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pascal_nm import export, hw_targets
+    from pascal_nm.conversion import convert
+    from pascal_nm.errors import PascalError
+    from pascal_nm.graph import Graph, Population, Preprocessing, Projection
+    from pascal_nm.hw_targets import run
+    from pascal_nm.models import build, to_qcfs
+    from pascal_nm.qcfs import QCFS
+    from pascal_nm.quantization import quantize
+    from pascal_nm.result import RunResult
+    from pascal_nm.source import SourceNetwork
+
+_HOMES = {
+    "QCFS": "qcfs",
+    "Graph": "graph",
+    "PascalError": "errors",
+    "Population": "graph",
+    "Preprocessing": "graph",
+    "Projection": "graph",
+    "RunResult": "result",
+    "SourceNetwork": "source",
+    "build": "models",
+    "convert": "conversion",
+    "quantize": "quantization",
+    "run": "hw_targets",
+    "to_qcfs": "models",
+}
+
+__all__ = [
+    "QCFS",
+    "Graph",
+    "PascalError",
+    "Population",
+    "Preprocessing",
+    "Projection",
+    "RunResult",
+    "SourceNetwork",
+    "build",
+    "convert",
+    "export",
+    "hw_targets",
+    "quantize",
+    "run",
+    "to_qcfs",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"pascal_nm.{_HOMES[name]}"), name)
+    if name in ("export", "hw_targets"):
+        return importlib.import_module(f"pascal_nm.{name}")
+    raise AttributeError(f"module 'pascal_nm' has no attribute {name!r}")

@@ -11,7 +11,7 @@ where :math:`c` are spike counts, :math:`\theta_j` is the population's threshold
 potential of one spike), and the weights :math:`W_p` already hold the source's spike amplitude, so that a spike is
 0/1 (or -1/0/+1) and nothing else travels between populations.
 
-A float graph comes from :func:`pascal_nm.convert.convert`; :func:`pascal_nm.quantize.quantize` turns it into an integer
+A float graph comes from :func:`pascal_nm.conversion.convert`; :func:`pascal_nm.quantization.quantize` turns it into an integer
 graph of the same type. Arrays are NumPy, so that a graph needs neither torch nor Lava.
 """
 

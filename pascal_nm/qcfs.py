@@ -7,7 +7,7 @@ where :math:`\lambda` is the trainable threshold and :math:`L` the number of lev
 Source: Equation 1 of Ramesh & Srinivasan, "PASCAL", TMLR 2025, after Bu et al., https://arxiv.org/abs/2303.04347.
 
 The operator is registered with torch, so that ``torch.export`` keeps it as one node that names its threshold
-and its levels: that node is what :func:`pascal_nm.convert.convert` turns into a spiking population.
+and its levels: that node is what :func:`pascal_nm.conversion.convert` turns into a spiking population.
 """
 
 from __future__ import annotations
@@ -84,4 +84,5 @@ class QCFS(nn.Module):
         return result
 
     def extra_repr(self) -> str:
+        """Levels and threshold, for printing."""
         return f"levels={self.levels}, threshold={float(self.threshold.detach()):.4g}"

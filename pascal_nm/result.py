@@ -72,7 +72,9 @@ class RunResult:
 class Program(Protocol):
     """A graph made ready to run on one target."""
 
-    graph: Graph
+    @property
+    def graph(self) -> Graph:
+        """The graph that runs: the one given, or its quantized form on a target without floats."""
 
     def run(self, inputs: Array) -> RunResult:
         """Run N preprocessed inputs of shape (N, *input shape)."""
@@ -81,7 +83,9 @@ class Program(Protocol):
 class Target(Protocol):
     """Where spiking networks run. Every target runs float and integer graphs, or says why not with a TargetError."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the command line calls it."""
 
     def compile(self, graph: Graph) -> Program:
         """Check that the graph fits, and make it ready to run."""

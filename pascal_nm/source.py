@@ -83,6 +83,7 @@ class _Recorder(fx.Interpreter):
         self.levels: dict[str, Array] = {}
 
     def run_node(self, n: fx.Node) -> Any:
+        """Run one node; note the level of a QCFS node."""
         result = super().run_node(n)
         if n.target is QCFS:
             _, threshold, levels = self.fetch_args_kwargs_from_env(n)[0]

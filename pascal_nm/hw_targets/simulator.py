@@ -1,0 +1,54 @@
+"""Targets on the torch simulator: as it is, and as a chip model with bit widths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pascal_nm import simulate
+from pascal_nm.graph import Array, Graph
+from pascal_nm.hw_targets import chip as chips
+from pascal_nm.quantization import quantize
+from pascal_nm.result import RunResult
+
+
+@dataclass(frozen=True)
+class SimulatorProgram:
+    """A graph on the step-by-step engine of :mod:`pascal_nm.simulate`."""
+
+    graph: Graph
+
+    def run(self, inputs: Array) -> RunResult:
+        """Run N preprocessed inputs of shape (N, *input shape)."""
+        return simulate.steps(self.graph, inputs)
+
+
+@dataclass(frozen=True)
+class TorchTarget:
+    """The torch simulator, every timestep; float and integer graphs."""
+
+    name: str = "torch"
+
+    def compile(self, graph: Graph) -> SimulatorProgram:
+        """Nothing to prepare: every valid graph runs."""
+        return SimulatorProgram(graph)
+
+
+@dataclass(frozen=True)
+class LoihiTarget:
+    """A Loihi-style fixed-point chip: int8 weights, bit widths of the chip's description, overflow excluded by proof.
+
+    A float graph is quantized first (8 bits); the program's ``graph`` is the integer graph that runs.
+    """
+
+    chip: str = "loihi1"
+    name: str = "loihi"
+
+    def compile(self, graph: Graph) -> SimulatorProgram:
+        """Quantize where needed and check every bit width.
+
+        Raises:
+            TargetError: a weight, bias, threshold or membrane potential could exceed the chip's bits.
+        """
+        integer = graph if graph.is_integer else quantize(graph)
+        chips.check_widths(integer, chips.load(self.chip))
+        return SimulatorProgram(integer)

@@ -1,0 +1,115 @@
+"""NIR files: the same graph comes back bit for bit, and a file that contradicts itself is refused."""
+
+import h5py
+import nir
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from pascal_nm.errors import FileError
+from pascal_nm.export import read_nir, write_nir
+from pascal_nm.graph import Conv2d, Dense, Graph, Identity, Population, Preprocessing, Projection, SumPool2d
+from tests.strategies import integer_graphs
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graph=integer_graphs())
+def test_every_random_graph_survives_writing_and_reading(graph, tmp_path_factory):
+    path = tmp_path_factory.mktemp("nir") / "graph.nir"
+    write_nir(graph, path)
+    assert graph.differences(read_nir(path)) == []
+
+
+@pytest.fixture
+def graph():
+    rng = np.random.default_rng(0)
+    f = np.float32
+    a = Population("a", "pasc", (4, 6, 6), 4, f(0.3), rng.normal(size=4).astype(f))
+    m = Population("m", "max", (4, 3, 3), 4, f(1), f(0))
+    b = Population("b", "pasc", (4, 3, 3), 7, rng.random(4).astype(f), rng.normal(size=4).astype(f))
+    populations = (
+        Population("input", "analog", (1, 6, 6), 0, f(1), f(0)),
+        a,
+        m,
+        b,
+        Population("output", "readout", (3,), 1, f(9), rng.normal(size=3).astype(f)),
+    )
+    projections = (
+        Projection("input", "a", Conv2d(rng.normal(size=(4, 1, 3, 3)).astype(f), padding=(1, 1))),
+        Projection("a", "m", Identity(np.ones((1, 1, 1))), SumPool2d((2, 2), (2, 2))),
+        Projection("m", "b", Conv2d(rng.normal(size=(4, 2, 1, 1)).astype(f), groups=2)),
+        Projection("a", "b", Identity(rng.normal(size=(4, 1, 1)).astype(f)), SumPool2d((2, 2), (2, 2))),
+        Projection("b", "output", Dense(rng.normal(size=(3, 36)).astype(f))),
+    )
+    return Graph(populations, projections, Preprocessing(255.0, (0.1,), (0.3,)), ("x", "y", "z"))
+
+
+def test_a_float_graph_with_preprocessing_and_classes_survives(graph, tmp_path):
+    write_nir(graph, tmp_path / "g.nir")
+    assert graph.differences(read_nir(tmp_path / "g.nir")) == []
+
+
+def test_the_file_holds_standard_primitives_that_nir_itself_checks(graph, tmp_path):
+    write_nir(graph, tmp_path / "g.nir")
+    nodes = nir.read(str(tmp_path / "g.nir"), type_check=False).nodes
+    assert {type(n).__name__ for n in nodes.values()} <= {
+        "Input",
+        "Output",
+        "Conv2d",
+        "Affine",
+        "Linear",
+        "IF",
+        "Scale",
+        "SumPool2d",
+        "Flatten",
+    }
+
+
+def test_a_bias_changed_by_hand_is_not_ignored_in_silence(graph, tmp_path):
+    path = tmp_path / "g.nir"
+    write_nir(graph, path)
+    with h5py.File(path, "a") as file:
+        file["node/nodes/input__a/bias"][0] += 1
+    with pytest.raises(FileError, match="bias of node 'input__a'"):
+        read_nir(path)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, 5000])
+def test_a_truncated_file_is_one_clear_error(graph, tmp_path, keep):
+    path = tmp_path / "g.nir"
+    write_nir(graph, path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(FileError, match=r"g\.nir"):
+        read_nir(path)
+
+
+def test_a_missing_file_and_a_foreign_file_are_named(tmp_path):
+    with pytest.raises(FileError, match="does not exist"):
+        read_nir(tmp_path / "none.nir")
+    plain = nir.NIRGraph.from_list(nir.Linear(np.ones((2, 3))))
+    nir.write(str(tmp_path / "plain.nir"), plain)
+    with pytest.raises(FileError, match="without PASC metadata"):
+        read_nir(tmp_path / "plain.nir")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(graph, tmp_path, monkeypatch):
+    path = tmp_path / "g.nir"
+    path.write_bytes(b"old")
+
+    def full_disk(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(nir, "write", full_disk)
+    with pytest.raises(FileError, match="No space left"):
+        write_nir(graph, path)
+    assert [p.name for p in tmp_path.iterdir()] == ["g.nir"] and path.read_bytes() == b"old"
+
+
+def test_the_rate_network_that_plain_nir_describes_has_the_same_argument_of_equation_1(graph, tmp_path):
+    """(r / theta) (W rho + b_step) equals z / (theta L) for counts c = rho L_in, the claim of the module's docstring."""
+    write_nir(graph, tmp_path / "g.nir")
+    nodes = nir.read(str(tmp_path / "g.nir"), type_check=False).nodes
+    count = np.random.default_rng(1).integers(0, 8, (4, 3, 3))
+    z = graph.projections[-1].operator.weight @ count.reshape(-1) + graph["output"].bias
+    rate = nodes["b__output"].weight @ (count.reshape(-1) / 7) + nodes["b__output"].bias
+    np.testing.assert_allclose(7 * rate, z, rtol=1e-5)

@@ -1,0 +1,150 @@
+"""Random integer graphs for hypothesis, and an independent integer QCFS network to compare them with."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+
+from pascal_nm.graph import Conv2d, Dense, Graph, Identity, Population, Projection, SumPool2d
+
+LEVELS = st.integers(1, 16)
+
+
+def _weights(draw, shape):
+    seed = draw(st.integers(0, 2**32 - 1))
+    limit = draw(st.sampled_from([1, 7, 127]))
+    return np.random.default_rng(seed).integers(-limit, limit + 1, shape).astype(np.int8)
+
+
+def _population(draw, name, shape, reach):
+    """A pasc population whose thresholds and biases are of the order of its inputs, per channel or one for all."""
+    channels = shape[0] if draw(st.booleans()) else 1
+    column = (channels, *(1,) * (len(shape) - 1))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    theta = rng.integers(1, max(2, reach // 4), column).astype(np.int32)
+    bias = rng.integers(-reach, reach + 1, column).astype(np.int32)
+    return Population(name, "pasc", shape, draw(LEVELS), theta, bias)
+
+
+def _projection(draw, source, name):
+    """A random operator from ``source``, perhaps behind a sum-pooling."""
+    pool = None
+    if len(source.shape) == 1:
+        return Projection(source.name, name, Dense(_weights(draw, (draw(st.integers(1, 6)), source.shape[0]))))
+    if min(source.shape[1:]) >= 3 and draw(st.booleans()):
+        kernel = draw(st.integers(1, 3))
+        pool = SumPool2d((kernel, 2), (draw(st.integers(1, 2)), 2), (kernel // 2, 0))
+    shape = pool.output_shape(source.shape) if pool else source.shape
+    kind = draw(st.sampled_from(["conv", "conv", "grouped", "dense"]))
+    if kind == "dense":
+        return Projection(
+            source.name, name, Dense(_weights(draw, (draw(st.integers(1, 6)), int(np.prod(shape))))), pool
+        )
+    groups = shape[0] if kind == "grouped" else 1
+    kernel = [draw(st.integers(1, min(3, n))) for n in shape[1:]]
+    weight = _weights(draw, (groups * draw(st.integers(1, 3)), shape[0] // groups, *kernel))
+    stride = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
+    padding = (draw(st.integers(0, 1)), draw(st.integers(0, 1)))
+    return Projection(source.name, name, Conv2d(weight, stride, padding, (1, 1), groups), pool)
+
+
+def _reach(projection, source):
+    weight = np.abs(projection.operator.weight.astype(int))
+    largest = weight.reshape(len(weight), -1).sum(1).max()
+    return int(largest * max(1, source.levels) * (np.prod(projection.pool.kernel) if projection.pool else 1)) + 1
+
+
+@st.composite
+def integer_graphs(draw):
+    """1 to 5 spiking populations: convolution, dense, both poolings, residual joins, levels 1 to 16 mixed."""
+    size = draw(st.integers(3, 7))
+    source = Population("input", "analog", (draw(st.integers(1, 3)), size, size + 1), draw(st.integers(1, 255)))
+    populations, projections = [source], []
+    for i in range(draw(st.integers(1, 5))):
+        last = populations[-1]
+        spatial = len(last.shape) == 3 and min(last.shape[1:]) >= 2
+        if last.kind == "pasc" and spatial and draw(st.integers(0, 3)) == 0:
+            window = SumPool2d((2, 2), (draw(st.integers(1, 2)), 2), (draw(st.integers(0, 1)), 0))
+            sign = np.full((1, 1, 1), draw(st.sampled_from([1, 1, -1])), np.int32)
+            pooled = Population(
+                f"max_{i}", "max", window.output_shape(last.shape), last.levels, sign, np.zeros((), np.int32)
+            )
+            populations.append(pooled)
+            projections.append(Projection(last.name, pooled.name, Identity(np.ones((1, 1, 1), np.int8)), window))
+            last = pooled
+        name = f"layer_{i}"
+        incoming = [_projection(draw, last, name)]
+        shape = incoming[0].output_shape(last.shape)
+        earlier = [p for p in populations[:-1] if p.kind != "analog" or draw(st.booleans())]
+        if earlier and draw(st.booleans()):
+            other = draw(st.sampled_from(earlier))
+            if other.shape == shape:
+                weight = np.full((1,) * len(shape), draw(st.integers(-127, 127)), np.int8)
+                incoming.append(Projection(other.name, name, Identity(weight)))
+            else:
+                dense = Dense(_weights(draw, (shape[0], int(np.prod(other.shape))))) if len(shape) == 1 else None
+                incoming += [Projection(other.name, name, dense)] if dense else []
+        by_name = {p.name: p for p in populations}
+        populations.append(_population(draw, name, shape, max(_reach(q, by_name[q.source]) for q in incoming)))
+        projections += incoming
+    last = populations[-1]
+    weight = _weights(draw, (draw(st.integers(2, 4)), int(np.prod(last.shape))))
+    bias = np.random.default_rng(0).integers(-99, 99, len(weight)).astype(np.int32)
+    populations.append(Population("output", "readout", (len(weight),), 1, np.ones(()), bias))
+    projections.append(Projection(last.name, "output", Dense(weight)))
+    return Graph(tuple(populations), tuple(projections))
+
+
+def inputs_for(graph, seed, images=3):
+    """Inputs that fill the range of a random graph's analog population."""
+    levels = graph.input.levels
+    return np.random.default_rng(seed).integers(-levels, levels + 1, (images, *graph.input.shape)).astype(np.float64)
+
+
+def integer_qcfs(graph, inputs):
+    """Counts and potential by Equation 1, with loops over kernels in int64: nothing of the package is used."""
+    values = {"input": np.rint(inputs).astype(np.int64)}
+    for p in graph.populations:
+        if p.kind == "analog":
+            continue
+        parts = [(q, values[q.source]) for q in graph.projections if q.target == p.name]
+        if p.kind == "max":
+            ((q, x),) = parts
+            sign = int(p.threshold.ravel()[0])
+            values[p.name] = sign * _windows(sign * x, q.pool, np.max, -(10**6))
+            continue
+        z = sum(_apply(q, x) for q, x in parts) + p.bias.astype(np.int64)
+        theta = p.threshold.astype(np.int64) if p.kind == "pasc" else None
+        values[p.name] = z if theta is None else np.clip((2 * z + theta) // (2 * theta), 0, p.levels)
+    return values
+
+
+def _apply(projection, x):
+    if projection.pool:
+        x = _windows(x, projection.pool, np.sum, 0)
+    operator, weight = projection.operator, projection.operator.weight.astype(np.int64)
+    if isinstance(operator, Dense):
+        return x.reshape(len(x), -1) @ weight.T
+    if isinstance(operator, Identity):
+        return x * weight
+    (ph, pw), (sh, sw), groups = operator.padding, operator.stride, operator.groups
+    x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    out, per_group, kh, kw = weight.shape
+    height, width = (x.shape[2] - kh) // sh + 1, (x.shape[3] - kw) // sw + 1
+    result = np.zeros((len(x), out, height, width), np.int64)
+    for o in range(out):
+        first = (o // (out // groups)) * per_group
+        for i, j in np.ndindex(height, width):
+            patch = x[:, first : first + per_group, i * sh : i * sh + kh, j * sw : j * sw + kw]
+            result[:, o, i, j] = (patch * weight[o]).sum((1, 2, 3))
+    return result
+
+
+def _windows(x, pool, reduce, fill):
+    (kh, kw), (sh, sw), (ph, pw) = pool.kernel, pool.stride, pool.padding
+    x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=fill)
+    height, width = (x.shape[2] - kh) // sh + 1, (x.shape[3] - kw) // sw + 1
+    result = np.zeros((*x.shape[:2], height, width), np.int64)
+    for i, j in np.ndindex(height, width):
+        result[:, :, i, j] = reduce(x[:, :, i * sh : i * sh + kh, j * sw : j * sw + kw], axis=(2, 3))
+    return result
