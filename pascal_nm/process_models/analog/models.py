@@ -1,0 +1,48 @@
+"""How the analog input behaves on a CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pascal_nm.graph import Array
+from pascal_nm.process_models.analog.process import AnalogInput
+from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, PyOutPort, implements, requires, tag
+from pascal_nm.process_models.model import Model
+from pascal_nm.process_models.timing import Cycle
+
+
+class AnalogInputModel(Model):
+    """Behaviour of both models; they differ in the type of the port."""
+
+    s_out: Any
+
+    def __init__(self, proc_params: Any = None) -> None:
+        super().__init__(proc_params)
+        self.currents: Array = proc_params["currents"]
+        self.cycle: Cycle = proc_params["cycle"]
+
+    def run_step(self, t: int) -> None:
+        """Send a batch in the first timestep of its cycle."""
+        if self.timing.sends(t):
+            place = self.cycle.locate(t, range(1))
+            self.s_out.send(np.zeros(self.currents.shape[1:], np.int8) if place is None else self.currents[place.batch])
+
+
+@implements(proc=AnalogInput, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class AnalogInputFloat(AnalogInputModel):
+    """Floating point."""
+
+    s_out = LavaPyType(PyOutPort.VEC_DENSE, float)
+
+
+@implements(proc=AnalogInput, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class AnalogInputFixed(AnalogInputModel):
+    """Fixed point: int32 currents."""
+
+    s_out = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=32)

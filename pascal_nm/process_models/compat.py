@@ -1,0 +1,201 @@
+"""Lava 0.10.0 on Python 3.10 to 3.13 and NumPy 1 and 2: the one place that imports it.
+
+Lava was written for Python 3.10, and its project is archived. Three things stand between it and today's Python:
+
+- Its metadata refuses Python 3.11, so pip must be told to install it anyway (:data:`INSTALL`).
+- ``lava.magma.compiler.var_model`` uses instances of the dataclass ``ByteEncoder`` as field defaults. Since Python 3.11 a
+  default whose class has no ``__hash__`` is refused as mutable; :func:`_hashable_byte_encoder` gives it one during the import.
+- Lava calls ``multiprocessing.set_start_method("fork")`` at import, which fails where the method was chosen before.
+
+With these Lava's own tests give on 3.11 to 3.13 what they give on 3.10, with NumPy 1 and 2.
+
+Raises:
+    TargetError: at import, where Lava is missing or does not load. The message says how to install it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+import multiprocessing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pascal_nm.errors import TargetError
+
+INSTALL = "pip install 'asteval<0.10' scipy networkx && pip install --no-deps --ignore-requires-python lava-nc==0.10.0"
+"""What installs Lava on Python 3.10 to 3.13."""
+
+
+@contextmanager
+def _hashable_byte_encoder() -> Iterator[None]:
+    original = dataclasses.dataclass
+
+    def dataclass(cls: type | None = None, /, **options: Any) -> Any:
+        if cls is None:
+            return original(**options)
+        made: Any = original(cls, **options)
+        if cls.__name__ == "ByteEncoder":
+            made.__hash__ = object.__hash__
+        return made
+
+    replaced: Any = dataclasses
+    replaced.dataclass = dataclass
+    try:
+        yield
+    finally:
+        replaced.dataclass = original
+
+
+@contextmanager
+def _start_method_unset() -> Iterator[None]:
+    method = multiprocessing.get_start_method(allow_none=True)
+    if method not in (None, "fork"):
+        raise TargetError(f"Lava needs multiprocessing's start method 'fork', but this program has chosen {method!r}")
+    multiprocessing.set_start_method(None, force=True)
+    try:
+        yield
+    finally:
+        multiprocessing.set_start_method("fork", force=True)
+
+
+if TYPE_CHECKING:
+
+    class AbstractProcess:
+        """Lava's Process, as far as this package uses it."""
+
+        name: str
+        proc_params: Any
+
+        def __init__(self, **proc_params: Any) -> None: ...
+
+    class PyLoihiProcessModel:
+        """Lava's model of a Process that is run in timesteps by a CPU, as far as this package uses it."""
+
+        proc_params: Any
+        time_step: int
+
+        def __init__(self, proc_params: Any = None) -> None: ...
+
+        def run_spk(self) -> None:
+            """What the model does in a timestep."""
+
+    class LavaRuntime:
+        """Lava's Runtime, as far as this package uses it."""
+
+        def __init__(self, exe: Any, message_infrastructure_type: Any) -> None: ...
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    class MultiProcessing:
+        """Lava's children and channels, as far as this package uses it."""
+
+        actors: list[Any]
+        _actors: list[Any]
+        _smm: Any
+
+        def build_actor(self, target_fn: Callable[..., None], builder: Any, exception_q: Any = None) -> Any:
+            """Start a child."""
+
+    class PyInPortVectorDense:
+        """Lava's dense input port, as far as this package uses it."""
+
+        csp_ports: list[Any]
+        _transformer: Any
+
+        def recv(self) -> Any:
+            """The sum of what all connected ports sent in this timestep."""
+
+    CPU: Any
+    MGMT_RESPONSE: Any
+    Compiler: Any
+    InPort: Any
+    LavaPyType: Any
+    Loihi2SimCfg: Any
+    LoihiProtocol: Any
+    OutPort: Any
+    ProcessServer: Any
+    PyInPort: Any
+    PyOutPort: Any
+    RunSteps: Any
+    Var: Any
+    VarServer: Any
+
+    def enum_equal(a: Any, b: Any) -> bool:
+        """Whether two tokens of Lava's management channels are the same."""
+
+    def implements(*, proc: type, protocol: Any) -> Callable[[type], type]:
+        """Declare what Process a model implements."""
+
+    def requires(*resources: Any) -> Callable[[type], type]:
+        """Declare what a model runs on."""
+
+    def tag(*tags: str) -> Callable[[type], type]:
+        """Declare the tags by which a run configuration selects a model."""
+
+else:
+    try:
+        with _start_method_unset():
+            with _hashable_byte_encoder():
+                importlib.import_module("lava.magma.compiler.var_model")
+            from lava.magma.compiler.compiler import Compiler
+            from lava.magma.core.decorator import implements, requires, tag
+            from lava.magma.core.model.py.model import PyLoihiProcessModel
+            from lava.magma.core.model.py.ports import PyInPort, PyInPortVectorDense, PyOutPort
+            from lava.magma.core.model.py.type import LavaPyType
+            from lava.magma.core.process.ports.ports import InPort, OutPort
+            from lava.magma.core.process.process import AbstractProcess, ProcessServer
+            from lava.magma.core.process.variable import Var, VarServer
+            from lava.magma.core.resources import CPU
+            from lava.magma.core.run_conditions import RunSteps
+            from lava.magma.core.run_configs import Loihi2SimCfg
+            from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+            from lava.magma.runtime.message_infrastructure.multiprocessing import MultiProcessing
+            from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
+            from lava.magma.runtime.runtime import Runtime as LavaRuntime
+    except ImportError as error:
+        raise TargetError(f"Lava does not load ({error}); install it with: {INSTALL}") from error
+
+__all__ = [
+    "CPU",
+    "MGMT_RESPONSE",
+    "AbstractProcess",
+    "Compiler",
+    "InPort",
+    "LavaPyType",
+    "LavaRuntime",
+    "Loihi2SimCfg",
+    "LoihiProtocol",
+    "MultiProcessing",
+    "OutPort",
+    "PyInPort",
+    "PyInPortVectorDense",
+    "PyLoihiProcessModel",
+    "PyOutPort",
+    "RunSteps",
+    "Var",
+    "enum_equal",
+    "implements",
+    "registries_restored",
+    "requires",
+    "tag",
+]
+
+
+@contextmanager
+def registries_restored() -> Iterator[None]:
+    """Make Lava forget, at the end, the Processes and Vars that were made inside.
+
+    Lava keeps every Process and Var for the life of the program, and adds a handler to the root logger for each Process
+    and to its compiler's logger for each compilation, so that memory and log lines would multiply with every run.
+    """
+    registers = [ProcessServer().processes, VarServer().vars]
+    registers += [logging.getLogger(name).handlers for name in (None, "lava.magma.compiler.compiler")]
+    sizes = [len(register) for register in registers]
+    try:
+        yield
+    finally:
+        for register, size in zip(registers, sizes, strict=True):
+            del register[size:]

@@ -1,0 +1,57 @@
+"""The max-pooling Process."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pascal_nm.graph import Array, Shape, SumPool2d
+from pascal_nm.process_models.compat import AbstractProcess, InPort, OutPort
+from pascal_nm.process_models.memory import Record
+from pascal_nm.process_models.timing import EVERY_STEP, Timing, Windows
+
+
+class MaxPool(AbstractProcess):
+    r"""Max-pooling neurons: :math:`s_{out}[t] = \sigma \max_{window}(\sigma s_{in}[t - 1])`, an OR of spikes.
+
+    On thermometer trains the OR of every timestep is the train of the largest count. Where the source's spikes have a
+    negative amplitude, sigma = -1 makes it the AND: the smallest count. Padding never wins.
+
+    Args:
+        shape_in: (C, H, W) of the source.
+        window: kernel, stride and padding.
+        sign: sigma, +1 or -1, broadcastable to (C, 1, 1).
+        batch: B, the leading axis of the ports.
+        timing: the timesteps in which frames travel; ``Windows`` where there is a record.
+        record: where to write counts and activity; None to write nothing.
+        name: of the Process.
+
+    Ports:
+        s_in: (B, C, H, W), spikes.
+        s_out: (B, C, H_out, W_out), spikes, one timestep later.
+
+    Raises:
+        ValueError: a record without ``Windows``: there would be no batches to write down.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape_in: Shape,
+        window: SumPool2d,
+        sign: Array | None = None,
+        batch: int = 1,
+        timing: Timing = EVERY_STEP,
+        record: Record | None = None,
+        name: str | None = None,
+    ) -> None:
+        if record is not None and not isinstance(timing, Windows):
+            raise ValueError("a max-pooling neuron with a record needs a timing of Windows, which tell the batches")
+        super().__init__(
+            window=window,
+            sign=np.ones((1, 1, 1)) if sign is None else sign,
+            timing=timing,
+            record=record,
+            name=name,
+        )
+        self.s_in = InPort(shape=(batch, *shape_in))
+        self.s_out = OutPort(shape=(batch, *window.output_shape(shape_in)))

@@ -1,0 +1,62 @@
+"""Arrays that a run's processes share: anonymous memory that a fork inherits, with no name and nothing to clean up."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pascal_nm.graph import Array, Shape
+
+
+def shared_zeros(shape: Shape, dtype: npt.DTypeLike) -> Array:
+    """Zeros that this process and every process forked from it later see and change together.
+
+    The memory is given back when the last array that views it is gone, in whatever way its processes ended.
+    """
+    dtype = np.dtype(dtype)
+    size = max(1, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+    flat: npt.NDArray[Any] = np.frombuffer(mmap.mmap(-1, size), dtype=dtype, count=int(np.prod(shape, dtype=np.int64)))
+    return flat.reshape(shape)
+
+
+class Block:
+    """Memory of one Lava channel: what :class:`multiprocessing.shared_memory.SharedMemory` is to Lava, without a name."""
+
+    def __init__(self, size: int) -> None:
+        self.buf = memoryview(mmap.mmap(-1, max(1, size)))
+
+
+class ChannelMemory:
+    """Stands in for Lava's SharedMemoryManager: no manager process, no segment in /dev/shm, no limit of its size."""
+
+    def create_shared_memory(self, size: int) -> Block:
+        """Memory of ``size`` bytes for a channel."""
+        return Block(size)
+
+    def shutdown(self) -> None:
+        """Nothing to do: memory without a name goes with its last user."""
+
+
+class Record(NamedTuple):
+    """What a run of K batches of B samples writes down about one population; all arrays are shared.
+
+    Attributes:
+        counts: (K, B, *shape) int16, spikes sent by each neuron.
+        emitted: (K, B) int64, spikes sent.
+        excitatory: (K, B) int64, internal spikes that raised the counter.
+        inhibitory: (K, B) int64, internal spikes that lowered it.
+    """
+
+    counts: Array
+    emitted: Array
+    excitatory: Array
+    inhibitory: Array
+
+    @staticmethod
+    def create(batches: int, batch: int, shape: Shape) -> Record:
+        """An empty record."""
+        activity = (shared_zeros((batches, batch), np.int64) for _ in range(3))
+        return Record(shared_zeros((batches, batch, *shape), np.int16), *activity)

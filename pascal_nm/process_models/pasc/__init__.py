@@ -1,0 +1,1 @@
+"""The PASC integrate-and-fire neuron."""

@@ -1,0 +1,113 @@
+"""How the PASC neuron behaves on a CPU: a shell around :mod:`pascal_nm.neuron`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pascal_nm import neuron
+from pascal_nm.graph import Array
+from pascal_nm.neuron import Stage, State
+from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, PyOutPort, implements, requires, tag
+from pascal_nm.process_models.memory import Record
+from pascal_nm.process_models.model import Model, SumPort
+from pascal_nm.process_models.pasc.process import Pasc
+from pascal_nm.process_models.timing import Cycle, Place
+from pascal_nm.schedule import Window
+
+
+class PascModel(Model):
+    """Behaviour of both models; they differ in the types of ports and state."""
+
+    a_in: Any
+    s_out: Any = LavaPyType(PyOutPort.VEC_DENSE, np.int8, precision=2)
+
+    def __init__(self, proc_params: Any = None) -> None:
+        super().__init__(proc_params)
+        self.window: Window = proc_params["window"]
+        self.cycle: Cycle = proc_params["cycle"]
+        self.levels: int = proc_params["levels"]
+        self.record: Record | None = proc_params["record"]
+        self.shape = (proc_params["batch"], *proc_params["shape"])
+        self.theta, self.bias = (
+            torch.from_numpy(np.asarray(proc_params[name], dtype=proc_params["dtype"])) for name in ("vth", "bias")
+        )
+
+    def run_step(self, t: int) -> None:
+        """Receive, advance the neuron where a window is open, send."""
+        current = self.a_in.recv() if self.timing.receives(t) else None
+        place = self.cycle.locate(t, range(self.window.start, self.window.stop))
+        spikes = None if place is None else self.advance(place, current)
+        if self.timing.sends(t):
+            self.s_out.send(np.zeros(self.shape, np.int8) if spikes is None else spikes)
+
+    def advance(self, place: Place, arriving: Array | None) -> Array | None:
+        """One timestep inside a window; the spikes that leave, or None in stages that send none."""
+        if place.t == self.window.start:
+            self.v = neuron.initial_potential(self.theta).expand(self.shape).contiguous().numpy()
+            self.s = np.zeros(self.shape, np.int16)
+        span = self.window.at(place.t)
+        assert span is not None, "Cycle.locate gave a place inside the window"
+        current = self.current(place.t, arriving) if span.stage in LISTENING else None
+        state = State(torch.from_numpy(self.v), torch.from_numpy(self.s))
+        spikes, state = neuron.step(span.stage, state, current, self.theta, self.levels)
+        self.v, self.s = state.v.numpy(), state.s.numpy()
+        if self.record is not None and spikes is not None:
+            write(self.record, place.batch, span.stage, spikes)
+        return np.asarray(spikes.numpy()) if span.stage is Stage.EMIT else None
+
+    def current(self, t: int, arriving: Array | None) -> Tensor:
+        """What arrives in timestep ``t``, and the bias's share."""
+        total = torch.zeros(()) if arriving is None else torch.from_numpy(arriving)
+        total = total.to(self.theta.dtype)
+        span = self.window.bias
+        if span.start <= t < span.stop:
+            total = total + neuron.bias_share(self.bias, t - span.start, span.steps)
+        return total
+
+
+LISTENING = (Stage.ACCUMULATE, Stage.INTEGRATE, Stage.ENCODE)
+
+
+def write(record: Record, batch: int, stage: Stage, spikes: Tensor) -> None:
+    """Add a timestep's spikes (B, *shape) to the record."""
+    signed = per_image(spikes)
+    if stage is Stage.EMIT:
+        record.counts[batch] += spikes.numpy()
+        record.emitted[batch] += per_image(spikes.abs())
+    elif stage is Stage.INTEGRATE:
+        record.excitatory[batch] += signed
+    else:
+        magnitude = per_image(spikes.abs())
+        record.excitatory[batch] += (magnitude + signed) // 2
+        record.inhibitory[batch] += (magnitude - signed) // 2
+
+
+def per_image(spikes: Tensor) -> Array:
+    """Sums over all axes but the first, int64."""
+    return np.asarray(spikes.flatten(1).sum(1).numpy())
+
+
+@implements(proc=Pasc, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PascFloat(PascModel):
+    """Floating point; the state has the Process's ``dtype``."""
+
+    a_in = LavaPyType(SumPort, float)
+    v = LavaPyType(np.ndarray, float)
+    s = LavaPyType(np.ndarray, np.int16)
+
+
+@implements(proc=Pasc, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PascFixed(PascModel):
+    """Fixed point: ``a_in``, ``v``, ``vth`` and bias int32 (a chip's v has 24 bits), ``s`` int16, ``s_out`` int8."""
+
+    a_in = LavaPyType(SumPort, np.int32, precision=32)
+    v = LavaPyType(np.ndarray, np.int32, precision=24)
+    s = LavaPyType(np.ndarray, np.int16, precision=16)

@@ -1,0 +1,82 @@
+"""The PASC neuron Process."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pascal_nm.graph import Array, Shape
+from pascal_nm.process_models.compat import AbstractProcess, InPort, OutPort, Var
+from pascal_nm.process_models.memory import Record
+from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Timing
+from pascal_nm.schedule import Window
+
+
+class Pasc(AbstractProcess):
+    r"""PASC integrate-and-fire neurons: Algorithms 1 and 2 of the paper, as written in :mod:`pascal_nm.neuron`.
+
+    The neuron passes through the stages of ``window``. Its state is set anew in the first timestep of every window to
+    :math:`v = v_{th}/2, s = 0`; what arrives outside the listening stages is not heard.
+
+    .. math::
+        \text{integrate:} \quad v \mathrel{+}= a_{in} + b', \quad \sigma = [v \ge v_{th}] \qquad
+        \text{correct:} \quad \sigma = [v \ge v_{th}] - [v < 0] \qquad
+        v \mathrel{-}= \sigma v_{th}, \quad s \mathrel{+}= \sigma
+
+    .. math:: \text{encode:} \quad s = \mathrm{clip}(\lfloor (v + a_{in} + b) / v_{th} \rfloor, 0, L) \qquad
+        \text{emit:} \quad s_{out} = [s \ge 1], \quad s \mathrel{-}= s_{out}
+
+    Args:
+        shape: (C, H, W) or (N,), without the batch.
+        vth: threshold, broadcastable to ``shape``; the potential of one spike.
+        levels: L.
+        window: the stages, in timesteps of batch 0.
+        bias: broadcastable to ``shape``; injected in equal shares over the window's integration.
+        dtype: of the membrane potential: int32 for ``fixed_pt`` models, float32 or float64 for ``floating_pt``.
+        batch: B, the leading axis of ports and Vars.
+        cycle: how the window repeats; None: back to back, for ever.
+        timing: the timesteps in which frames travel.
+        record: where to write counts and activity, for ``cycle.batches`` batches; None to write nothing.
+        name: of the Process.
+
+    Ports:
+        a_in: (B, \*shape), currents in the unit of ``vth``; several connections add up.
+        s_out: (B, \*shape), spikes in {-1, 0, +1}.
+
+    Vars (Lava moves them element by element: read them from small networks only):
+        v: (B, \*shape), membrane potential in the unit of ``vth``.
+        s: (B, \*shape), spike counter, signed.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Shape,
+        vth: Array,
+        levels: int,
+        window: Window,
+        bias: Array | None = None,
+        dtype: npt.DTypeLike = np.int32,
+        batch: int = 1,
+        cycle: Cycle | None = None,
+        timing: Timing = EVERY_STEP,
+        record: Record | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(
+            shape=shape,
+            vth=vth,
+            levels=levels,
+            window=window,
+            bias=np.zeros((1,) * len(shape), dtype) if bias is None else bias,
+            dtype=np.dtype(dtype),
+            batch=batch,
+            cycle=cycle or Cycle(interval=window.stop - window.start),
+            timing=timing,
+            record=record,
+            name=name,
+        )
+        self.a_in = InPort(shape=(batch, *shape))
+        self.s_out = OutPort(shape=(batch, *shape))
+        self.v = Var(shape=(batch, *shape), init=0)
+        self.s = Var(shape=(batch, *shape), init=0)

@@ -1,0 +1,58 @@
+"""The readout Process."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pascal_nm.graph import Array, Shape
+from pascal_nm.process_models.compat import AbstractProcess, InPort, Var
+from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Timing
+
+
+class Readout(AbstractProcess):
+    r"""Neurons that add up and never fire: :math:`v = b + \sum_t a_{in}[t]` over a window.
+
+    Args:
+        shape: (N,) or (C, H, W), without the batch.
+        window: the timesteps of batch 0 in which inputs arrive.
+        bias: broadcastable to ``shape``; v holds it from the window's first timestep, once.
+        dtype: of the potential: int32 for ``fixed_pt`` models, float32 or float64 for ``floating_pt``.
+        batch: B, the leading axis of port and Var.
+        cycle: how the window repeats; None: back to back, for ever.
+        timing: the timesteps in which frames travel.
+        potential: (K, B, \*shape) where the potential at the end of each batch's window is written; None to write nothing.
+        name: of the Process.
+
+    Ports:
+        a_in: (B, \*shape), currents; several connections add up.
+
+    Vars (Lava moves them element by element):
+        v: (B, \*shape), membrane potential.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Shape,
+        window: range,
+        bias: Array | None = None,
+        dtype: npt.DTypeLike = np.int32,
+        batch: int = 1,
+        cycle: Cycle | None = None,
+        timing: Timing = EVERY_STEP,
+        potential: Array | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(
+            window=window,
+            bias=np.zeros((1,) * len(shape), dtype) if bias is None else bias,
+            shape=(batch, *shape),
+            dtype=np.dtype(dtype),
+            cycle=cycle or Cycle(interval=len(window)),
+            timing=timing,
+            potential=potential,
+            name=name,
+        )
+        self.a_in = InPort(shape=(batch, *shape))
+        self.v = Var(shape=(batch, *shape), init=0)

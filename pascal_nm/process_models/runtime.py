@@ -1,0 +1,246 @@
+"""A Lava run that ends: with its results, or with the error of the child that failed, and with nothing left behind.
+
+Lava's own Runtime waits for ever once a child has died. :class:`Session` runs any network of Lava Processes, ours and stock
+ones, under a guard: it polls the children while it waits, turns a death into a :class:`TargetError`, and at the end (after
+success, an error, Ctrl-C or SIGTERM) kills every child. Channels live in memory without a name, so that there is no manager
+process and no segment in /dev/shm that could stay.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
+
+from pascal_nm.errors import TargetError
+from pascal_nm.process_models.compat import (
+    MGMT_RESPONSE,
+    AbstractProcess,
+    Compiler,
+    LavaRuntime,
+    Loihi2SimCfg,
+    MultiProcessing,
+    RunSteps,
+    enum_equal,
+    registries_restored,
+)
+from pascal_nm.process_models.memory import ChannelMemory
+
+POLL = 0.05
+"""Seconds between two looks at the children."""
+
+GRACE = 1.0
+"""Seconds that a dying child has to deliver its traceback."""
+
+SLOTS = 2
+"""Frames that a channel holds: one under way while the next is written."""
+
+PR_SET_PDEATHSIG = 1
+"""From <linux/prctl.h>."""
+
+
+class ChildError(Exception):
+    """The traceback of a child process, as the cause of a TargetError."""
+
+    def __str__(self) -> str:
+        """The text, set off from the parent's own traceback."""
+        return f"\n{self.args[0]}"
+
+
+class Session:
+    """A network of connected Lava Processes, compiled and started; a context manager.
+
+    Args:
+        process: any Process of the network.
+        tag: which ProcessModels to run, ``"floating_pt"`` or ``"fixed_pt"``.
+        run_config: a Lava run configuration in place of the default one for ``tag``.
+
+    Raises:
+        TargetError: on entry and from :meth:`run`: a child has failed; the cause holds its traceback.
+
+    Example:
+        >>> with Session(neuron, tag="fixed_pt") as session:
+        ...     session.run(10)
+        ...     v = neuron.v.get()
+    """
+
+    def __init__(self, process: AbstractProcess, *, tag: str, run_config: Any = None) -> None:
+        self._process = process
+        self._run_config = run_config or Loihi2SimCfg(select_tag=tag)
+        self._runtime: Runtime | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Session:
+        with ExitStack() as stack:
+            stack.enter_context(registries_restored())
+            stack.enter_context(_terminated_as_exit())
+            executable = Compiler({"pypy_channel_size": SLOTS}).compile(self._process, self._run_config)
+            self._runtime = Runtime(executable, None)
+            stack.callback(self._runtime.stop)
+            executable.assign_runtime_to_all_processes(self._runtime)
+            self._runtime.initialize()
+            self._stack = stack.pop_all()
+        return self
+
+    def run(self, steps: int) -> None:
+        """Run ``steps`` timesteps, on from where the last call ended."""
+        assert self._runtime is not None, "a Session runs inside its with block"
+        self._runtime.start(RunSteps(num_steps=steps))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+class Runtime(LavaRuntime):
+    """Lava's Runtime with a guard; see the module."""
+
+    def initialize(self, node_cfg_idx: int = 0) -> None:
+        """Build channels and children, and wait until all children are ready."""
+        self._owner = os.getpid()
+        with _signals_held():
+            self._build_watchdog_manager()
+            self._messaging_infrastructure = Children()
+            self._messaging_infrastructure.start()
+            self._build_channels()
+            self._build_sync_channels()
+            self._build_processes()
+            self._build_runtime_services()
+        self._start_ports()
+        for ready in self.exception_q:
+            if self._await_answer(ready) is not None:
+                self._fail()
+            ready.close()
+        self.exception_q: list[Any] = []
+        self._is_initialized = True
+
+    def _await_answer(self, ready: Any) -> Any:
+        while True:
+            try:
+                return ready.get(timeout=POLL)
+            except queue.Empty:
+                self._check()
+
+    def _get_resp_for_run(self) -> None:
+        """Wait until all timesteps are done: Lava's hook, called by start and wait."""
+        for port in self.service_to_runtime:
+            arrived = threading.Event()
+            port.observer = arrived.set
+            while not port.probe():
+                arrived.wait(POLL)
+                self._check()
+            port.observer = None
+            if not enum_equal(port.recv(), MGMT_RESPONSE.DONE):
+                self._fail()
+        self._is_running = False
+
+    def _children(self) -> Iterator[tuple[str, Any]]:
+        """The children with their names, in the order in which they were started."""
+        names = [process.name for process in self._executable.proc_builders]
+        names += ["Lava's runtime service"] * len(self._executable.runtime_service_builders)
+        return zip(names, self._messaging_infrastructure.actors, strict=False)
+
+    def _check(self) -> None:
+        """Raise where a child has failed; none ends by itself before it is told to."""
+        if any(actor._pconn.poll() or not actor.is_alive() for _, actor in self._children()):
+            self._fail()
+
+    def _fail(self) -> NoReturn:
+        """Raise the error of the child that failed first; it may still be writing its traceback."""
+        deadline = time.monotonic() + GRACE
+        while time.monotonic() < deadline:
+            for name, actor in self._children():
+                if actor.exception:
+                    _, text = actor.exception
+                    raise TargetError(f"{name} failed in Lava: {_last_line(text)}") from ChildError(text)
+                if actor.exitcode:
+                    raise TargetError(f"{name} died in Lava: its process ended by {_cause(actor.exitcode)}")
+            time.sleep(POLL / 10)
+        raise TargetError("Lava ended the run early, and no child told why")
+
+    def stop(self) -> None:
+        """Kill all children. Their results are in shared memory already; there is nothing to wait for."""
+        if getattr(self, "_owner", None) != os.getpid():
+            return  # never started, or a forked copy that is being collected in a child
+        with _signals_held():
+            self._is_started = self._is_running = False
+            self.join()
+            self._messaging_infrastructure.stop()
+            self._watchdog_manager.stop()
+
+
+class Children(MultiProcessing):
+    """Lava's child processes, which share memory without a name and die with their parent."""
+
+    def start(self) -> None:
+        """Channels take their memory from here."""
+        self._smm = ChannelMemory()
+
+    def build_actor(self, target_fn: Callable[..., None], builder: Any, exception_q: Any = None) -> Any:
+        """Fork a child."""
+        with warnings.catch_warnings():
+            # Python 3.12 warns of forks beside other threads: torch's own, of which no child uses any.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return super().build_actor(functools.partial(_child, target_fn), builder, exception_q)
+
+    def stop(self) -> None:
+        """Kill and reap all children."""
+        for actor in self._actors:
+            actor.kill()
+        for actor in self._actors:
+            actor.join()
+        self._actors.clear()
+
+
+def _child(target_fn: Callable[..., None], **arguments: Any) -> None:
+    """What a child runs: Lava's function, under the order to die when the parent does (even by SIGKILL)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    target_fn(**arguments)
+
+
+def _last_line(text: str) -> str:
+    return text.strip().splitlines()[-1]
+
+
+def _cause(exitcode: int) -> str:
+    return signal.Signals(-exitcode).name if exitcode < 0 else f"exit code {exitcode}"
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold back Ctrl-C and SIGTERM. Children that are forked inside hold them back for good: the parent ends them."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
+def _terminated_as_exit() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as SystemExit, unless the program handles it, so that the children are ended."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)

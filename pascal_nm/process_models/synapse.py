@@ -1,0 +1,114 @@
+"""What the synapse Processes Conv, Dense and Identity share: ports, the one-step delay, exact sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pascal_nm import bounds
+from pascal_nm.graph import Array, Conv2d, Dense, Identity, Operator, Projection, Shape, SumPool2d
+from pascal_nm.process_models.compat import AbstractProcess, InPort, LavaPyType, OutPort, PyOutPort
+from pascal_nm.process_models.model import Model, SumPort
+
+
+class Synapse(AbstractProcess):
+    r"""Abstract synapses: :math:`a_{out}[t] = W * \mathrm{sumpool}(s_{in}[t-1])`, zero in timestep 0.
+
+    In every timestep the buffered current is sent first and the next spikes are received after, as in Lava's stock
+    ``Dense``. No work is done for a frame without spikes.
+
+    Ports:
+        s_in: (B, \*source shape), signed spikes or graded values.
+        a_out: (B, \*target shape), currents in the target's unit.
+    """
+
+    def __init__(
+        self, operator: Operator, *, shape_in: Shape, pool: SumPool2d | None, batch: int, largest: int, **params: Any
+    ) -> None:
+        projection = Projection("source", "target", operator, pool)
+        super().__init__(projection=projection, largest=largest, **params)
+        self.s_in = InPort(shape=(batch, *shape_in))
+        self.a_out = OutPort(shape=(batch, *projection.output_shape(shape_in)))
+
+
+class SynapseModel(Model):
+    """Behaviour of every synapse; a subclass chooses the arithmetic."""
+
+    s_in: Any
+    a_out: Any
+
+    def __init__(self, proc_params: Any = None) -> None:
+        super().__init__(proc_params)
+        projection: Projection = proc_params["projection"]
+        self.deliver = delivery(projection, self.carrier(projection, proc_params["largest"]))
+        self.current: Array | None = None
+
+    def carrier(self, projection: Projection, largest: int) -> np.dtype[Any]:
+        """The float type to compute in."""
+        raise NotImplementedError
+
+    def run_step(self, t: int) -> None:
+        """Send what the last timestep's spikes deliver, then receive."""
+        if self.timing.sends(t):
+            self.a_out.send(np.zeros(self.a_out.shape, np.int8) if self.current is None else self.current)
+        self.current = None
+        if self.timing.receives(t):
+            spikes = self.s_in.recv()
+            if spikes.any():
+                self.current = self.deliver(torch.from_numpy(spikes)).numpy()
+
+
+class FloatSynapseModel(SynapseModel):
+    """Floating point: computes in the type of the weights."""
+
+    s_in = LavaPyType(SumPort, float)
+    a_out = LavaPyType(PyOutPort.VEC_DENSE, float)
+
+    def carrier(self, projection: Projection, largest: int) -> np.dtype[Any]:
+        """The type of the weights."""
+        return projection.operator.weight.dtype
+
+
+class FixedSynapseModel(SynapseModel):
+    """Fixed point: weights int8 (any integers), spikes int8 or graded int32, currents int32, all exact.
+
+    Sums run in a float type that holds every partial sum exactly, as proven by :mod:`pascal_nm.bounds`; the port casts
+    the result to int32.
+    """
+
+    s_in = LavaPyType(SumPort, np.int32)
+    a_out = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=32)
+
+    def carrier(self, projection: Projection, largest: int) -> np.dtype[Any]:
+        """Float32 or float64, whichever is exact."""
+        return np.dtype(bounds.carrier(float(bounds.current_bound(projection, largest).max())))
+
+
+def delivery(projection: Projection, carrier: np.dtype[Any]) -> Callable[[Tensor], Tensor]:
+    """The projection as a function of a frame (B, *source shape) -> currents (B, *target shape) in type ``carrier``."""
+    weight = torch.from_numpy(projection.operator.weight.astype(carrier, copy=False))
+    apply = _operator(projection.operator, weight)
+    pool = projection.pool
+
+    def deliver(spikes: Tensor) -> Tensor:
+        x = spikes.to(weight.dtype)
+        if pool is not None:
+            x = F.avg_pool2d(x, pool.kernel, pool.stride, pool.padding, divisor_override=1)
+        return apply(x)
+
+    return deliver
+
+
+def _operator(operator: Operator, weight: Tensor) -> Callable[[Tensor], Tensor]:
+    match operator:
+        case Conv2d(_, stride, padding, dilation, groups):
+            return lambda x: F.conv2d(x, weight, None, stride, padding, dilation, groups)
+        case Dense():
+            return lambda x: F.linear(x.flatten(1), weight)
+        case Identity():
+            return lambda x: x * weight
