@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pascal_nm.errors import PascalError
     from pascal_nm.graph import Graph, Population, Preprocessing, Projection
     from pascal_nm.hw_targets import run
-    from pascal_nm.models import build, to_qcfs  # type: ignore[import-not-found]
+    from pascal_nm.models import build, to_qcfs
     from pascal_nm.qcfs import QCFS
     from pascal_nm.quantization import quantize
     from pascal_nm.result import RunResult

@@ -22,9 +22,9 @@ def find(name: str) -> Target:
     if name == "loihi":
         return simulator.LoihiTarget()
     if name == "lava":
-        from pascal_nm.hw_targets.lava import LavaTarget  # type: ignore[import-not-found]
+        from pascal_nm.hw_targets.lava import LavaTarget
 
-        return LavaTarget()  # type: ignore[no-any-return]
+        return LavaTarget()
     raise TargetError(f"unknown target {name!r}: choose from {', '.join(TARGETS)}")
 
 

@@ -189,13 +189,17 @@ def registries_restored() -> Iterator[None]:
     """Make Lava forget, at the end, the Processes and Vars that were made inside.
 
     Lava keeps every Process and Var for the life of the program, and adds a handler to the root logger for each Process
-    and to its compiler's logger for each compilation, so that memory and log lines would multiply with every run.
+    and to its compiler's logger for each compilation, so that memory and log lines would multiply with every run. The
+    parameters go at once: Lava's objects refer to each other in circles, and would keep the arrays for a while.
     """
-    registers = [ProcessServer().processes, VarServer().vars]
+    processes = ProcessServer().processes
+    registers = [processes, VarServer().vars]
     registers += [logging.getLogger(name).handlers for name in (None, "lava.magma.compiler.compiler")]
     sizes = [len(register) for register in registers]
     try:
         yield
     finally:
+        for process in processes[sizes[0] :]:
+            process.proc_params._parameters.clear()
         for register, size in zip(registers, sizes, strict=True):
             del register[size:]

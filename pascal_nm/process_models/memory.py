@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,18 +27,33 @@ class Block:
     """Memory of one Lava channel: what :class:`multiprocessing.shared_memory.SharedMemory` is to Lava, without a name."""
 
     def __init__(self, size: int) -> None:
-        self.buf = memoryview(mmap.mmap(-1, max(1, size)))
+        self._map = mmap.mmap(-1, max(1, size))
+        self.buf = memoryview(self._map)
+
+    def close(self) -> None:
+        """Give the memory back, or leave that to the last array that still views it."""
+        with suppress(BufferError):
+            self.buf.release()
+            self._map.close()
 
 
 class ChannelMemory:
     """Stands in for Lava's SharedMemoryManager: no manager process, no segment in /dev/shm, no limit of its size."""
 
+    def __init__(self) -> None:
+        self._blocks: list[Block] = []
+
     def create_shared_memory(self, size: int) -> Block:
         """Memory of ``size`` bytes for a channel."""
-        return Block(size)
+        block = Block(size)
+        self._blocks.append(block)
+        return block
 
     def shutdown(self) -> None:
-        """Nothing to do: memory without a name goes with its last user."""
+        """Give all memory back, although Lava's objects refer to each other in circles and stay for a while."""
+        for block in self._blocks:
+            block.close()
+        self._blocks.clear()
 
 
 class Record(NamedTuple):

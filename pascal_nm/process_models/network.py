@@ -25,7 +25,6 @@ class Network:
     """The Processes of a graph, connected, with the shared memory that they write their results to."""
 
     def __init__(self, graph: Graph, currents: Array, pipelined: bool) -> None:
-
         self.graph = graph
         self.currents = currents
         self.batches, self.batch = currents.shape[:2]
@@ -71,7 +70,6 @@ class Network:
         )
 
     def _population(self, p: Population) -> Any:
-
         timing = self._timing(self._listening(p), self._sending(p))
         if p.kind == "analog":
             return AnalogInput(currents=self.currents, cycle=self.cycle, timing=timing, name=p.name)
@@ -113,7 +111,6 @@ class Network:
         synapse.a_out.connect(self.processes[target.name].a_in)
 
     def _synapse(self, projection: Projection, source: Population, timing: Windows) -> Any:
-
         shared: dict[str, Any] = {
             "shape_in": source.shape,
             "pool": projection.pool,

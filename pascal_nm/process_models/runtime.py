@@ -195,12 +195,13 @@ class Children(MultiProcessing):
             return super().build_actor(functools.partial(_child, target_fn), builder, exception_q)
 
     def stop(self) -> None:
-        """Kill and reap all children."""
+        """Kill and reap all children, and give the channels' memory back."""
         for actor in self._actors:
             actor.kill()
         for actor in self._actors:
             actor.join()
         self._actors.clear()
+        self._smm.shutdown()
 
 
 def _child(target_fn: Callable[..., None], **arguments: Any) -> None:

@@ -1,0 +1,284 @@
+"""Labelled images in memory: the bundled digits, Parquet files, image folders, Hugging Face datasets.
+
+Pixels stay as they are stored (8-bit); :class:`pascal_nm.graph.Preprocessing` turns them into the network's inputs, and travels with
+the network, so that every target sees the same numbers.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pascal_nm.errors import DataError
+from pascal_nm.files import readable
+from pascal_nm.graph import Array, Preprocessing
+
+Split = Literal["train", "test"]
+
+IMAGE_COLUMNS = ("image", "img", "pixel_values")
+LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images with labels.
+
+    Attributes:
+        name: where they came from.
+        pixels: uint8 of shape (N, C, H, W).
+        labels: int64 of shape (N,).
+        classes: name of each label.
+        scale: the largest pixel value: 255, or 16 for the digits.
+    """
+
+    name: str
+    pixels: Array
+    labels: Array
+    classes: tuple[str, ...]
+    scale: float = 255.0
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        _, channels, height, width = self.pixels.shape
+        return (channels, height, width)
+
+    def preprocessing(self) -> Preprocessing:
+        """Mean and standard deviation of each channel over these images."""
+        count = self.pixels.size / self.pixels.shape[1]
+        values = np.arange(256) / self.scale
+        mean, std = [], []
+        for channel in range(self.pixels.shape[1]):
+            histogram = np.bincount(self.pixels[:, channel].reshape(-1), minlength=256) / count
+            mean.append(float(histogram @ values))
+            std.append(math.sqrt(max(float(histogram @ values**2) - mean[-1] ** 2, 1e-8)))
+        return Preprocessing(self.scale, tuple(round(m, 4) for m in mean), tuple(max(round(s, 4), 1e-4) for s in std))
+
+    def batches(self, size: int) -> Iterator[tuple[Array, Array]]:
+        """Pixels and labels, ``size`` at a time."""
+        for first in range(0, len(self), size):
+            yield self.pixels[first : first + size], self.labels[first : first + size]
+
+    def head(self, limit: int | None) -> Dataset:
+        """The first ``limit`` images, or all."""
+        if limit is not None and limit < 1:
+            raise DataError(f"a limit of {limit} images leaves nothing; give at least 1")
+        return self if limit is None else replace(self, pixels=self.pixels[:limit], labels=self.labels[:limit])
+
+
+def load(
+    name: str,
+    split: Split = "test",
+    *,
+    limit: int | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Load images by name.
+
+    Args:
+        name: ``digits`` (scikit-learn's 1797 real 8x8 images, nothing to download), a Parquet file, a folder with one folder per class,
+            or a Hugging Face dataset name.
+        split: for a Parquet file called ``...train.parquet`` or ``...test.parquet``, chooses the one or the other of the pair; for a folder, its
+            ``train`` or ``test`` folder if it has them.
+        limit: at most so many images, from the start.
+        image_column: column of the images, where it is not one of the usual names.
+        label_column: column of the labels, likewise.
+        progress: called with (done, total) while images are decoded.
+
+    Raises:
+        DataError: unknown name or column, no images, images of different sizes, or a missing package.
+        FileError: a missing or damaged file.
+    """
+    if name == "digits":
+        return _digits(split).head(limit)
+    path = Path(name)
+    if path.suffix == ".parquet":
+        table = _parquet(_sibling(path, split))
+    elif path.exists():
+        if not path.is_dir():
+            raise DataError(f"{name} is neither a Parquet file (.parquet) nor a folder of images")
+        table = _folder(path, split)
+    elif path.suffix or name.startswith((".", "/")):
+        raise DataError(f"{name} does not exist")
+    else:
+        table = _hub(name, split)
+    return _decode(name, table, limit, image_column, label_column, progress)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Rows before decoding: ``column(name, stop)`` gives the first ``stop`` values; ``classes`` may be empty."""
+
+    columns: Sequence[str]
+    rows: int
+    column: Callable[[str, int], Sequence[Any]]
+    classes: Callable[[str], Sequence[str]]
+
+
+def _digits(split: Split) -> Dataset:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    index = np.arange(len(bunch.target))
+    train, test = train_test_split(index, test_size=360, random_state=0, stratify=bunch.target)
+    chosen = np.sort(train if split == "train" else test)
+    pixels = bunch.images[chosen][:, None].astype(np.uint8)
+    return Dataset("digits", pixels, bunch.target[chosen].astype(np.int64), tuple("0123456789"), scale=16.0)
+
+
+def _sibling(path: Path, split: Split) -> Path:
+    other = "train" if split == "test" else "test"
+    if other in path.stem and split not in path.stem:
+        sibling = path.with_name(path.name.replace(other, split))
+        if sibling.exists():
+            return sibling
+        if split == "train":
+            raise DataError(
+                f"{path} holds the test images; the training images were looked for in {sibling}, which does not exist"
+            )
+    return path
+
+
+def _parquet(path: Path) -> _Table:
+    readable(path)
+    parquet = _require("pyarrow.parquet")
+    try:
+        table = parquet.read_table(path)
+    except Exception as error:  # pyarrow raises its own and OS errors for damaged files
+        raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    metadata = (table.schema.metadata or {}).get(b"huggingface", b"{}")
+
+    def classes(column: str) -> Sequence[str]:
+        feature = json.loads(metadata).get("info", {}).get("features", {}).get(column, {})
+        return tuple(feature.get("names", ())) if isinstance(feature, dict) else ()
+
+    return _Table(
+        table.column_names, table.num_rows, lambda name, stop: table[name].slice(0, stop).to_pylist(), classes
+    )
+
+
+def _folder(path: Path, split: Split) -> _Table:
+    root = path / split if (path / split).is_dir() else path
+    names = sorted(p.name for p in root.iterdir() if p.is_dir())
+    files = [(f, i) for i, name in enumerate(names) for f in sorted((root / name).iterdir()) if f.is_file()]
+    columns: dict[str, list[Any]] = {
+        "image": [{"bytes": None, "path": str(f)} for f, _ in files],
+        "label": [i for _, i in files],
+    }
+    return _Table(("image", "label"), len(files), lambda name, stop: columns[name][:stop], lambda _: names)
+
+
+def _hub(name: str, split: Split) -> _Table:
+    datasets = _require("datasets")
+    try:
+        table = datasets.load_dataset(name, split=split)
+    except Exception as error:  # network, hub and builder errors of many types
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"no data called {name!r}: not digits, a file, or a folder, and as a Hugging Face dataset it failed: {reason}"
+        ) from error
+    features = table.features
+    for column, feature in features.items():
+        if type(feature).__name__ == "Image":
+            table = table.cast_column(column, datasets.Image(decode=False))
+    return _Table(
+        table.column_names,
+        len(table),
+        lambda column, stop: table[:stop][column],
+        lambda column: getattr(features[column], "names", ()),
+    )
+
+
+def _decode(
+    name: str,
+    table: _Table,
+    limit: int | None,
+    image_column: str | None,
+    label_column: str | None,
+    progress: Callable[[int, int], None] | None,
+) -> Dataset:
+    image_column = _column(name, table, image_column, IMAGE_COLUMNS, "image")
+    label_column = _column(name, table, label_column, LABEL_COLUMNS, "label")
+    stop = table.rows if limit is None else min(limit, table.rows)
+    if stop < 1:
+        raise DataError(f"{name} holds no images")
+    rows = table.column(image_column, stop)
+    _require("PIL.Image")
+    with ThreadPoolExecutor() as pool:
+        images: list[Array] = []
+        for image in pool.map(_image, rows, range(len(rows)), chunksize=256):
+            images.append(image)
+            if progress is not None and (len(images) % 1024 == 0 or len(images) == stop):
+                progress(len(images), stop)
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        raise DataError(
+            f"{name}: images have different sizes ({', '.join(map(str, sorted(shapes)[:3]))}); resize them to one"
+        )
+    try:
+        labels = np.asarray(table.column(label_column, stop), np.int64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name}: column {label_column!r} does not hold integer labels") from error
+    if labels.min() < 0:
+        raise DataError(f"{name}: column {label_column!r} holds negative labels (images without a label?)")
+    classes = tuple(table.classes(label_column)) or tuple(str(i) for i in range(int(labels.max()) + 1))
+    return Dataset(name, np.stack(images), labels, classes)
+
+
+def _image(row: Any, index: int) -> Array:
+    """One stored image as uint8 (C, H, W): encoded bytes, a path, or nested lists of pixels."""
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(row, dict):
+        row = row.get("bytes") or row.get("path")
+    if isinstance(row, (bytes, str)):
+        try:
+            with Image.open(io.BytesIO(row) if isinstance(row, bytes) else row) as image:
+                mode = (
+                    image
+                    if image.mode in ("L", "RGB")
+                    else image.convert("L" if image.mode in ("1", "I", "F") else "RGB")
+                )
+                row = np.asarray(mode)
+        except (UnidentifiedImageError, OSError) as error:
+            raise DataError(f"image {index} cannot be decoded: {error}") from error
+    array = np.asarray(row)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3):
+        raise DataError(f"image {index} is not an 8-bit image: {array.dtype} of shape {array.shape}")
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _column(name: str, table: _Table, wanted: str | None, usual: Sequence[str], what: str) -> str:
+    if wanted is not None:
+        if wanted not in table.columns:
+            raise DataError(f"{name} has no column {wanted!r}; it has: {', '.join(table.columns)}")
+        return wanted
+    for column in usual:
+        if column in table.columns:
+            return column
+    raise DataError(
+        f"{name}: which column holds the {what}? Give --{what}-column; there are: {', '.join(table.columns)}"
+    )
+
+
+def _require(module: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise DataError(f'{module.split(".")[0]} is not installed: pip install "pascal-nm[data]"') from error

@@ -1,0 +1,264 @@
+"""Training of QCFS networks: SGD with momentum and a cosine schedule (Appendix A.8 of the paper), seeded and resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pascal_nm.checkpoint import Model, save
+from pascal_nm.data import Dataset
+from pascal_nm.errors import DataError, FileError
+from pascal_nm.files import readable, replacing
+from pascal_nm.models import build
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What a training depends on; the same values and data give the same weights on the same machine.
+
+    Attributes:
+        arch: name of an architecture in :data:`pascal_nm.models.ARCHITECTURES`.
+        levels: L for all QCFS layers, or one number for each.
+        options: further arguments of :func:`pascal_nm.models.build`.
+        epochs: passes over the data.
+        batch_size: images in a step.
+        learning_rate: at the start; a cosine brings it to zero.
+        momentum: of SGD.
+        weight_decay: on weights of convolutions and linear layers only. Decaying a threshold or a normalization's scale would shrink the
+            range of the activations for no gain in generalization.
+        label_smoothing: share of the target spread over all classes.
+        shift: images are moved by up to so many pixels each way (random crop).
+        flip: images are mirrored at random.
+        cutout: side of a square that is blanked out at random; 0 for none.
+        mixed_precision: run the forward pass in bfloat16.
+        channels_last: keep images in the memory order that convolutions like on many processors.
+        compile: compile the network with ``torch.compile``.
+        seed: of weights, order and augmentation.
+        device: ``cpu``, ``cuda``…
+    """
+
+    arch: str = "cnn"
+    levels: int | tuple[int, ...] = 4
+    options: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 20
+    batch_size: int = 64
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    shift: int = 0
+    flip: bool = False
+    cutout: int = 0
+    mixed_precision: bool = False
+    channels_last: bool = False
+    compile: bool = False
+    seed: int = 0
+    device: str = "cpu"
+
+
+class Progress(NamedTuple):
+    """Where a training stands after an epoch."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    train_accuracy: float
+    test_accuracy: float
+
+
+def defaults(data: Dataset) -> TrainingConfig:
+    """A configuration that suits the images: their size decides."""
+    if data.shape[1] <= 8:
+        return TrainingConfig(epochs=25, shift=1)
+    if data.shape[0] == 1:
+        return TrainingConfig(epochs=8, batch_size=128, shift=2)
+    return TrainingConfig(arch="resnet20", epochs=60, batch_size=128, shift=4, flip=True, cutout=8)
+
+
+def train(
+    train_data: Dataset,
+    test_data: Dataset,
+    config: TrainingConfig,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    checkpoint: str | Path | None = None,
+) -> Model:
+    """Train a network from scratch, or go on from a training checkpoint.
+
+    Args:
+        train_data: images to learn from.
+        test_data: images for the accuracy in ``progress`` and in the model's metrics.
+        config: see :class:`TrainingConfig`.
+        progress: called after every epoch.
+        checkpoint: a file for the whole state of the training. It is replaced after every epoch; if it exists, training goes on from it and
+            ends with the same weights as an unbroken run.
+
+    Raises:
+        DataError: test images do not look like the training images.
+        FileError: the checkpoint is damaged or belongs to another configuration.
+    """
+    if test_data.shape != train_data.shape or len(test_data.classes) > len(train_data.classes):
+        raise DataError(f"training images are {train_data.shape}, test images {test_data.shape}: they must be alike")
+    torch.manual_seed(config.seed)
+    recipe = {
+        "arch": config.arch,
+        "input_shape": list(train_data.shape),
+        "classes": len(train_data.classes),
+        **config.options,
+    }
+    levels = config.levels if isinstance(config.levels, int) else list(config.levels)
+    run = _Training(build(**{**recipe, "levels": levels}), train_data, config)
+    first = 0 if checkpoint is None or not Path(checkpoint).exists() else run.restore(checkpoint)
+    model = Model(run.module, train_data.shape, train_data.classes, run.preprocessing, recipe, train_data.name)
+    accuracy = run.accuracy(test_data) if first else 0.0
+    for epoch in range(first, config.epochs):
+        loss, train_accuracy = run.epoch(epoch)
+        accuracy = run.accuracy(test_data)
+        if checkpoint is not None:
+            run.store(checkpoint, epoch + 1)
+        if progress is not None:
+            progress(Progress(epoch + 1, config.epochs, loss, train_accuracy, accuracy))
+    model.metrics = {"test_accuracy": accuracy, "epochs": float(config.epochs)}
+    _placed(run.module, "cpu", torch.contiguous_format).eval()
+    return model
+
+
+def train_to_file(
+    train_data: Dataset,
+    test_data: Dataset,
+    config: TrainingConfig,
+    path: str | Path,
+    progress: Callable[[Progress], None] | None = None,
+) -> Model:
+    """Train and write ``path``; until then the state stands in ``path`` + ``.training``, from which a stopped training goes on."""
+    state = Path(f"{path}.training")
+    model = train(train_data, test_data, config, progress=progress, checkpoint=state)
+    save(model, path)
+    state.unlink(missing_ok=True)
+    return model
+
+
+class _Training:
+    """A network with its optimizer, on its device."""
+
+    def __init__(self, module: nn.Module, data: Dataset, config: TrainingConfig) -> None:
+        self.config, self.data = config, data
+        self.preprocessing = data.preprocessing()
+        self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.module = _placed(module, config.device, self.memory_format)
+        self.network = torch.compile(self.module) if config.compile else self.module
+        decayed = [p for p in module.parameters() if p.ndim > 1]
+        others = [p for p in module.parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.SGD(
+            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=config.learning_rate,
+            momentum=config.momentum,
+        )
+        self.steps = -(-len(data) // config.batch_size)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, max(1, config.epochs * self.steps))
+
+    def epoch(self, number: int) -> tuple[float, float]:
+        """One pass over the data; order and augmentation depend on the seed and the number only."""
+        rng = np.random.default_rng((self.config.seed, number))
+        torch.manual_seed(hash((self.config.seed, number)) % 2**31)
+        self.module.train()
+        loss_sum, correct = 0.0, 0
+        for pixels, labels in self._shuffled(rng):
+            self.optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(self.config.device.split(":")[0], torch.bfloat16, enabled=self.config.mixed_precision):
+                logits = self.network(augment(self._inputs(pixels), self.config, rng))
+                loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            self.schedule.step()
+            loss_sum += float(loss.detach()) * len(labels)
+            correct += int((logits.argmax(1) == labels).sum())
+        return loss_sum / len(self.data), correct / len(self.data)
+
+    @torch.no_grad()
+    def accuracy(self, data: Dataset) -> float:
+        """Share of correct predictions."""
+        self.module.eval()
+        correct = sum(
+            int((self.module(self._inputs(pixels)).argmax(1).cpu() == torch.from_numpy(labels)).sum())
+            for pixels, labels in data.batches(500)
+        )
+        return correct / len(data)
+
+    def store(self, path: str | Path, epochs_done: int) -> None:
+        """Write the whole state of the training."""
+        state = {
+            "config": _plain(self.config),
+            "epochs_done": epochs_done,
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
+
+    def restore(self, path: str | Path) -> int:
+        """Go on from a state; gives the number of epochs done."""
+        try:
+            state = torch.load(readable(path), weights_only=True, map_location=self.config.device)
+            if state["config"] != _plain(self.config):
+                raise FileError(f"{path} belongs to a training with other settings: delete it, or use those settings")
+            self.module.load_state_dict(state["module"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            return int(state["epochs_done"])
+        except FileError:
+            raise
+        except Exception as error:  # damaged files raise many types
+            raise FileError(
+                f"{path} cannot be resumed: {str(error).splitlines()[0]}; delete it to start anew"
+            ) from error
+
+    def _shuffled(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray[Any, Any], Tensor]]:
+        order = rng.permutation(len(self.data))
+        for first in range(0, len(order), self.config.batch_size):
+            chosen = order[first : first + self.config.batch_size]
+            if len(chosen) > 1 or len(order) == 1:  # batch normalization needs two
+                yield self.data.pixels[chosen], torch.from_numpy(self.data.labels[chosen]).to(self.config.device)
+
+    def _inputs(self, pixels: np.ndarray[Any, Any]) -> Tensor:
+        return torch.from_numpy(self.preprocessing(pixels)).to(self.config.device, memory_format=self.memory_format)
+
+
+def augment(images: Tensor, config: TrainingConfig, rng: np.random.Generator) -> Tensor:
+    """Random crop (with ``shift`` pixels of zero padding), horizontal flip and Cutout of images (N, C, H, W), each image its own."""
+    n, _, height, width = images.shape
+    if config.shift:
+        s = config.shift
+        padded = F.pad(images, (s, s, s, s))
+        top, left = (torch.from_numpy(rng.integers(0, 2 * s + 1, n)).to(images.device) for _ in range(2))
+        rows = (top[:, None] + torch.arange(height, device=images.device))[:, None, :, None]
+        columns = (left[:, None] + torch.arange(width, device=images.device))[:, None, None, :]
+        batch = torch.arange(n, device=images.device)[:, None, None, None]
+        channel = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
+        images = padded[batch, channel, rows, columns]
+    if config.flip:
+        mirrored = torch.from_numpy(rng.random(n) < 0.5).to(images.device)
+        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+    if config.cutout:
+        centre = torch.from_numpy(rng.integers(0, (height, width), (n, 2))).to(images.device)
+        y = (torch.arange(height, device=images.device) - centre[:, :1]).abs() < config.cutout / 2
+        x = (torch.arange(width, device=images.device) - centre[:, 1:]).abs() < config.cutout / 2
+        images = images * ~(y[:, None, :, None] & x[:, None, None, :])
+    return images
+
+
+def _plain(config: TrainingConfig) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
+
+
+def _placed(module: nn.Module, device: str, memory_format: torch.memory_format) -> nn.Module:
+    to: Callable[..., nn.Module] = module.to  # torch's overloads do not know memory_format
+    return to(device, memory_format=memory_format)
