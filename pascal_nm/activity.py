@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,6 +33,20 @@ class LayerEvents:
     internal: Array
     updates: int
     idle: int
+
+    def means(self) -> dict[str, float]:
+        """Every count by name, mean over the images."""
+        names = ("synaptic_operations", "multiply_accumulates", "updates", "idle", "emitted", "internal")
+        return {name: float(np.mean(getattr(self, name))) for name in names}
+
+    @staticmethod
+    def join(parts: Sequence[LayerEvents]) -> LayerEvents:
+        """The events of consecutive batches as one."""
+        arrays = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("synaptic_operations", "emitted", "internal")
+        }
+        return replace(parts[0], **arrays)
 
 
 def events(graph: Graph, result: RunResult) -> list[LayerEvents]:

@@ -19,9 +19,10 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from pascal_nm.conversion import convert
 from pascal_nm.errors import ConversionError, FileError
 from pascal_nm.files import readable, replacing
-from pascal_nm.graph import Preprocessing
+from pascal_nm.graph import Graph, Preprocessing
 from pascal_nm.models import build, qcfs_layers
 from pascal_nm.source import SourceNetwork
 
@@ -57,6 +58,10 @@ class Model:
             return SourceNetwork(self.module)
         module = self.module if dtype is None else self.module.to(dtype)
         return SourceNetwork(module, torch.zeros(1, *self.input_shape, dtype=dtype))
+
+    def graph(self) -> Graph:
+        """The spiking network."""
+        return convert(self.source(), preprocessing=self.preprocessing, classes=self.classes)
 
 
 def save(model: Model, path: str | Path) -> None:

@@ -91,8 +91,8 @@ def load(
     Args:
         name: ``digits`` (scikit-learn's 1797 real 8x8 images, nothing to download), a Parquet file, a folder with one folder per class,
             or a Hugging Face dataset name.
-        split: for a Parquet file called ``...train.parquet`` or ``...test.parquet``, chooses the one or the other of the pair; for a folder, its
-            ``train`` or ``test`` folder if it has them.
+        split: which part of a dataset that has parts; of a folder, its ``train`` or ``test`` folder if it has them. A Parquet file is
+            taken as it is.
         limit: at most so many images, from the start.
         image_column: column of the images, where it is not one of the usual names.
         label_column: column of the labels, likewise.
@@ -106,7 +106,7 @@ def load(
         return _digits(split).head(limit)
     path = Path(name)
     if path.suffix == ".parquet":
-        table = _parquet(_sibling(path, split))
+        table = _parquet(path)
     elif path.exists():
         if not path.is_dir():
             raise DataError(f"{name} is neither a Parquet file (.parquet) nor a folder of images")
@@ -116,6 +116,45 @@ def load(
     else:
         table = _hub(name, split)
     return _decode(name, table, limit, image_column, label_column, progress)
+
+
+def load_pair(
+    name: str,
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Dataset, Dataset]:
+    """Training and test images.
+
+    A Parquet file brings its sibling (``cifar10-train.parquet`` and ``cifar10-test.parquet``). Where there are no test images, a tenth of the
+    images, drawn at random with a fixed seed, is held out, and the name of the test data says so.
+
+    Raises:
+        DataError: as :func:`load`.
+    """
+
+    def get(source: str, split: Split) -> Dataset:
+        return load(source, split, image_column=image_column, label_column=label_column, progress=progress)
+
+    path = Path(name)
+    if path.suffix == ".parquet" and path.exists():
+        train, test = _siblings(path)
+        return (
+            _hold_out(get(str(train), "train")) if test is None else (get(str(train), "train"), get(str(test), "test"))
+        )
+    if path.is_dir() and not (path / "test").is_dir():
+        return _hold_out(get(name, "train"))
+    return get(name, "train"), get(name, "test")
+
+
+def _hold_out(data: Dataset) -> tuple[Dataset, Dataset]:
+    if len(data) < 10:
+        raise DataError(f"{data.name} has {len(data)} images, too few to hold some out for testing")
+    held = np.zeros(len(data), bool)
+    held[np.random.default_rng(0).permutation(len(data))[: len(data) // 10]] = True
+    test = replace(data, name=f"{data.name} (a held-out tenth)", pixels=data.pixels[held], labels=data.labels[held])
+    return replace(data, pixels=data.pixels[~held], labels=data.labels[~held]), test
 
 
 @dataclass(frozen=True)
@@ -140,17 +179,15 @@ def _digits(split: Split) -> Dataset:
     return Dataset("digits", pixels, bunch.target[chosen].astype(np.int64), tuple("0123456789"), scale=16.0)
 
 
-def _sibling(path: Path, split: Split) -> Path:
-    other = "train" if split == "test" else "test"
-    if other in path.stem and split not in path.stem:
-        sibling = path.with_name(path.name.replace(other, split))
-        if sibling.exists():
-            return sibling
-        if split == "train":
-            raise DataError(
-                f"{path} holds the test images; the training images were looked for in {sibling}, which does not exist"
-            )
-    return path
+def _siblings(path: Path) -> tuple[Path, Path | None]:
+    """The training file, and the test file that lies beside it under the same name but for train and test."""
+    if "test" in path.stem:
+        train = path.with_name(path.name.replace("test", "train"))
+        if not train.exists():
+            raise DataError(f"{path} holds test images, and the training images are not beside it as {train.name}")
+        return train, path
+    test = path.with_name(path.name.replace("train", "test"))
+    return path, test if test != path and test.exists() else None
 
 
 def _parquet(path: Path) -> _Table:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pascal_nm import bounds, neuron, schedule
-from pascal_nm.graph import Array, Conv2d, Dense, Graph, Identity, Population, Projection, SumPool2d
+from pascal_nm.graph import Array, Conv2d, Dense, Graph, Identity, Operator, Population, Projection, SumPool2d
 from pascal_nm.neuron import Stage, State
 from pascal_nm.result import Activity, RunResult
 
@@ -42,29 +43,31 @@ def synapse(projection: Projection, graph: Graph, largest: int) -> Synapse:
     carrier = (
         bounds.carrier(float(bounds.current_bound(projection, largest).max())) if graph.is_integer else graph.dtype
     )
+    apply = delivery(projection, np.dtype(carrier))
+    return (lambda x: apply(x).to(torch.int32)) if graph.is_integer else apply
+
+
+def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:
+    """The projection as a function of x (B, *source shape) -> currents (B, *target shape), computed in type ``carrier``."""
     weight = torch.from_numpy(projection.operator.weight.astype(carrier, copy=False))
-    apply = _operator(projection, weight)
-    integer = graph.is_integer
+    apply = _operator(projection.operator, weight)
+    pool = projection.pool
 
     def deliver(x: Tensor) -> Tensor:
         x = x.to(weight.dtype)
-        if projection.pool is not None:
-            x = sum_pool(x, projection.pool)
-        y = apply(x)
-        return y.to(torch.int32) if integer else y
+        return apply(x if pool is None else sum_pool(x, pool))
 
     return deliver
 
 
-def _operator(projection: Projection, weight: Tensor) -> Synapse:
-    match projection.operator:
+def _operator(operator: Operator, weight: Tensor) -> Synapse:
+    match operator:
         case Conv2d(_, stride, padding, dilation, groups):
             return lambda x: F.conv2d(x, weight, None, stride, padding, dilation, groups)
         case Dense():
             return lambda x: F.linear(x.flatten(1), weight)
         case Identity():
             return lambda x: x * weight
-    raise AssertionError(projection.operator)
 
 
 def sum_pool(x: Tensor, pool: SumPool2d) -> Tensor:

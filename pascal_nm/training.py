@@ -64,13 +64,25 @@ class TrainingConfig:
 
 
 class Progress(NamedTuple):
-    """Where a training stands after an epoch."""
+    """Where a training stands.
+
+    Attributes:
+        epoch: the running epoch, from 1.
+        epochs: how many there will be.
+        images: images seen in this epoch.
+        total: images of an epoch.
+        loss: mean over the epoch so far.
+        train_accuracy: over the epoch so far.
+        test_accuracy: at the end of the epoch; None before.
+    """
 
     epoch: int
     epochs: int
+    images: int
+    total: int
     loss: float
     train_accuracy: float
-    test_accuracy: float
+    test_accuracy: float | None
 
 
 def defaults(data: Dataset) -> TrainingConfig:
@@ -96,7 +108,7 @@ def train(
         train_data: images to learn from.
         test_data: images for the accuracy in ``progress`` and in the model's metrics.
         config: see :class:`TrainingConfig`.
-        progress: called after every epoch.
+        progress: called after every step, and after every epoch with the accuracy on ``test_data``.
         checkpoint: a file for the whole state of the training. It is replaced after every epoch; if it exists, training goes on from it and
             ends with the same weights as an unbroken run.
 
@@ -119,12 +131,14 @@ def train(
     model = Model(run.module, train_data.shape, train_data.classes, run.preprocessing, recipe, train_data.name)
     accuracy = run.accuracy(test_data) if first else 0.0
     for epoch in range(first, config.epochs):
-        loss, train_accuracy = run.epoch(epoch)
+        for state in run.epoch(epoch):
+            if progress is not None:
+                progress(state)
         accuracy = run.accuracy(test_data)
         if checkpoint is not None:
             run.store(checkpoint, epoch + 1)
         if progress is not None:
-            progress(Progress(epoch + 1, config.epochs, loss, train_accuracy, accuracy))
+            progress(state._replace(test_accuracy=accuracy))
     model.metrics = {"test_accuracy": accuracy, "epochs": float(config.epochs)}
     _placed(run.module, "cpu", torch.contiguous_format).eval()
     return model
@@ -164,12 +178,12 @@ class _Training:
         self.steps = -(-len(data) // config.batch_size)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, max(1, config.epochs * self.steps))
 
-    def epoch(self, number: int) -> tuple[float, float]:
-        """One pass over the data; order and augmentation depend on the seed and the number only."""
+    def epoch(self, number: int) -> Iterator[Progress]:
+        """One pass over the data, step by step; order and augmentation depend on the seed and the number only."""
         rng = np.random.default_rng((self.config.seed, number))
-        torch.manual_seed(hash((self.config.seed, number)) % 2**31)
+        torch.manual_seed(int(rng.integers(2**31)))
         self.module.train()
-        loss_sum, correct = 0.0, 0
+        loss_sum, correct, seen = 0.0, 0, 0
         for pixels, labels in self._shuffled(rng):
             self.optimizer.zero_grad(set_to_none=True)
             with torch.autocast(self.config.device.split(":")[0], torch.bfloat16, enabled=self.config.mixed_precision):
@@ -180,7 +194,16 @@ class _Training:
             self.schedule.step()
             loss_sum += float(loss.detach()) * len(labels)
             correct += int((logits.argmax(1) == labels).sum())
-        return loss_sum / len(self.data), correct / len(self.data)
+            seen += len(labels)
+            yield Progress(
+                number + 1,
+                self.config.epochs,
+                seen,
+                len(self.data),
+                loss_sum / seen,
+                correct / seen,
+                test_accuracy=None,
+            )
 
     @torch.no_grad()
     def accuracy(self, data: Dataset) -> float:

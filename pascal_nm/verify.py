@@ -93,6 +93,7 @@ class Verification:
 
     def add_integer(self, expected: RunResult, result: RunResult) -> None:
         """Compare an integer run with the integer QCFS network: counts, potentials, predictions."""
+        self.images += len(result.predictions)
         self.integer_mismatches += int(np.count_nonzero(expected.predictions != result.predictions))
         for name in expected.counts:
             check = self.layers.setdefault(name, LayerCheck(name))

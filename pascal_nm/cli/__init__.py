@@ -1,1 +1,1 @@
-"""The command line: `pascal-nm`."""
+"""The command line ``pascal-nm``: one module for each group of commands, one for what they print."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from pascal_nm.activity import LayerEvents, events, fan_out
+from pascal_nm.activity import LayerEvents, fan_out
 from pascal_nm.bounds import potential_bound
 from pascal_nm.errors import FileError, TargetError
 from pascal_nm.files import readable
 from pascal_nm.graph import Array, Graph
-from pascal_nm.result import RunResult
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -106,9 +105,9 @@ def check_widths(graph: Graph, chip: Chip) -> None:
             _require_width(chip, "threshold", float(p.threshold.max()), p.name)
 
 
-def energy(graph: Graph, result: RunResult, chip: Chip) -> list[LayerEnergy]:
-    """Energy of a run on ``chip``: counted events times its table, per population, mean joules per image."""
-    return [LayerEnergy(layer.name, _joules(layer, chip), layer) for layer in events(graph, result)]
+def energy(layers: Sequence[LayerEvents], chip: Chip) -> list[LayerEnergy]:
+    """Energy of counted events (:func:`pascal_nm.activity.events`) on ``chip``: per population, mean joules per image."""
+    return [LayerEnergy(layer.name, _joules(layer, chip), layer) for layer in layers]
 
 
 def source_energy(graph: Graph, chip: Chip) -> float:

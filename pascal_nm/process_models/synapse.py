@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from pascal_nm import bounds
-from pascal_nm.graph import Array, Conv2d, Dense, Identity, Operator, Projection, Shape, SumPool2d
+from pascal_nm.graph import Array, Operator, Projection, Shape, SumPool2d
 from pascal_nm.process_models.compat import AbstractProcess, InPort, LavaPyType, OutPort, PyOutPort
 from pascal_nm.process_models.model import Model, SumPort
+from pascal_nm.simulate import delivery
 
 
 class Synapse(AbstractProcess):
@@ -87,28 +85,3 @@ class FixedSynapseModel(SynapseModel):
     def carrier(self, projection: Projection, largest: int) -> np.dtype[Any]:
         """Float32 or float64, whichever is exact."""
         return np.dtype(bounds.carrier(float(bounds.current_bound(projection, largest).max())))
-
-
-def delivery(projection: Projection, carrier: np.dtype[Any]) -> Callable[[Tensor], Tensor]:
-    """The projection as a function of a frame (B, *source shape) -> currents (B, *target shape) in type ``carrier``."""
-    weight = torch.from_numpy(projection.operator.weight.astype(carrier, copy=False))
-    apply = _operator(projection.operator, weight)
-    pool = projection.pool
-
-    def deliver(spikes: Tensor) -> Tensor:
-        x = spikes.to(weight.dtype)
-        if pool is not None:
-            x = F.avg_pool2d(x, pool.kernel, pool.stride, pool.padding, divisor_override=1)
-        return apply(x)
-
-    return deliver
-
-
-def _operator(operator: Operator, weight: Tensor) -> Callable[[Tensor], Tensor]:
-    match operator:
-        case Conv2d(_, stride, padding, dilation, groups):
-            return lambda x: F.conv2d(x, weight, None, stride, padding, dilation, groups)
-        case Dense():
-            return lambda x: F.linear(x.flatten(1), weight)
-        case Identity():
-            return lambda x: x * weight

@@ -1,0 +1,83 @@
+"""Options that several commands share, and how their values become objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pascal_nm import checkpoint, data
+from pascal_nm.checkpoint import Model
+from pascal_nm.cli.output import progress
+from pascal_nm.data import Dataset
+from pascal_nm.errors import DataError, FileError
+from pascal_nm.export.nir_format import read_nir
+from pascal_nm.graph import Graph, Preprocessing
+
+DATA_HELP = "digits (bundled), a Parquet file, a folder with one folder of images per class, or a Hugging Face dataset."
+
+ModelFile = Annotated[
+    Path, typer.Argument(help="model.pt from `train`, or .pt2 from torch.export.save.", show_default=False)
+]
+NetworkFile = Annotated[Path, typer.Argument(help="model.nir; a .pt or .pt2 is converted first.", show_default=False)]
+DataName = Annotated[str, typer.Option("--data", "-d", help=DATA_HELP)]
+ImageColumn = Annotated[
+    str | None, typer.Option(help="Column of the images, if it has an unusual name.", show_default=False)
+]
+LabelColumn = Annotated[str | None, typer.Option(help="Column of the labels, likewise.", show_default=False)]
+Limit = Annotated[int | None, typer.Option(help="Take the first N images only.", metavar="N", show_default=False)]
+TargetName = Annotated[str, typer.Option("--target", "-t", help="torch (simulator), lava, or loihi (chip model).")]
+Bits = Annotated[int, typer.Option(help="Bits of integer weights, 2 to 16.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        help="For a .pt2: mean of each channel, such as 0.49,0.48,0.45: inputs are (pixel / scale - mean) / std."
+    ),
+]
+Std = Annotated[str | None, typer.Option(help="For a .pt2: standard deviation of each channel.")]
+Scale = Annotated[float, typer.Option(help="For a .pt2: the largest pixel value.")]
+
+
+def load_data(
+    name: str, limit: int | None = None, image_column: str | None = None, label_column: str | None = None
+) -> Dataset:
+    """Test images by name, with a progress bar."""
+    with progress(f"reading {name}") as update:
+        return data.load(name, limit=limit, image_column=image_column, label_column=label_column, progress=update)
+
+
+def load_model(path: Path, mean: str | None = None, std: str | None = None, scale: float = 255.0) -> Model:
+    """A model file; the preprocessing from the options where they are given."""
+    if path.suffix == ".nir":
+        raise FileError(f"{path} is a spiking network; this command needs the source network (.pt or .pt2)")
+    model = checkpoint.load(path)
+    if mean is not None or std is not None:
+        model.preprocessing = Preprocessing(scale, _numbers("--mean", mean or "0"), _numbers("--std", std or "1"))
+    return model
+
+
+def load_network(path: Path) -> Graph:
+    """The spiking network in a .nir file, or of a model file."""
+    return read_nir(path) if path.suffix == ".nir" else load_model(path).graph()
+
+
+def levels(text: str | None) -> int | tuple[int, ...] | None:
+    """``4``, or ``4,4,2,1``."""
+    if text is None:
+        return None
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise DataError(
+            f"--levels takes a whole number, or one for each layer separated by commas, not {text!r}"
+        ) from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise DataError(f"{option} takes numbers separated by commas, not {text!r}") from None

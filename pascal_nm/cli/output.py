@@ -1,0 +1,92 @@
+"""What commands print: tables and verdicts on stdout, progress on stderr, or one JSON object with ``--json``."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+WIDTH = 120
+"""Columns where the output is no terminal."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that does not break lines at 80 columns in a pipe."""
+    plain = Console(stderr=stderr)
+    return plain if plain.is_terminal else Console(stderr=stderr, width=WIDTH)
+
+
+def say(text: str) -> None:
+    """Print a line that may carry rich's markup."""
+    console().print(text, highlight=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print a plain line on stderr."""
+    console(stderr=True).print(escape(text), highlight=False, soft_wrap=True)
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """Print one JSON object."""
+    print(json.dumps(content, indent=2, allow_nan=False))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, total: bool = False) -> None:
+    """Print a table; numbers stand right. ``total`` sets the last row off."""
+    say(f"[bold]{escape(title)}[/bold]")
+    view = Table()
+    for i, column in enumerate(columns):
+        numeric = all(re.fullmatch(r"(-?[\d.,]+( ?[%a-zµA-Z]{1,2})?)?", _text(row[i])) for row in rows)
+        view.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for number, row in enumerate(rows):
+        if total and number == len(rows) - 1:
+            view.add_section()
+        view.add_row(*(escape(_text(cell)) for cell in row))
+    console().print(view)
+
+
+def _text(cell: object) -> str:
+    if isinstance(cell, int) and not isinstance(cell, bool):
+        return f"{cell:,}"
+    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)
+
+
+def joules(value: float) -> str:
+    """An energy with its unit: ``12.3 µJ``."""
+    for unit, size in (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value / 1e-12:.3g} pJ"
+
+
+def percent(share: float) -> str:
+    """A share as ``97.22 %``."""
+    return f"{100 * share:.2f} %"
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr that vanishes at the end; yields ``update(done, total, extra text)``."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[extra]}"),
+        TimeRemainingColumn(),
+    )
+    err = console(stderr=True)
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(escape(what), total=math.inf, extra="")
+
+        def update(done: int, total: int, extra: str = "") -> None:
+            bar.update(task, completed=done, total=total, extra=extra)
+
+        yield update

@@ -1,0 +1,243 @@
+"""Commands that run networks on data: run, verify and energy."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from pascal_nm.cli import options
+from pascal_nm.cli.output import joules, percent, print_json, progress, say, table
+from pascal_nm.errors import FileError
+from pascal_nm.export.nir_format import read_nir
+from pascal_nm.files import replacing
+from pascal_nm.graph import Graph
+from pascal_nm.hw_targets import chip as chips
+from pascal_nm.hw_targets import evaluation, find
+from pascal_nm.hw_targets.evaluation import Evaluation
+from pascal_nm.hw_targets.simulator import LoihiTarget
+from pascal_nm.quantization import quantize
+from pascal_nm.result import Program
+from pascal_nm.verify import Verification
+
+
+def run(
+    network: options.NetworkFile,
+    target: options.TargetName = "torch",
+    data_name: options.DataName = "digits",
+    limit: options.Limit = None,
+    bits: Annotated[int | None, typer.Option(help="Quantize a float network first.", show_default="as it is")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write predictions and labels to this .npz file.")
+    ] = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    as_json: options.Json = False,
+) -> None:
+    """Run a spiking network on images: accuracy, spikes and operations, counted."""
+    graph = options.load_network(network)
+    program = find(target).compile(graph if bits is None else quantize(graph, bits))
+    data = options.load_data(data_name, limit, image_column, label_column)
+    start = time.perf_counter()
+    with progress(f"running on {target}") as update:
+        result = evaluation.evaluate(program, data, progress=update)
+    seconds = time.perf_counter() - start
+    if output is not None:
+        with replacing(output) as temporary, temporary.open("wb") as file:
+            np.savez(file, predictions=result.predictions, labels=result.labels)
+    spikes = sum(float(layer.emitted.mean()) for layer in result.events)
+    content = {
+        "network": str(network),
+        "target": target,
+        "arithmetic": "integer" if program.graph.is_integer else str(program.graph.dtype),
+        "data": data.name,
+        "images": len(data),
+        "accuracy": result.accuracy,
+        "timesteps": result.schedule.steps,
+        "spikes_per_image": spikes,
+        "synaptic_operations_per_image": sum(float(layer.synaptic_operations.mean()) for layer in result.events),
+        "images_per_second": len(data) / seconds,
+    }
+    if as_json:
+        print_json(content)
+        return
+    say(
+        f"[bold]{percent(result.accuracy)}[/bold] of {len(data):,} images of {data.name} right on {target} "
+        f"({content['arithmetic']}, {result.schedule.steps} timesteps)"
+    )
+    say(
+        f"per image: {spikes:,.0f} spikes, {content['synaptic_operations_per_image']:,.0f} synaptic operations; "
+        f"{content['images_per_second']:,.0f} images a second"
+    )
+
+
+def verify(
+    model: options.ModelFile,
+    nir: Annotated[
+        Path | None, typer.Option("--nir", help="Verify this file.", show_default="the model, converted now")
+    ] = None,
+    target: options.TargetName = "torch",
+    data_name: options.DataName = "digits",
+    limit: options.Limit = None,
+    bits: options.Bits = 8,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    scale: options.Scale = 255.0,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    as_json: options.Json = False,
+) -> None:
+    """Is the spiking network the source network? Every level of every neuron is compared; exit code 1 means no."""
+    source = options.load_model(model, mean, std, scale)
+    given = None if nir is None else read_nir(nir)
+    if source.preprocessing is None and given is not None:
+        source.preprocessing = given.preprocessing
+    if given is not None and not source.classes:
+        source.classes = given.classes
+    reference = source.graph()
+    program = _compile(given or reference, target, bits)
+    data = options.load_data(data_name, limit, image_column, label_column)
+    network = source.source()
+    with progress(f"verifying on {target}") as update:
+        verification, result = evaluation.verify(network, reference, program, data, bits=bits, progress=update)
+    answers = evaluation.source_predictions(network, reference, data)
+    if as_json:
+        print_json(_verification_json(verification, result, answers, target))
+    else:
+        _show_verification(verification, result, answers, program.graph)
+    if not verification.exact:
+        raise typer.Exit(1)
+
+
+def _compile(graph: Graph, target: str, bits: int) -> Program:
+    if target == "loihi" and not graph.is_integer:
+        graph = quantize(graph, bits)
+    return find(target).compile(graph)
+
+
+def _verification_json(
+    verification: Verification, result: Evaluation, answers: np.ndarray[Any, Any], target: str
+) -> dict[str, Any]:
+    return {
+        "exact": verification.exact,
+        "target": target,
+        "images": verification.images,
+        "culprit": verification.culprit,
+        "differences": verification.differences,
+        "prediction_mismatches": verification.prediction_mismatches,
+        "integer_mismatches": verification.integer_mismatches,
+        "layers": [vars(layer) for layer in verification.layers.values()],
+        "source_accuracy": float(np.mean(answers == result.labels)),
+        "accuracy": result.accuracy,
+        "predictions_unlike_source": int(np.count_nonzero(answers != result.predictions)),
+    }
+
+
+def _show_verification(
+    verification: Verification, result: Evaluation, answers: np.ndarray[Any, Any], graph: Graph
+) -> None:
+    layers = verification.layers.values()
+    if graph.is_integer:
+        rows = [[layer.name, layer.differing] for layer in layers]
+        if rows:
+            table("against the integer QCFS network", ("layer", "differing counts"), rows)
+        say(f"differing predictions: {verification.integer_mismatches} of {verification.images:,}")
+        changed = int(np.count_nonzero(answers != result.predictions))
+        say(f"against the float source network, quantization changed {changed} of {len(answers):,} predictions")
+    else:
+        rows = [[layer.name, layer.neurons, layer.flips, layer.unexplained] for layer in layers]
+        if rows:
+            columns = ("layer", "levels compared", "flipped by rounding or error", "beyond rounding")
+            table("against the source network, level by level", columns, rows)
+        say(f"differing predictions: {verification.prediction_mismatches} of {verification.images:,}")
+    say(
+        f"accuracy: source network {percent(float(np.mean(answers == result.labels)))}, spiking {percent(result.accuracy)}"
+    )
+    for difference in verification.differences:
+        say(f"[red]differs from the model:[/red] {difference}")
+    if verification.exact:
+        what = "the integer QCFS network, bit for bit" if graph.is_integer else "the source network"
+        say(f"[bold green]exact[/bold green]: the spiking network is {what}")
+    else:
+        where = f", first in [bold]{verification.culprit}[/bold]" if verification.culprit else ""
+        say(f"[bold red]not exact[/bold red]: the spiking network is not the source network{where}")
+
+
+def energy(
+    network: options.NetworkFile,
+    data_name: options.DataName = "digits",
+    chip: Annotated[
+        str, typer.Option("--chip", "-c", help=f"{', '.join(chips.available())}, or a .toml file.")
+    ] = "loihi1",
+    limit: options.Limit = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    as_json: options.Json = False,
+) -> None:
+    """What the network would cost on a chip: events counted on the images, times the chip's table."""
+    described = chips.load(chip)
+    graph = options.load_network(network)
+    program = (LoihiTarget(chip) if described.widths else find("torch")).compile(graph)
+    data = options.load_data(data_name, limit, image_column, label_column)
+    with progress("counting events") as update:
+        result = evaluation.evaluate(program, data, progress=update)
+    layers = chips.energy(result.events, described)
+    total = sum(layer.total for layer in layers)
+    source = chips.source_energy(program.graph, described)
+    if as_json:
+        print_json(
+            {
+                "chip": described.name,
+                "estimate": described.estimate,
+                "source": described.source,
+                "images": len(data),
+                "timesteps": result.schedule.steps,
+                "accuracy": result.accuracy,
+                "joules_per_image": total,
+                "source_network_joules_per_image": source,
+                "layers": [_layer_json(layer) for layer in layers],
+            }
+        )
+        return
+    if total <= 0:
+        raise FileError(f"chip {chip} prices every counted event at nothing")
+    columns = (
+        "layer",
+        "synaptic op.",
+        "multiply-acc.",
+        "updates",
+        "idle updates",
+        "spikes out",
+        "spikes inside",
+        "energy",
+        "share",
+    )
+    counts = [[round(count) for count in layer.events.means().values()] for layer in layers]
+    rows = [
+        [layer.name, *row, joules(layer.total), percent(layer.total / total)]
+        for layer, row in zip(layers, counts, strict=True)
+    ]
+    sums = [sum(column) for column in zip(*counts, strict=True)]
+    table(
+        f"{described.name}, per image, mean of {len(data):,} images of {data.name}",
+        columns,
+        [*rows, ["all", *sums, joules(total), ""]],
+        total=True,
+    )
+    say(f"accuracy {percent(result.accuracy)}, {result.schedule.steps} timesteps an image")
+    say(
+        f"the source network's multiply-accumulates on the same table: {joules(source)}, {source / total:.3g} times the spiking network's"
+    )
+    say(f"figures: {described.source}{' (an estimate, not published figures)' if described.estimate else ''}")
+
+
+def _layer_json(layer: chips.LayerEnergy) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "joules": layer.total,
+        "joules_by_event": dict(layer.joules),
+        "events": layer.events.means(),
+    }

@@ -1,0 +1,181 @@
+"""A whole dataset through a program: in batches that fit in memory, with progress, adding up what is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from pascal_nm import activity, simulate
+from pascal_nm.activity import LayerEvents
+from pascal_nm.data import Dataset
+from pascal_nm.errors import DataError
+from pascal_nm.graph import Array, Graph
+from pascal_nm.quantization import quantize
+from pascal_nm.result import Program, RunResult
+from pascal_nm.schedule import Schedule
+from pascal_nm.source import SourceNetwork
+from pascal_nm.verify import Verification
+
+BATCH_NEURONS = 1 << 25
+"""Neurons times images of one batch: what the simulator's spike trains and the recorded counts take stays below a gigabyte."""
+
+BATCH_IMAGES = 500
+"""The most images of one batch, so that progress is seen."""
+
+Progress = Callable[[int, int], None]
+
+
+class Batch(NamedTuple):
+    """Consecutive images of a dataset, and what a program made of them."""
+
+    inputs: Array
+    labels: Array
+    result: RunResult
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a program did with a dataset.
+
+    Attributes:
+        predictions: class of each image, (N,).
+        labels: the true classes, (N,).
+        events: counted events by population, per image; empty for an engine that does not count.
+        schedule: the timesteps of one image.
+    """
+
+    predictions: Array
+    labels: Array
+    events: list[LayerEvents]
+    schedule: Schedule
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correct predictions."""
+        return float(np.mean(self.predictions == self.labels))
+
+    @staticmethod
+    def of(graph: Graph, batches: Iterator[Batch]) -> Evaluation:
+        """Add up batches as they come; their spike counts are not kept."""
+        predictions, labels, events = [], [], []
+        schedule: Schedule | None = None
+        for batch in batches:
+            predictions.append(batch.result.predictions)
+            labels.append(batch.labels)
+            schedule = batch.result.schedule
+            if batch.result.activity:
+                events.append(activity.events(graph, batch.result))
+        assert schedule is not None, "a Dataset is never empty"
+        layers = [LayerEvents.join(parts) for parts in zip(*events, strict=True)]
+        return Evaluation(np.concatenate(predictions), np.concatenate(labels), layers, schedule)
+
+
+def run_batches(
+    program: Program, data: Dataset, *, size: int | None = None, progress: Progress | None = None
+) -> Iterator[Batch]:
+    """Run a dataset batch by batch.
+
+    Args:
+        program: from a target's ``compile``.
+        data: images of the network's shape.
+        size: images of a batch; None chooses by memory.
+        progress: called with (images done, images in all).
+
+    Raises:
+        DataError: the images or labels do not fit the network, or the graph does not say how pixels become inputs.
+        TargetError: the target failed.
+    """
+    graph = program.graph
+    check(graph, data)
+    assert graph.preprocessing is not None, "check refuses a graph without"
+    size = size or min(BATCH_IMAGES, max(1, BATCH_NEURONS // sum(p.size for p in graph.populations)))
+    done = 0
+    if progress is not None:
+        progress(0, len(data))
+    for pixels, labels in data.batches(size):
+        inputs = graph.preprocessing(pixels)
+        yield Batch(inputs, labels, program.run(inputs))
+        done += len(labels)
+        if progress is not None:
+            progress(done, len(data))
+
+
+def evaluate(
+    program: Program, data: Dataset, *, size: int | None = None, progress: Progress | None = None
+) -> Evaluation:
+    """Run a dataset and add up accuracy and events; arguments and errors as :func:`run_batches`."""
+    return Evaluation.of(program.graph, run_batches(program, data, size=size, progress=progress))
+
+
+def verify(
+    source: SourceNetwork,
+    reference: Graph,
+    program: Program,
+    data: Dataset,
+    *,
+    bits: int = 8,
+    progress: Progress | None = None,
+) -> tuple[Verification, Evaluation]:
+    """Compare a program with its source network on a dataset.
+
+    A float program is compared level by level with the source network. An integer program is compared, bit for bit, with the
+    integer QCFS network that quantization makes of ``reference``, evaluated in closed form.
+
+    Args:
+        source: the source network.
+        reference: the graph converted from it.
+        program: the program under test; its graph should be ``reference``, or that quantized.
+        data: images.
+        bits: of the quantization, where the program's graph is an integer one.
+        progress: called with (images done, images in all).
+
+    Raises:
+        DataError: as :func:`run_batches`.
+        TargetError: the target failed.
+    """
+    integer = program.graph.is_integer
+    expected = quantize(reference, bits) if integer else reference
+    verification = Verification(differences=expected.differences(program.graph))
+
+    def compared() -> Iterator[Batch]:
+        for batch in run_batches(program, data, progress=progress):
+            if [(p.name, p.shape) for p in expected.populations] == [
+                (p.name, p.shape) for p in program.graph.populations
+            ]:
+                if integer:
+                    verification.add_integer(simulate.counts(expected, batch.inputs), batch.result)
+                else:
+                    verification.add_float(source, expected, batch.result, batch.inputs)
+            yield batch
+
+    evaluation = Evaluation.of(program.graph, compared())
+    return verification, evaluation
+
+
+def source_predictions(source: SourceNetwork, graph: Graph, data: Dataset) -> Array:
+    """The source network's own classes, (N,), for a graph's preprocessing."""
+    check(graph, data)
+    assert graph.preprocessing is not None, "check refuses a graph without"
+    return np.concatenate([source(graph.preprocessing(p)).argmax(1) for p, _ in data.batches(BATCH_IMAGES)])
+
+
+def check(graph: Graph, data: Dataset) -> None:
+    """Refuse data that the network was not made for.
+
+    Raises:
+        DataError: says in what they differ.
+    """
+    pre, outputs = graph.preprocessing, graph.output.size
+    if pre is None:
+        raise DataError("the network does not say how pixels become inputs: export it with --mean and --std")
+    if data.shape != graph.input.shape:
+        raise DataError(f"the network takes images of shape {graph.input.shape}, those of {data.name} are {data.shape}")
+    if data.scale != pre.scale:
+        raise DataError(
+            f"pixels of {data.name} go up to {data.scale:g}, those that the network was made for up to {pre.scale:g}"
+        )
+    if int(data.labels.max()) >= outputs:
+        raise DataError(f"{data.name} has label {int(data.labels.max())}, but the network has {outputs} outputs")
