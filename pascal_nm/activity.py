@@ -42,11 +42,12 @@ class LayerEvents:
     @staticmethod
     def join(parts: Sequence[LayerEvents]) -> LayerEvents:
         """The events of consecutive batches as one."""
-        arrays = {
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in ("synaptic_operations", "emitted", "internal")
-        }
-        return replace(parts[0], **arrays)
+        return replace(
+            parts[0],
+            synaptic_operations=np.concatenate([part.synaptic_operations for part in parts]),
+            emitted=np.concatenate([part.emitted for part in parts]),
+            internal=np.concatenate([part.internal for part in parts]),
+        )
 
 
 def events(graph: Graph, result: RunResult) -> list[LayerEvents]:

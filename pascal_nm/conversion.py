@@ -182,7 +182,10 @@ class _Converter:
             step = step[0]
         step = _column(step, value.shape)
         # A negative threshold is the same neuron with negated inputs, |threshold|, and spikes of negative amplitude.
+        # Where the network pools first, the level that it sees is the max population's: that one takes the name.
         name, sign = self.source.names[node.name], np.sign(step)
+        if value.window is not None:
+            name = f"{name}_unpooled"
         positive = _scale(value, sign, np.zeros(()), node) if np.any(sign < 0) else value
         self._close(positive, Population(name, "pasc", value.shape, levels, np.abs(step)))
         result = replace(_source_value(name, value.shape, step), flat=value.flat)
@@ -196,7 +199,7 @@ class _Converter:
         shape = window.output_shape(value.shape)
         name = population_name(node, taken)
         if node.target is QCFS:
-            name = f"{self.source.names[node.name]}_max"
+            name = self.source.names[node.name]
         self._add(Population(name, "max", shape, source.levels, np.sign(amplitude), np.zeros(())))
         self.projections.append(Projection(term.source, name, Identity(np.ones((1,) * len(shape))), window))
         return _source_value(name, shape, amplitude)

@@ -67,15 +67,18 @@ class QCFS(nn.Module):
         levels: L, the number of steps between 0 and the threshold; also the number of timesteps in which the
             spiking neuron emits its spikes.
         threshold: initial value of lambda. Bu et al. start from 8.
+
+    Raises:
+        ConversionError: levels below 1, or a threshold of zero.
     """
 
     def __init__(self, levels: int = 4, threshold: float = 8.0) -> None:
         super().__init__()
-        if levels < 1:
-            raise ConversionError(f"QCFS levels must be at least 1, not {levels}")
+        if levels < 1 or levels != int(levels):
+            raise ConversionError(f"QCFS levels must be a whole number, at least 1, not {levels}")
         if threshold == 0:
             raise ConversionError("QCFS threshold must not be zero")
-        self.levels = levels
+        self.levels = int(levels)
         self.threshold = nn.Parameter(torch.tensor(float(threshold)))
 
     def forward(self, x: Tensor) -> Tensor:

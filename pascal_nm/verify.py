@@ -85,11 +85,12 @@ class Verification:
         roundoff = float(np.finfo(reference.dtype).eps) / 2
         source_counts = with_max_populations(wide, levels)
         for p in reference.spiking:
-            check = self.layers.setdefault(p.name, LayerCheck(p.name))
-            check.neurons += levels[p.name].size
-            check.flips += int(np.count_nonzero(levels[p.name] != result.counts[p.name]))
+            layer = judged(reference, p, levels)
+            check = self.layers.setdefault(layer.name, LayerCheck(layer.name))
+            check.neurons += levels[layer.name].size
+            check.flips += int(np.count_nonzero(levels[layer.name] != result.counts[layer.name]))
             for counts in (source_counts, result.counts):
-                check.unexplained += unexplained(wide, p.name, counts, inputs, roundoff)
+                check.unexplained += unexplained(wide, p, counts, inputs, roundoff)
 
     def add_integer(self, expected: RunResult, result: RunResult) -> None:
         """Compare an integer run with the integer QCFS network: counts, potentials, predictions."""
@@ -102,28 +103,38 @@ class Verification:
         output.differing += int(np.count_nonzero(expected.potential != result.potential))
 
 
-def unexplained(graph: Graph, name: str, counts: Mapping[str, Array], inputs: Array, roundoff: float) -> int:
-    """Levels of population ``name`` that rounding cannot explain, given the counts of its own sources.
+def judged(graph: Graph, p: Population, counts: Mapping[str, Array]) -> Population:
+    """The population by whose counts ``p`` is judged: itself, or the max behind it where the source network pools first."""
+    return p if p.name in counts else graph[graph.outgoing(p.name)[0].target]
+
+
+def unexplained(graph: Graph, p: Population, counts: Mapping[str, Array], inputs: Array, roundoff: float) -> int:
+    """Levels of population ``p`` that rounding cannot explain, given the counts of its own sources.
 
     Args:
         graph: a float64 graph.
-        name: one of its pasc populations.
+        p: one of its pasc populations.
         counts: spike counts by population, (N, *shape) each.
         inputs: the inputs that gave the counts, (N, *input shape).
         roundoff: unit roundoff of the arithmetic under test (eps / 2).
     """
-    p = graph[name]
-    found = counts[name]
+    layer = judged(graph, p, counts)
+    found = counts[layer.name]
+
+    def level(argument: Array) -> Array:
+        levels = np.clip(np.floor(argument), 0, p.levels)
+        return levels if layer is p else _pooled(graph, layer, levels)
+
     exact = _argument(graph, p, counts, inputs)
-    suspects = np.clip(np.floor(exact), 0, p.levels) != found
+    suspects = level(exact) != found
     if not suspects.any():
         return 0
     magnitude = replace(graph, projections=tuple(_absolute(q) for q in graph.projections))
     size = _argument(magnitude, replace(p, bias=np.abs(p.bias)), counts, np.abs(inputs)) + 1
-    terms = sum(_fan_in(graph, q) * (graph[q.source].steps + 1) for q in graph.incoming(name)) + MARGIN
+    terms = sum(_fan_in(graph, q) * (graph[q.source].steps + 1) for q in graph.incoming(p.name)) + MARGIN
     error = size * (terms * roundoff / (1 - terms * roundoff))
-    low, high = (np.clip(np.floor(exact + sign * error), 0, p.levels) for sign in (-1, 1))
-    return int(np.count_nonzero(suspects & ((found < low) | (found > high))))
+    bounds = level(exact - error), level(exact + error)
+    return int(np.count_nonzero(suspects & ((found < np.minimum(*bounds)) | (found > np.maximum(*bounds)))))
 
 
 def in_float64(graph: Graph) -> Graph:
@@ -144,14 +155,17 @@ def with_max_populations(graph: Graph, levels: Mapping[str, Array]) -> dict[str,
     """Levels of the QCFS layers, completed by those of the max populations behind them."""
     counts = dict(levels)
     for p in graph.populations:
-        if p.kind == "max":
-            (projection,) = graph.incoming(p.name)
-            assert projection.pool is not None
-            sign = torch.from_numpy(p.threshold.astype(np.float32))
-            counts[p.name] = simulate.window_max(
-                torch.from_numpy(counts[projection.source]), projection.pool, sign
-            ).numpy()
+        if p.kind == "max" and p.name not in counts:
+            counts[p.name] = _pooled(graph, p, counts[graph.incoming(p.name)[0].source])
     return counts
+
+
+def _pooled(graph: Graph, p: Population, counts: Array) -> Array:
+    """What a max population makes of its source's counts."""
+    pool = graph.incoming(p.name)[0].pool
+    assert pool is not None, "Graph refuses a max population without a window"
+    sign = torch.from_numpy(p.threshold.astype(np.float32))
+    return np.asarray(simulate.window_max(torch.from_numpy(counts), pool, sign).numpy())
 
 
 def _argument(graph: Graph, p: Population, counts: Mapping[str, Array], inputs: Array) -> Array:

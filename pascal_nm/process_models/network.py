@@ -49,7 +49,7 @@ class Network:
     @property
     def steps(self) -> int:
         """Timesteps until the last batch has left the network."""
-        return self.cycle.interval * (self.batches - 1) + self.schedule.steps
+        return int(self.cycle.interval * (self.batches - 1) + self.schedule.steps)
 
     def result(self, count: int) -> RunResult:
         """What the children wrote down about the first ``count`` inputs."""
@@ -128,7 +128,6 @@ class Network:
                 return identity.Identity(weight=weight, **shared)
 
     def _timing(self, receive: range, send: range) -> Windows:
-
         return Windows(receive, send, self.cycle)
 
     def _sending(self, p: Population) -> range:

@@ -1,0 +1,41 @@
+"""QCFS against Equation 1, and its gradients against the published straight-through rule."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pascal_nm import QCFS
+from pascal_nm.errors import ConversionError
+
+
+@given(levels=st.integers(1, 16), threshold=st.floats(0.1, 10), seed=st.integers(0, 1000))
+def test_the_forward_pass_is_equation_1(levels, threshold, seed):
+    layer = QCFS(levels, threshold).double()  # the parameter is made in float32
+    x = torch.randn(50, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 * threshold
+    threshold = layer.threshold.detach()
+    expected = threshold * (x * levels / threshold + 0.5).floor().div(levels).clamp(0, 1)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_gradients_go_straight_through_the_floor_and_stop_outside():
+    layer = QCFS(4, 2.0).double()
+    x = torch.tensor([-1.0, 0.3, 1.1, 1.9, 5.0], dtype=torch.float64, requires_grad=True)
+    layer(x).sum().backward()
+    assert x.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
+    # d/d threshold of threshold * clip(floor(x L / threshold + 1/2) / L, 0, 1) with d floor(u) = du
+    levels = torch.tensor([0.0, 1.0, 2.0, 4.0, 4.0], dtype=torch.float64) / 4
+    inside = torch.tensor([0.0, 1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    expected = (levels - inside * x.detach() / 2.0).sum()
+    torch.testing.assert_close(layer.threshold.grad.sum(), expected)
+
+
+def test_the_registered_operator_passes_torchs_own_checks():
+    x, threshold = torch.randn(4, 3, dtype=torch.float64), torch.tensor([1.5], dtype=torch.float64)
+    torch.library.opcheck(torch.ops.pascal_nm.qcfs.default, (x.requires_grad_(), threshold.requires_grad_(), 4))
+
+
+@pytest.mark.parametrize("levels", [0, -1, 1.5])
+def test_impossible_levels_are_refused(levels):
+    with pytest.raises(ConversionError, match="levels"):
+        QCFS(levels)
