@@ -169,7 +169,8 @@ _ENTRIES = re.compile(
     r"(\.data/.*|byteorder|version|archive_(format|version)|models/\w+\.json|data/sample_inputs/\w+\.pt"
     r"|data/weights/(weight_\d+|\w+\.json)|data/constants/(tensor_\d+|\w+\.json))"
 )
-_SYMBOLS = re.compile(r"[su]\d+|Max|Min|Mod|FloorDiv|CeilDiv|PythonMod|Eq|Ne|Lt|Le|Gt|Ge|True|False|oo|int_oo")
+_SYMBOL = re.compile(r"Symbol\('[su]\d+'(, \w+=(True|False))*\)")
+_NAMES = re.compile(r"[su]\d+|Max|Min|Mod|FloorDiv|CeilDiv|PythonMod|Eq|Ne|Lt|Le|Gt|Ge|True|False|oo|int_oo")
 
 
 def _check_archive(path: Path) -> None:
@@ -196,8 +197,9 @@ def _check_json(path: Path, content: Any) -> None:
         if key == "use_pickle" and value:
             raise _unsafe(path, "it holds pickled tensors")
         if key == "expr_str":
-            words = re.findall(r"[^\W\d]\w*", str(value))
-            if not re.fullmatch(r"[\w\s+\-*/%(),.<>=!]*", str(value)) or not all(map(_SYMBOLS.fullmatch, words)):
+            expression = _SYMBOL.sub("s0", str(value))
+            words = re.findall(r"[^\W\d]\w*", expression)
+            if not re.fullmatch(r"[\w\s+\-*/%(),.<>=!]*", expression) or not all(map(_NAMES.fullmatch, words)):
                 raise _unsafe(path, f"the size expression {value!r} is not plain arithmetic")
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
@@ -92,7 +93,7 @@ def _grid(p: Population, incoming: list[Projection], largest: int) -> tuple[list
     tops = [float(peak.max()) for peak in peaks]
     smallest = min((top for top in tops if top > 0), default=1.0)
     exponents = [max(0, round(np.log2(top / smallest))) if top > 0 else 0 for top in tops]
-    grid = np.max([peak / 2**e for peak, e in zip(peaks, exponents, strict=True)], axis=0) / largest
+    grid = reduce(np.maximum, [peak / 2**e for peak, e in zip(peaks, exponents, strict=True)]) / largest
     if p.kind == "readout":
         return exponents, np.full_like(grid, grid.max() or 1.0)
     theta = p.threshold.astype(np.float64)

@@ -1,0 +1,61 @@
+"""Lava against the simulator: the same counts, potentials and activity, on random graphs and on whole networks."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import pascal_nm as pnm
+from pascal_nm import simulate
+from pascal_nm.errors import DataError, TargetError
+from pascal_nm.hw_targets.lava import LavaTarget
+from tests import networks
+from tests.strategies import inputs_for, integer_graphs
+
+pytest.importorskip("lava.magma", exc_type=ImportError)
+
+
+def assert_same(result, expected):
+    assert result.counts.keys() == expected.counts.keys()
+    for name, count in expected.counts.items():
+        np.testing.assert_array_equal(result.counts[name], count, err_msg=name)
+        for ours, theirs in zip(result.activity[name], expected.activity[name], strict=True):
+            np.testing.assert_array_equal(ours, theirs, err_msg=name)
+    np.testing.assert_array_equal(result.potential, expected.potential)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graph=integer_graphs(), seed=st.integers(0, 2**32 - 1), batch_size=st.integers(1, 3), pipelined=st.booleans())
+def test_fixed_point_lava_is_the_simulator_bit_for_bit(graph, seed, batch_size, pipelined):
+    inputs = inputs_for(graph, seed)
+    result = LavaTarget(batch_size, pipelined).compile(graph).run(inputs)
+    assert_same(result, simulate.steps(graph, inputs, pnm.schedule.pasc(graph, delay=1)))
+
+
+@pytest.mark.parametrize("name", networks.ALL)
+def test_floating_point_lava_gives_every_level_of_the_source_network(name):
+    module, inputs = networks.randomized(networks.ALL[name](), seed=1), networks.images(5)
+    source = pnm.SourceNetwork(module, inputs)
+    result = LavaTarget(batch_size=2).compile(pnm.convert(source)).run(inputs.numpy())
+    logits, levels = source.levels(inputs)
+    for population, level in levels.items():
+        np.testing.assert_array_equal(result.counts[population], level)
+    np.testing.assert_allclose(result.logits, logits, rtol=1e-9, atol=1e-9)
+
+
+def test_no_inputs_give_no_results():
+    graph = pnm.convert(networks.randomized(networks.perceptron()), networks.images())
+    result = LavaTarget().compile(graph).run(np.zeros((0, 2, 8, 8)))
+    assert result.predictions.shape == (0,)
+
+
+def test_inputs_of_another_shape_are_refused():
+    graph = pnm.convert(networks.randomized(networks.perceptron()), networks.images())
+    with pytest.raises(DataError, match="shape"):
+        LavaTarget().compile(graph).run(np.zeros((1, 3, 8, 8)))
+
+
+def test_an_impossible_batch_size_is_refused():
+    graph = pnm.convert(networks.randomized(networks.perceptron()), networks.images())
+    with pytest.raises(TargetError, match="batch size"):
+        LavaTarget(batch_size=0).compile(graph)

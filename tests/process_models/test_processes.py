@@ -1,0 +1,48 @@
+"""The Processes on their own, wired by hand as a user of Lava would, with Vars read and stock Processes beside them."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lava.magma", exc_type=ImportError)
+
+from pascal_nm.neuron import Stage
+from pascal_nm.process_models.analog.process import AnalogInput
+from pascal_nm.process_models.dense.process import Dense
+from pascal_nm.process_models.pasc.process import Pasc
+from pascal_nm.process_models.runtime import Session
+from pascal_nm.schedule import Span, Window
+
+
+def encoder(levels: int) -> Window:
+    return Window((Span(Stage.ENCODE, 1, 2), Span(Stage.EMIT, 2, 2 + levels)))
+
+
+def test_signed_counter_and_potential_can_be_read_as_vars():
+    currents = np.array([[[7, -3, 25]]], np.int32)
+    source = AnalogInput(currents=currents)
+    synapse = Dense(shape_in=(3,), weight=np.eye(3, dtype=np.int8), largest=25)
+    neuron = Pasc(shape=(3,), vth=np.array([5], np.int32), levels=4, window=encoder(4))
+    source.s_out.connect(synapse.s_in)
+    synapse.a_out.connect(neuron.a_in)
+    with Session(neuron, tag="fixed_pt") as session:
+        session.run(2)
+        # Equation 1 with theta 5: floor(7 / 5 + 1/2) = 1, clip(floor(-3 / 5 + 1/2)) = 0, clip(floor(25 / 5 + 1/2)) = 4
+        np.testing.assert_array_equal(neuron.s.get(), [[1, 0, 4]])
+        session.run(1)
+        np.testing.assert_array_equal(neuron.s.get(), [[0, 0, 3]])
+
+
+def test_spikes_drive_a_stock_lava_neuron():
+    from lava.proc.lif.process import LIF
+
+    source = AnalogInput(currents=np.array([[[13]]], np.int32))
+    synapse = Dense(shape_in=(1,), weight=np.ones((1, 1), np.int8), largest=13)
+    neuron = Pasc(shape=(1,), vth=np.array([5], np.int32), levels=4, window=encoder(4))
+    stock = LIF(shape=(1, 1), vth=1000, du=4095, dv=0)
+    source.s_out.connect(synapse.s_in)
+    synapse.a_out.connect(neuron.a_in)
+    neuron.s_out.connect(stock.a_in)
+    with Session(neuron, tag="fixed_pt") as session:
+        session.run(10)
+        # floor(13 / 5 + 1/2) = 3 spikes; Lava's fixed-point LIF shifts what arrives by 6 bits.
+        assert stock.v.get().item() == 3 * 2**6

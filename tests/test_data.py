@@ -1,0 +1,121 @@
+"""Data: every way in gives the same images, and what cannot be used is refused with what to do."""
+
+import io
+
+import numpy as np
+import pytest
+
+from pascal_nm import data
+from pascal_nm.errors import DataError, PascalError
+
+pyarrow = pytest.importorskip("pyarrow")
+Image = pytest.importorskip("PIL.Image")
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (20, 6, 5, 3)).astype(np.uint8)
+
+
+def write(path, images, labels=None, image="image", label="label"):
+    import pyarrow.parquet
+
+    rows = [{"bytes": png(pixels), "path": None} for pixels in images]
+    labels = [i % 3 for i in range(len(rows))] if labels is None else labels
+    pyarrow.parquet.write_table(pyarrow.table({image: rows, label: labels}), path)
+    return str(path)
+
+
+def test_the_bundled_digits_are_split_without_overlap():
+    train, test = data.load_pair("digits")
+    assert (len(train), len(test)) == (1437, 360)
+    assert train.shape == (1, 8, 8)
+    assert train.pixels.max() == train.scale == 16
+    assert np.bincount(test.labels).min() >= 34, "the split is stratified"
+    assert len({p.tobytes() for p in np.concatenate([train.pixels, test.pixels])}) == 1797
+
+
+def test_parquet_gives_the_pixels_that_were_stored(tmp_path, images):
+    loaded = data.load(write(tmp_path / "some.parquet", images))
+    np.testing.assert_array_equal(loaded.pixels, images.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(loaded.labels, np.arange(20) % 3)
+    assert loaded.classes == ("0", "1", "2")
+
+
+def test_unusual_columns_are_named_by_the_user(tmp_path, images):
+    path = write(tmp_path / "some.parquet", images, image="picture", label="kind")
+    with pytest.raises(DataError, match=r"--image-column.*picture, kind"):
+        data.load(path)
+    with pytest.raises(DataError, match=r"no column 'photo'; it has: picture, kind"):
+        data.load(path, image_column="photo")
+    assert len(data.load(path, image_column="picture", label_column="kind")) == 20
+
+
+def test_a_folder_of_images_gives_the_same(tmp_path, images):
+    for i, pixels in enumerate(images):
+        folder = tmp_path / "set" / "test" / "abc"[i % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i:02}.png").write_bytes(png(pixels))
+    loaded = data.load(str(tmp_path / "set"))
+    assert loaded.classes == ("a", "b", "c")
+    order = sorted(range(20), key=lambda i: (i % 3, i))
+    np.testing.assert_array_equal(loaded.pixels, images[order].transpose(0, 3, 1, 2))
+
+
+def test_training_finds_the_test_images_beside_the_training_images(tmp_path, images):
+    write(tmp_path / "x-train.parquet", images)
+    write(tmp_path / "x-test.parquet", images[:4])
+    for name in ("x-train.parquet", "x-test.parquet"):
+        train, test = data.load_pair(str(tmp_path / name))
+        assert (len(train), len(test)) == (20, 4)
+
+
+def test_without_test_images_a_tenth_is_held_out_and_said(tmp_path, images):
+    train, test = data.load_pair(write(tmp_path / "all.parquet", images))
+    assert (len(train), len(test)) == (18, 2)
+    assert "held-out" in test.name
+    held = {p.tobytes() for p in test.pixels}
+    assert not held & {p.tobytes() for p in train.pixels}
+
+
+def test_test_images_without_training_images_cannot_train(tmp_path, images):
+    with pytest.raises(DataError, match=r"x-train\.parquet"):
+        data.load_pair(write(tmp_path / "x-test.parquet", images))
+
+
+def test_normalization_makes_mean_zero_and_deviation_one(tmp_path, images):
+    loaded = data.load(write(tmp_path / "some.parquet", images))
+    inputs = loaded.preprocessing()(loaded.pixels)
+    np.testing.assert_allclose(inputs.mean((0, 2, 3)), 0, atol=1e-3)
+    np.testing.assert_allclose(inputs.std((0, 2, 3)), 1, atol=1e-3)
+
+
+def test_bad_data_is_refused_in_one_line(tmp_path, images):
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 and nothing more")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("hello")
+    cases = {
+        str(tmp_path / "missing.parquet"): "does not exist",
+        str(tmp_path / "broken.parquet"): "cannot be read as Parquet",
+        str(tmp_path / "empty"): "holds no images",
+        str(tmp_path / "notes.txt"): "neither a Parquet file",
+        write(tmp_path / "labels.parquet", images, labels=["x"] * 20): "does not hold integer labels",
+        write(tmp_path / "negative.parquet", images, labels=[-1] * 20): "negative labels",
+        write(tmp_path / "sizes.parquet", [*images, images[0][:3]]): "different sizes",
+    }
+    for name, message in cases.items():
+        with pytest.raises(PascalError, match=message) as caught:
+            data.load(name)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("limit", [0, -5])
+def test_a_limit_that_leaves_nothing_is_refused(limit):
+    with pytest.raises(DataError, match="limit"):
+        data.load("digits", limit=limit)

@@ -1,0 +1,115 @@
+"""Training: it learns, it resumes to the same weights, and it refuses what does not belong together."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pascal_nm import checkpoint, data, training
+from pascal_nm.errors import ConversionError, DataError, FileError
+from pascal_nm.models import build, qcfs_layers, to_qcfs
+from pascal_nm.training import TrainingConfig, augment
+
+SMALL = TrainingConfig(arch="mlp", options={"width": 0.25}, epochs=3, shift=1)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    train, test = data.load_pair("digits")
+    return train.head(600), test
+
+
+def state(model):
+    return {k: v.clone() for k, v in model.module.state_dict().items()}
+
+
+def test_a_small_network_learns(digits):
+    model = training.train(*digits, replace(SMALL, epochs=8))
+    assert model.metrics["test_accuracy"] > 0.85
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(digits):
+    a, b, c = (training.train(*digits, replace(SMALL, epochs=1, seed=seed)) for seed in (1, 1, 2))
+    assert all(torch.equal(v, state(b)[k]) for k, v in state(a).items())
+    assert any(not torch.equal(v, state(c)[k]) for k, v in state(a).items())
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(digits, tmp_path):
+    whole = training.train(*digits, SMALL)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(progress):
+        if progress.epoch == 2 and progress.images > 300:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        training.train_to_file(*digits, SMALL, tmp_path / "model.pt", stop)
+    assert not (tmp_path / "model.pt").exists()
+    resumed = training.train_to_file(*digits, SMALL, tmp_path / "model.pt")
+    assert all(torch.equal(v, state(resumed)[k]) for k, v in state(whole).items())
+    assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
+    assert checkpoint.load(tmp_path / "model.pt").metrics == resumed.metrics
+
+
+def test_a_checkpoint_of_another_training_is_refused(digits, tmp_path):
+    training.train(*digits, replace(SMALL, epochs=1), checkpoint=tmp_path / "state")
+    with pytest.raises(FileError, match="other settings"):
+        training.train(*digits, replace(SMALL, epochs=2), checkpoint=tmp_path / "state")
+
+
+def test_images_of_other_shapes_do_not_belong_together(digits):
+    train, test = digits
+    with pytest.raises(DataError, match="must be alike"):
+        training.train(train, replace(test, pixels=np.zeros((5, 3, 8, 8), np.uint8)), SMALL)
+
+
+def test_augmentation_moves_mirrors_and_blanks_each_image_on_its_own():
+    images = torch.arange(1.0, 4 * 36 + 1).reshape(4, 1, 6, 6)
+    same = augment(images, TrainingConfig(), np.random.default_rng(0))
+    assert torch.equal(same, images)
+    moved = augment(images, TrainingConfig(shift=2), np.random.default_rng(0))
+    for i in range(4):
+        padded = torch.nn.functional.pad(images[i, 0], (2, 2, 2, 2))
+        places = [padded[r : r + 6, c : c + 6] for r in range(5) for c in range(5)]
+        assert any(torch.equal(moved[i, 0], place) for place in places)
+    flipped = augment(images, TrainingConfig(flip=True), np.random.default_rng(1))
+    kinds = [torch.equal(f, x) or 2 * torch.equal(f, x.flip(2)) for f, x in zip(flipped, images, strict=True)]
+    assert set(kinds) == {True, 2}
+    blanked = augment(images, TrainingConfig(cutout=2), np.random.default_rng(0))
+    assert all(1 <= int((b == 0).sum()) <= 9 for b in blanked)
+
+
+@pytest.mark.parametrize("method", ["mse", "percentile"])
+def test_a_relu_network_becomes_a_qcfs_network_that_answers_alike(method):
+    from torch import nn
+
+    generator = torch.Generator().manual_seed(0)
+    network = nn.Sequential(nn.Linear(20, 50), nn.ReLU(), nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 5)).eval()
+    inputs = torch.randn(400, 20, generator=generator)
+    converted = to_qcfs(network, 32, inputs, method)
+    assert len(qcfs_layers(converted)) == 2
+    assert any(isinstance(layer, nn.ReLU) for layer in network.modules()), "the user's network is not changed"
+    agreement = (converted(inputs).argmax(1) == network(inputs).argmax(1)).float().mean()
+    assert agreement > 0.95
+    coarse = to_qcfs(network, 32)
+    assert agreement >= (coarse(inputs).argmax(1) == network(inputs).argmax(1)).float().mean(), "calibration helps"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"arch": "alexnet"}, "unknown architecture"),
+        ({"input_shape": (8, 8)}, "input shape"),
+        ({"classes": 0}, "at least one class"),
+        ({"levels": 0}, "levels"),
+        ({"levels": [4]}, "1 levels were given for 3"),
+        ({"pool": "min"}, "pooling"),
+        ({"input_shape": (1, 2, 2)}, "too small"),
+    ],
+)
+def test_networks_that_cannot_be_built_are_refused(arguments, message):
+    with pytest.raises(ConversionError, match=message):
+        build(**{"arch": "cnn", "input_shape": (1, 8, 8), "classes": 10, **arguments})
