@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -25,8 +26,15 @@ from pascal_nm.result import Activity, RunResult
 
 Synapse = Callable[[Tensor], Tensor]
 
-BLOCK = 1 << 17
-"""Neurons that are stepped together: their state stays in the processor's cache through all stages."""
+BATCH_NEURONS = 1 << 20
+"""Neurons (of the largest population, times images) that ``steps`` carries through the network together: enough for efficient
+convolutions, few enough that spike trains stay small."""
+
+BLOCK_NEURONS = 1 << 18
+"""Neurons (times images) that are stepped together: their state stays in the processor's cache through all stages."""
+
+
+_PREPARED: WeakKeyDictionary[Graph, dict[tuple[str, int], Synapse]] = WeakKeyDictionary()
 
 
 def synapse(projection: Projection, graph: Graph, largest: int) -> Synapse:
@@ -34,17 +42,24 @@ def synapse(projection: Projection, graph: Graph, largest: int) -> Synapse:
 
     Args:
         projection: a projection of ``graph`` onto any population but ``max``.
-        graph: its graph.
+        graph: its graph; the prepared weights are kept as long as it lives.
         largest: the largest magnitude that an input entry will have (1 for spikes).
 
     The input may be of any type; the output is int32 for an integer graph, else the graph's float type. The
     weights are shared with the graph where the types allow it.
     """
-    carrier = (
-        bounds.carrier(float(bounds.current_bound(projection, largest).max())) if graph.is_integer else graph.dtype
-    )
-    apply = delivery(projection, np.dtype(carrier))
-    return (lambda x: apply(x).to(torch.int32)) if graph.is_integer else apply
+    prepared = _PREPARED.setdefault(graph, {})
+    key = (projection.name, largest)
+    if key not in prepared:
+        prepared[key] = _synapse(projection, graph, largest)
+    return prepared[key]
+
+
+def _synapse(projection: Projection, graph: Graph, largest: int) -> Synapse:
+    if not graph.is_integer:
+        return delivery(projection, graph.dtype)
+    apply = delivery(projection, np.dtype(bounds.carrier(float(bounds.current_bound(projection, largest).max()))))
+    return lambda x: apply(x).to(torch.int32)
 
 
 def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:
@@ -63,7 +78,9 @@ def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:
 def _operator(operator: Operator, weight: Tensor) -> Synapse:
     match operator:
         case Conv2d(_, stride, padding, dilation, groups):
-            return lambda x: F.conv2d(x, weight, None, stride, padding, dilation, groups)
+            # Convolutions run in this memory format whatever the input has: it is the faster one for batches of spikes.
+            filters = weight.contiguous(memory_format=torch.channels_last)
+            return lambda x: F.conv2d(x, filters, None, stride, padding, dilation, groups)
         case Dense():
             return lambda x: F.linear(x.flatten(1), weight)
         case Identity():
@@ -124,36 +141,69 @@ def steps(graph: Graph, inputs: Array, plan: schedule.Schedule | None = None) ->
 
     Spikes only flow downward, so each population is carried through its whole window before the next one starts.
     """
-    plan = plan or schedule.pasc(graph)
-    trains = {graph.input.name: torch.from_numpy(graph.currents(inputs))[None]}
-    recorded: dict[str, Array] = {}
-    activity: dict[str, Activity] = {}
+    currents = torch.from_numpy(graph.currents(inputs))
+    network = _Network(graph, plan or schedule.pasc(graph))
+    size = max(1, BATCH_NEURONS // max(p.size for p in graph.populations))
     with torch.no_grad():
+        return RunResult.join([network.run(batch) for batch in torch.split(currents, size)])
+
+
+class _Network:
+    """A graph with its synapses made ready, for any number of batches."""
+
+    def __init__(self, graph: Graph, plan: schedule.Schedule) -> None:
+        self.graph, self.plan = graph, plan
+        self.synapses = {q.name: self._synapse(q) for q in graph.projections if graph[q.target].kind != "max"}
+
+    def _synapse(self, projection: Projection) -> Synapse:
+        source = self.graph[projection.source]
+        return synapse(projection, self.graph, source.levels if source.kind == "analog" else 1)
+
+    def run(self, currents: Tensor) -> RunResult:
+        """The currents (N, *input shape) of one batch through all populations."""
+        graph = self.graph
+        trains = {graph.input.name: currents[None]}
+        counts: dict[str, Array] = {}
+        activity: dict[str, Activity] = {}
         for p in graph.populations:
             if p.kind == "analog":
                 continue
-            if p.kind == "max":
-                (projection,) = graph.incoming(p.name)
-                train = trains[projection.source]
-                assert projection.pool is not None
-                spikes = window_max(train.flatten(0, 1), projection.pool, _constant(p.threshold, train.dtype))
-                trains[p.name] = spikes.reshape(*train.shape[:2], *p.shape)
-                total = trains[p.name].sum(0)
-                silent = np.zeros(len(inputs), np.int64)
-                activity[p.name] = Activity(_per_image(total), silent, silent)
-            elif p.kind == "pasc":
-                arrivals = [_arrivals(graph, q, trains[q.source], plan) for q in graph.incoming(p.name)]
-                run = _PascRun(p, plan.windows[p.name], arrivals, graph)
-                trains[p.name], activity[p.name] = run.train, run.activity
-                total = trains[p.name].sum(0)
-            else:
-                values = {q.source: trains[q.source].sum(0) for q in graph.incoming(p.name)}
-                potential = sum_currents(graph, p, values)
-                potential = potential.add_(_constant(p.bias, potential.dtype))
+            if p.kind == "readout":
+                potential = self._readout(p, trains)
                 continue
-            recorded[p.name] = total.to(torch.int16).numpy()
+            excitatory = inhibitory = np.zeros(len(currents), np.int64)
+            if p.kind == "max":
+                trains[p.name] = self._pooled(p, trains)
+            else:
+                arrivals = [self._arrival(q, trains[q.source]) for q in graph.incoming(p.name)]
+                run = _PascRun(p, self.plan.windows[p.name], arrivals)
+                trains[p.name], excitatory, inhibitory = run.train, run.excitatory, run.inhibitory
+            total = trains[p.name].sum(0)
+            counts[p.name] = total.to(torch.int16).numpy()
+            activity[p.name] = Activity(_per_image(total), excitatory, inhibitory)
             _forget(trains, graph, p)
-    return RunResult(recorded, potential.flatten(1).numpy(), _scale(graph), activity, plan)
+        return RunResult(counts, potential, _scale(graph), activity, self.plan)
+
+    def _arrival(self, projection: Projection, train: Tensor) -> _Arrival:
+        frames = self.synapses[projection.name](train.flatten(0, 1))
+        start = self.plan.windows[projection.source].emit.start + self.plan.delay
+        return _Arrival(start, _frames(frames, len(train)))
+
+    def _pooled(self, p: Population, trains: dict[str, Tensor]) -> Tensor:
+        (projection,) = self.graph.incoming(p.name)
+        train, pool = trains[projection.source], projection.pool
+        assert pool is not None, "Graph refuses a max population without a window"
+        spikes = window_max(train.flatten(0, 1), pool, _constant(p.threshold, train.dtype))
+        return _frames(spikes, len(train))
+
+    def _readout(self, p: Population, trains: dict[str, Tensor]) -> Array:
+        """The potential after all timesteps, (N, classes): a readout only adds up."""
+        total: Tensor | None = None
+        for q in self.graph.incoming(p.name):
+            current = self._arrival(q, trains[q.source]).frames.sum(0)
+            total = current if total is None else total + current
+        assert total is not None, "Graph refuses a readout without inputs"
+        return np.asarray((total + _constant(p.bias, total.dtype)).to(total.dtype).flatten(1).numpy())
 
 
 @dataclass
@@ -168,57 +218,60 @@ class _Arrival:
         return self.frames[index, block] if 0 <= index < len(self.frames) else None
 
 
-def _arrivals(graph: Graph, projection: Projection, train: Tensor, plan: schedule.Schedule) -> _Arrival:
-    source = graph[projection.source]
-    largest = source.levels if source.kind == "analog" else 1
-    frames = synapse(projection, graph, largest)(train.flatten(0, 1))
-    start = plan.windows[source.name].emit.start + plan.delay
-    return _Arrival(start, frames.reshape(*train.shape[:2], *graph[projection.target].shape))
-
-
 class _PascRun:
-    """One population through its whole window, block of images by block of images."""
+    """One population through its whole window, block of images by block of images.
 
-    def __init__(self, p: Population, window: schedule.Window, arrivals: list[_Arrival], graph: Graph) -> None:
+    Attributes:
+        train: spikes (levels, N, *shape).
+        excitatory: internal spikes that raised the counter, (N,).
+        inhibitory: internal spikes that lowered it, (N,).
+    """
+
+    def __init__(self, p: Population, window: schedule.Window, arrivals: list[_Arrival]) -> None:
         self.p, self.window, self.arrivals = p, window, arrivals
-        dtype = arrivals[0].frames.dtype
-        self.theta, self.bias = _constant(p.threshold, dtype), _constant(p.bias, dtype)
-        n = arrivals[0].frames.shape[1]
-        self.spikes_dtype = torch.float64 if dtype == torch.float64 else torch.float32
-        self.train = torch.empty((p.levels, n, *p.shape), dtype=self.spikes_dtype)
-        self.activity = Activity(*(np.zeros(n, np.int64) for _ in Activity._fields))
-        size = max(1, BLOCK // p.size)
+        frames = arrivals[0].frames
+        self.theta, self.bias = _constant(p.threshold, frames.dtype), _constant(p.bias, frames.dtype)
+        n = frames.shape[1]
+        spikes_dtype = torch.float64 if frames.dtype == torch.float64 else torch.float32
+        like = frames[0].to(spikes_dtype)
+        self.train = _frames(torch.cat([torch.empty_like(like)] * p.levels), p.levels)
+        self.excitatory, self.inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        size = max(1, BLOCK_NEURONS // p.size)
         for first in range(0, n, size):
             self._run(slice(first, min(first + size, n)))
 
     def _run(self, block: slice) -> None:
-        zeros = torch.zeros((block.stop - block.start, *self.p.shape), dtype=self.theta.dtype)
+        zeros = torch.zeros_like(self.arrivals[0].frames[0, block])
         state = State(zeros + neuron.initial_potential(self.theta), zeros)
         for span in self.window.spans:
+            counter = state.s
             for t in range(span.start, span.stop):
                 current = self._current(t, block) if span.stage in _LISTENING else None
-                if current is None and span.stage in _LISTENING:
-                    current = torch.zeros((), dtype=self.theta.dtype)
                 spikes, state = neuron.step(span.stage, state, current, self.theta, self.p.levels)
                 if span.stage is Stage.EMIT:
                     self.train[t - span.start, block] = spikes
-                    self.activity.emitted[block] += _per_image(spikes)
-                elif span.stage is Stage.INTEGRATE:
-                    self.activity.excitatory[block] += _per_image(spikes)
                 elif span.stage is Stage.CORRECT:
-                    magnitude, signed = _per_image(spikes.abs()), _per_image(spikes)
-                    self.activity.excitatory[block] += (magnitude + signed) // 2
-                    self.activity.inhibitory[block] += (magnitude - signed) // 2
+                    self.inhibitory[block] += _per_image(spikes < 0)
+            if span.stage in (Stage.INTEGRATE, Stage.CORRECT):
+                # The counter rose by the excitatory spikes and fell by the inhibitory ones, which stage integrate lacks.
+                self.excitatory[block] += _per_image(state.s - counter)
+            if span.stage is Stage.CORRECT:
+                self.excitatory[block] += self.inhibitory[block]
 
-    def _current(self, t: int, block: slice) -> Tensor | None:
+    def _current(self, t: int, block: slice) -> Tensor:
         parts = [frame for frame in (a.at(t, block) for a in self.arrivals) if frame is not None]
         span = self.window.bias
         if span.start <= t < span.stop:
             parts.append(neuron.bias_share(self.bias, t - span.start, span.steps))
-        return sum(parts[1:], parts[0]) if parts else None
+        return sum(parts[1:], parts[0]) if parts else torch.zeros((), dtype=self.theta.dtype)
 
 
 _LISTENING = (Stage.ACCUMULATE, Stage.INTEGRATE, Stage.ENCODE)
+
+
+def _frames(x: Tensor, steps: int) -> Tensor:
+    """The view (steps, N, ...) of a batch (steps * N, ...)."""
+    return x.view(steps, len(x) // steps, *x.shape[1:])
 
 
 def _per_image(spikes: Tensor) -> Array:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import zipfile
 
 import pytest
@@ -116,14 +117,9 @@ def test_a_size_expression_that_is_code_is_refused(tmp_path):
 
     def change(name, old):
         return (
-            old.replace(b'"expr_str":"s', b'"expr_str":"__import__(\'os\').getcwd() or s')
-            if name.endswith(".json")
-            else old
+            re.sub(rb'("expr_str":\s*")', rb"\1__import__('os').getcwd() or ", old) if name.endswith(".json") else old
         )
 
-    with zipfile.ZipFile(tmp_path / "own.pt2") as archive:
-        if not any(b'"expr_str":"s' in archive.read(n) for n in archive.namelist() if n.endswith(".json")):
-            change = lambda name, old: old.replace(b'"expr_str": "s', b'"expr_str": "__import__(\'os\').getcwd() or s')  # noqa: E731
     rewritten(tmp_path / "own.pt2", tmp_path / "bad.pt2", change)
     with pytest.raises(FileError, match="not plain arithmetic"):
         checkpoint.load(tmp_path / "bad.pt2")
