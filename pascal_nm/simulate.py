@@ -26,40 +26,31 @@ from pascal_nm.result import Activity, RunResult
 
 Synapse = Callable[[Tensor], Tensor]
 
-BATCH_NEURONS = 1 << 20
-"""Neurons (of the largest population, times images) that ``steps`` carries through the network together: enough for efficient
-convolutions, few enough that spike trains stay small."""
+COUNTS_NEURONS = 1 << 22
+"""Neurons (of the largest population, times images) that ``counts`` carries through the network together: enough for efficient
+convolutions, few enough that the memory of one population serves the next."""
+
+STEPS_NEURONS = 1 << 20
+"""The same for ``steps``, whose populations have a spike train for each neuron."""
 
 BLOCK_NEURONS = 1 << 18
 """Neurons (times images) that are stepped together: their state stays in the processor's cache through all stages."""
 
 
-_PREPARED: WeakKeyDictionary[Graph, dict[tuple[str, int], Synapse]] = WeakKeyDictionary()
+_PREPARED: WeakKeyDictionary[Graph, dict[tuple[str, str], Synapse]] = WeakKeyDictionary()
 
 
-def synapse(projection: Projection, graph: Graph, largest: int) -> Synapse:
-    """The projection as a function of spikes, counts or currents (B, *source shape) -> currents (B, *target shape).
-
-    Args:
-        projection: a projection of ``graph`` onto any population but ``max``.
-        graph: its graph; the prepared weights are kept as long as it lives.
-        largest: the largest magnitude that an input entry will have (1 for spikes).
-
-    The input may be of any type; the output is int32 for an integer graph, else the graph's float type. The
-    weights are shared with the graph where the types allow it.
-    """
-    prepared = _PREPARED.setdefault(graph, {})
-    key = (projection.name, largest)
-    if key not in prepared:
-        prepared[key] = _synapse(projection, graph, largest)
-    return prepared[key]
+def _prepared(graph: Graph, key: tuple[str, str], make: Callable[[], Synapse]) -> Synapse:
+    """What ``make`` gives, made once in the life of a graph: weights are scanned and reordered once, not at every run."""
+    synapses = _PREPARED.setdefault(graph, {})
+    if key not in synapses:
+        synapses[key] = make()
+    return synapses[key]
 
 
-def _synapse(projection: Projection, graph: Graph, largest: int) -> Synapse:
-    if not graph.is_integer:
-        return delivery(projection, graph.dtype)
-    apply = delivery(projection, np.dtype(bounds.carrier(float(bounds.current_bound(projection, largest).max()))))
-    return lambda x: apply(x).to(torch.int32)
+def _integer_type(graph: Graph, name: str) -> torch.dtype:
+    """The integer type in which the membrane potential of a population cannot overflow."""
+    return torch.int32 if bounds.potential_bound(graph, name) < 2**31 else torch.int64
 
 
 def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:
@@ -100,40 +91,66 @@ def window_max(x: Tensor, pool: SumPool2d, sign: Tensor) -> Tensor:
 
 def counts(graph: Graph, inputs: Array) -> RunResult:
     """Run N preprocessed inputs (N, *input shape) in closed form. The result has no activity."""
-    integer = graph.is_integer
-    values = {graph.input.name: torch.from_numpy(graph.currents(inputs))}
-    recorded: dict[str, Array] = {}
+    return _in_batches(graph, inputs, COUNTS_NEURONS, lambda currents: _counts(graph, currents))
+
+
+def _in_batches(graph: Graph, inputs: Array, neurons: int, run: Callable[[Tensor], RunResult]) -> RunResult:
+    """Run images in equal batches in which the largest population has at most so many ``neurons``."""
+    currents = torch.from_numpy(graph.currents(inputs))
+    size = max(1, neurons // max(p.size for p in graph.populations))
+    batches = max(1, -(-len(currents) // size))
     with torch.no_grad():
-        for p in graph.populations:
-            if p.kind == "analog":
+        return RunResult.join([run(batch) for batch in torch.tensor_split(currents, batches)])
+
+
+def _counts(graph: Graph, currents: Tensor) -> RunResult:
+    values = {graph.input.name: currents}
+    recorded: dict[str, Array] = {}
+    for p in graph.populations:
+        if p.kind == "analog":
+            continue
+        if p.kind == "max":
+            (projection,) = graph.incoming(p.name)
+            assert projection.pool is not None, "Graph refuses a max population without a window"
+            value = window_max(values[projection.source], projection.pool, _constant(p.threshold, torch.float32))
+        else:
+            z = sum_currents(graph, p, values)
+            z = z.add_(_constant(p.bias, z.dtype))
+            if p.kind == "readout":
+                potential = z.to(_integer_type(graph, p.name)) if graph.is_integer else z
                 continue
-            if p.kind == "max":
-                (projection,) = graph.incoming(p.name)
-                assert projection.pool is not None
-                value = window_max(values[projection.source], projection.pool, _constant(p.threshold, torch.float32))
-            else:
-                z = sum_currents(graph, p, values)
-                z = z.add_(_constant(p.bias, z.dtype))
-                if p.kind == "readout":
-                    potential = z
-                    continue
-                theta = _constant(p.threshold, z.dtype)
-                z = z.add_(neuron.initial_potential(theta))
-                value = neuron.level(z, theta, p.levels) if integer else z.div_(theta).floor_().clamp_(0, p.levels)
-            values[p.name] = value
-            recorded[p.name] = value.to(torch.int16).numpy()
-            _forget(values, graph, p)
+            theta, half = (_constant(x, z.dtype) for x in (p.threshold, neuron.initial_potential(p.threshold)))
+            # Exact for integers too: z / theta cannot round up to a whole number while z stays below 2**24 (2**53 in float64).
+            value = z.add_(half).div_(theta).floor_().clamp_(0, p.levels)
+        values[p.name] = value
+        recorded[p.name] = value.to(torch.int16).numpy()
+        _forget(values, graph, p)
     return RunResult(recorded, potential.flatten(1).numpy(), _scale(graph), {}, schedule.pasc(graph))
 
 
 def sum_currents(graph: Graph, population: Population, values: dict[str, Tensor]) -> Tensor:
-    """The current that whole counts (or analog values) of all sources deliver to a population."""
+    """The current that whole counts (or analog values) of all sources deliver to a population.
+
+    Floats for integer graphs too: of a type in which these and the membrane potential are exact.
+    """
     total: Tensor | None = None
     for projection in graph.incoming(population.name):
-        current = synapse(projection, graph, bounds.largest_input(graph[projection.source]))(values[projection.source])
+        current = _count_synapse(projection, graph)(values[projection.source])
         total = current if total is None else total.add_(current)
-    assert total is not None
+    assert total is not None, "Graph refuses a population without inputs"
     return total
+
+
+def _count_synapse(projection: Projection, graph: Graph) -> Synapse:
+    def make() -> Synapse:
+        exact = (
+            np.dtype(bounds.carrier(bounds.potential_bound(graph, projection.target)))
+            if graph.is_integer
+            else graph.dtype
+        )
+        return delivery(projection, exact)
+
+    return _prepared(graph, ("counts", projection.name), make)
 
 
 def steps(graph: Graph, inputs: Array, plan: schedule.Schedule | None = None) -> RunResult:
@@ -141,11 +158,21 @@ def steps(graph: Graph, inputs: Array, plan: schedule.Schedule | None = None) ->
 
     Spikes only flow downward, so each population is carried through its whole window before the next one starts.
     """
-    currents = torch.from_numpy(graph.currents(inputs))
     network = _Network(graph, plan or schedule.pasc(graph))
-    size = max(1, BATCH_NEURONS // max(p.size for p in graph.populations))
-    with torch.no_grad():
-        return RunResult.join([network.run(batch) for batch in torch.split(currents, size)])
+    return _in_batches(graph, inputs, STEPS_NEURONS, network.run)
+
+
+def _spike_synapse(projection: Projection, graph: Graph) -> Synapse:
+    def make() -> Synapse:
+        if not graph.is_integer:
+            return delivery(projection, graph.dtype)
+        source = graph[projection.source]
+        bound = bounds.current_bound(projection, source.levels if source.kind == "analog" else 1).max()
+        carried = delivery(projection, np.dtype(bounds.carrier(float(bound))))
+        potential = _integer_type(graph, projection.target)
+        return lambda x: carried(x).to(potential)
+
+    return _prepared(graph, ("spikes", projection.name), make)
 
 
 class _Network:
@@ -153,11 +180,7 @@ class _Network:
 
     def __init__(self, graph: Graph, plan: schedule.Schedule) -> None:
         self.graph, self.plan = graph, plan
-        self.synapses = {q.name: self._synapse(q) for q in graph.projections if graph[q.target].kind != "max"}
-
-    def _synapse(self, projection: Projection) -> Synapse:
-        source = self.graph[projection.source]
-        return synapse(projection, self.graph, source.levels if source.kind == "analog" else 1)
+        self.synapses = {q.name: _spike_synapse(q, graph) for q in graph.projections if graph[q.target].kind != "max"}
 
     def run(self, currents: Tensor) -> RunResult:
         """The currents (N, *input shape) of one batch through all populations."""
@@ -171,16 +194,17 @@ class _Network:
             if p.kind == "readout":
                 potential = self._readout(p, trains)
                 continue
-            excitatory = inhibitory = np.zeros(len(currents), np.int64)
             if p.kind == "max":
                 trains[p.name] = self._pooled(p, trains)
+                count = trains[p.name].sum(0)
+                excitatory = inhibitory = np.zeros(len(currents), np.int64)
             else:
                 arrivals = [self._arrival(q, trains[q.source]) for q in graph.incoming(p.name)]
                 run = _PascRun(p, self.plan.windows[p.name], arrivals)
-                trains[p.name], excitatory, inhibitory = run.train, run.excitatory, run.inhibitory
-            total = trains[p.name].sum(0)
-            counts[p.name] = total.to(torch.int16).numpy()
-            activity[p.name] = Activity(_per_image(total), excitatory, inhibitory)
+                trains[p.name], count = run.train, run.count
+                excitatory, inhibitory = run.excitatory, run.inhibitory
+            counts[p.name] = count.to(torch.int16).numpy()
+            activity[p.name] = Activity(_per_image(count), excitatory, inhibitory)
             _forget(trains, graph, p)
         return RunResult(counts, potential, _scale(graph), activity, self.plan)
 
@@ -223,6 +247,7 @@ class _PascRun:
 
     Attributes:
         train: spikes (levels, N, *shape).
+        count: spikes of each neuron, (N, *shape).
         excitatory: internal spikes that raised the counter, (N,).
         inhibitory: internal spikes that lowered it, (N,).
     """
@@ -233,8 +258,8 @@ class _PascRun:
         self.theta, self.bias = _constant(p.threshold, frames.dtype), _constant(p.bias, frames.dtype)
         n = frames.shape[1]
         spikes_dtype = torch.float64 if frames.dtype == torch.float64 else torch.float32
-        like = frames[0].to(spikes_dtype)
-        self.train = _frames(torch.cat([torch.empty_like(like)] * p.levels), p.levels)
+        self.train = _frames(_empty((p.levels * n, *p.shape), spikes_dtype), p.levels)
+        self.count = _empty((n, *p.shape), spikes_dtype)
         self.excitatory, self.inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
         size = max(1, BLOCK_NEURONS // p.size)
         for first in range(0, n, size):
@@ -251,12 +276,15 @@ class _PascRun:
                 if span.stage is Stage.EMIT:
                     self.train[t - span.start, block] = spikes
                 elif span.stage is Stage.CORRECT:
-                    self.inhibitory[block] += _per_image(spikes < 0)
+                    self.inhibitory[block] += _per_image(spikes.clamp(max=0).neg_())
             if span.stage in (Stage.INTEGRATE, Stage.CORRECT):
                 # The counter rose by the excitatory spikes and fell by the inhibitory ones, which stage integrate lacks.
                 self.excitatory[block] += _per_image(state.s - counter)
             if span.stage is Stage.CORRECT:
                 self.excitatory[block] += self.inhibitory[block]
+            if span.stage is Stage.EMIT:
+                # The counter fell by the spikes that left the neuron.
+                self.count[block] = counter - state.s
 
     def _current(self, t: int, block: slice) -> Tensor:
         parts = [frame for frame in (a.at(t, block) for a in self.arrivals) if frame is not None]
@@ -274,8 +302,16 @@ def _frames(x: Tensor, steps: int) -> Tensor:
     return x.view(steps, len(x) // steps, *x.shape[1:])
 
 
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A batch in the memory format that convolutions return."""
+    form = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, memory_format=form)
+
+
 def _per_image(spikes: Tensor) -> Array:
-    return np.asarray(spikes.flatten(1).sum(1).to(torch.int64).numpy())
+    """Sums over (N, ...), exact: the type of the spikes holds those of one channel, int64 those of all."""
+    channels = spikes.sum(tuple(range(2, spikes.ndim))) if spikes.ndim > 2 else spikes
+    return np.asarray(channels.to(torch.int64).sum(1).numpy())
 
 
 def _constant(array: Array, dtype: torch.dtype) -> Tensor:

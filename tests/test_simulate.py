@@ -1,12 +1,14 @@
 """Both engines against an independent integer QCFS network, on random graphs."""
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pascal_nm import simulate
 from pascal_nm.activity import events, fan_out
 from pascal_nm.bounds import potential_bound
+from pascal_nm.graph import Dense, Graph, Population, Projection
 from tests.strategies import inputs_for, integer_graphs, integer_qcfs
 
 RANDOM_GRAPHS = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -21,6 +23,26 @@ def test_steps_counts_and_the_integer_qcfs_network_agree_on_every_count(graph, s
         for name, count in result.counts.items():
             np.testing.assert_array_equal(count, expected[name], err_msg=name)
         np.testing.assert_array_equal(result.potential, expected["output"])
+
+
+@pytest.mark.parametrize(("largest", "levels"), [(1, 16), (9, 16), (2**20, 14), (2**20, 16), (2**26, 16)])
+def test_counts_are_exact_at_every_border_up_to_the_largest_sums_of_their_float_type(largest, levels):
+    grid = np.meshgrid(np.arange(max(1, largest - 10), largest + 1), np.arange(-2, levels), np.arange(-2, 3))
+    theta, k, beside = (axis.ravel().astype(np.int32) for axis in grid)
+    bias = k * theta - theta // 2 + beside
+    ones = np.ones((len(theta), 1), np.int8)
+    graph = Graph(
+        (
+            Population("input", "analog", (1,), 1),
+            Population("a", "pasc", theta.shape, levels, theta, bias),
+            Population("output", "readout", (1,), 1, np.ones(()), np.zeros(1, np.int32)),
+        ),
+        (Projection("input", "a", Dense(ones)), Projection("a", "output", Dense(ones.T))),
+    )
+    inputs = np.array([[0.0], [1.0], [-1.0]])
+    expected = integer_qcfs(graph, inputs)
+    np.testing.assert_array_equal(simulate.counts(graph, inputs).counts["a"], expected["a"])
+    np.testing.assert_array_equal(simulate.counts(graph, inputs).potential, expected["output"])
 
 
 @RANDOM_GRAPHS
