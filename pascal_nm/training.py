@@ -91,7 +91,16 @@ def defaults(data: Dataset) -> TrainingConfig:
         return TrainingConfig(epochs=25, shift=1)
     if data.shape[0] == 1:
         return TrainingConfig(epochs=8, batch_size=128, shift=2)
-    return TrainingConfig(arch="resnet20", epochs=60, batch_size=128, shift=4, flip=True, cutout=8)
+    return TrainingConfig(
+        arch="resnet18",
+        options={"width": 0.25},
+        epochs=40,
+        batch_size=128,
+        shift=4,
+        flip=True,
+        cutout=8,
+        channels_last=True,
+    )
 
 
 def train(
