@@ -153,6 +153,11 @@ def train(
     return model
 
 
+def state_file(path: str | Path) -> Path:
+    """Where the state of a training into ``path`` stands until it is done."""
+    return Path(f"{path}.training")
+
+
 def train_to_file(
     train_data: Dataset,
     test_data: Dataset,
@@ -160,8 +165,8 @@ def train_to_file(
     path: str | Path,
     progress: Callable[[Progress], None] | None = None,
 ) -> Model:
-    """Train and write ``path``; until then the state stands in ``path`` + ``.training``, from which a stopped training goes on."""
-    state = Path(f"{path}.training")
+    """Train and write ``path``; until then the state stands in :func:`state_file`, from which a stopped training goes on."""
+    state = state_file(path)
     model = train(train_data, test_data, config, progress=progress, checkpoint=state)
     save(model, path)
     state.unlink(missing_ok=True)

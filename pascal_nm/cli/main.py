@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from pascal_nm import __version__
 from pascal_nm.cli import demo, export, networks, runs
-from pascal_nm.cli.output import console
+from pascal_nm.cli.output import console, note
 from pascal_nm.errors import PascalError
 
 app = typer.Typer(
@@ -53,6 +53,9 @@ USAGE_ERROR: type[Exception] = cast("type[Exception]", typer.BadParameter.__mro_
 """The base of all usage errors, from the command-line library inside typer or beside it."""
 
 
+INTERRUPTED = 130
+
+
 def main() -> None:
     """Run the command line and exit: 0 done, 1 the answer is no, 2 bad usage or bad input, 130 interrupted."""
     command = typer.main.get_command(app)
@@ -63,12 +66,13 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except (KeyboardInterrupt, typer.Abort):
-        console(stderr=True).print("interrupted")
-        code = 130
+    except (KeyboardInterrupt, typer.Abort):  # most versions of typer make it the code themselves
+        code = INTERRUPTED
     except USAGE_ERROR as error:
         show = getattr(error, "format_message", error.__str__)
         code = _fail(f"{show()} (--help tells more)" if str(show()) else "")
+    if code == INTERRUPTED:
+        note("interrupted")
     sys.exit(code if isinstance(code, int) else 0)
 
 

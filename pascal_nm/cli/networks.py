@@ -90,7 +90,13 @@ def train_network(train_data: data.Dataset, test_data: data.Dataset, config: Tra
                     f"  test {percent(state.test_accuracy)}"
                 )
 
-        return training.train_to_file(train_data, test_data, config, path, show)
+        try:
+            return training.train_to_file(train_data, test_data, config, path, show)
+        except KeyboardInterrupt:
+            state = training.state_file(path)
+            if state.exists():
+                note(f"kept {state}: the same command goes on from the last finished epoch")
+            raise
 
 
 def inspect(network: options.NetworkFile, as_json: options.Json = False) -> None:

@@ -1,0 +1,222 @@
+"""Every command as a user types it: output, files, exit codes."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pascal_nm import QCFS, __version__
+from pascal_nm.cli.main import main
+
+
+@pytest.fixture
+def pascal(monkeypatch, capsys):
+    """Run a command line in this process: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["pascal-nm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        printed = capsys.readouterr()
+        return end.value.code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with model.pt, from `train` with hardly any option, and model.nir, from `export`."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        for arguments in (
+            ["train", "--data", "digits", "--epochs", "2", "-o", folder / "model.pt"],
+            ["export", folder / "model.pt", "--nir"],
+        ):
+            patch.setattr(sys, "argv", ["pascal-nm", *map(str, arguments)])
+            with pytest.raises(SystemExit) as end:
+                main()
+            assert end.value.code == 0
+    return folder
+
+
+def refused(outcome, *words):
+    """Exit code 2, nothing on stdout, one line on stderr that says these words."""
+    code, out, err = outcome
+    assert (code, out, err.count("\n")) == (2, "", 1), outcome
+    assert err.startswith("error: ")
+    for word in words:
+        assert word in err
+
+
+def test_help_and_version(pascal):
+    assert pascal("--version")[:2] == (0, f"pascal-nm {__version__}\n")
+    code, out, _ = pascal("--help")
+    assert code == 0
+    for command in ("demo", "train", "export", "run", "verify", "energy", "inspect"):
+        assert command in out
+        assert pascal(command, "--help")[0] == 0
+
+
+def test_wrong_usage_is_one_line_and_exit_code_2(pascal):
+    refused(pascal("frobnicate"), "frobnicate")
+    refused(pascal("run"), "network")
+    refused(pascal("run", "model.nir", "--limit", "many"), "--limit")
+
+
+def test_export_needs_to_know_what_to_write(pascal, trained):
+    refused(pascal("export", trained / "model.pt"), "--nir")
+
+
+@pytest.mark.parametrize("target", ["torch", "lava", "loihi"])
+def test_run_needs_only_the_nir_file(pascal, trained, tmp_path, monkeypatch, target):
+    shutil.copy(trained / "model.nir", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    if target == "lava":
+        pytest.importorskip("lava")
+    code, out, _ = pascal("run", "model.nir", "--target", target, "--data", "digits", "--limit", "100", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert (report["images"], report["timesteps"]) == (100, 23)
+    assert report["accuracy"] > 0.8
+    assert report["spikes_per_image"] > 0
+    assert os.listdir() == ["model.nir"]
+
+
+def test_run_writes_predictions(pascal, trained, tmp_path):
+    code, out, _ = pascal("run", trained / "model.nir", "--limit", 50, "-o", tmp_path / "answers.npz")
+    answers = np.load(tmp_path / "answers.npz")
+    assert code == 0
+    assert f"{100 * np.mean(answers['predictions'] == answers['labels']):.2f} %" in out
+
+
+@pytest.mark.parametrize("target", ["torch", "loihi"])
+def test_verify_says_yes(pascal, trained, target):
+    code, out, _ = pascal("verify", trained / "model.pt", "--target", target, "--limit", 100)
+    assert code == 0
+    assert "exact" in out
+    code, out, _ = pascal(
+        "verify", trained / "model.pt", "--nir", trained / "model.nir", "--target", target, "--limit", 50, "--json"
+    )
+    report = json.loads(out)
+    assert code == 0
+    assert report["exact"] is True
+    assert report["prediction_mismatches"] == report["integer_mismatches"] == 0
+
+
+@pytest.mark.parametrize("target", ["torch", "loihi"])
+def test_verify_names_the_layer_whose_threshold_was_altered(pascal, trained, tmp_path, target):
+    path = tmp_path / "altered.nir"
+    shutil.copy(trained / "model.nir", path)
+    with h5py.File(path, "a") as file:
+        nodes = file["node/nodes"]
+        name = sorted(n for n in nodes if nodes[n]["type"][()] == b"IF")[1]
+        nodes[name]["v_threshold"][...] *= 1.25
+    code, out, _ = pascal("verify", trained / "model.pt", "--nir", path, "--target", target, "--limit", 60, "--json")
+    report = json.loads(out)
+    assert code == 1
+    assert report["exact"] is False
+    assert report["culprit"] == name
+    assert any(name in difference and "threshold" in difference for difference in report["differences"])
+    code, out, _ = pascal("verify", trained / "model.pt", "--nir", path, "--target", target, "--limit", 60)
+    assert code == 1
+    assert f"not exact: the spiking network is not the source network, first in {name}" in out
+
+
+def test_energy_adds_up(pascal, trained):
+    code, out, _ = pascal("energy", trained / "model.nir", "--limit", 40, "--json")
+    report = json.loads(out)
+    assert code == 0
+    total = sum(sum(layer["joules_by_event"].values()) for layer in report["layers"])
+    assert report["joules_per_image"] == pytest.approx(total, rel=1e-12)
+    assert pascal("energy", trained / "model.nir", "--limit", 40)[0] == 0
+    refused(pascal("energy", trained / "model.nir", "--chip", "tpu"), "tpu", "loihi1")
+
+
+def test_inspect(pascal, trained):
+    code, out, _ = pascal("inspect", trained / "model.nir", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert [p["kind"] for p in report["populations"]] == ["analog", "pasc", "pasc", "pasc", "readout"]
+    assert report["timesteps"] == 23
+    code, out, _ = pascal("inspect", trained / "model.pt")
+    assert code == 0
+    assert "cnn trained on digits" in out
+
+
+def test_a_users_own_program_from_pt2_to_answers(pascal, tmp_path):
+    module = nn.Sequential(
+        nn.Conv2d(1, 3, 3), QCFS(4), nn.AvgPool2d(2), QCFS(3), nn.Flatten(), nn.Linear(27, 10)
+    ).eval()
+    program = torch.export.export(module, (torch.zeros(2, 1, 8, 8),), dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch.export.save(program, tmp_path / "own.pt2")
+    refused(pascal("run", tmp_path / "own.pt2"), "--mean")
+    code, out, _ = pascal("export", tmp_path / "own.pt2", "--nir", "--scale", 16, "--mean", 0.3, "--std", 0.4)
+    assert code == 0
+    assert "own.nir" in out
+    code, out, _ = pascal("verify", tmp_path / "own.pt2", "--nir", tmp_path / "own.nir", "--limit", 20, "--json")
+    assert (code, json.loads(out)["exact"]) == (0, True)
+
+
+def test_missing_and_damaged_files(pascal, trained, tmp_path):
+    refused(pascal("run", tmp_path / "none.nir"), "none.nir", "does not exist")
+    refused(pascal("verify", tmp_path / "none.pt"), "none.pt", "does not exist")
+    refused(pascal("verify", trained / "model.nir"), "source network")
+    (tmp_path / "cut.nir").write_bytes((trained / "model.nir").read_bytes()[:3000])
+    refused(pascal("run", tmp_path / "cut.nir"), "cut.nir")
+    (tmp_path / "cut.pt").write_bytes((trained / "model.pt").read_bytes()[:3000])
+    refused(pascal("export", tmp_path / "cut.pt", "--nir"), "cut.pt")
+    refused(pascal("run", trained / "model.nir", "--data", tmp_path / "none.parquet"), "none.parquet")
+    refused(pascal("run", trained / "model.nir", "--target", "spinnaker"), "spinnaker", "torch, lava, loihi")
+    refused(pascal("run", trained / "model.nir", "--limit", 0), "at least 1")
+    refused(pascal("train", "--levels", "4,x"), "--levels", "4,x")
+    refused(pascal("train", "--arch", "alexnet", "-o", tmp_path / "m.pt"), "alexnet", "resnet18")
+    assert sorted(os.listdir(tmp_path)) == ["cut.nir", "cut.pt"]
+
+
+def test_data_of_another_shape_is_refused(pascal, trained, tmp_path):
+    from PIL import Image
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / name / "0.png")
+    refused(pascal("run", trained / "model.nir", "--data", tmp_path), "(1, 8, 8)", "(1, 9, 9)")
+
+
+def test_an_unwritable_output_leaves_nothing(pascal, trained, tmp_path):
+    (tmp_path / "file").write_text("")
+    refused(pascal("export", trained / "model.pt", "--nir", "-o", tmp_path / "file" / "x.nir"), "x.nir")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_missing_lava_is_explained(pascal, trained, monkeypatch):
+    for name in [n for n in sys.modules if n == "lava" or n.startswith(("lava.", "pascal_nm.process_models"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "lava", None)
+    refused(pascal("run", trained / "model.nir", "--target", "lava"), "Lava", "pip install")
+
+
+def test_an_interrupted_training_goes_on(tmp_path):
+    command = [sys.executable, "-c", "from pascal_nm.cli.main import main; main()", "train", "--epochs", "4"]
+    command += ["-o", str(tmp_path / "model.pt")]
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=os.getcwd())
+    assert "epoch   1/4" in first.stderr.readline()
+    first.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    _, rest = first.communicate(timeout=30)
+    assert first.returncode == 130
+    assert time.monotonic() - start < 10
+    assert "kept" in rest
+    assert rest.endswith("interrupted\n")
+    assert os.listdir(tmp_path) == ["model.pt.training"]
+    second = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert "epoch   1/4" not in second.stderr
+    assert os.listdir(tmp_path) == ["model.pt"]
