@@ -44,7 +44,7 @@ class Chip:
         name: for people.
         source: where the figures come from as a whole.
         estimate: true where the figures are not published or measured.
-        widths: bits of ``weight``, ``membrane``, ``threshold`` and ``bias``; empty for a table without a chip.
+        widths: bits of ``weight``, ``membrane``, ``threshold`` and ``bias``; one that is missing has no limit.
         energy: picojoules for each event that the chip prices.
     """
 
@@ -134,7 +134,9 @@ def _mantissa(weight: Array) -> Array:
 
 
 def _require_width(chip: Chip, quantity: str, largest: float, where: str) -> None:
-    bits = chip.widths[quantity]
+    bits = chip.widths.get(quantity)
+    if bits is None:
+        return
     limit = 2**bits - 1 if quantity == "threshold" else 2 ** (bits - 1) - 1
     if largest > limit:
         raise TargetError(
