@@ -96,7 +96,7 @@ def fan_out(projection: Projection, shape: Shape) -> Array:
     inner = pool.output_shape(shape) if pool else shape
     match operator:
         case Dense():
-            reach = [np.full(n, 1, np.int64) for n in inner]
+            reach: list[Array] = [np.full(n, 1, np.int64) for n in inner]
             reach[0] *= len(operator.weight)
         case Conv2d():
             target = operator.output_shape(inner)
