@@ -18,6 +18,11 @@ from pascal_nm import QCFS, __version__
 from pascal_nm.cli.main import main
 
 
+def interruptible():
+    """Undo what a shell does to programs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def pascal(monkeypatch, capsys):
     """Run a command line in this process: exit code, stdout, stderr."""
@@ -207,7 +212,7 @@ def test_a_missing_lava_is_explained(pascal, trained, monkeypatch):
 def test_an_interrupted_training_goes_on(tmp_path):
     command = [sys.executable, "-c", "from pascal_nm.cli.main import main; main()", "train", "--epochs", "4"]
     command += ["-o", str(tmp_path / "model.pt")]
-    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=os.getcwd())
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible)
     assert "epoch   1/4" in first.stderr.readline()
     first.send_signal(signal.SIGINT)
     start = time.monotonic()

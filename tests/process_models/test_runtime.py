@@ -77,7 +77,9 @@ def test_a_stopped_program_takes_its_children_along(number, tmp_path):
             pathlib.Path({str(ready)!r}).touch()
             session.run(10)
     """)
-    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.DEVNULL, preexec_fn=interruptible
+    )
     deadline = time.monotonic() + 60
     while not ready.exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
@@ -90,6 +92,11 @@ def test_a_stopped_program_takes_its_children_along(number, tmp_path):
     while (alive := [child for child in started if running(child)]) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert alive == []
+
+
+def interruptible() -> None:
+    """Undo what a shell does to programs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def running(pid: int) -> bool:
