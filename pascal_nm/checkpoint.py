@@ -20,7 +20,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from pascal_nm.conversion import convert
-from pascal_nm.errors import ConversionError, FileError
+from pascal_nm.errors import ConversionError, FileError, first_line
 from pascal_nm.files import readable, replacing
 from pascal_nm.graph import Graph, Preprocessing
 from pascal_nm.models import build, qcfs_layers
@@ -89,7 +89,7 @@ def save(model: Model, path: str | Path) -> None:
         try:
             torch.save(content, temporary)
         except RuntimeError as error:  # torch's writer reports a full disk this way
-            raise FileError(f"cannot write {path}: {_first_line(error)}") from error
+            raise FileError(f"cannot write {path}: {first_line(error)}") from error
 
 
 def load(path: str | Path) -> Model:
@@ -111,7 +111,7 @@ def _load_checkpoint(path: Path) -> Model:
             "save a network of your own with torch.export.save as .pt2"
         ) from error
     except Exception as error:  # zip, torch and OS errors of many types for damaged files
-        raise FileError(f"{path} is not a pascal-nm checkpoint, or is damaged: {_first_line(error)}") from error
+        raise FileError(f"{path} is not a pascal-nm checkpoint, or is damaged: {first_line(error)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileError(
             f"{path} is a torch file, but not a pascal-nm checkpoint: train one with `pascal-nm train`, "
@@ -134,10 +134,10 @@ def _load_checkpoint(path: Path) -> Model:
             content["metrics"],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FileError(f"{path} is damaged: missing or wrong entry ({_first_line(error)})") from error
+        raise FileError(f"{path} is damaged: missing or wrong entry ({first_line(error)})") from error
     except RuntimeError as error:
         raise FileError(
-            f"{path}: the weights do not fit the architecture {recipe.get('arch')!r}: {_first_line(error)}"
+            f"{path}: the weights do not fit the architecture {recipe.get('arch')!r}: {first_line(error)}"
         ) from error
     except ConversionError as error:
         raise FileError(f"{path}: {error}") from error
@@ -161,7 +161,7 @@ def _load_program(path: Path) -> Model:
     try:
         program = torch.export.load(path)
     except Exception as error:  # torch raises many types for programs of other versions and damaged files
-        raise FileError(f"{path} cannot be read by torch {torch.__version__}: {_first_line(error)}") from error
+        raise FileError(f"{path} cannot be read by torch {torch.__version__}: {first_line(error)}") from error
     return Model(program, SourceNetwork(program).input_shape)
 
 
@@ -189,7 +189,7 @@ def _check_archive(path: Path) -> None:
     except pickle.UnpicklingError as error:
         raise _unsafe(path, "its sample inputs hold pickled objects") from error
     except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, EOFError) as error:
-        raise FileError(f"{path} is not a .pt2 program, or is damaged: {_first_line(error)}") from error
+        raise FileError(f"{path} is not a .pt2 program, or is damaged: {first_line(error)}") from error
 
 
 def _check_json(path: Path, content: Any) -> None:
@@ -221,8 +221,3 @@ def _unsafe(path: Path, what: str) -> FileError:
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

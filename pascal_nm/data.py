@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pascal_nm.errors import DataError
+from pascal_nm.errors import DataError, first_line
 from pascal_nm.files import readable
 from pascal_nm.graph import Array, Preprocessing
 
@@ -196,7 +196,7 @@ def _parquet(path: Path) -> _Table:
     try:
         table = parquet.read_table(path)
     except Exception as error:  # pyarrow raises its own and OS errors for damaged files
-        raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}") from error
     metadata = (table.schema.metadata or {}).get(b"huggingface", b"{}")
 
     def classes(column: str) -> Sequence[str]:
@@ -224,7 +224,7 @@ def _hub(name: str, split: Split) -> _Table:
     try:
         table = datasets.load_dataset(name, split=split)
     except Exception as error:  # network, hub and builder errors of many types
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise DataError(
             f"no data called {name!r}: not digits, a file, or a folder, and as a Hugging Face dataset it failed: {reason}"
         ) from error

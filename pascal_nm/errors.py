@@ -29,3 +29,9 @@ class FileError(PascalError):
 
 class TargetError(PascalError):
     """A target that is not installed, cannot hold the network, or failed while running it."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, in one line."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

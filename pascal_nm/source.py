@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
-from pascal_nm.errors import ConversionError
+from pascal_nm.errors import ConversionError, first_line
 from pascal_nm.graph import Array
 from pascal_nm.qcfs import qcfs as _registered  # noqa: F401  # importing it registers the operator
 
@@ -139,7 +139,7 @@ def _export(module: nn.Module, example: Tensor | None) -> ExportedProgram:
             copy.deepcopy(module).eval(), (batch,), dynamic_shapes=((({0: torch.export.Dim.DYNAMIC}),))
         )
     except Exception as error:  # torch.export raises many types for code that it cannot trace
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise ConversionError(
             f"torch.export cannot trace the network with an input of shape {tuple(example.shape)}: {reason}"
         ) from error

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pascal_nm.checkpoint import Model, save
 from pascal_nm.data import Dataset
-from pascal_nm.errors import DataError, FileError
+from pascal_nm.errors import DataError, FileError, first_line
 from pascal_nm.files import readable, replacing
 from pascal_nm.models import build
 
@@ -254,9 +254,7 @@ class _Training:
         except FileError:
             raise
         except Exception as error:  # damaged files raise many types
-            raise FileError(
-                f"{path} cannot be resumed: {str(error).splitlines()[0]}; delete it to start anew"
-            ) from error
+            raise FileError(f"{path} cannot be resumed: {first_line(error)}; delete it to start anew") from error
 
     def _shuffled(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray[Any, Any], Tensor]]:
         order = rng.permutation(len(self.data))

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from pascal_nm import __version__
-from pascal_nm.cli import demo, export, networks, runs
+from pascal_nm.cli import demo, export, networks, papers, runs
 from pascal_nm.cli.output import console, note
 from pascal_nm.errors import PascalError
 
@@ -29,6 +29,7 @@ app.command()(runs.run)
 app.command()(runs.verify)
 app.command()(runs.energy)
 app.command()(networks.inspect)
+app.command()(papers.paper)
 
 
 def _print_version(value: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from pascal_nm import analysis
 from pascal_nm.cli import options
 from pascal_nm.cli.output import joules, percent, print_json, progress, say, table
 from pascal_nm.errors import FileError
@@ -187,6 +188,7 @@ def energy(
     layers = chips.energy(result.events, described)
     total = sum(layer.total for layer in layers)
     source = chips.source_energy(program.graph, described)
+    formulas = _closed_formulas(program.graph, result)
     if as_json:
         print_json(
             {
@@ -199,6 +201,13 @@ def energy(
                 "joules_per_image": total,
                 "source_network_joules_per_image": source,
                 "layers": [_layer_json(layer) for layer in layers],
+                "closed_formulas": {
+                    "effective_timesteps": formulas.effective_timesteps,
+                    "pasc_over_plain_neurons": formulas.energy_ratio,
+                    "source_over_spiking_fp32": formulas.source_ratio(analysis.FP32),
+                    "source_over_spiking_int8": formulas.source_ratio(analysis.INT8),
+                    "layers": [vars(layer) for layer in formulas.layers],
+                },
             }
         )
         return
@@ -232,6 +241,29 @@ def energy(
         f"the source network's multiply-accumulates on the same table: {joules(source)}, {source / total:.3g} times the spiking network's"
     )
     say(f"figures: {described.source}{' (an estimate, not published figures)' if described.estimate else ''}")
+    _show_formulas(formulas)
+
+
+def _closed_formulas(graph: Graph, result: Evaluation) -> analysis.Analysis:
+    """The paper's estimate from the spike rates that were measured."""
+    emitted = {layer.name: float(layer.emitted.mean()) for layer in result.events}
+    rates = {p.name: emitted[p.name] / p.size for p in graph.populations if p.kind in ("pasc", "max")}
+    return analysis.analyse(graph, rates)
+
+
+def _show_formulas(formulas: analysis.Analysis) -> None:
+    columns = ("layer", "levels", "spikes per input", "multiply-acc. of the source", "r' (Eq. 11, 12)", "r_E (Eq. 10)")
+    rows = [
+        [layer.name, layer.levels, *("" if x is None else f"{x:.4g}" for x in (layer.rate,)), layer.macs]
+        + ["" if x is None else f"{x:.4g}" for x in (layer.ratio, layer.energy)]
+        for layer in formulas.layers
+    ]
+    table("the paper's closed formulas, with these spike rates", columns, rows)
+    say(
+        f"T_eff {formulas.effective_timesteps:.3g} (Eq. 16), PASC over plain neurons {formulas.energy_ratio:.4g} (Eq. 14), "
+        f"source over spiking network {formulas.source_ratio(analysis.FP32):.3g} in FP32 and "
+        f"{formulas.source_ratio(analysis.INT8):.3g} in INT8 (Table 3)"
+    )
 
 
 def _layer_json(layer: chips.LayerEnergy) -> dict[str, Any]:

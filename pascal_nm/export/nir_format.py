@@ -28,7 +28,7 @@ import h5py
 import nir
 import numpy as np
 
-from pascal_nm.errors import FileError, GraphError
+from pascal_nm.errors import FileError, GraphError, first_line
 from pascal_nm.files import readable, replacing
 from pascal_nm.graph import (
     Array,
@@ -71,7 +71,7 @@ def read_nir(path: str | Path) -> Graph:
     try:
         raw = nir.read(str(path), type_check=False)
     except Exception as error:  # nir and h5py raise many types for damaged files
-        raise FileError(f"{path} cannot be read as NIR: {_first_line(error)}") from error
+        raise FileError(f"{path} cannot be read as NIR: {first_line(error)}") from error
     if not isinstance(raw, nir.NIRGraph) or "pascal_nm" not in raw.metadata:
         raise FileError(f"{path} is a NIR file without PASC metadata: export it with `pascal-nm export model.pt --nir`")
     try:
@@ -79,7 +79,7 @@ def read_nir(path: str | Path) -> Graph:
     except GraphError as error:
         raise FileError(f"{path} does not hold a valid network: {error}") from error
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, StopIteration) as error:
-        raise FileError(f"{path} is damaged: {_first_line(error)}") from error
+        raise FileError(f"{path} is damaged: {first_line(error)}") from error
 
 
 def to_nir(graph: Graph) -> nir.NIRGraph:
@@ -255,8 +255,3 @@ def _pair(value: Any) -> Pair:
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
