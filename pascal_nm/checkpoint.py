@@ -141,11 +141,16 @@ def _load_checkpoint(path: Path) -> Model:
         ) from error
     except ConversionError as error:
         raise FileError(f"{path}: {error}") from error
-    _check_values(module, path)
+    check_values(module, path)
     return model
 
 
-def _check_values(module: nn.Module, path: Path) -> None:
+def check_values(module: nn.Module, path: Path) -> None:
+    """Refuse weights that no network can run with.
+
+    Raises:
+        FileError: NaN or infinite values, or a threshold of zero; names the parameter.
+    """
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise FileError(

@@ -19,6 +19,7 @@ from pascal_nm.qcfs import QCFS
 
 Pool = Literal["avg", "max"]
 Stem = Literal["cifar", "imagenet"]
+Width = float | Sequence[int]
 
 VGG_LAYOUTS: dict[str, tuple[int | str, ...]] = {
     "vgg11": (64, "P", 128, "P", 256, 256, "P", 512, 512, "P", 512, 512, "P"),
@@ -43,9 +44,10 @@ def build(
     classes: int,
     levels: int | Sequence[int] = 4,
     *,
-    width: float = 1.0,
+    width: Width = 1.0,
     pool: Pool = "avg",
     stem: Stem = "cifar",
+    conv_bias: bool = False,
     threshold: float = 4.0,
 ) -> nn.Module:
     """A QCFS network by name.
@@ -55,9 +57,11 @@ def build(
         input_shape: (C, H, W).
         classes: number of outputs.
         levels: L for all QCFS layers, or one number for each in the order of execution.
-        width: factor on every hidden layer's channels.
+        width: factor on every hidden layer's channels; or the channels themselves, one number for each convolution and hidden linear
+            layer (for each stage of a ResNet).
         pool: average or max pooling.
         stem: ``cifar`` (3x3, stride 1) or ``imagenet`` (7x7 stride 2 and a pooling for ResNets; larger first classifier for VGG).
+        conv_bias: give convolutions a bias, though a normalization follows.
         threshold: initial QCFS threshold of every layer.
 
     Raises:
@@ -75,6 +79,8 @@ def build(
     for layer in module.modules():
         if isinstance(layer, QCFS):
             nn.init.constant_(layer.threshold, threshold)
+        elif isinstance(layer, nn.Conv2d) and conv_bias:
+            layer.bias = nn.Parameter(torch.zeros(layer.out_channels))
     return module
 
 
@@ -182,22 +188,26 @@ def _conv(source: int, target: int, stride: int = 1, kernel: int = 3) -> list[nn
     return [nn.Conv2d(source, target, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(target)]
 
 
-def _scaled(channels: int, width: float) -> int:
-    return max(1, round(channels * width))
+def _channels(layout: Sequence[int], width: Width) -> list[int]:
+    if not isinstance(width, Sequence):
+        return [max(1, round(n * width)) for n in layout]
+    if len(width) != len(layout) or min(width) < 1:
+        raise ConversionError(f"{len(layout)} widths of at least 1 are needed, not {list(width)}")
+    return [int(n) for n in width]
 
 
-def _mlp(shape: tuple[int, int, int], classes: int, *, width: float, pool: Pool, stem: Stem) -> nn.Module:
-    sizes = [shape[0] * shape[1] * shape[2], _scaled(256, width), _scaled(128, width)]
+def _mlp(shape: tuple[int, int, int], classes: int, *, width: Width, pool: Pool, stem: Stem) -> nn.Module:
+    sizes = [shape[0] * shape[1] * shape[2], *_channels((256, 128), width)]
     layers: list[nn.Module] = [nn.Flatten()]
     for a, b in itertools.pairwise(sizes):
         layers += [nn.Linear(a, b, bias=False), nn.BatchNorm1d(b), QCFS()]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
 
 
-def _cnn(shape: tuple[int, int, int], classes: int, *, width: float, pool: Pool, stem: Stem) -> nn.Module:
+def _cnn(shape: tuple[int, int, int], classes: int, *, width: Width, pool: Pool, stem: Stem) -> nn.Module:
     if min(shape[1:]) < 4:
         raise ConversionError(f"images of {shape[1]}x{shape[2]} are too small for a cnn: it halves them twice")
-    a, b, c = (_scaled(n, width) for n in (24, 48, 96))
+    a, b, c = _channels((24, 48, 96), width)
     return nn.Sequential(
         *_conv(shape[0], a),
         QCFS(),
@@ -216,11 +226,13 @@ class VGG(nn.Module):
     """VGG with batch normalization and three fully connected layers (Tables A.5 and A.6)."""
 
     def __init__(
-        self, layout: Sequence[int | str], shape: tuple[int, int, int], classes: int, *, width: float, pool: Pool
+        self, layout: Sequence[int | str], shape: tuple[int, int, int], classes: int, *, width: Width, pool: Pool
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels, height, size = shape
+        *widths, hidden, last = _channels([*(n for n in layout if isinstance(n, int)), 4096, 4096], width)
+        convolutions = iter(widths)
         for entry in layout:
             if isinstance(entry, str):
                 if height < 2 or size < 2:
@@ -230,19 +242,19 @@ class VGG(nn.Module):
                 layers.append(_pooling(pool))
                 height, size = height // 2, size // 2
             else:
-                layers += [*_conv(channels, _scaled(entry, width)), QCFS()]
-                channels = _scaled(entry, width)
-        hidden = _scaled(4096, width)
+                target = next(convolutions)
+                layers += [*_conv(channels, target), QCFS()]
+                channels = target
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Sequential(
             nn.Flatten(),
             nn.Linear(channels * height * size, hidden),
             QCFS(),
             nn.Dropout(),
-            nn.Linear(hidden, hidden),
+            nn.Linear(hidden, last),
             QCFS(),
             nn.Dropout(),
-            nn.Linear(hidden, classes),
+            nn.Linear(last, classes),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -277,18 +289,18 @@ class ResNet(nn.Module):
         shape: tuple[int, int, int],
         classes: int,
         *,
-        width: float,
+        width: Width,
         pool: Pool,
         stem: Stem,
     ) -> None:
         super().__init__()
-        channels = _scaled(layout[0][0], width)
+        widths = _channels([entry for entry, _ in layout], width)
+        channels = widths[0]
         large = stem == "imagenet"
         self.stem = nn.Sequential(*_conv(shape[0], channels, 2 if large else 1, 7 if large else 3), QCFS())
         self.pool = _pooling(pool) if large else nn.Identity()
         blocks: list[nn.Module] = []
-        for stage, (entry, count) in enumerate(layout):
-            target = _scaled(entry, width)
+        for stage, (target, (_, count)) in enumerate(zip(widths, layout, strict=True)):
             for block in range(count):
                 blocks.append(BasicBlock(channels, target, 2 if stage and not block else 1))
                 channels = target

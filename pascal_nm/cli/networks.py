@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from pascal_nm import data, schedule, training
-from pascal_nm.checkpoint import Model
+from pascal_nm import data, published, schedule, training
+from pascal_nm.checkpoint import Model, save
 from pascal_nm.cli import options
 from pascal_nm.cli.output import note, percent, print_json, progress, say, table
+from pascal_nm.errors import FileError
 from pascal_nm.graph import Graph, Identity, Population
 from pascal_nm.models import ARCHITECTURES
 from pascal_nm.training import Progress, TrainingConfig
@@ -97,6 +98,44 @@ def train_network(train_data: data.Dataset, test_data: data.Dataset, config: Tra
             if state.exists():
                 note(f"kept {state}: the same command goes on from the last finished epoch")
             raise
+
+
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="A .pth of the PASCAL or QCFS repositories.", show_default=False)],
+    arch: Annotated[str, typer.Option(help=f"One of: {', '.join(published.ARCHITECTURES)}.")],
+    levels: Annotated[str, typer.Option(help="L of the QCFS layers, or one for each: 4,4,2. The file does not tell.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to.", show_default="beside the file, as .pt")
+    ] = None,
+    pool: Annotated[str, typer.Option(help="Pooling of the network: avg or max.")] = "avg",
+    trained_on: Annotated[
+        str | None,
+        typer.Option(help=f"Normalization of the repositories for: {', '.join(published.PREPROCESSING)}."),
+    ] = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    scale: options.Scale = 255.0,
+    input_size: Annotated[int | None, typer.Option(help="Height and width of a ResNet's images.", min=8)] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Read a published checkpoint of the PASCAL or QCFS repositories and write it as a model of this package."""
+    number = options.levels(levels)
+    assert number is not None, "--levels is required"
+    if trained_on is not None and trained_on not in published.PREPROCESSING:
+        raise FileError(f"--trained-on takes {', '.join(published.PREPROCESSING)}, not {trained_on!r}")
+    model = published.load(file, arch, number, pool=options.pool(pool), input_size=input_size)
+    model.preprocessing = options.preprocessing(mean, std, scale)
+    if model.preprocessing is None and trained_on is not None:
+        model.preprocessing = published.PREPROCESSING[trained_on]
+    path = output or file.with_suffix(".pt")
+    save(model, path)
+    layers = model.recipe["levels"] if isinstance(model.recipe["levels"], list) else [model.recipe["levels"]]
+    if as_json:
+        print_json({"file": str(path), **model.recipe})
+        return
+    say(f"[bold]{path}[/bold]: {arch}, L = {', '.join(map(str, layers))}, {model.recipe['classes']} classes")
+    if model.preprocessing is None:
+        say("It does not say how pixels become inputs: give --trained-on, or --mean and --std, to run images.")
 
 
 def inspect(network: options.NetworkFile, as_json: options.Json = False) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -14,6 +14,7 @@ from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import read_nir
 from pascal_nm.graph import Graph, Preprocessing
+from pascal_nm.models import Pool
 
 DATA_HELP = "digits (bundled), a Parquet file, a folder with one folder of images per class, or a Hugging Face dataset."
 
@@ -53,9 +54,22 @@ def load_model(path: Path, mean: str | None = None, std: str | None = None, scal
     if path.suffix == ".nir":
         raise FileError(f"{path} is a spiking network; this command needs the source network (.pt or .pt2)")
     model = checkpoint.load(path)
-    if mean is not None or std is not None:
-        model.preprocessing = Preprocessing(scale, _numbers("--mean", mean or "0"), _numbers("--std", std or "1"))
+    model.preprocessing = preprocessing(mean, std, scale) or model.preprocessing
     return model
+
+
+def preprocessing(mean: str | None, std: str | None, scale: float) -> Preprocessing | None:
+    """What --mean and --std say, if one of them is given."""
+    if mean is None and std is None:
+        return None
+    return Preprocessing(scale, _numbers("--mean", mean or "0"), _numbers("--std", std or "1"))
+
+
+def pool(name: str) -> Pool:
+    """``avg`` or ``max``."""
+    if name not in ("avg", "max"):
+        raise DataError(f"--pool takes avg or max, not {name!r}")
+    return cast("Pool", name)
 
 
 def load_network(path: Path) -> Graph:

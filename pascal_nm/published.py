@@ -1,0 +1,194 @@
+"""Checkpoints of the PASCAL and QCFS repositories as networks of this package.
+
+Both save a ``state_dict``: https://github.com/BrainSeek-Lab/PASCAL and https://github.com/putshua/ANN_SNN_QCFS. Levels are not in it and have
+to be known. The files are read with ``weights_only``: nothing in them is run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pascal_nm.checkpoint import Model, check_values
+from pascal_nm.errors import FileError, first_line
+from pascal_nm.files import readable
+from pascal_nm.graph import Preprocessing
+from pascal_nm.models import RESNET_LAYOUTS, VGG_LAYOUTS, Pool, build
+from pascal_nm.qcfs import QCFS
+
+PREPROCESSING = {
+    "cifar10": Preprocessing(255.0, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": Preprocessing(
+        255.0, tuple(n / 255 for n in (129.3, 124.1, 112.4)), tuple(n / 255 for n in (68.2, 65.4, 70.4))
+    ),
+    "imagenet": Preprocessing(255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""Normalization with which both repositories train (``preprocess/getdataloader.py``)."""
+
+ARCHITECTURES = (*VGG_LAYOUTS, *RESNET_LAYOUTS)
+
+THRESHOLDS = ("thresh", "up")
+"""Names of a QCFS threshold: today's, and that of older checkpoints."""
+
+Kind = Literal["convolution", "normalization", "threshold", "linear"]
+
+
+class Part(NamedTuple):
+    """The tensors of one layer: its path, what it is, and its state."""
+
+    path: str
+    kind: Kind
+    state: dict[str, Tensor]
+
+
+def load(
+    path: str | Path,
+    arch: str,
+    levels: int | Sequence[int],
+    *,
+    pool: Pool = "avg",
+    preprocessing: Preprocessing | None = None,
+    input_size: int | None = None,
+) -> Model:
+    """Read a checkpoint of either repository.
+
+    Args:
+        path: the ``.pth`` file; a ``state_dict``, or a dictionary that holds one.
+        arch: one of :data:`ARCHITECTURES`.
+        levels: L of all layers, or one for each.
+        pool: the pooling that the network was trained with. Both repositories train VGG with average pooling.
+        preprocessing: how pixels become inputs; see :data:`PREPROCESSING`.
+        input_size: height and width of the images of a ResNet, whose weights do not tell; 32, or 224 with a 7x7 stem.
+
+    Returns:
+        The network with its widths, classes and stem from the tensors; negative thresholds stay negative.
+
+    Raises:
+        FileError: the file is missing, damaged, holds code, or does not hold this architecture.
+        ConversionError: the levels do not fit the architecture.
+    """
+    if arch not in ARCHITECTURES:
+        raise FileError(f"unknown architecture {arch!r}: choose from {', '.join(ARCHITECTURES)}")
+    parts = _parts(_state_dict(Path(path)), path)
+    if not parts or parts[0].kind != "convolution" or parts[-1].kind != "linear":
+        raise FileError(f"{path} does not begin with a convolution and end with a linear layer, as {arch} does")
+    first = parts[0].state["weight"]
+    classes = len(parts[-1].state["weight"])
+    size = input_size or _input_size(arch, parts)
+    recipe: dict[str, Any] = {
+        "arch": arch,
+        "input_shape": [first.shape[1], size, size],
+        "classes": classes,
+        "levels": levels if isinstance(levels, int) else list(levels),
+        "width": _widths(arch, parts, path),
+        "pool": pool,
+        "stem": "imagenet" if arch in RESNET_LAYOUTS and first.shape[-1] == 7 else "cifar",
+        "conv_bias": "bias" in parts[0].state,
+    }
+    module = build(**recipe).to(first.dtype)
+    _fill(module, parts, path, arch)
+    check_values(module, Path(path))
+    names = tuple(str(i) for i in range(classes))
+    return Model(module.eval(), (first.shape[1], size, size), names, preprocessing, recipe)
+
+
+def _state_dict(path: Path) -> Mapping[str, Tensor]:
+    try:
+        content = torch.load(readable(path), weights_only=True, map_location="cpu")
+    except FileError:
+        raise
+    except Exception as error:  # damaged files and refused pickles raise many types
+        raise FileError(f"{path} is not a state_dict, or is damaged: {first_line(error)}") from error
+    while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
+        inner = [value for value in content.values() if isinstance(value, Mapping) and any(_tensors(value))]
+        if not inner:
+            break
+        content = inner[0]
+    if not isinstance(content, Mapping) or not any(_tensors(content)):
+        raise FileError(f"{path} holds no state_dict: save one with torch.save(model.state_dict(), path)")
+    return {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def _tensors(content: Mapping[Any, Any]) -> list[bool]:
+    return [isinstance(value, Tensor) for value in content.values()]
+
+
+def _parts(state: Mapping[str, Tensor], path: str | Path) -> list[Part]:
+    """The layers of a state_dict, in its order: that of definition, which is the order of execution in both repositories."""
+    layers: dict[str, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        layer, _, name = key.rpartition(".")
+        layers.setdefault(layer, {})["threshold" if name in THRESHOLDS else name] = value
+    return [Part(layer, _kind(layer, tensors, path), tensors) for layer, tensors in layers.items()]
+
+
+def _kind(layer: str, tensors: Mapping[str, Tensor], path: str | Path) -> Kind:
+    if "threshold" in tensors:
+        return "threshold"
+    if "running_mean" in tensors:
+        return "normalization"
+    dimensions = tensors["weight"].ndim if "weight" in tensors else 0
+    if dimensions == 4:
+        return "convolution"
+    if dimensions == 2:
+        return "linear"
+    raise FileError(f"{path}: {layer} holds {', '.join(tensors)}, which is no layer of these networks")
+
+
+def _input_size(arch: str, parts: Sequence[Part]) -> int:
+    if arch in RESNET_LAYOUTS:
+        return 224 if parts[0].state["weight"].shape[-1] == 7 else 32
+    channels = next(p for p in reversed(parts) if p.kind == "convolution").state["weight"].shape[0]
+    features = next(p for p in parts if p.kind == "linear").state["weight"].shape[1]
+    return 32 * math.isqrt(max(1, features // channels))
+
+
+def _widths(arch: str, parts: Sequence[Part], path: str | Path) -> list[int]:
+    layers = [p for p in parts if p.kind in ("convolution", "linear") and "shortcut" not in p.path][:-1]
+    outputs = [p.state["weight"].shape[0] for p in layers]
+    if arch in VGG_LAYOUTS:
+        expected = sum(isinstance(entry, int) for entry in VGG_LAYOUTS[arch]) + 2
+    else:
+        blocks = [count for _, count in RESNET_LAYOUTS[arch]]
+        expected = 1 + 2 * sum(blocks)
+    if len(outputs) != expected:
+        raise FileError(
+            f"{path} is not {arch}: it has {len(outputs)} convolutions and hidden linear layers, not {expected}"
+        )
+    if arch in VGG_LAYOUTS:
+        return outputs
+    return [outputs[1 + 2 * sum(blocks[:stage])] for stage in range(len(blocks))]
+
+
+def _fill(module: nn.Module, parts: Sequence[Part], path: str | Path, arch: str) -> None:
+    """Copy the parts into the module's layers, in order, checking kinds and shapes."""
+    layers = [(name, layer) for name, layer in module.named_modules() if list(layer.parameters(recurse=False))]
+    kinds: dict[type, Kind] = {
+        nn.Conv2d: "convolution",
+        nn.BatchNorm2d: "normalization",
+        QCFS: "threshold",
+        nn.Linear: "linear",
+    }
+    for (name, layer), part in zip(layers, parts, strict=False):
+        expected = kinds[type(layer)]
+        if part.kind != expected:
+            raise FileError(f"{path} is not {arch}: {part.path} is a {part.kind} where {name} needs a {expected}")
+        own = layer.state_dict()
+        for key, value in own.items():
+            if key == "num_batches_tracked":
+                continue
+            if key not in part.state:
+                raise FileError(f"{path}: {part.path} has no {key}")
+            given = part.state[key]
+            if given.numel() != value.numel() or (value.ndim > 0 and given.shape != value.shape):
+                raise FileError(
+                    f"{path} is not {arch}: {part.path}.{key} has shape {tuple(given.shape)}, not {tuple(value.shape)}"
+                )
+            value.copy_(given.reshape(value.shape))
+    if len(layers) != len(parts):
+        raise FileError(f"{path} is not {arch}: it has {len(parts)} layers with parameters, not {len(layers)}")
