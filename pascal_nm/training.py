@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +19,7 @@ from pascal_nm.checkpoint import Model, save
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, FileError, first_line
 from pascal_nm.files import readable, replacing
-from pascal_nm.models import build
+from pascal_nm.models import build, set_levels
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class TrainingConfig:
         mixed_precision: run the forward pass in bfloat16.
         channels_last: keep images in the memory order that convolutions like on many processors.
         compile: compile the network with ``torch.compile``.
+        final_levels: levels from the epoch ``switch * epochs`` on (Algorithm 4, line 4); None keeps ``levels``.
+        switch: share of the epochs that are trained with ``levels`` first, 2/3 in the paper.
         seed: of weights, order and augmentation.
         device: ``cpu``, ``cuda``…
     """
@@ -59,8 +64,15 @@ class TrainingConfig:
     mixed_precision: bool = False
     channels_last: bool = False
     compile: bool = False
+    final_levels: int | tuple[int, ...] | None = None
+    switch: float = 2 / 3
     seed: int = 0
     device: str = "cpu"
+
+    @property
+    def switch_epoch(self) -> int:
+        """The first epoch with ``final_levels``, counted from 0."""
+        return min(self.epochs, math.ceil(self.switch * self.epochs))
 
 
 class Progress(NamedTuple):
@@ -110,6 +122,7 @@ def train(
     *,
     progress: Callable[[Progress], None] | None = None,
     checkpoint: str | Path | None = None,
+    branch: str | Path | None = None,
 ) -> Model:
     """Train a network from scratch, or go on from a training checkpoint.
 
@@ -120,6 +133,7 @@ def train(
         progress: called after every step, and after every epoch with the accuracy on ``test_data``.
         checkpoint: a file for the whole state of the training. It is replaced after every epoch; if it exists, training goes on from it and
             ends with the same weights as an unbroken run.
+        branch: a file for the state at ``config.switch_epoch``, from which a training with other ``final_levels`` can start.
 
     Raises:
         DataError: test images do not look like the training images.
@@ -134,23 +148,25 @@ def train(
         "classes": len(train_data.classes),
         **config.options,
     }
-    levels = config.levels if isinstance(config.levels, int) else list(config.levels)
-    run = _Training(build(**{**recipe, "levels": levels}), train_data, config)
+    run = _Training(build(**{**recipe, "levels": _listed(config.levels)}), train_data, config)
     first = 0 if checkpoint is None or not Path(checkpoint).exists() else run.restore(checkpoint)
-    model = Model(run.module, train_data.shape, train_data.classes, run.preprocessing, recipe, train_data.name)
     accuracy = run.accuracy(test_data) if first else 0.0
     for epoch in range(first, config.epochs):
         for state in run.epoch(epoch):
             if progress is not None:
                 progress(state)
         accuracy = run.accuracy(test_data)
-        if checkpoint is not None:
-            run.store(checkpoint, epoch + 1)
+        for path in (checkpoint, branch if epoch + 1 == config.switch_epoch else None):
+            if path is not None and run.is_main:
+                run.store(path, epoch + 1)
         if progress is not None:
             progress(state._replace(test_accuracy=accuracy))
-    model.metrics = {"test_accuracy": accuracy, "epochs": float(config.epochs)}
-    _placed(run.module, "cpu", torch.contiguous_format).eval()
-    return model
+    run.set_levels(config.epochs)
+    final = config.levels if config.final_levels is None else config.final_levels
+    metrics = {"test_accuracy": accuracy, "epochs": float(config.epochs)}
+    recipe["levels"] = _listed(final)
+    module = _placed(run.module, "cpu", torch.contiguous_format).eval()
+    return Model(module, train_data.shape, train_data.classes, run.preprocessing, recipe, train_data.name, metrics)
 
 
 def state_file(path: str | Path) -> Path:
@@ -168,9 +184,58 @@ def train_to_file(
     """Train and write ``path``; until then the state stands in :func:`state_file`, from which a stopped training goes on."""
     state = state_file(path)
     model = train(train_data, test_data, config, progress=progress, checkpoint=state)
-    save(model, path)
-    state.unlink(missing_ok=True)
+    if is_main_process():
+        save(model, path)
+        state.unlink(missing_ok=True)
     return model
+
+
+def train_adaptively(
+    train_data: Dataset,
+    test_data: Dataset,
+    config: TrainingConfig,
+    path: str | Path,
+    choose: Callable[[Model], Sequence[int]],
+    progress: Callable[[Progress], None] | None = None,
+) -> tuple[Model, Model]:
+    """Algorithm 4: train with uniform levels, measure, train again with levels of its own for each layer from ``switch_epoch`` on.
+
+    Up to ``switch_epoch`` the second training is the first one, step by step (same seed, same levels), so it starts from the state that the
+    first left there. Every stage goes on after an interruption.
+
+    Args:
+        train_data: images to learn from.
+        test_data: images for the accuracy.
+        config: of both trainings; its ``final_levels`` are not used.
+        path: where the second network is written.
+        choose: gives the levels of each layer for the first network (:mod:`pascal_nm.adaptive`).
+        progress: as in :func:`train`.
+
+    Returns:
+        The network with uniform and that with adapted levels.
+    """
+    first, second, branch = (Path(f"{path}.{name}") for name in ("uniform.training", "training", "branch"))
+    config = replace(config, final_levels=None)
+    uniform = train(train_data, test_data, config, progress=progress, checkpoint=first, branch=branch)
+    if not second.exists() and is_main_process():
+        with replacing(second) as temporary:
+            shutil.copyfile(branch, temporary)
+    config = replace(config, final_levels=tuple(choose(uniform)))
+    adapted = train(train_data, test_data, config, progress=progress, checkpoint=second)
+    if is_main_process():
+        save(adapted, path)
+        for state in (first, second, branch):
+            state.unlink(missing_ok=True)
+    return uniform, adapted
+
+
+def is_main_process() -> bool:
+    """False in all but one process of ``accelerate launch``."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _listed(levels: int | tuple[int, ...]) -> int | list[int]:
+    return levels if isinstance(levels, int) else list(levels)
 
 
 class _Training:
@@ -180,8 +245,10 @@ class _Training:
         self.config, self.data = config, data
         self.preprocessing = data.preprocessing()
         self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.module = _placed(module, config.device, self.memory_format)
-        self.network = torch.compile(self.module) if config.compile else self.module
+        self.processes = _processes(config)
+        self.device = str(self.processes.device) if self.processes else config.device
+        self.module = _placed(module, self.device, self.memory_format)
+        self.network: Callable[..., Any] = torch.compile(self.module) if config.compile else self.module
         decayed = [p for p in module.parameters() if p.ndim > 1]
         others = [p for p in module.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.SGD(
@@ -189,26 +256,41 @@ class _Training:
             lr=config.learning_rate,
             momentum=config.momentum,
         )
-        self.steps = -(-len(data) // config.batch_size)
+        if self.processes:
+            self.network = self.processes.prepare_model(self.network)
+        self.steps = sum(1 for _ in self._batches(np.arange(len(data))))
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, max(1, config.epochs * self.steps))
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files."""
+        return self.processes is None or bool(self.processes.is_main_process)
+
+    def set_levels(self, epoch: int) -> None:
+        """The levels of an epoch."""
+        if self.config.final_levels is not None and epoch >= self.config.switch_epoch:
+            set_levels(self.module, self.config.final_levels)
 
     def epoch(self, number: int) -> Iterator[Progress]:
         """One pass over the data, step by step; order and augmentation depend on the seed and the number only."""
+        self.set_levels(number)
         rng = np.random.default_rng((self.config.seed, number))
         torch.manual_seed(int(rng.integers(2**31)))
         self.module.train()
         loss_sum, correct, seen = 0.0, 0, 0
-        for pixels, labels in self._shuffled(rng):
+        for chosen in self._batches(rng.permutation(len(self.data))):
+            images = augment(self._inputs(self.data.pixels[chosen]), self.config, rng)[self._share]
+            labels = torch.from_numpy(self.data.labels[chosen]).to(self.device)[self._share]
             self.optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(self.config.device.split(":")[0], torch.bfloat16, enabled=self.config.mixed_precision):
-                logits = self.network(augment(self._inputs(pixels), self.config, rng))
+            with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.config.mixed_precision):
+                logits = self.network(images)
                 loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.schedule.step()
-            loss_sum += float(loss.detach()) * len(labels)
-            correct += int((logits.argmax(1) == labels).sum())
-            seen += len(labels)
+            right = (logits.argmax(1) == labels).sum()
+            batch = self._summed(torch.stack([loss.detach() * len(labels), right, torch.full_like(right, len(labels))]))
+            loss_sum, correct, seen = loss_sum + batch[0], correct + round(batch[1]), seen + round(batch[2])
             yield Progress(
                 number + 1,
                 self.config.epochs,
@@ -223,11 +305,14 @@ class _Training:
     def accuracy(self, data: Dataset) -> float:
         """Share of correct predictions."""
         self.module.eval()
-        correct = sum(
-            int((self.module(self._inputs(pixels)).argmax(1).cpu() == torch.from_numpy(labels)).sum())
-            for pixels, labels in data.batches(500)
-        )
-        return correct / len(data)
+        if self.processes:  # every process has statistics of its own images; those of the first are the network's
+            for buffer in self.module.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        right = torch.zeros((), device=self.device)
+        for pixels, labels in data.batches(500):
+            logits = self.module(self._inputs(pixels)[self._share])
+            right += (logits.argmax(1) == torch.from_numpy(labels).to(self.device)[self._share]).sum()
+        return self._summed(right[None])[0] / len(data)
 
     def store(self, path: str | Path, epochs_done: int) -> None:
         """Write the whole state of the training."""
@@ -244,8 +329,8 @@ class _Training:
     def restore(self, path: str | Path) -> int:
         """Go on from a state; gives the number of epochs done."""
         try:
-            state = torch.load(readable(path), weights_only=True, map_location=self.config.device)
-            if state["config"] != _plain(self.config):
+            state = torch.load(readable(path), weights_only=True, map_location=self.device)
+            if not self._fits(state["config"], int(state["epochs_done"])):
                 raise FileError(f"{path} belongs to a training with other settings: delete it, or use those settings")
             self.module.load_state_dict(state["module"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -256,15 +341,36 @@ class _Training:
         except Exception as error:  # damaged files raise many types
             raise FileError(f"{path} cannot be resumed: {first_line(error)}; delete it to start anew") from error
 
-    def _shuffled(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray[Any, Any], Tensor]]:
-        order = rng.permutation(len(self.data))
+    def _fits(self, stored: dict[str, Any], epochs_done: int) -> bool:
+        """Whether a state belongs to this training. Before the switch it does not depend on the final levels."""
+        here = _plain(self.config)
+        if epochs_done <= self.config.switch_epoch:
+            here, stored = ({**config, "final_levels": None} for config in (here, stored))
+        return here == stored
+
+    def _batches(self, order: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+        smallest = 2 * (
+            self.processes.num_processes if self.processes else 1
+        )  # batch normalization needs two in every process
         for first in range(0, len(order), self.config.batch_size):
             chosen = order[first : first + self.config.batch_size]
-            if len(chosen) > 1 or len(order) == 1:  # batch normalization needs two
-                yield self.data.pixels[chosen], torch.from_numpy(self.data.labels[chosen]).to(self.config.device)
+            if len(chosen) >= min(smallest, len(order)):
+                yield chosen
+
+    @property
+    def _share(self) -> slice:
+        """This process's part of a batch."""
+        return (
+            slice(self.processes.process_index, None, self.processes.num_processes) if self.processes else slice(None)
+        )
+
+    def _summed(self, values: Tensor) -> list[float]:
+        """Values added up over all processes."""
+        total = self.processes.reduce(values, "sum") if self.processes else values
+        return [float(x) for x in total]
 
     def _inputs(self, pixels: np.ndarray[Any, Any]) -> Tensor:
-        return torch.from_numpy(self.preprocessing(pixels)).to(self.config.device, memory_format=self.memory_format)
+        return torch.from_numpy(self.preprocessing(pixels)).to(self.device, memory_format=self.memory_format)
 
 
 def augment(images: Tensor, config: TrainingConfig, rng: np.random.Generator) -> Tensor:
@@ -288,6 +394,17 @@ def augment(images: Tensor, config: TrainingConfig, rng: np.random.Generator) ->
         x = (torch.arange(width, device=images.device) - centre[:, 1:]).abs() < config.cutout / 2
         images = images * ~(y[:, None, :, None] & x[:, None, None, :])
     return images
+
+
+def _processes(config: TrainingConfig) -> Any:
+    """The accelerator of ``accelerate launch``, or None in a program of one process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return None
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise DataError("training in several processes needs accelerate: pip install 'pascal-nm[train]'") from error
+    return Accelerator(cpu=config.device == "cpu")
 
 
 def _plain(config: TrainingConfig) -> dict[str, Any]:

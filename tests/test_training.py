@@ -1,5 +1,8 @@
 """Training: it learns, it resumes to the same weights, and it refuses what does not belong together."""
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -113,3 +116,90 @@ def test_a_relu_network_becomes_a_qcfs_network_that_answers_alike(method):
 def test_networks_that_cannot_be_built_are_refused(arguments, message):
     with pytest.raises(ConversionError, match=message):
         build(**{"arch": "cnn", "input_shape": (1, 8, 8), "classes": 10, **arguments})
+
+
+def test_levels_change_at_the_switch(digits):
+    config = replace(SMALL, epochs=3, final_levels=(2, 1))
+    seen = {}
+
+    def watch(progress):
+        seen.setdefault(progress.epoch, progress)
+
+    model = training.train(*digits, config, progress=watch)
+    assert config.switch_epoch == 2
+    assert [layer.levels for _, layer in qcfs_layers(model.module)] == model.recipe["levels"] == [2, 1]
+    uniform = training.train(*digits, replace(config, final_levels=None))
+    assert [layer.levels for _, layer in qcfs_layers(uniform.module)] == [4, 4]
+
+
+def test_algorithm_4_is_two_trainings_that_share_their_beginning(digits, tmp_path):
+    """What it saves by branching changes nothing: a whole second training ends with the same weights."""
+    config = replace(SMALL, epochs=4)
+    uniform, adapted = training.train_adaptively(*digits, config, tmp_path / "model.pt", lambda model: [1, 3])
+    assert all(torch.equal(v, state(uniform)[k]) for k, v in state(training.train(*digits, config)).items())
+    whole = training.train(*digits, replace(config, final_levels=(1, 3)))
+    assert all(torch.equal(v, state(adapted)[k]) for k, v in state(whole).items())
+    assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
+    loaded = checkpoint.load(tmp_path / "model.pt")
+    assert [layer.levels for _, layer in qcfs_layers(loaded.module)] == [1, 3]
+
+
+@pytest.mark.parametrize("stop_at", range(1, 7))
+def test_algorithm_4_goes_on_after_an_interruption(digits, tmp_path, stop_at):
+    config = replace(SMALL, epochs=3)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(progress):
+        steps[0] += 1
+        if steps[0] == stop_at * 7:
+            raise StoppedError
+
+    steps = [0]
+    with pytest.raises(StoppedError):
+        training.train_adaptively(*digits, config, tmp_path / "model.pt", lambda model: [1, 2], stop)
+    _, adapted = training.train_adaptively(*digits, config, tmp_path / "model.pt", lambda model: [1, 2])
+    whole = training.train(*digits, replace(config, final_levels=(1, 2)))
+    assert all(torch.equal(v, state(adapted)[k]) for k, v in state(whole).items())
+
+
+def run_training(path, *arguments, launcher=()):
+    command = [sys.executable, *launcher, "-m", "pascal_nm", "train", "-o", str(path), *map(str, arguments), "--json"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_two_processes_train_one_network(tmp_path):
+    """`accelerate launch`: half of every batch each, and as good as one process."""
+    pytest.importorskip("accelerate")
+    arguments = ["--arch", "mlp", "--epochs", 10]
+    one = run_training(tmp_path / "one.pt", *arguments)
+    launcher = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
+    two = run_training(tmp_path / "two.pt", *arguments, launcher=launcher)
+    assert one.returncode == two.returncode == 0, two.stderr
+    a, b = (json.loads(done.stdout)["test_accuracy"] for done in (one, two))
+    assert abs(a - b) < 0.02
+    assert b > 0.93
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one.pt", "two.pt"]
+
+
+@pytest.mark.slow
+def test_a_training_killed_ten_times_ends_with_the_same_weights(tmp_path):
+    arguments = ["train", "--arch", "mlp", "--epochs", "12", "-o"]
+    whole = run_training(tmp_path / "whole.pt", *arguments[1:-1])
+    assert whole.returncode == 0, whole.stderr
+    rng, kills = np.random.default_rng(), 0
+    command = [sys.executable, "-m", "pascal_nm", *arguments, str(tmp_path / "killed.pt")]
+    while kills < 10:
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            process.wait(2.5 + 2 * rng.random())
+            assert kills, "the training must be longer than the time to a kill"
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+    assert subprocess.run(command, capture_output=True, timeout=300).returncode == 0
+    a, b = (checkpoint.load(tmp_path / name) for name in ("whole.pt", "killed.pt"))
+    assert all(torch.equal(v, state(b)[k]) for k, v in state(a).items())

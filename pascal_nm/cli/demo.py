@@ -12,8 +12,8 @@ import typer
 
 from pascal_nm import data, training
 from pascal_nm.cli import options
-from pascal_nm.cli.networks import train_network
 from pascal_nm.cli.output import joules, note, percent, print_json, progress, say, table
+from pascal_nm.cli.train import train_network
 from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import chip as chips

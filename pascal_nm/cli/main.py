@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from pascal_nm import __version__
-from pascal_nm.cli import demo, export, networks, papers, runs
+from pascal_nm.cli import demo, export, networks, papers, runs, train
 from pascal_nm.cli.output import console, note
 from pascal_nm.errors import PascalError
 
@@ -23,7 +23,8 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 the answer is no (verify), 2 bad usage or bad input.",
 )
 app.command()(demo.demo)
-app.command()(networks.train)
+app.command()(train.train)
+app.command()(train.adapt)
 app.command()(export.export)
 app.command()(runs.run)
 app.command()(runs.verify)

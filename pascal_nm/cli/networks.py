@@ -1,103 +1,18 @@
-"""Commands about source networks: train and inspect."""
+"""Commands about networks that exist: read published checkpoints, and inspect."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pascal_nm import data, published, schedule, training
-from pascal_nm.checkpoint import Model, save
+from pascal_nm import published, schedule
+from pascal_nm.checkpoint import save
 from pascal_nm.cli import options
-from pascal_nm.cli.output import note, percent, print_json, progress, say, table
+from pascal_nm.cli.output import print_json, say, table
 from pascal_nm.errors import FileError
 from pascal_nm.graph import Graph, Identity, Population
-from pascal_nm.models import ARCHITECTURES
-from pascal_nm.training import Progress, TrainingConfig
-
-
-def train(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the network.")] = Path("model.pt"),
-    data_name: options.DataName = "digits",
-    arch: Annotated[
-        str | None, typer.Option(help=f"One of: {', '.join(ARCHITECTURES)}.", show_default="by the images")
-    ] = None,
-    levels: Annotated[
-        str | None, typer.Option(help="L of the QCFS layers: 4, or one for each layer: 4,4,2.", show_default="4")
-    ] = None,
-    width: Annotated[
-        float | None, typer.Option(help="Factor on the channels of every hidden layer.", show_default="1")
-    ] = None,
-    pool: Annotated[str | None, typer.Option(help="avg or max.", show_default="avg")] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the images.", show_default="by the images")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images per step.", show_default="by the images")
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="At the start; a cosine brings it to 0.", show_default="0.1")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1…")] = "cpu",
-    mixed_precision: Annotated[bool, typer.Option(help="Forward pass in bfloat16.")] = False,
-    image_column: options.ImageColumn = None,
-    label_column: options.LabelColumn = None,
-    as_json: options.Json = False,
-) -> None:
-    """Train a QCFS network. A training that was stopped goes on when the same command is given again."""
-    with progress(f"reading {data_name}") as update:
-        train_data, test_data = data.load_pair(
-            data_name, image_column=image_column, label_column=label_column, progress=update
-        )
-    given: dict[str, Any] = {
-        "arch": arch,
-        "levels": options.levels(levels),
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-    }
-    config = training.defaults(train_data)
-    shape = {key: value for key, value in (("width", width), ("pool", pool)) if value is not None}
-    config = replace(
-        config,
-        **{key: value for key, value in given.items() if value is not None},
-        options={**config.options, **shape},
-        seed=seed,
-        device=device,
-        mixed_precision=mixed_precision,
-    )
-    model = train_network(train_data, test_data, config, output)
-    if as_json:
-        print_json({"file": str(output), "arch": config.arch, "data": test_data.name, **model.metrics})
-    else:
-        say(
-            f"[bold]{output}[/bold]: {config.arch}, {percent(model.metrics['test_accuracy'])} of {len(test_data):,} test images right"
-        )
-
-
-def train_network(train_data: data.Dataset, test_data: data.Dataset, config: TrainingConfig, path: Path) -> Model:
-    """Train with a progress bar, one line per epoch on stderr, into a file."""
-    with progress(f"training {config.arch}") as update:
-
-        def show(state: Progress) -> None:
-            done = (state.epoch - 1) * state.total + state.images
-            update(done, state.epochs * state.total, f"loss {state.loss:.3f}  accuracy {percent(state.train_accuracy)}")
-            if state.test_accuracy is not None:
-                note(
-                    f"epoch {state.epoch:3}/{state.epochs}  loss {state.loss:.4f}  training {percent(state.train_accuracy)}"
-                    f"  test {percent(state.test_accuracy)}"
-                )
-
-        try:
-            return training.train_to_file(train_data, test_data, config, path, show)
-        except KeyboardInterrupt:
-            state = training.state_file(path)
-            if state.exists():
-                note(f"kept {state}: the same command goes on from the last finished epoch")
-            raise
 
 
 def import_checkpoint(

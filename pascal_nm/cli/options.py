@@ -7,7 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
-from pascal_nm import checkpoint, data
+from pascal_nm import adaptive, checkpoint, data
 from pascal_nm.checkpoint import Model
 from pascal_nm.cli.output import progress
 from pascal_nm.data import Dataset
@@ -78,14 +78,16 @@ def load_network(path: Path) -> Graph:
 
 
 def levels(text: str | None) -> int | tuple[int, ...] | None:
-    """``4``, or ``4,4,2,1``."""
+    """``4``, or ``4,4,2,1``, or a levels file from `adapt`."""
     if text is None:
         return None
+    if text.endswith(".json"):
+        return adaptive.read_levels(text)
     try:
         numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise DataError(
-            f"--levels takes a whole number, or one for each layer separated by commas, not {text!r}"
+            f"levels are a whole number, one for each layer separated by commas, or a .json from `adapt`, not {text!r}"
         ) from None
     return numbers[0] if len(numbers) == 1 else numbers
 

@@ -1,0 +1,50 @@
+"""Pictures: one function each, drawn by matplotlib in colours that colour-blind people can tell apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pascal_nm.adaptive import Plan
+from pascal_nm.errors import DataError, FileError
+from pascal_nm.files import replacing
+
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
+"""Okabe and Ito's palette, https://jfly.uni-koeln.de/color/."""
+
+
+def metric_bars(made: Plan, title: str, path: Path) -> None:
+    """Figure 1 of the paper: the AL metric of each layer, coloured by cluster.
+
+    Raises:
+        DataError: matplotlib is not installed.
+        FileError: an unknown file type, or a place that cannot be written.
+    """
+    finite = [m.metric for m in made.metrics if m.metric < float("inf")]
+    top = 1.1 * max(finite, default=1.0)
+    figure, axes = _figure(0.45 * len(made.metrics) + 2.5, 4)
+    for label, level in enumerate(made.cluster_levels):
+        places = [i for i, other in enumerate(made.labels) if other == label]
+        heights = [min(made.metrics[i].metric, top) for i in places]
+        axes.bar(places, heights, color=COLOURS[label % len(COLOURS)], label=f"cluster {label}: L = {level}")
+    axes.set_xticks(range(len(made.metrics)), [m.name for m in made.metrics], rotation=60, ha="right")
+    axes.set(ylabel="AL metric M (Equation 6)", xlabel="QCFS layer", title=title)
+    figure.legend(loc="outside lower center", ncols=len(made.cluster_levels), frameon=False)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise DataError("pictures need matplotlib: pip install 'pascal-nm[plot]'") from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _save(figure: Any, path: Path) -> None:
+    kind = path.suffix.removeprefix(".")
+    if kind not in ("png", "svg", "pdf"):
+        raise FileError(f"{path}: pictures are written as .png, .svg or .pdf")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=200)

@@ -1,0 +1,278 @@
+"""Commands that make source networks: train, and adapt their levels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from pascal_nm import adaptive, data, training
+from pascal_nm.checkpoint import Model
+from pascal_nm.cli import options, plots
+from pascal_nm.cli.output import note, percent, print_json, progress, say, table
+from pascal_nm.graph import Array, Graph
+from pascal_nm.hw_targets import evaluation
+from pascal_nm.models import ARCHITECTURES
+from pascal_nm.training import Progress, TrainingConfig
+
+
+def train(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the network.")] = Path("model.pt"),
+    data_name: options.DataName = "digits",
+    arch: Annotated[
+        str | None, typer.Option(help=f"One of: {', '.join(ARCHITECTURES)}.", show_default="by the images")
+    ] = None,
+    levels: Annotated[
+        str | None,
+        typer.Option(
+            help="L of the QCFS layers: 4, one for each layer: 4,4,2, or a .json of `adapt`.", show_default="4"
+        ),
+    ] = None,
+    final_levels: Annotated[
+        str | None,
+        typer.Option(help="Levels of the last third of the epochs, in the same forms.", show_default="as before"),
+    ] = None,
+    adapt_clusters: Annotated[
+        int | None,
+        typer.Option(
+            "--adapt",
+            min=1,
+            metavar="CLUSTERS",
+            help="Algorithm 4: train, measure, train again with levels of its own for each cluster of layers.",
+            show_default=False,
+        ),
+    ] = None,
+    width: Annotated[
+        float | None, typer.Option(help="Factor on the channels of every hidden layer.", show_default="1")
+    ] = None,
+    pool: Annotated[str | None, typer.Option(help="avg or max.", show_default="avg")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the images.", show_default="by the images")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images per step.", show_default="by the images")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="At the start; a cosine brings it to 0.", show_default="0.1")
+    ] = None,
+    label_smoothing: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of the target spread over all classes.", show_default="0")
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(min=0, help="On weights.", show_default="0.0005")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1…")] = "cpu",
+    mixed_precision: Annotated[bool, typer.Option(help="Forward pass in bfloat16.")] = False,
+    compile_network: Annotated[bool, typer.Option("--compile", help="Compile the network by torch.compile.")] = False,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    as_json: options.Json = False,
+) -> None:
+    """Train a QCFS network. A training that was stopped goes on when the same command is given again."""
+    with progress(f"reading {data_name}") as update:
+        train_data, test_data = data.load_pair(
+            data_name, image_column=image_column, label_column=label_column, progress=update
+        )
+    given: dict[str, Any] = {
+        "arch": arch,
+        "levels": options.levels(levels),
+        "final_levels": options.levels(final_levels),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "label_smoothing": label_smoothing,
+        "weight_decay": weight_decay,
+    }
+    config = training.defaults(train_data)
+    shape = {key: value for key, value in (("width", width), ("pool", pool)) if value is not None}
+    config = replace(
+        config,
+        **{key: value for key, value in given.items() if value is not None},
+        options={**config.options, **shape},
+        seed=seed,
+        device=device,
+        mixed_precision=mixed_precision,
+        compile=compile_network,
+    )
+    if adapt_clusters is not None:
+        _train_adaptively(train_data, test_data, config, output, adapt_clusters, as_json)
+        return
+    model = train_network(train_data, test_data, config, output)
+    if not training.is_main_process():
+        return
+    if as_json:
+        print_json({"file": str(output), "arch": config.arch, "data": test_data.name, **model.metrics})
+    else:
+        say(
+            f"[bold]{output}[/bold]: {config.arch}, {percent(model.metrics['test_accuracy'])} of {len(test_data):,} test images right"
+        )
+
+
+def train_network(train_data: data.Dataset, test_data: data.Dataset, config: TrainingConfig, path: Path) -> Model:
+    """Train with a progress bar, one line per epoch on stderr, into a file."""
+    with _shown(config, path) as show:
+        return training.train_to_file(train_data, test_data, config, path, show)
+
+
+@contextmanager
+def _shown(config: TrainingConfig, path: Path) -> Iterator[Callable[[Progress], None] | None]:
+    """Progress on stderr in the main process, and what is kept after an interruption."""
+    if not training.is_main_process():
+        yield None
+        return
+    with progress(f"training {config.arch}") as update:
+
+        def show(state: Progress) -> None:
+            done = (state.epoch - 1) * state.total + state.images
+            update(done, state.epochs * state.total, f"loss {state.loss:.3f}  accuracy {percent(state.train_accuracy)}")
+            if state.test_accuracy is not None:
+                note(
+                    f"epoch {state.epoch:3}/{state.epochs}  loss {state.loss:.4f}  training {percent(state.train_accuracy)}"
+                    f"  test {percent(state.test_accuracy)}"
+                )
+
+        try:
+            yield show
+        except KeyboardInterrupt:
+            if kept := sorted(path.parent.glob(f"{path.name}*.training")):
+                note(f"kept {kept[-1]}: the same command goes on from the last finished epoch")
+            raise
+
+
+def _train_adaptively(
+    train_data: data.Dataset, test_data: data.Dataset, config: TrainingConfig, path: Path, clusters: int, as_json: bool
+) -> None:
+    def choose(model: Model) -> list[int]:
+        graph = model.graph()
+        calibration = train_data.head(adaptive.IMAGES)
+        made = adaptive.plan(adaptive.measure(adaptive.histograms(graph, prepared(graph, calibration))), clusters)
+        note(f"levels from the switch on: {', '.join(map(str, made.levels))}")
+        return made.levels
+
+    with _shown(config, path) as show:
+        uniform, adapted = training.train_adaptively(train_data, test_data, config, path, choose, show)
+    if not training.is_main_process():
+        return
+    accuracies = [model.metrics["test_accuracy"] for model in (uniform, adapted)]
+    if as_json:
+        print_json(
+            {
+                "file": str(path),
+                "levels": adapted.recipe["levels"],
+                "test_accuracy": accuracies[1],
+                "uniform_test_accuracy": accuracies[0],
+            }
+        )
+        return
+    say(f"[bold]{path}[/bold]: {config.arch}, levels {', '.join(map(str, adapted.recipe['levels']))}")
+    say(
+        f"{percent(accuracies[1])} of {len(test_data):,} test images right; with uniform levels {percent(accuracies[0])}"
+    )
+
+
+def prepared(graph: Graph, images: data.Dataset) -> Iterator[Array]:
+    """The network's inputs, some images at a time."""
+    evaluation.check(graph, images)
+    assert graph.preprocessing is not None, "check refuses a graph without"
+    for pixels, _ in images.batches(100):
+        yield graph.preprocessing(pixels)
+
+
+def adapt(
+    network: options.NetworkFile,
+    data_name: options.DataName = "digits",
+    limit: Annotated[int, typer.Option(help="Calibration images, from the training part of the data.", metavar="N")] = (
+        adaptive.IMAGES
+    ),
+    clusters: Annotated[int, typer.Option(help="Clusters of layers (the paper's chi).", min=1)] = 3,
+    levels: Annotated[
+        str | None,
+        typer.Option(
+            help="L of each cluster, from the lowest metric to the highest: 4,2,1.", show_default="L, L/2, L/4…"
+        ),
+    ] = None,
+    reading: Annotated[
+        str, typer.Option(help="Metric as the paper's equations say (paper), or as its authors compute it (authors).")
+    ] = "paper",
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Share from which on a level counts as occupied.", show_default="by the reading"),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Levels file to write, for `train`.")] = Path(
+        "levels.json"
+    ),
+    plot: Annotated[Path | None, typer.Option(help="Draw the metric of each layer to a .png, .svg or .pdf.")] = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    as_json: options.Json = False,
+) -> None:
+    """Which layers can do with fewer levels: the AL metric, its clusters, and a levels file for training."""
+    chosen = options.levels(levels)
+    graph = options.load_network(network)
+    with progress(f"reading {data_name}") as update:
+        images = data.load(
+            data_name, "train", limit=limit, image_column=image_column, label_column=label_column, progress=update
+        )
+    with progress("measuring layers") as update:
+
+        def watched() -> Iterator[Array]:
+            for i, inputs in enumerate(prepared(graph, images)):
+                yield inputs
+                update(min(100 * (i + 1), len(images)), len(images))
+
+        found = adaptive.histograms(graph, watched())
+    metrics = adaptive.measure(found, cast("adaptive.Reading", reading), alpha)
+    made = adaptive.plan(metrics, clusters, (chosen,) if isinstance(chosen, int) else chosen)
+    adaptive.write(made, output)
+    if plot is not None:
+        plots.metric_bars(made, f"{network.name}, {len(images):,} images of {images.name}", plot)
+    if as_json:
+        print_json({"file": str(output), "levels": made.levels, "layers": [_metric_json(*row) for row in _rows(made)]})
+        return
+    columns = (
+        "layer",
+        "L",
+        "share of levels 0, 1, …",
+        "agreement A",
+        "skewness g",
+        "kurtosis K",
+        "metric M",
+        "cluster",
+        "new L",
+    )
+    table(
+        f"AL metric ({reading}) over {len(images):,} images of {images.name}",
+        columns,
+        [
+            [
+                m.name,
+                m.levels,
+                _shares(m),
+                *(f"{x:.4g}" for x in (m.agreement, m.skewness, m.kurtosis, m.metric)),
+                label,
+                level,
+            ]
+            for m, label, level in _rows(made)
+        ],
+    )
+    say(f"[bold]{output}[/bold]: `pascal-nm train --final-levels {output}` trains with these levels from two thirds on")
+
+
+def _rows(made: adaptive.Plan) -> list[tuple[adaptive.LayerMetric, int, int]]:
+    return list(zip(made.metrics, made.labels, made.levels, strict=True))
+
+
+def _metric_json(metric: adaptive.LayerMetric, label: int, level: int) -> dict[str, Any]:
+    numbers = {
+        key: value if math.isfinite(value) else None for key, value in vars(metric).items() if isinstance(value, float)
+    }
+    return {"name": metric.name, "histogram": metric.histogram, **numbers, "cluster": label, "levels": level}
+
+
+def _shares(metric: adaptive.LayerMetric) -> str:
+    total = sum(metric.histogram)
+    return " ".join(f"{100 * n / total:.0f} %" for n in metric.histogram)
