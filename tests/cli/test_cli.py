@@ -142,6 +142,7 @@ def test_energy_adds_up(pascal, trained):
     assert code == 0
     total = sum(sum(layer["joules_by_event"].values()) for layer in report["layers"])
     assert report["joules_per_image"] == pytest.approx(total, rel=1e-12)
+    assert 4 < report["closed_formulas"]["effective_timesteps"] < 6
     assert pascal("energy", trained / "model.nir", "--limit", 40)[0] == 0
     refused(pascal("energy", trained / "model.nir", "--chip", "tpu"), "tpu", "loihi1")
 
@@ -155,6 +156,57 @@ def test_inspect(pascal, trained):
     code, out, _ = pascal("inspect", trained / "model.pt")
     assert code == 0
     assert "cnn trained on digits" in out
+
+
+def test_paper_prints_the_papers_figures(pascal):
+    code, out, _ = pascal("paper")
+    assert code == 0
+    for figure in ("332,480,512", "332,111,872", "15,470,264,320", "4.21", "8.79", "18.37", "8.22", "8.17", "16.67"):
+        assert figure in out
+    entries = json.loads(pascal("paper", "--json")[1])["entries"]
+    assert len([e for e in entries if e["where"] == "Table 3"]) == 10
+
+
+def test_adapt_writes_levels_that_train_takes(pascal, trained, tmp_path):
+    command = ["adapt", trained / "model.pt", "-o", tmp_path / "levels.json", "--limit", 200]
+    code, out, _ = pascal(*command, "--clusters", 2, "--levels", "3,1", "--plot", tmp_path / "bars.svg")
+    assert code == 0
+    assert "AL metric (paper) over 200 images" in out
+    assert (tmp_path / "bars.svg").read_text().count("cluster") >= 2
+    code, out, _ = pascal(*command, "--reading", "authors", "--json")
+    levels = json.loads(out)["levels"]
+    assert sorted(levels) == [1, 2, 4]
+    arguments = ["--epochs", 1, "--final-levels", tmp_path / "levels.json", "-o", tmp_path / "m.pt", "--json"]
+    assert pascal("train", *arguments)[0] == 0
+    populations = json.loads(pascal("inspect", tmp_path / "m.pt", "--json")[1])["populations"]
+    assert [p["levels"] for p in populations if p["kind"] == "pasc"] == levels
+    refused(pascal(*command, "--clusters", 9), "9 clusters")
+    refused(pascal(*command, "--plot", tmp_path / "bars.gif"), "bars.gif", ".png")
+    refused(pascal("train", "--levels", tmp_path / "none.json"), "none.json", "does not exist")
+
+
+def test_training_with_algorithm_4(pascal, tmp_path):
+    arguments = ["--arch", "mlp", "--epochs", 2, "--adapt", 2, "-o", tmp_path / "model.pt"]
+    code, out, _ = pascal("train", *arguments, "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert sorted(report["levels"]) == [2, 4]
+    assert os.listdir(tmp_path) == ["model.pt"]
+    assert pascal("verify", tmp_path / "model.pt", "--limit", 50)[0] == 0
+
+
+def test_a_published_checkpoint_from_pth_to_answers(pascal, tmp_path):
+    from tests.test_published import random_network, resnet_keys
+
+    torch.save(resnet_keys(random_network("resnet18", 0, 4).float(), "thresh"), tmp_path / "r18.pth")
+    refused(pascal("import-checkpoint", tmp_path / "r18.pth", "--arch", "resnet18"), "--levels")
+    refused(pascal("import-checkpoint", tmp_path / "r18.pth", "--arch", "vgg16", "--levels", 4), "not vgg16")
+    arguments = ["--arch", "resnet18", "--levels", 4, "--trained-on", "cifar10"]
+    code, out, _ = pascal("import-checkpoint", tmp_path / "r18.pth", *arguments)
+    assert code == 0
+    assert "r18.pt" in out
+    code, out, _ = pascal("export", tmp_path / "r18.pt", "--nir", "--json")
+    assert (code, json.loads(out)["file"]) == (0, str(tmp_path / "r18.nir"))
 
 
 def test_a_users_own_program_from_pt2_to_answers(pascal, tmp_path):
