@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pascal_nm.augmentation import augment, auto_augment
 from pascal_nm.checkpoint import Model, save
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, FileError, first_line
@@ -40,6 +41,7 @@ class TrainingConfig:
         shift: images are moved by up to so many pixels each way (random crop).
         flip: images are mirrored at random.
         cutout: side of a square that is blanked out at random; 0 for none.
+        auto_augment: change each image by a random sub-policy of AutoAugment for CIFAR-10 first.
         mixed_precision: run the forward pass in bfloat16.
         channels_last: keep images in the memory order that convolutions like on many processors.
         compile: compile the network with ``torch.compile``.
@@ -61,6 +63,7 @@ class TrainingConfig:
     shift: int = 0
     flip: bool = False
     cutout: int = 0
+    auto_augment: bool = False
     mixed_precision: bool = False
     channels_last: bool = False
     compile: bool = False
@@ -278,9 +281,13 @@ class _Training:
         torch.manual_seed(int(rng.integers(2**31)))
         self.module.train()
         loss_sum, correct, seen = 0.0, 0, 0
-        for chosen in self._batches(rng.permutation(len(self.data))):
-            images = augment(self._inputs(self.data.pixels[chosen]), self.config, rng)[self._share]
-            labels = torch.from_numpy(self.data.labels[chosen]).to(self.device)[self._share]
+        order = rng.permutation(len(self.data))
+        if self.processes:  # the same order in all, other augmentations in each
+            rng = np.random.default_rng((self.config.seed, number, self.processes.process_index))
+        for chosen in self._batches(order):
+            share = chosen[self._share]
+            images = self._augmented(share, rng)
+            labels = torch.from_numpy(self.data.labels[share]).to(self.device)
             self.optimizer.zero_grad(set_to_none=True)
             with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.config.mixed_precision):
                 logits = self.network(images)
@@ -300,6 +307,13 @@ class _Training:
                 correct / seen,
                 test_accuracy=None,
             )
+
+    def _augmented(self, chosen: np.ndarray[Any, Any], rng: np.random.Generator) -> Tensor:
+        """Images of the training data, as the network sees them."""
+        config, pixels = self.config, self.data.pixels[chosen]
+        if config.auto_augment:
+            pixels = auto_augment(pixels, rng)
+        return augment(self._inputs(pixels), rng, shift=config.shift, flip=config.flip, cutout=config.cutout)
 
     @torch.no_grad()
     def accuracy(self, data: Dataset) -> float:
@@ -371,29 +385,6 @@ class _Training:
 
     def _inputs(self, pixels: np.ndarray[Any, Any]) -> Tensor:
         return torch.from_numpy(self.preprocessing(pixels)).to(self.device, memory_format=self.memory_format)
-
-
-def augment(images: Tensor, config: TrainingConfig, rng: np.random.Generator) -> Tensor:
-    """Random crop (with ``shift`` pixels of zero padding), horizontal flip and Cutout of images (N, C, H, W), each image its own."""
-    n, _, height, width = images.shape
-    if config.shift:
-        s = config.shift
-        padded = F.pad(images, (s, s, s, s))
-        top, left = (torch.from_numpy(rng.integers(0, 2 * s + 1, n)).to(images.device) for _ in range(2))
-        rows = (top[:, None] + torch.arange(height, device=images.device))[:, None, :, None]
-        columns = (left[:, None] + torch.arange(width, device=images.device))[:, None, None, :]
-        batch = torch.arange(n, device=images.device)[:, None, None, None]
-        channel = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
-        images = padded[batch, channel, rows, columns]
-    if config.flip:
-        mirrored = torch.from_numpy(rng.random(n) < 0.5).to(images.device)
-        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-    if config.cutout:
-        centre = torch.from_numpy(rng.integers(0, (height, width), (n, 2))).to(images.device)
-        y = (torch.arange(height, device=images.device) - centre[:, :1]).abs() < config.cutout / 2
-        x = (torch.arange(width, device=images.device) - centre[:, 1:]).abs() < config.cutout / 2
-        images = images * ~(y[:, None, :, None] & x[:, None, None, :])
-    return images
 
 
 def _processes(config: TrainingConfig) -> Any:

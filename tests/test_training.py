@@ -12,7 +12,7 @@ import torch
 from pascal_nm import checkpoint, data, training
 from pascal_nm.errors import ConversionError, DataError, FileError
 from pascal_nm.models import build, qcfs_layers, to_qcfs
-from pascal_nm.training import TrainingConfig, augment
+from pascal_nm.training import TrainingConfig
 
 SMALL = TrainingConfig(arch="mlp", options={"width": 0.25}, epochs=3, shift=1)
 
@@ -67,22 +67,6 @@ def test_images_of_other_shapes_do_not_belong_together(digits):
     train, test = digits
     with pytest.raises(DataError, match="must be alike"):
         training.train(train, replace(test, pixels=np.zeros((5, 3, 8, 8), np.uint8)), SMALL)
-
-
-def test_augmentation_moves_mirrors_and_blanks_each_image_on_its_own():
-    images = torch.arange(1.0, 4 * 36 + 1).reshape(4, 1, 6, 6)
-    same = augment(images, TrainingConfig(), np.random.default_rng(0))
-    assert torch.equal(same, images)
-    moved = augment(images, TrainingConfig(shift=2), np.random.default_rng(0))
-    for i in range(4):
-        padded = torch.nn.functional.pad(images[i, 0], (2, 2, 2, 2))
-        places = [padded[r : r + 6, c : c + 6] for r in range(5) for c in range(5)]
-        assert any(torch.equal(moved[i, 0], place) for place in places)
-    flipped = augment(images, TrainingConfig(flip=True), np.random.default_rng(1))
-    kinds = [torch.equal(f, x) or 2 * torch.equal(f, x.flip(2)) for f, x in zip(flipped, images, strict=True)]
-    assert set(kinds) == {True, 2}
-    blanked = augment(images, TrainingConfig(cutout=2), np.random.default_rng(0))
-    assert all(1 <= int((b == 0).sum()) <= 9 for b in blanked)
 
 
 @pytest.mark.parametrize("method", ["mse", "percentile"])

@@ -63,6 +63,9 @@ def train(
     label_smoothing: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of the target spread over all classes.", show_default="0")
     ] = None,
+    auto_augment: Annotated[
+        bool, typer.Option(help="Also AutoAugment's policy for CIFAR-10, on colour images.")
+    ] = False,
     weight_decay: Annotated[float | None, typer.Option(min=0, help="On weights.", show_default="0.0005")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1…")] = "cpu",
@@ -97,6 +100,7 @@ def train(
         device=device,
         mixed_precision=mixed_precision,
         compile=compile_network,
+        auto_augment=auto_augment,
     )
     if adapt_clusters is not None:
         _train_adaptively(train_data, test_data, config, output, adapt_clusters, as_json)
