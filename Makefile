@@ -1,5 +1,6 @@
 # make demo    the whole path on real input           make test      all checks, under ten minutes
-# make test-all   with the slow proofs                 make clean     remove what these targets made
+# make test-all   with the slow proofs                 make readers   other simulators, for `pascal-nm interop`
+# make clean      remove what these targets made
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ CONSTRAINTS := requirements/constraints-$(VERSION).txt
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-all lint types bench clean
+.PHONY: demo test test-all lint types readers clean
 
 demo: $(STAMP)
 	$(BIN)/pascal-nm demo
@@ -33,5 +34,16 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PIP) install -q --no-deps --ignore-requires-python lava-nc==0.10.0
 	touch $@
 
+# Other simulators for `pascal-nm interop`, each in an environment of its own that borrows torch from ours. Sinabs pins an old nir.
+readers: $(STAMP)
+	for reader in norse snntorch spikingjelly sinabs; do \
+	  $(PYTHON) -m venv .readers/$$reader && \
+	  $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	    > .readers/$$reader/lib/python$(VERSION)/site-packages/borrowed.pth; done
+	.readers/norse/bin/pip install -q --no-deps norse==1.1.0 nirtorch==2.6
+	.readers/snntorch/bin/pip install -q --no-deps snntorch==1.0.0 nirtorch==2.6
+	.readers/spikingjelly/bin/pip install -q --no-deps spikingjelly==2.0.0 nirtorch==2.6 loguru==0.7.3
+	.readers/sinabs/bin/pip install -q --no-deps sinabs==3.1.3 nir==1.0.4 nirtorch==1.0 pbr samna
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .readers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

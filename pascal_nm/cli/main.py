@@ -30,6 +30,7 @@ app.command()(runs.run)
 app.command()(runs.verify)
 app.command()(runs.energy)
 app.command()(networks.inspect)
+app.command()(export.interop)
 app.command()(networks.import_checkpoint)
 app.command()(papers.paper)
 
