@@ -105,7 +105,7 @@ def defaults(data: Dataset) -> TrainingConfig:
     if data.shape[1] <= 8:
         return TrainingConfig(epochs=25, shift=1)
     if data.shape[0] == 1:
-        return TrainingConfig(epochs=8, batch_size=128, shift=2)
+        return TrainingConfig(arch="resnet8", epochs=12, batch_size=128, shift=2, channels_last=True)
     return TrainingConfig(
         arch="resnet18",
         options={"width": 0.25},
