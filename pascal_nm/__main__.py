@@ -1,6 +1,18 @@
-"""``python -m pascal_nm``: the command line, for programs that start modules (``accelerate launch -m pascal_nm train …``)."""
+"""The command line as a program: ``pascal-nm``, or ``python -m pascal_nm`` (for ``accelerate launch -m pascal_nm train …``)."""
 
-from pascal_nm.cli.main import main
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Load the command line and run it; an interruption while it loads is one like any other."""
+    try:
+        from pascal_nm.cli.main import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run()
+
 
 if __name__ == "__main__":
     main()

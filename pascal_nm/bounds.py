@@ -43,6 +43,12 @@ def largest_input(source: Population) -> int:
     return source.levels
 
 
+def mantissa(weight: Array) -> Array:
+    """Integer weights without their common power of two, which chips keep as one exponent."""
+    common = int(np.bitwise_or.reduce(weight.reshape(-1))) if weight.size else 0
+    return np.asarray(weight // (common & -common or 1))
+
+
 def potential_bound(graph: Graph, name: str) -> float:
     """Largest magnitude that the membrane potential of population ``name`` can reach, over all its neurons."""
     population = graph[name]

@@ -106,6 +106,9 @@ def _load_checkpoint(path: Path) -> Model:
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
+        with path.open("rb") as file:
+            if file.read(1) not in (b"P", b"\x80"):  # a zip archive, or a pickle
+                raise FileError(f"{path} is not a torch file") from error
         raise FileError(
             f"{path} holds pickled Python objects, which could run code, and was not opened: "
             "save a network of your own with torch.export.save as .pt2"
@@ -192,6 +195,9 @@ def _check_archive(path: Path) -> None:
                     with archive.open(name) as file:
                         torch.load(file, weights_only=True)
     except pickle.UnpicklingError as error:
+        with path.open("rb") as file:
+            if file.read(1) not in (b"P", b"\x80"):  # a zip archive, or a pickle
+                raise FileError(f"{path} is not a torch file") from error
         raise _unsafe(path, "its sample inputs hold pickled objects") from error
     except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, EOFError) as error:
         raise FileError(f"{path} is not a .pt2 program, or is damaged: {first_line(error)}") from error

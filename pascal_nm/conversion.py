@@ -608,8 +608,8 @@ _HANDLERS: dict[Any, Callable[..., _Value]] = {
 } | dict.fromkeys(_TRANSPARENT, _Converter.same)
 
 _REASONS = {
-    "relu": "ReLU is not QCFS; pascal_nm.to_qcfs(module, levels) replaces it",
-    "relu_": "ReLU is not QCFS; pascal_nm.to_qcfs(module, levels) replaces it",
+    "relu": "ReLU is not QCFS; pascal_nm.to_qcfs(module, levels) replaces nn.ReLU modules: make this one such a module, used once",
+    "relu_": "ReLU is not QCFS; pascal_nm.to_qcfs(module, levels) replaces nn.ReLU modules: make this one such a module, used once",
     "cat": "populations are not concatenated",
     "softmax": "leave it out: the largest logit is the answer with and without it",
     "log_softmax": "leave it out: the largest logit is the answer with and without it",

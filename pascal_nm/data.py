@@ -72,8 +72,6 @@ class Dataset:
 
     def head(self, limit: int | None) -> Dataset:
         """The first ``limit`` images, or all."""
-        if limit is not None and limit < 1:
-            raise DataError(f"a limit of {limit} images leaves nothing; give at least 1")
         return self if limit is None else replace(self, pixels=self.pixels[:limit], labels=self.labels[:limit])
 
 
@@ -102,6 +100,8 @@ def load(
         DataError: unknown name or column, no images, images of different sizes, or a missing package.
         FileError: a missing or damaged file.
     """
+    if limit is not None and limit < 1:
+        raise DataError(f"a limit of {limit} images leaves nothing; give at least 1")
     if name == "digits":
         return _digits(split).head(limit)
     path = Path(name)

@@ -19,6 +19,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         FileError: the folder is missing or not writable, or the disk is full; nothing is left behind.
     """
     path = Path(path)
+    if not path.parent.exists():
+        raise FileError(f"cannot write {path}: the folder {path.parent} does not exist")
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         os.close(handle)

@@ -107,6 +107,9 @@ class Identity:
 
     weight: Array
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", canonical(self.weight, np.shape(self.weight), "identity weight"))
+
     def output_shape(self, shape: Shape) -> Shape:
         """The input's own shape."""
         _check_broadcast("identity weight", self.weight, shape)
@@ -114,7 +117,7 @@ class Identity:
 
     def scale_input(self, factor: Array, shape: Shape) -> Identity:
         """The same synapses for ``factor * x``; ``factor`` broadcasts to ``shape``."""
-        return Identity(canonical(self.weight * factor, shape, "identity weight"))
+        return Identity(self.weight * canonical(factor, shape, "factor"))
 
     def scale_output(self, factor: Array) -> Identity:
         """``factor`` times the same synapses; ``factor`` broadcasts like the weight."""
@@ -197,6 +200,16 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise DataError(f"the largest pixel value (scale) must be positive, not {self.scale:g}")
+        if len(self.mean) != len(self.std):
+            raise DataError(
+                f"mean has {len(self.mean)} value(s) and std {len(self.std)}: give one of each for every channel"
+            )
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise DataError(f"mean must be finite and std positive, not {list(self.mean)} and {list(self.std)}")
+
     def __call__(self, pixels: Array) -> Array:
         """Map pixels of shape (N, C, H, W) or (N, F) to float32 inputs of the same shape."""
         column = (1, -1) + (1,) * (pixels.ndim - 2)
@@ -275,7 +288,7 @@ class Graph:
         return all(np.issubdtype(p.operator.weight.dtype, np.integer) for p in self.projections)
 
     def currents(self, inputs: Array) -> Array:
-        """What the analog population injects for ``inputs`` of shape (N, *input shape): input / threshold.
+        """What the analog population injects for ``inputs`` (array or tensor) of shape (N, *input shape): input / threshold.
 
         A float graph gives its own float type; an integer graph rounds (half to even) to int32 and refuses what
         exceeds its range. Every target runs on these same numbers.
@@ -284,6 +297,7 @@ class Graph:
             DataError: another shape, NaN or infinite values, or values outside the quantized range.
         """
         p = self.input
+        inputs = inputs.detach().cpu().numpy() if hasattr(inputs, "detach") else np.asarray(inputs)
         if inputs.shape[1:] != p.shape:
             raise DataError(f"the network takes inputs of shape {p.shape}, the data has shape {inputs.shape[1:]}")
         if not np.all(np.isfinite(inputs)):
@@ -363,6 +377,11 @@ def _validate(graph: Graph) -> None:
         seen.add(population.name)
     for name in (n for edge in edges for n in edge):
         _require(name in seen, f"a projection names the unknown population {name!r}")
+    pre, channels = graph.preprocessing, graph.input.shape[0]
+    given = len(pre.mean) if pre is not None else 1
+    _require(given in (1, channels), f"the preprocessing is for {given} channels, the network's input has {channels}")
+    outputs = graph.output.size
+    _require(len(graph.classes) in (0, outputs), f"{len(graph.classes)} class names were given for {outputs} outputs")
 
 
 def _validate_population(graph: Graph, p: Population) -> None:

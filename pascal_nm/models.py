@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pascal_nm.errors import ConversionError
+from pascal_nm.errors import ConversionError, DataError
 from pascal_nm.qcfs import QCFS
 
 Pool = Literal["avg", "max"]
@@ -160,6 +160,8 @@ def _calibrate(module: nn.Module, inputs: Tensor, method: str) -> None:
 
 
 def _threshold(x: Tensor, levels: int, method: str) -> float:
+    if not bool(torch.isfinite(x).all()) or x.numel() == 0:
+        raise DataError("calibration needs inputs that give finite activations; these give none, or NaN")
     positive = x[x > 0].flatten().float()
     if positive.numel() == 0:
         return 1.0
@@ -190,6 +192,8 @@ def _conv(source: int, target: int, stride: int = 1, kernel: int = 3) -> list[nn
 
 def _channels(layout: Sequence[int], width: Width) -> list[int]:
     if not isinstance(width, Sequence):
+        if not width > 0:
+            raise ConversionError(f"the width must be positive, not {width}")
         return [max(1, round(n * width)) for n in layout]
     if len(width) != len(layout) or min(width) < 1:
         raise ConversionError(f"{len(layout)} widths of at least 1 are needed, not {list(width)}")

@@ -12,6 +12,8 @@ and its levels: that node is what :func:`pascal_nm.conversion.convert` turns int
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -74,10 +76,10 @@ class QCFS(nn.Module):
 
     def __init__(self, levels: int = 4, threshold: float = 8.0) -> None:
         super().__init__()
-        if levels < 1 or levels != int(levels):
+        if not isinstance(levels, int | float) or levels < 1 or levels != int(levels):
             raise ConversionError(f"QCFS levels must be a whole number, at least 1, not {levels}")
-        if threshold == 0:
-            raise ConversionError("QCFS threshold must not be zero")
+        if threshold == 0 or not math.isfinite(threshold):
+            raise ConversionError(f"QCFS threshold must be finite and not zero, not {threshold}")
         self.levels = int(levels)
         self.threshold = nn.Parameter(torch.tensor(float(threshold)))
 

@@ -19,6 +19,7 @@ from functools import reduce
 
 import numpy as np
 
+from pascal_nm.bounds import mantissa
 from pascal_nm.errors import GraphError
 from pascal_nm.graph import Array, Graph, Identity, Operator, Population, Projection
 
@@ -61,6 +62,12 @@ def quantize(graph: Graph, bits: int = 8, *, input_range: float | None = None) -
     return graph.replace(populations=tuple(populations), projections=tuple(projections))
 
 
+def bits_of(graph: Graph) -> int:
+    """The bits that :func:`quantize` was given for an integer graph: the readout's weights use their whole range."""
+    weights = [mantissa(q.operator.weight.astype(np.int64)) for q in graph.projections]
+    return max(int(np.abs(weight).max(initial=0)).bit_length() for weight in weights) + 1
+
+
 def _quantize_input(graph: Graph, input_range: float | None) -> Population:
     p, pre = graph.input, graph.preprocessing
     if input_range is not None:
@@ -70,7 +77,9 @@ def _quantize_input(graph: Graph, input_range: float | None) -> Population:
         levels = int(np.ceil(np.max(np.maximum(np.abs(mean), np.abs(pre.scale - mean))))) + 1
         step = 1 / (pre.scale * np.asarray(pre.std))
     else:
-        raise GraphError("the range of the input is unknown: give input_range, or convert with a Preprocessing")
+        raise GraphError(
+            "the range of the input is unknown: say how pixels become inputs (--mean and --std, preprocessing=), or give input_range"
+        )
     if not np.all(np.isfinite(step) & (step > 0)):
         raise GraphError(f"the input range must be positive and finite, not {input_range}")
     step = np.asarray(step, np.float64)

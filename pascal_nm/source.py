@@ -131,6 +131,10 @@ def _names(graph: fx.Graph) -> dict[str, str]:
 def _export(module: nn.Module, example: Tensor | None) -> ExportedProgram:
     if example is None:
         raise ConversionError("an example input is needed: convert(module, torch.zeros(1, *input_shape))")
+    if not isinstance(module, nn.Module):
+        raise ConversionError(f"a torch.nn.Module or an exported program is needed, not a {type(module).__name__}")
+    if not isinstance(example, Tensor):
+        raise ConversionError(f"the example input must be a torch tensor, not a {type(example).__name__}")
     if example.ndim < 2 or len(example) == 0:
         raise ConversionError(f"the example input must have shape (N, *input shape), not {tuple(example.shape)}")
     batch = example[:1].repeat(2, *(1,) * (example.ndim - 1))

@@ -249,7 +249,7 @@ class _Training:
         self.preprocessing = data.preprocessing()
         self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self.processes = _processes(config)
-        self.device = str(self.processes.device) if self.processes else config.device
+        self.device = str(self.processes.device) if self.processes else _usable(config.device)
         self.module = _placed(module, self.device, self.memory_format)
         self.network: Callable[..., Any] = torch.compile(self.module) if config.compile else self.module
         decayed = [p for p in module.parameters() if p.ndim > 1]
@@ -296,6 +296,10 @@ class _Training:
             self.optimizer.step()
             self.schedule.step()
             right = (logits.argmax(1) == labels).sum()
+            if not math.isfinite(loss.item()):
+                raise DataError(
+                    f"the training diverged in epoch {number + 1}: try a learning rate below {self.config.learning_rate:g}"
+                )
             batch = self._summed(torch.stack([loss.detach() * len(labels), right, torch.full_like(right, len(labels))]))
             loss_sum, correct, seen = loss_sum + batch[0], correct + round(batch[1]), seen + round(batch[2])
             yield Progress(
@@ -345,7 +349,8 @@ class _Training:
         try:
             state = torch.load(readable(path), weights_only=True, map_location=self.device)
             if not self._fits(state["config"], int(state["epochs_done"])):
-                raise FileError(f"{path} belongs to a training with other settings: delete it, or use those settings")
+                other = ", ".join(_changed(state["config"], _plain(self.config)))
+                raise FileError(f"{path} belongs to a training with other settings ({other}): delete it, or use those")
             self.module.load_state_dict(state["module"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
@@ -353,7 +358,7 @@ class _Training:
         except FileError:
             raise
         except Exception as error:  # damaged files raise many types
-            raise FileError(f"{path} cannot be resumed: {first_line(error)}; delete it to start anew") from error
+            raise FileError(f"{path} is damaged and cannot be resumed: delete it to start anew") from error
 
     def _fits(self, stored: dict[str, Any], epochs_done: int) -> bool:
         """Whether a state belongs to this training. Before the switch it does not depend on the final levels."""
@@ -387,6 +392,14 @@ class _Training:
         return torch.from_numpy(self.preprocessing(pixels)).to(self.device, memory_format=self.memory_format)
 
 
+def _usable(device: str) -> str:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DataError(f"this torch cannot use the device {device!r}: {first_line(error)}") from error
+    return device
+
+
 def _processes(config: TrainingConfig) -> Any:
     """The accelerator of ``accelerate launch``, or None in a program of one process."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
@@ -396,6 +409,10 @@ def _processes(config: TrainingConfig) -> Any:
     except ImportError as error:
         raise DataError("training in several processes needs accelerate: pip install 'pascal-nm[train]'") from error
     return Accelerator(cpu=config.device == "cpu")
+
+
+def _changed(stored: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    return [f"{key} {stored.get(key)} instead of {value}" for key, value in here.items() if stored.get(key) != value]
 
 
 def _plain(config: TrainingConfig) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pascal_nm import data, training
 from pascal_nm.cli import options
 from pascal_nm.cli.output import joules, note, percent, print_json, progress, say, table
 from pascal_nm.cli.train import train_network
+from pascal_nm.errors import FileError
 from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import chip as chips
@@ -43,7 +44,10 @@ def demo(
 ) -> None:
     """Show the whole path on 1797 real images of digits, from training to the energy on a chip, and prove it exact."""
     start = time.perf_counter()
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {output}: {error.strerror}") from error
     train_data, test_data = data.load_pair("digits")
     model = train_network(train_data, test_data, training.defaults(train_data), output / "model.pt")
     source, reference = model.source(), model.graph()

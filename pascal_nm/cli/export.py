@@ -59,7 +59,8 @@ def export(
         raise FileError(f"--profile takes pasc or unrolled, not {profile!r}")
     write_nir(graph, path)
     if differences := graph.differences(read_nir(path)):
-        raise FileError(f"{path} does not read back as it was written: {differences[0]}")
+        path.unlink()
+        raise FileError(f"{path} would not read back as it was written, and was removed: {differences[0]}")
     steps = schedule.pasc(graph).steps
     if as_json:
         print_json({"file": str(path), "bytes": path.stat().st_size, "integer": graph.is_integer, "timesteps": steps})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated, cast
 
@@ -67,9 +66,8 @@ def main() -> None:
         code = command.main(standalone_mode=False)
     except PascalError as error:
         code = _fail(str(error))
-    except BrokenPipeError:  # the reader of our output has gone, as in `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    except OSError as error:  # such as a full disk behind our own output
+        code = _fail(f"cannot write the output: {error.strerror or error}")
     except (KeyboardInterrupt, typer.Abort):  # most versions of typer make it the code themselves
         code = INTERRUPTED
     except USAGE_ERROR as error:

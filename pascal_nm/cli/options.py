@@ -21,7 +21,9 @@ DATA_HELP = "digits (bundled), a Parquet file, a folder with one folder of image
 ModelFile = Annotated[
     Path, typer.Argument(help="model.pt from `train`, or .pt2 from torch.export.save.", show_default=False)
 ]
-NetworkFile = Annotated[Path, typer.Argument(help="model.nir; a .pt or .pt2 is converted first.", show_default=False)]
+NetworkFile = Annotated[
+    Path, typer.Argument(help="model.nir; a .pt is converted first (a .pt2 by `export`).", show_default=False)
+]
 DataName = Annotated[str, typer.Option("--data", "-d", help=DATA_HELP)]
 ImageColumn = Annotated[
     str | None, typer.Option(help="Column of the images, if it has an unusual name.", show_default=False)
@@ -29,7 +31,13 @@ ImageColumn = Annotated[
 LabelColumn = Annotated[str | None, typer.Option(help="Column of the labels, likewise.", show_default=False)]
 Limit = Annotated[int | None, typer.Option(help="Take the first N images only.", metavar="N", show_default=False)]
 TargetName = Annotated[str, typer.Option("--target", "-t", help="torch (simulator), lava, or loihi (chip model).")]
-Bits = Annotated[int, typer.Option(help="Bits of integer weights, 2 to 16.")]
+Bits = Annotated[
+    int | None,
+    typer.Option(
+        help="Quantize a float network to integer weights of so many bits, 2 to 16.",
+        show_default="the file's; 8 on loihi",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Mean = Annotated[
     str | None,
@@ -54,15 +62,20 @@ def load_model(path: Path, mean: str | None = None, std: str | None = None, scal
     if path.suffix == ".nir":
         raise FileError(f"{path} is a spiking network; this command needs the source network (.pt or .pt2)")
     model = checkpoint.load(path)
-    model.preprocessing = preprocessing(mean, std, scale) or model.preprocessing
+    given = preprocessing(mean, std, scale)
+    if given is not None and model.preprocessing not in (None, given):
+        raise FileError(f"{path} was trained with its own preprocessing: leave --mean and --std out")
+    model.preprocessing = given or model.preprocessing
     return model
 
 
 def preprocessing(mean: str | None, std: str | None, scale: float) -> Preprocessing | None:
-    """What --mean and --std say, if one of them is given."""
+    """What --mean and --std say, if they are given."""
     if mean is None and std is None:
         return None
-    return Preprocessing(scale, _numbers("--mean", mean or "0"), _numbers("--std", std or "1"))
+    if mean is None or std is None:
+        raise DataError("--mean and --std belong together: give both")
+    return Preprocessing(scale, _numbers("--mean", mean), _numbers("--std", std))
 
 
 def pool(name: str) -> Pool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,8 +22,20 @@ WIDTH = 120
 
 def console(*, stderr: bool = False) -> Console:
     """A console that does not break lines at 80 columns in a pipe."""
-    plain = Console(stderr=stderr)
-    return plain if plain.is_terminal else Console(stderr=stderr, width=WIDTH)
+    plain = _Console(stderr=stderr)
+    return plain if plain.is_terminal else _Console(stderr=stderr, width=WIDTH)
+
+
+class _Console(Console):
+    """A console whose reader may go, as in `| head`, without changing what the command answers by its exit code."""
+
+    def on_broken_pipe(self) -> None:
+        """Write on into nothing."""
+        _drop_output()
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str) -> None:
@@ -36,7 +50,10 @@ def note(text: str) -> None:
 
 def print_json(content: dict[str, Any]) -> None:
     """Print one JSON object."""
-    print(json.dumps(content, indent=2, allow_nan=False))
+    try:
+        print(json.dumps(content, indent=2, allow_nan=False), flush=True)
+    except BrokenPipeError:
+        _drop_output()
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, total: bool = False) -> None:

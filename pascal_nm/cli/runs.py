@@ -20,7 +20,7 @@ from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, find
 from pascal_nm.hw_targets.evaluation import Evaluation
 from pascal_nm.hw_targets.simulator import LoihiTarget
-from pascal_nm.quantization import quantize
+from pascal_nm.quantization import bits_of, quantize
 from pascal_nm.result import Program
 from pascal_nm.verify import Verification
 
@@ -75,6 +75,10 @@ def run(
     )
 
 
+SHOWN = 4
+"""Differences between a file and its model that are listed one by one."""
+
+
 def verify(
     model: options.ModelFile,
     nir: Annotated[
@@ -83,7 +87,7 @@ def verify(
     target: options.TargetName = "torch",
     data_name: options.DataName = "digits",
     limit: options.Limit = None,
-    bits: options.Bits = 8,
+    bits: options.Bits = None,
     mean: options.Mean = None,
     std: options.Std = None,
     scale: options.Scale = 255.0,
@@ -99,11 +103,15 @@ def verify(
     if given is not None and not source.classes:
         source.classes = given.classes
     reference = source.graph()
+    if given is not None and given.is_integer:
+        if bits not in (None, bits_of(given)):
+            raise FileError(f"{nir} holds {bits_of(given)}-bit weights, not {bits}-bit: leave --bits out")
+        bits = bits_of(given)
     program = _compile(given or reference, target, bits)
     data = options.load_data(data_name, limit, image_column, label_column)
     network = source.source()
     with progress(f"verifying on {target}") as update:
-        verification, result = evaluation.verify(network, reference, program, data, bits=bits, progress=update)
+        verification, result = evaluation.verify(network, reference, program, data, bits=bits or 8, progress=update)
     answers = evaluation.source_predictions(network, reference, data)
     if as_json:
         print_json(_verification_json(verification, result, answers, target))
@@ -113,8 +121,9 @@ def verify(
         raise typer.Exit(1)
 
 
-def _compile(graph: Graph, target: str, bits: int) -> Program:
-    if target == "loihi" and not graph.is_integer:
+def _compile(graph: Graph, target: str, bits: int | None) -> Program:
+    """For a target; quantized where bits are given (the chip target quantizes a float graph in any case)."""
+    if bits is not None and not graph.is_integer:
         graph = quantize(graph, bits)
     return find(target).compile(graph)
 
@@ -151,14 +160,17 @@ def _show_verification(
     else:
         rows = [[layer.name, layer.neurons, layer.flips, layer.unexplained] for layer in layers]
         if rows:
-            columns = ("layer", "levels compared", "flipped by rounding or error", "beyond rounding")
+            columns = ("layer", "levels compared", "flipped, all in all", "not explained by rounding")
             table("against the source network, level by level", columns, rows)
         say(f"differing predictions: {verification.prediction_mismatches} of {verification.images:,}")
     say(
         f"accuracy: source network {percent(float(np.mean(answers == result.labels)))}, spiking {percent(result.accuracy)}"
     )
-    for difference in verification.differences:
+    shown = verification.differences[:SHOWN]
+    for difference in shown:
         say(f"[red]differs from the model:[/red] {difference}")
+    if len(verification.differences) > len(shown):
+        say(f"… and {len(verification.differences) - len(shown)} more: is this the file of another training?")
     if verification.exact:
         what = "the integer QCFS network, bit for bit" if graph.is_integer else "the source network"
         say(f"[bold green]exact[/bold green]: the spiking network is {what}")
@@ -237,8 +249,10 @@ def energy(
         total=True,
     )
     say(f"accuracy {percent(result.accuracy)}, {result.schedule.steps} timesteps an image")
+    cheaper, factor = ("less", source / total) if total <= source else ("more", total / source)
     say(
-        f"the source network's multiply-accumulates on the same table: {joules(source)}, {source / total:.3g} times the spiking network's"
+        f"the spiking network takes {factor:.3g} times {cheaper} than the source network's multiply-accumulates "
+        f"on the same table, {joules(source)}"
     )
     say(f"figures: {described.source}{' (an estimate, not published figures)' if described.estimate else ''}")
     _show_formulas(formulas)

@@ -112,7 +112,7 @@ def train(
         print_json({"file": str(output), "arch": config.arch, "data": test_data.name, **model.metrics})
     else:
         say(
-            f"[bold]{output}[/bold]: {config.arch}, {percent(model.metrics['test_accuracy'])} of {len(test_data):,} test images right"
+            f"[bold]{output}[/bold]: {config.arch}, {percent(model.metrics['test_accuracy'])} of {len(test_data):,} test images right ({test_data.name})"
         )
 
 
@@ -174,7 +174,7 @@ def _train_adaptively(
         return
     say(f"[bold]{path}[/bold]: {config.arch}, levels {', '.join(map(str, adapted.recipe['levels']))}")
     say(
-        f"{percent(accuracies[1])} of {len(test_data):,} test images right; with uniform levels {percent(accuracies[0])}"
+        f"{percent(accuracies[1])} of {len(test_data):,} test images right ({test_data.name}); with uniform levels {percent(accuracies[0])}"
     )
 
 

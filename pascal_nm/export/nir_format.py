@@ -42,7 +42,6 @@ from pascal_nm.graph import (
     Preprocessing,
     Projection,
     SumPool2d,
-    canonical,
 )
 
 FORMAT = 1
@@ -225,7 +224,7 @@ def _operator(node: nir.NIRNode) -> Operator:
         case nir.Linear() | nir.Affine():
             return Dense(node.weight)
         case nir.Scale():
-            return Identity(canonical(node.scale, node.scale.shape, "identity weight"))
+            return Identity(node.scale)
     raise GraphError(f"a projection cannot be a {type(node).__name__}")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pascal_nm.activity import LayerEvents, fan_out
-from pascal_nm.bounds import potential_bound
+from pascal_nm.bounds import mantissa, potential_bound
 from pascal_nm.errors import FileError, TargetError
 from pascal_nm.files import readable
 from pascal_nm.graph import Array, Graph
@@ -98,7 +98,7 @@ def check_widths(graph: Graph, chip: Chip) -> None:
             continue
         for projection in graph.incoming(p.name):
             weight = projection.operator.weight.astype(np.int64)
-            _require_width(chip, "weight", int(np.abs(_mantissa(weight)).max()), f"{projection.source} -> {p.name}")
+            _require_width(chip, "weight", int(np.abs(mantissa(weight)).max()), f"{projection.source} -> {p.name}")
         _require_width(chip, "membrane", potential_bound(graph, p.name), p.name)
         _require_width(chip, "bias", float(np.abs(p.bias).max()), p.name)
         if p.kind == "pasc":
@@ -125,12 +125,6 @@ def _joules(layer: LayerEvents, chip: Chip) -> dict[str, float]:
         "emitted": layer.emitted,
     }
     return {event: float(np.mean(counted[event])) * figure.value * PJ for event, figure in chip.energy.items()}
-
-
-def _mantissa(weight: Array) -> Array:
-    """The weights without their common power of two, which chips keep as one exponent."""
-    common = np.bitwise_or.reduce(weight.reshape(-1)) if weight.size else 0
-    return weight // (int(common) & -int(common) or 1)
 
 
 def _require_width(chip: Chip, quantity: str, largest: float, where: str) -> None:

@@ -223,6 +223,53 @@ def test_a_users_own_program_from_pt2_to_answers(pascal, tmp_path):
     assert (code, json.loads(out)["exact"]) == (0, True)
 
 
+def test_verify_takes_the_bits_from_the_file(pascal, trained, tmp_path):
+    assert pascal("export", trained / "model.pt", "--nir", "--bits", 4, "-o", tmp_path / "four.nir")[0] == 0
+    command = ["verify", trained / "model.pt", "--nir", tmp_path / "four.nir", "--limit", 40]
+    assert pascal(*command)[0] == 0
+    refused(pascal(*command, "--bits", 8), "4-bit")
+    code, out, _ = pascal("verify", trained / "model.pt", "--bits", 4, "--limit", 40)
+    assert code == 0
+    assert "integer QCFS network" in out
+
+
+def test_a_reader_of_the_output_that_goes_does_not_change_the_answer(trained):
+    command = f"{sys.executable} -m pascal_nm verify {trained}/model.pt --limit 20 | head -0; exit ${{PIPESTATUS[0]}}"
+    assert subprocess.run(["bash", "-c", command], stderr=subprocess.PIPE).returncode == 0
+    full = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m pascal_nm inspect {trained}/model.nir > /dev/full"],
+        capture_output=True,
+        text=True,
+    )
+    assert (full.returncode, "Traceback" in full.stderr) == (2, False)
+
+
+def test_preprocessing_that_cannot_work_is_refused(pascal, trained, tmp_path):
+    module = nn.Sequential(nn.Conv2d(1, 3, 3), QCFS(4), nn.Flatten(), nn.Linear(108, 10)).eval()
+    torch.export.save(torch.export.export(module, (torch.zeros(1, 1, 8, 8),)), tmp_path / "own.pt2")
+    command = ["export", tmp_path / "own.pt2", "--nir"]
+    refused(pascal(*command, "--mean", "0.1,0.2,0.3", "--std", "1,1,1"), "3 channels", "has 1")
+    refused(pascal(*command, "--mean", "0.1,0.2", "--std", "1"), "2 value(s)")
+    refused(pascal(*command, "--mean", "0.1", "--std", "0"), "std positive")
+    refused(pascal(*command, "--mean", "nan", "--std", "1"), "finite")
+    refused(pascal(*command, "--mean", "0.1"), "together")
+    refused(pascal(*command, "--mean", "0.1", "--std", "1", "--scale", "-1"), "scale")
+    refused(pascal(*command, "--mean", "0.1", "--std", "1", "--classes", "a,b"), "2 class names", "10 outputs")
+    refused(pascal("export", trained / "model.pt", "--nir", "--mean", "0.5", "--std", "0.5"), "its own preprocessing")
+    assert os.listdir(tmp_path) == ["own.pt2"]
+
+
+def test_trainings_that_cannot_work_are_refused(pascal, tmp_path):
+    command = ["train", "--arch", "mlp", "--epochs", 1, "-o", tmp_path / "m.pt"]
+    refused(pascal(*command, "--width", 0), "width")
+    refused(pascal(*command, "--device", "foo"), "'foo'")
+    refused(pascal(*command, "--learning-rate", 1e9), "diverged")
+    refused(pascal("train", "-o", tmp_path / "none" / "m.pt"), "folder", "does not exist")
+    (tmp_path / "text.pt").write_text("print()")
+    refused(pascal("run", tmp_path / "text.pt"), "not a torch file")
+    assert os.listdir(tmp_path) == ["text.pt"]
+
+
 def test_missing_and_damaged_files(pascal, trained, tmp_path):
     refused(pascal("run", tmp_path / "none.nir"), "none.nir", "does not exist")
     refused(pascal("verify", tmp_path / "none.pt"), "none.pt", "does not exist")
@@ -234,7 +281,7 @@ def test_missing_and_damaged_files(pascal, trained, tmp_path):
     refused(pascal("run", trained / "model.nir", "--data", tmp_path / "none.parquet"), "none.parquet")
     refused(pascal("run", trained / "model.nir", "--target", "spinnaker"), "spinnaker", "torch, lava, loihi")
     refused(pascal("run", trained / "model.nir", "--limit", 0), "at least 1")
-    refused(pascal("train", "--levels", "4,x"), "--levels", "4,x")
+    refused(pascal("train", "--levels", "4,x"), "levels", "4,x")
     refused(pascal("train", "--arch", "alexnet", "-o", tmp_path / "m.pt"), "alexnet", "resnet18")
     assert sorted(os.listdir(tmp_path)) == ["cut.nir", "cut.pt"]
 
