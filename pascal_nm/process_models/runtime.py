@@ -108,7 +108,7 @@ class Runtime(LavaRuntime):
 
     def initialize(self, node_cfg_idx: int = 0) -> None:
         """Build channels and children, and wait until all children are ready."""
-        self._owner = os.getpid()
+        self._owner: int | None = os.getpid()
         with _signals_held():
             self._build_watchdog_manager()
             self._messaging_infrastructure = Children()
@@ -172,8 +172,9 @@ class Runtime(LavaRuntime):
     def stop(self) -> None:
         """Kill all children. Their results are in shared memory already; there is nothing to wait for."""
         if getattr(self, "_owner", None) != os.getpid():
-            return  # never started, or a forked copy that is being collected in a child
+            return  # never started, stopped before, or a forked copy that is being collected in a child
         with _signals_held():
+            self._owner = None
             self._is_started = self._is_running = False
             self.join()
             self._messaging_infrastructure.stop()
@@ -221,12 +222,27 @@ def _cause(exitcode: int) -> str:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM. Children that are forked inside hold them back for good: the parent ends them."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    """Hold back Ctrl-C and SIGTERM. Children that are forked inside hold them back for good: the parent ends them.
+
+    A mask alone is not enough in the parent: the system may give a signal to another thread, and Python then interrupts the main one.
+    """
+    held = (signal.SIGINT, signal.SIGTERM)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    arrived: list[tuple[int, FrameType | None]] = []
+    handlers: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.signal(number, lambda *call: arrived.append(call)) for number in held}
     try:
         yield
     finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, frame in arrived[:1]:
+            if callable(handlers[number]):
+                handlers[number](number, frame)
+            elif handlers[number] == signal.SIG_DFL:
+                os.kill(os.getpid(), number)
 
 
 @contextmanager
