@@ -193,6 +193,11 @@ def train_to_file(
     return model
 
 
+def uniform_file(path: str | Path) -> Path:
+    """Where :func:`train_adaptively` writes the network with uniform levels: ``model.uniform.pt`` beside ``model.pt``."""
+    return Path(path).with_suffix(f".uniform{Path(path).suffix}")
+
+
 def train_adaptively(
     train_data: Dataset,
     test_data: Dataset,
@@ -210,7 +215,7 @@ def train_adaptively(
         train_data: images to learn from.
         test_data: images for the accuracy.
         config: of both trainings; its ``final_levels`` are not used.
-        path: where the second network is written.
+        path: where the second network is written; the first goes to :func:`uniform_file`.
         choose: gives the levels of each layer for the first network (:mod:`pascal_nm.adaptive`).
         progress: as in :func:`train`.
 
@@ -226,6 +231,7 @@ def train_adaptively(
     config = replace(config, final_levels=tuple(choose(uniform)))
     adapted = train(train_data, test_data, config, progress=progress, checkpoint=second)
     if is_main_process():
+        save(uniform, uniform_file(path))
         save(adapted, path)
         for state in (first, second, branch):
             state.unlink(missing_ok=True)

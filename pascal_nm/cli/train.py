@@ -166,6 +166,7 @@ def _train_adaptively(
         print_json(
             {
                 "file": str(path),
+                "uniform_file": str(training.uniform_file(path)),
                 "levels": adapted.recipe["levels"],
                 "test_accuracy": accuracies[1],
                 "uniform_test_accuracy": accuracies[0],
@@ -174,7 +175,7 @@ def _train_adaptively(
         return
     say(f"[bold]{path}[/bold]: {config.arch}, levels {', '.join(map(str, adapted.recipe['levels']))}")
     say(
-        f"{percent(accuracies[1])} of {len(test_data):,} test images right ({test_data.name}); with uniform levels {percent(accuracies[0])}"
+        f"{percent(accuracies[1])} of {len(test_data):,} test images right ({test_data.name}); with uniform levels {percent(accuracies[0])} ({training.uniform_file(path)})"
     )
 
 

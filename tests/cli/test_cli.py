@@ -191,7 +191,7 @@ def test_training_with_algorithm_4(pascal, tmp_path):
     report = json.loads(out)
     assert code == 0
     assert sorted(report["levels"]) == [2, 4]
-    assert os.listdir(tmp_path) == ["model.pt"]
+    assert sorted(os.listdir(tmp_path)) == ["model.pt", "model.uniform.pt"]
     assert pascal("verify", tmp_path / "model.pt", "--limit", 50)[0] == 0
 
 
