@@ -76,7 +76,7 @@ def export(
 def _export_unrolled(graph: Graph, path: Path, reader: str, as_json: bool) -> None:
     size = unrolled.write_unrolled(graph, path, reader)
     if as_json:
-        print_json({"file": str(path), "bytes": path.stat().st_size, "reader": reader, **vars(size)})
+        print_json({"file": str(path), "reader": reader, **vars(size), "bytes": path.stat().st_size})
         return
     say(
         f"[bold]{path}[/bold]: unrolled for {reader}, {path.stat().st_size:,} bytes, one timestep; {size.neurons[0]:,} neurons became "

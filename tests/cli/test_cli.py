@@ -209,6 +209,21 @@ def test_a_published_checkpoint_from_pth_to_answers(pascal, tmp_path):
     assert (code, json.loads(out)["file"]) == (0, str(tmp_path / "r18.nir"))
 
 
+def test_export_unrolled_and_interop(pascal, trained, tmp_path):
+    command = ["export", trained / "model.pt", "--nir", "-o", tmp_path / "u.nir", "--profile"]
+    code, out, _ = pascal(*command, "unrolled", "--reader", "snntorch", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["neurons"] == [6144, 4 * 6144]
+    assert report["bytes"] == (tmp_path / "u.nir").stat().st_size
+    refused(pascal("run", tmp_path / "u.nir"), "without PASC metadata")
+    refused(pascal(*command, "unrolled", "--reader", "brian"), "'brian'", "norse")
+    refused(pascal(*command, "folded"), "'folded'")
+    refused(pascal("interop", trained / "model.nir", "--readers", "brian"), "brian", "norse")
+    none = ["--readers", "sinabs", "--environments", tmp_path]
+    refused(pascal("interop", trained / "model.nir", *none), "sinabs", "make readers")
+
+
 def test_a_users_own_program_from_pt2_to_answers(pascal, tmp_path):
     module = nn.Sequential(
         nn.Conv2d(1, 3, 3), QCFS(4), nn.AvgPool2d(2), QCFS(3), nn.Flatten(), nn.Linear(27, 10)
