@@ -273,7 +273,8 @@ def _decode(
     if labels.min() < 0:
         raise DataError(f"{name}: column {label_column!r} holds negative labels (images without a label?)")
     classes = tuple(table.classes(label_column)) or tuple(str(i) for i in range(int(labels.max()) + 1))
-    return Dataset(name, np.stack(images), labels, classes)
+    # A path's last part names the data everywhere, also in files that others get.
+    return Dataset(Path(name).name if Path(name).exists() else name, np.stack(images), labels, classes)
 
 
 def _image(row: Any, index: int) -> Array:
