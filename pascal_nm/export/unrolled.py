@@ -1,26 +1,32 @@
 r"""The ``unrolled`` profile: a NIR file that every reader runs exactly, in one timestep, whatever its neurons do after a spike.
 
 A neuron of L levels becomes L copies, one for each level: copy k fires when :math:`z \ge (k - 1/2) \, \theta`, and the number of copies that fire is
-the level. Nothing is left to reset, leak or time, and only two kinds of nodes are used, ``Conv2d`` and ``IF``. For each projection and population:
+the level. Nothing is left to reset, leak or time, and only two kinds of nodes are used, ``Conv2d`` and ``IF``. For each population:
 
 ==========  ==================================================================================================================
-*gather*    adds up the copies of the source, over the pooling window where there is one
-*map*       the projection's own operator (a dense one as a convolution over the whole image)
-*spread*    gives :math:`1 + s \, (z / \theta - k + 1/2)` to copy k; several projections onto one population meet here
+*gather*    adds up the copies of each source neuron, over the pooling window where there is one
+*map*       the projections' own operators, added up (a dense one as a convolution over the whole image)
+*spread*    gives :math:`1 + s \, (z / \theta - k + 1/2)` to copy k
 *fire*      ``IF`` with threshold 1
 ==========  ==================================================================================================================
 
 The scale s (a power of two, from the largest potential that weights and levels allow) keeps every input below two thresholds, for readers whose
 neurons may spike several times in a timestep. A max population is an OR over its window for each copy.
+
+The network is a *chain*, because readers differ in what they do where branches meet: what a later layer needs (a shortcut) travels along as more
+channels of the same tensor, relayed from layer to layer. Where the chain's image shrinks by a stride, a relayed image keeps all its neurons: the
+pixels of a stride become channels (*phases*), and convolutions on it are rewritten for them.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import nir
@@ -29,10 +35,7 @@ import numpy as np
 from pascal_nm import bounds
 from pascal_nm.errors import ConversionError
 from pascal_nm.files import replacing
-from pascal_nm.graph import Array, Conv2d, Dense, Graph, Identity, Population, Projection, Shape, SumPool2d
-
-DEPTH_FIRST = ("norse", "sinabs")
-"""Readers on ``nirtorch.load``, which runs nodes depth first: a node where branches meet is run before all its inputs are there."""
+from pascal_nm.graph import Array, Conv2d, Dense, Graph, Identity, Pair, Population, Projection, Shape, SumPool2d
 
 NEW_FIELDS = {"v_reset"}
 """Not known to nir 1.0.4, which Sinabs pins; newer versions take 0."""
@@ -95,58 +98,39 @@ def write_unrolled(graph: Graph, path: str | Path, reader: str = "generic") -> G
 
 
 def unroll(graph: Graph, reader: str = "generic") -> nir.NIRGraph:
-    """The unrolled network of a graph; its input has shape (C, H, W), its output (classes, 1, 1).
+    """The unrolled network of a graph, a chain of nodes; its input has shape (C, H, W), its output (classes, 1, 1).
 
     Raises:
         ConversionError: it would not fit in memory (says how large it is); a max population with padding and negative thresholds; a
-            residual network for a reader of :data:`DEPTH_FIRST`.
+            layer after the first that uses the analog input; branches whose strides do not line up.
     """
     if reader not in READERS:
         raise ConversionError(f"unknown reader {reader!r}: choose from {', '.join(READERS)}")
-    joins = [p.name for p in graph.populations if len(graph.incoming(p.name)) > 1]
-    if joins and reader in DEPTH_FIRST:
-        raise ConversionError(
-            f"branches meet at {joins[0]}, and {reader}'s importer (nirtorch.load) does not wait for all of them: "
-            f"use snntorch or spikingjelly for residual networks"
-        )
-    size, available = growth(graph).bytes, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    layers = _layers(graph)
+    size, available = _growth(graph, layers).bytes, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > available // 2:
         raise ConversionError(
             f"unrolled, the network takes {size / 2**30:.1f} GB, more than half of this machine's memory ({available / 2**30:.1f} GB)"
         )
-    builder = _Builder(graph, READERS[reader])
-    for p in graph.populations:
-        builder.add(p)
-    return nir.NIRGraph(builder.nodes, builder.edges, type_check=False)
+    source, target = graph.input, graph.output
+    nodes: dict[str, nir.NIRNode] = {source.name: nir.Input({"input": np.array(_image(source.shape))})}
+    for layer in layers:
+        nodes[layer.name] = layer.node()
+        if layer.fires is not None:
+            ones = np.ones((layer.channels, *layer.grid), np.float32)
+            nodes[layer.fires] = READERS[reader](ones)
+    nodes[target.name] = nir.Output({"output": np.array(_image(target.shape))})
+    return nir.NIRGraph(nodes, list(itertools.pairwise(nodes)), type_check=False)
 
 
 def growth(graph: Graph) -> Growth:
     """Neurons, weights and bytes of the unrolled network, without building it."""
-    weights = neurons = 0
-    for p in graph.populations:
-        if p.kind == "analog":
-            continue
-        copies = p.size * (_copies(p) if p.kind != "readout" else 0)
-        neurons += copies
-        channels = _image(p.shape)[0]
-        if p.kind != "max":
-            weights += channels * channels * (_copies(p) if p.kind == "pasc" else 1)
-        for q in graph.incoming(p.name):
-            source = graph[q.source]
-            entering, window = _image(source.shape)[0], math.prod(q.pool.kernel) if q.pool else 1
-            if p.kind == "max":
-                weights += (entering * _copies(source)) ** 2 * window
-                continue
-            if source.kind != "analog" or q.pool:
-                weights += entering**2 * _copies(source) * window
-            match q.operator:
-                case Conv2d(weight, groups=groups):
-                    weights += weight.size * groups
-                case Dense(weight):
-                    _, height, width = _image(q.pool.output_shape(source.shape) if q.pool else source.shape)
-                    weights += weight.size // (height * width) * max(height, width) ** 2
-                case Identity():
-                    weights += channels**2
+    return _growth(graph, _layers(graph))
+
+
+def _growth(graph: Graph, layers: Sequence[_Layer]) -> Growth:
+    weights = sum(layer.channels * layer.entering * math.prod(layer.window[0]) for layer in layers)
+    neurons = sum(layer.channels * math.prod(layer.grid) for layer in layers if layer.fires)
     spiking = [p for p in graph.populations if p.kind in ("pasc", "max")]
     before = (sum(p.size for p in spiking), sum(q.operator.weight.size for q in graph.projections))
     return Growth((before[0], neurons), (before[1], weights), 4 * (weights + 3 * neurons))
@@ -161,106 +145,308 @@ def _image(shape: Shape) -> tuple[int, int, int]:
     return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1)
 
 
-class _Builder:
-    """Nodes and edges of the unrolled network, population by population."""
+class _Signal(NamedTuple):
+    """Part of the chain's tensor: channels of an image whose pixels may be spread over phases.
 
-    def __init__(self, graph: Graph, neuron: Callable[[Array], nir.NIRNode]) -> None:
-        self.graph, self.neuron = graph, neuron
-        self.nodes: dict[str, nir.NIRNode] = {}
-        self.edges: list[tuple[str, str]] = []
+    Attributes:
+        first: its first channel in the tensor.
+        channels: of the image; the tensor has ``channels * phases`` of them, phases innermost.
+        size: height and width of the image.
+        phases: pixels of the image in each pixel of the tensor.
+    """
 
-    def add(self, p: Population) -> None:
-        match p.kind:
-            case "analog":
-                self.nodes[p.name] = nir.Input({"input": np.array(_image(p.shape))})
-            case "max":
-                self._fire(p, self._or(p))
-            case _:
-                ends = [self._projected(q) for q in self.graph.incoming(p.name)]
-                if p.kind == "pasc":
-                    self._fire(p, self._conv(f"{p.name}_spread", ends, _image(p.shape), *_spread(self.graph, p)))
-                else:
-                    channels = _image(p.shape)[0]
-                    weight, bias = np.eye(channels)[:, :, None, None], np.broadcast_to(p.bias.reshape(-1), channels)
-                    last = self._conv(f"{p.name}_sum", ends, _image(p.shape), weight, bias)
-                    self.nodes[p.name] = nir.Output({"output": np.array(_image(p.shape))})
-                    self.edges.append((last, p.name))
+    first: int
+    channels: int
+    size: Pair
+    phases: Pair
 
-    def _projected(self, q: Projection) -> str:
-        """Gather and map: the name of the node that gives z's part from this projection."""
-        source = self.graph[q.source]
-        end, shape = source.name, _image(source.shape)
-        if source.kind != "analog" or q.pool is not None:
-            weight = np.repeat(np.eye(shape[0]), _copies(source), axis=1)[:, :, None, None]
-            pool = q.pool or SumPool2d((1, 1), (1, 1), (0, 0))
-            weight = np.broadcast_to(weight, (*weight.shape[:2], *pool.kernel))
-            end = self._conv(f"{q.name}_gather", [end], shape, weight, None, pool.stride, pool.padding)
-            shape = _image(q.pool.output_shape(source.shape)) if q.pool else shape
-        match q.operator:
-            case Conv2d(weight, stride, padding, dilation, groups):
-                return self._conv(q.name, [end], shape, _ungrouped(weight, groups), None, stride, padding, dilation)
-            case Dense(weight):
-                return self._conv(q.name, [end], shape, *_whole_image(weight, shape))
-            case Identity(weight):
-                diagonal = np.diag(np.broadcast_to(weight.reshape(-1), shape[0]).astype(np.float64))
-                return self._conv(q.name, [end], shape, diagonal[:, :, None, None], None)
 
-    def _or(self, p: Population) -> str:
-        (q,) = self.graph.incoming(p.name)
-        source, pool = self.graph[q.source], q.pool
-        assert pool is not None, "Graph refuses a max population without a window"
-        channels, window = _image(source.shape)[0] * _copies(source), math.prod(pool.kernel)
-        sign = np.repeat(np.broadcast_to(p.threshold.reshape(-1), source.shape[0]), _copies(source))
-        if (sign < 0).any() and pool.padding != (0, 0):
-            raise ConversionError(
-                f"{p.name}: a max-pooling with padding over a QCFS with a negative threshold has no unrolled form"
-            )
-        needed = np.where(sign < 0, window, 1)
-        scale = 2.0 ** -math.ceil(math.log2(window + 1))
-        weight = np.zeros((channels, channels, *pool.kernel))
-        weight[np.arange(channels), np.arange(channels)] = scale
-        bias = 1 + scale * (0.5 - needed)
-        return self._conv(f"{p.name}_or", [source.name], _image(source.shape), weight, bias, pool.stride, pool.padding)
+@dataclass(frozen=True)
+class _Map:
+    """A convolution from one signal to some of a layer's output channels, in the signal's own pixels."""
 
-    def _fire(self, p: Population, before: str) -> None:
-        channels, height, width = _image(p.shape)
-        ones = np.ones((channels * _copies(p), height, width), np.float32)
-        self.nodes[p.name] = self.neuron(ones)
-        self.edges.append((before, p.name))
+    signal: _Signal
+    first: int
+    weight: Callable[[], Array]
+    """(outputs, signal.channels, kernel height, kernel width)."""
+    outputs: int
+    kernel: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
 
-    def _conv(
+    def taps(self, axis: int) -> list[tuple[int, int, int]]:
+        """For each row (or column) of the kernel: its index, the phase that it reads, and the offset in the tensor."""
+        phases = self.signal.phases[axis]
+        offsets = [k * self.dilation[axis] - self.padding[axis] for k in range(self.kernel[axis])]
+        return [(k, offset % phases, offset // phases) for k, offset in enumerate(offsets)]
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One ``Conv2d`` of the chain, and the name of the ``IF`` behind it, if there is one."""
+
+    name: str
+    entering: int
+    before: Pair
+    channels: int
+    grid: Pair
+    maps: list[_Map]
+    stride: Pair
+    bias: Callable[[], Array]
+    fires: str | None = None
+
+    @property
+    def window(self) -> tuple[Pair, Pair]:
+        """Kernel and padding that hold all maps and give the grid."""
+        (kernel_h, padding_h), (kernel_w, padding_w) = sides = [self._side(axis) for axis in range(2)]
+        if kernel_h != kernel_w:  # nir infers the shapes of square kernels only
+            wanted = max(kernel_h, kernel_w)
+            sides = [self._widened(axis, *side, wanted) for axis, side in enumerate(sides)]
+            (kernel_h, padding_h), (kernel_w, padding_w) = sides
+        return (kernel_h, kernel_w), (padding_h, padding_w)
+
+    def _side(self, axis: int) -> tuple[int, int]:
+        offsets = [offset for m in self.maps for _, _, offset in m.taps(axis)]
+        size, stride, wanted = self.before[axis], self.stride[axis], self.grid[axis]
+        padding = max(0, -min(offsets), stride * (wanted - 1) - (size - max(offsets) - 1))
+        rest = size + padding - max(offsets) - 1 - (stride * wanted - 1)
+        return max(offsets) + padding + 1 + max(0, rest), padding
+
+    def _widened(self, axis: int, kernel: int, padding: int, wanted: int) -> tuple[int, int]:
+        for more in range(wanted - kernel + 1):
+            room = self.before[axis] + 2 * (padding + more) - wanted
+            if room >= 0 and room // self.stride[axis] + 1 == self.grid[axis]:
+                return wanted, padding + more
+        return kernel, padding
+
+    def node(self) -> nir.NIRNode:
+        """The convolution."""
+        kernel, padding = self.window
+        weight = np.zeros((self.channels, self.entering, *kernel), np.float32)
+        for m in self.maps:
+            values, (phases_h, phases_w) = m.weight(), m.signal.phases
+            rows = slice(m.first, m.first + m.outputs)
+            for (i, a, top), (j, b, left) in itertools.product(m.taps(0), m.taps(1)):
+                phase = a * phases_w + b
+                step = phases_h * phases_w
+                columns = slice(m.signal.first + phase, m.signal.first + m.signal.channels * step, step)
+                weight[rows, columns, top + padding[0], left + padding[1]] += values[:, :, i, j]
+        bias = np.ascontiguousarray(self.bias(), np.float32)
+        return nir.Conv2d(self.before, weight, self.stride, padding, (1, 1), 1, bias)
+
+
+class _Chain:
+    """The chain as far as it is built: its last tensor, and which signals it holds."""
+
+    def __init__(self, p: Population) -> None:
+        channels, *size = _image(p.shape)
+        self.layers: list[_Layer] = []
+        self.channels, self.grid = channels, (size[0], size[1])
+        self.signals = {p.name: _Signal(0, channels, self.grid, (1, 1))}
+
+    def add(
         self,
         name: str,
-        sources: list[str],
-        shape: Shape,
-        weight: Array,
-        bias: Array | None,
-        stride: tuple[int, int] = (1, 1),
-        padding: tuple[int, int] = (0, 0),
-        dilation: tuple[int, int] = (1, 1),
-    ) -> str:
-        values = np.zeros(len(weight)) if bias is None else bias
-        self.nodes[name] = nir.Conv2d(
-            (shape[1], shape[2]),
-            np.ascontiguousarray(weight, np.float32),
-            stride,
-            padding,
-            dilation,
-            1,
-            np.ascontiguousarray(values, np.float32),
+        maps: Sequence[tuple[_Map, str]],
+        outputs: Mapping[str, tuple[int, Pair]],
+        relayed: Sequence[str],
+        stride: Pair,
+        bias: Array | None = None,
+        fires: str | None = None,
+    ) -> None:
+        """Append a convolution.
+
+        Args:
+            name: of the node.
+            maps: what it computes, each with the name of the output it adds to (``first`` is set here).
+            outputs: new signals by name: channels and size of the image.
+            relayed: signals that travel along.
+            stride: of the convolution, in pixels of the tensor.
+            bias: of the outputs, one after the other; None for zeros.
+            fires: name of the ``IF`` behind it.
+        """
+        grid = next(iter(outputs.values()))[1]
+        signals, first, placed = {}, 0, []
+        for signal, (channels, size) in outputs.items():
+            signals[signal] = _Signal(first, channels, size, (1, 1))
+            placed += [replace(m, first=first) for m, onto in maps if onto == signal]
+            first += channels
+        values = np.zeros(first) if bias is None else bias
+        for signal in relayed:
+            old = self.signals[signal]
+            phases = (old.phases[0] * stride[0], old.phases[1] * stride[1])
+            if phases[0] * grid[0] < old.size[0] or phases[1] * grid[1] < old.size[1]:
+                raise ConversionError(
+                    f"{signal} is needed behind {name}, whose convolution leaves out some of its pixels"
+                )
+            count = old.channels * phases[0] * phases[1]
+            placed.append(_relay(old, first, phases, 0.5 if fires else 1.0))
+            signals[signal] = _Signal(first, old.channels, old.size, phases)
+            values = np.concatenate([values, np.full(count, 0.75 if fires else 0.0)])
+            first += count
+        self.layers.append(_Layer(name, self.channels, self.grid, first, grid, placed, stride, lambda: values, fires))
+        self.channels, self.grid, self.signals = first, grid, signals
+
+
+def _relay(signal: _Signal, first: int, phases: Pair, amplitude: float) -> _Map:
+    """Every pixel of a signal to itself, ``phases`` of them in one."""
+
+    def weight() -> Array:
+        pixels = phases[0] * phases[1]
+        values = np.zeros((signal.channels, pixels, signal.channels, *phases))
+        for i, j in np.ndindex(*phases):
+            values[np.arange(signal.channels), i * phases[1] + j, np.arange(signal.channels), i, j] = amplitude
+        return values.reshape(signal.channels * pixels, signal.channels, *phases)
+
+    return _Map(signal, first, weight, signal.channels * phases[0] * phases[1], phases, phases)
+
+
+def _layers(graph: Graph) -> list[_Layer]:
+    """The chain of convolutions of a graph."""
+    chain = _Chain(graph.input)
+    for i, p in enumerate(graph.populations):
+        if p.kind == "analog":
+            continue
+        later = {q.source for target in graph.populations[i + 1 :] for q in graph.incoming(target.name)}
+        kept = [name for name in chain.signals if name in later]
+        if graph.input.name in kept:
+            raise ConversionError(f"a layer after {p.name} uses the analog input, which spikes cannot carry along")
+        if p.kind == "max":
+            _add_max(graph, p, chain, kept)
+        else:
+            _add_spiking(graph, p, chain, kept)
+    return chain.layers
+
+
+def _add_max(graph: Graph, p: Population, chain: _Chain, kept: list[str]) -> None:
+    (q,) = graph.incoming(p.name)
+    source, pool = graph[q.source], q.pool
+    assert pool is not None, "Graph refuses a max population without a window"
+    signal = chain.signals[source.name]
+    window = math.prod(pool.kernel)
+    sign = np.repeat(np.broadcast_to(p.threshold.reshape(-1), source.shape[0]), _copies(source))
+    if (sign < 0).any() and pool.padding != (0, 0):
+        raise ConversionError(
+            f"{p.name}: a max-pooling with padding over a QCFS with a negative threshold has no unrolled form"
         )
-        self.edges += [(source, name) for source in sources]
-        return name
+    scale = 2.0 ** -math.ceil(math.log2(window + 1))
+
+    def weight() -> Array:
+        eye = np.eye(signal.channels) * scale
+        return np.broadcast_to(eye[:, :, None, None], (*eye.shape, *pool.kernel))
+
+    either = _Map(signal, 0, weight, signal.channels, pool.kernel, pool.stride, pool.padding)
+    bias = 1 + scale * (0.5 - np.where(sign < 0, window, 1))
+    outputs = {p.name: (signal.channels, _image(p.shape)[1:])}
+    chain.add(
+        f"{p.name}_or",
+        [(either, p.name)],
+        outputs,
+        kept,
+        _tensor_stride(p, [either], chain.grid, outputs[p.name][1]),
+        bias,
+        p.name,
+    )
 
 
-def _whole_image(weight: Array, shape: tuple[int, int, int]) -> tuple[Array, None, tuple[int, int], tuple[int, int]]:
-    """A dense operator as a convolution: weight, no bias, stride, padding. nir infers shapes of square kernels only."""
-    channels, height, width = shape
-    size = max(height, width)
-    top, left = (size - height + 1) // 2, (size - width + 1) // 2
-    result = np.zeros((len(weight), channels, size, size), weight.dtype)
-    result[:, :, top : top + height, left : left + width] = weight.reshape(-1, *shape)
-    return result, None, (size, size), (top, left)
+def _add_spiking(graph: Graph, p: Population, chain: _Chain, kept: list[str]) -> None:
+    incoming = graph.incoming(p.name)
+    name = incoming[0].name if len(incoming) == 1 else p.name
+    pooled = [q for q in incoming if q.pool is not None]
+    plain = [q for q in incoming if graph[q.source].kind != "analog" and chain.signals[q.source].phases == (1, 1)]
+    gathered = pooled or plain
+    if gathered:
+        maps = {_sum(q): _gather(graph[q.source], q, chain.signals[q.source]) for q in gathered}
+        outputs = {_sum(q): (maps[_sum(q)].outputs, _pooled_size(graph, q)) for q in gathered}
+        relayed = list(dict.fromkeys([*kept, *(q.source for q in incoming if q not in gathered)]))
+        stride = _tensor_stride(p, list(maps.values()), chain.grid, next(iter(outputs.values()))[1])
+        chain.add(f"{name}_gather", [(m, label) for label, m in maps.items()], outputs, relayed, stride)
+    operators = [_operator_map(graph, q, chain.signals) for q in incoming]
+    channels, height, width = _image(p.shape)
+    readout = p.kind == "readout"
+    bias = np.broadcast_to(p.bias.reshape(-1), channels) if readout else None
+    label = name if len(incoming) == 1 else f"{p.name}_map"
+    z = f"{p.name}_z"
+    stride = _tensor_stride(p, operators, chain.grid, (height, width))
+    chain.add(label, [(m, z) for m in operators], {z: (channels, (height, width))}, kept, stride, bias)
+    if not readout:
+        weight, bias = _spread(graph, p)
+        spread = _Map(chain.signals[z], 0, lambda: weight, len(weight), (1, 1), (1, 1))
+        outputs = {p.name: (len(weight), (height, width))}
+        chain.add(f"{p.name}_spread", [(spread, p.name)], outputs, kept, (1, 1), bias, p.name)
+
+
+def _sum(q: Projection) -> str:
+    return f"{q.name}_sum"
+
+
+def _pooled_size(graph: Graph, q: Projection) -> Pair:
+    shape = graph[q.source].shape
+    _, height, width = _image(q.pool.output_shape(shape) if q.pool else shape)
+    return height, width
+
+
+def _gather(source: Population, q: Projection, signal: _Signal) -> _Map:
+    """The copies of each neuron added up, over the pooling window if there is one."""
+    pool = q.pool or SumPool2d((1, 1), (1, 1), (0, 0))
+    copies, channels = _copies(source), _image(source.shape)[0]
+
+    def weight() -> Array:
+        ones = np.repeat(np.eye(channels), copies, axis=1)
+        return np.broadcast_to(ones[:, :, None, None], (*ones.shape, *pool.kernel))
+
+    return _Map(signal, 0, weight, channels, pool.kernel, pool.stride, pool.padding)
+
+
+def _operator_map(graph: Graph, q: Projection, signals: Mapping[str, _Signal]) -> _Map:
+    """A projection's operator, on the gathered sums of its source or, where they are not gathered, on its copies."""
+    gathered = _sum(q) in signals
+    signal = signals[_sum(q) if gathered else q.source]
+    copies = 1 if gathered else _copies(graph[q.source])
+    channels = signal.channels // copies
+
+    def repeated(weight: Array) -> Array:
+        return np.repeat(weight, copies, axis=1)
+
+    match q.operator:
+        case Conv2d(weight, stride, padding, dilation, groups):
+            kernel = (weight.shape[2], weight.shape[3])
+            return _Map(
+                signal, 0, lambda: repeated(_ungrouped(weight, groups)), len(weight), kernel, stride, padding, dilation
+            )
+        case Dense(weight):
+            whole = signal.size
+            return _Map(
+                signal, 0, lambda: repeated(weight.reshape(len(weight), channels, *whole)), len(weight), whole, whole
+            )
+        case Identity(weight):
+            diagonal = np.diag(np.broadcast_to(weight.reshape(-1), channels).astype(np.float64))
+            return _Map(signal, 0, lambda: repeated(diagonal[:, :, None, None]), channels, (1, 1), (1, 1))
+
+
+def _tensor_stride(p: Population, maps: Sequence[_Map], before: Pair, after: Pair) -> Pair:
+    """The stride of a convolution of several maps, in pixels of the tensor: that of each in its own pixels over its phases.
+
+    Args:
+        p: for the error message.
+        maps: what the convolution computes.
+        before: size of the tensor.
+        after: size of the result; for a single pixel any stride will do, and one that spans the tensor keeps all that is relayed.
+    """
+    if after == (1, 1):
+        return max(before), max(before)
+    found = set()
+    for m in maps:
+        (height, width), (phases_h, phases_w) = m.stride, m.signal.phases
+        if height % phases_h or width % phases_w:
+            break
+        found.add((height // phases_h, width // phases_w))
+    if len(found) != 1:
+        raise ConversionError(
+            f"{p.name} has no unrolled form: the strides of the branches that meet there do not line up"
+        )
+    return found.pop()
 
 
 def _ungrouped(weight: Array, groups: int) -> Array:
