@@ -179,9 +179,12 @@ def analyse(graph: Graph, rates: dict[str, float]) -> Analysis:
     The spike rate of a layer is that of what it receives; with several sources, weighted by their operations.
     """
     layers: list[LayerAnalysis] = []
+    levels: list[int] = []
+    ratios: list[float] = []
     analog_macs = spiking_macs = accumulates = plain = pasc = 0.0
+    by_name = {q.name: q.source for q in graph.projections}
     for target, matmuls in of_graph(graph).items():
-        population, by_name = graph[target], {q.name: q.source for q in graph.projections}
+        population = graph[target]
         macs = sum(m.macs for m in matmuls)
         if any(graph[by_name[m.name]].kind == "analog" for m in matmuls):
             analog_macs += macs
@@ -193,11 +196,12 @@ def analyse(graph: Graph, rates: dict[str, float]) -> Analysis:
         spiking = population.kind == "pasc"
         energy = energy_ratio(population.levels, ratio) if spiking and operations else None
         if energy is not None:
+            levels.append(population.levels)
+            ratios.append(ratio)
             plain += operations + population.levels * population.size
             pasc += operations + (5 * population.levels - 2) * population.size
         layers.append(LayerAnalysis(target, population.levels, operations / macs, macs, ratio, energy))
-    counted = [(layer.levels, layer.ratio) for layer in layers if layer.energy is not None and layer.ratio is not None]
-    steps = effective_timesteps(*map(list, zip(*counted, strict=True))) if counted else math.nan
+    steps = effective_timesteps(levels, ratios) if levels else math.nan
     share = analog_macs / (analog_macs + spiking_macs) if analog_macs else 0.0
     rate = accumulates / spiking_macs if spiking_macs else 0.0
     return Analysis(layers, steps, pasc / plain if plain else math.nan, rate, share)

@@ -14,7 +14,6 @@ from pascal_nm.analysis import (
     MatMul,
     by_architecture,
     effective_timesteps,
-    energy_ratio,
     if_ratio,
     source_ratio,
 )
@@ -179,11 +178,3 @@ def _totals() -> list[Entry]:
 def _hardware() -> list[Entry]:
     note = "a ratio of printed measurements on the authors' accelerator, which is not public"
     return [Entry(where, what, value, a / b, None, note) for where, what, a, b, value in HARDWARE]
-
-
-def per_layer(network: str, levels: int) -> list[tuple[str, int, int, float, float]]:
-    """Layers of one of :data:`ARCHITECTURES` at the paper's spike rate: name, fan-in, operations, r', r_E (Equations 10 to 12)."""
-    return [
-        (m.name, m.fan_in, m.macs, if_ratio(m.fan_in), energy_ratio(levels, if_ratio(m.fan_in)))
-        for m in _main_path(network)
-    ]

@@ -104,18 +104,15 @@ def _state_dict(path: Path) -> Mapping[str, Tensor]:
         raise
     except Exception as error:  # damaged files and refused pickles raise many types
         raise FileError(f"{path} is not a state_dict, or is damaged: {first_line(error)}") from error
-    while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
-        inner = [value for value in content.values() if isinstance(value, Mapping) and any(_tensors(value))]
-        if not inner:
-            break
-        content = inner[0]
-    if not isinstance(content, Mapping) or not any(_tensors(content)):
+    if isinstance(content, Mapping) and not _holds_tensors(content):
+        content = next(filter(_holds_tensors, content.values()), content)
+    if not _holds_tensors(content):
         raise FileError(f"{path} holds no state_dict: save one with torch.save(model.state_dict(), path)")
     return {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
 
 
-def _tensors(content: Mapping[Any, Any]) -> list[bool]:
-    return [isinstance(value, Tensor) for value in content.values()]
+def _holds_tensors(content: Any) -> bool:
+    return isinstance(content, Mapping) and any(isinstance(value, Tensor) for value in content.values())
 
 
 def _parts(state: Mapping[str, Tensor], path: str | Path) -> list[Part]:

@@ -160,7 +160,7 @@ def train(
                 progress(state)
         accuracy = run.accuracy(test_data)
         for path in (checkpoint, branch if epoch + 1 == config.switch_epoch else None):
-            if path is not None and run.is_main:
+            if path is not None and is_main_process():
                 run.store(path, epoch + 1)
         if progress is not None:
             progress(state._replace(test_accuracy=accuracy))
@@ -270,11 +270,6 @@ class _Training:
         self.steps = sum(1 for _ in self._batches(np.arange(len(data))))
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, max(1, config.epochs * self.steps))
 
-    @property
-    def is_main(self) -> bool:
-        """Whether this process writes files."""
-        return self.processes is None or bool(self.processes.is_main_process)
-
     def set_levels(self, epoch: int) -> None:
         """The levels of an epoch."""
         if self.config.final_levels is not None and epoch >= self.config.switch_epoch:
@@ -302,11 +297,11 @@ class _Training:
             self.optimizer.step()
             self.schedule.step()
             right = (logits.argmax(1) == labels).sum()
-            if not math.isfinite(loss.item()):
+            batch = self._summed(torch.stack([loss.detach() * len(labels), right, torch.full_like(right, len(labels))]))
+            if not math.isfinite(batch[0]):
                 raise DataError(
                     f"the training diverged in epoch {number + 1}: try a learning rate below {self.config.learning_rate:g}"
                 )
-            batch = self._summed(torch.stack([loss.detach() * len(labels), right, torch.full_like(right, len(labels))]))
             loss_sum, correct, seen = loss_sum + batch[0], correct + round(batch[1]), seen + round(batch[2])
             yield Progress(
                 number + 1,
@@ -374,9 +369,8 @@ class _Training:
         return here == stored
 
     def _batches(self, order: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
-        smallest = 2 * (
-            self.processes.num_processes if self.processes else 1
-        )  # batch normalization needs two in every process
+        # Batch normalization needs two images in every process.
+        smallest = 2 * (self.processes.num_processes if self.processes else 1)
         for first in range(0, len(order), self.config.batch_size):
             chosen = order[first : first + self.config.batch_size]
             if len(chosen) >= min(smallest, len(order)):

@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="Exit codes: 0 done, 1 the answer is no (verify), 2 bad usage or bad input.",
+    epilog="Exit codes: 0 done, 1 the answer is no (verify, interop), 2 bad usage or bad input.",
 )
 app.command()(demo.demo)
 app.command()(train.train)
@@ -64,10 +64,8 @@ def main() -> None:
     command = typer.main.get_command(app)
     try:
         code = command.main(standalone_mode=False)
-    except PascalError as error:
+    except (PascalError, OSError) as error:  # the system's own, such as a full disk behind our output
         code = _fail(str(error))
-    except OSError as error:  # such as a full disk behind our own output
-        code = _fail(f"cannot write the output: {error.strerror or error}")
     except (KeyboardInterrupt, typer.Abort):  # most versions of typer make it the code themselves
         code = INTERRUPTED
     except USAGE_ERROR as error:

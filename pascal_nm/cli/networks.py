@@ -38,10 +38,15 @@ def import_checkpoint(
     assert number is not None, "--levels is required"
     if trained_on is not None and trained_on not in published.PREPROCESSING:
         raise FileError(f"--trained-on takes {', '.join(published.PREPROCESSING)}, not {trained_on!r}")
-    model = published.load(file, arch, number, pool=options.pool(pool), input_size=input_size)
-    model.preprocessing = options.preprocessing(mean, std, scale)
-    if model.preprocessing is None and trained_on is not None:
-        model.preprocessing = published.PREPROCESSING[trained_on]
+    usual = None if trained_on is None else published.PREPROCESSING[trained_on]
+    model = published.load(
+        file,
+        arch,
+        number,
+        pool=options.pool(pool),
+        preprocessing=options.preprocessing(mean, std, scale) or usual,
+        input_size=input_size,
+    )
     path = output or file.with_suffix(".pt")
     save(model, path)
     layers = model.recipe["levels"] if isinstance(model.recipe["levels"], list) else [model.recipe["levels"]]

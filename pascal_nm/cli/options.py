@@ -50,11 +50,17 @@ Scale = Annotated[float, typer.Option(help="For a .pt2: the largest pixel value.
 
 
 def load_data(
-    name: str, limit: int | None = None, image_column: str | None = None, label_column: str | None = None
+    name: str,
+    limit: int | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    split: data.Split = "test",
 ) -> Dataset:
-    """Test images by name, with a progress bar."""
+    """Images by name, with a progress bar."""
     with progress(f"reading {name}") as update:
-        return data.load(name, limit=limit, image_column=image_column, label_column=label_column, progress=update)
+        return data.load(
+            name, split, limit=limit, image_column=image_column, label_column=label_column, progress=update
+        )
 
 
 def load_model(path: Path, mean: str | None = None, std: str | None = None, scale: float = 255.0) -> Model:

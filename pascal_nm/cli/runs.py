@@ -267,9 +267,12 @@ def _closed_formulas(graph: Graph, result: Evaluation) -> analysis.Analysis:
 
 def _show_formulas(formulas: analysis.Analysis) -> None:
     columns = ("layer", "levels", "spikes per input", "multiply-acc. of the source", "r' (Eq. 11, 12)", "r_E (Eq. 10)")
+
+    def figure(value: float | None) -> str:
+        return "" if value is None else f"{value:.4g}"
+
     rows = [
-        [layer.name, layer.levels, *("" if x is None else f"{x:.4g}" for x in (layer.rate,)), layer.macs]
-        + ["" if x is None else f"{x:.4g}" for x in (layer.ratio, layer.energy)]
+        [layer.name, layer.levels, figure(layer.rate), layer.macs, figure(layer.ratio), figure(layer.energy)]
         for layer in formulas.layers
     ]
     table("the paper's closed formulas, with these spike rates", columns, rows)

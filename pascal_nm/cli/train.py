@@ -218,10 +218,7 @@ def adapt(
     """Which layers can do with fewer levels: the AL metric, its clusters, and a levels file for training."""
     chosen = options.levels(levels)
     graph = options.load_network(network)
-    with progress(f"reading {data_name}") as update:
-        images = data.load(
-            data_name, "train", limit=limit, image_column=image_column, label_column=label_column, progress=update
-        )
+    images = options.load_data(data_name, limit, image_column, label_column, "train")
     with progress("measuring layers") as update:
 
         def watched() -> Iterator[Array]:

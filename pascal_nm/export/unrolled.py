@@ -87,14 +87,15 @@ def write_unrolled(graph: Graph, path: str | Path, reader: str = "generic") -> G
         ConversionError: the network would not fit in memory, or has a part without an unrolled form.
         FileError: the file cannot be written.
     """
-    unrolled = unroll(graph, reader)
+    layers, size = _planned(graph, reader)
+    unrolled = _built(graph, layers, reader)
     with replacing(path) as temporary:
         nir.write(str(temporary), unrolled, compression=None)
         with h5py.File(temporary, "a") as file:
             for node in file["node/nodes"].values():
                 for field in NEW_FIELDS & set(node):
                     del node[field]
-    return growth(graph)
+    return size
 
 
 def unroll(graph: Graph, reader: str = "generic") -> nir.NIRGraph:
@@ -104,14 +105,24 @@ def unroll(graph: Graph, reader: str = "generic") -> nir.NIRGraph:
         ConversionError: it would not fit in memory (says how large it is); a max population with padding and negative thresholds; a
             layer after the first that uses the analog input; branches whose strides do not line up.
     """
+    return _built(graph, _planned(graph, reader)[0], reader)
+
+
+def _planned(graph: Graph, reader: str) -> tuple[list[_Layer], Growth]:
+    """The chain without its weights, and its size, which fits in memory."""
     if reader not in READERS:
         raise ConversionError(f"unknown reader {reader!r}: choose from {', '.join(READERS)}")
     layers = _layers(graph)
-    size, available = _growth(graph, layers).bytes, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    cost = _growth(graph, layers)
+    size, available = cost.bytes, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > available // 2:
         raise ConversionError(
             f"unrolled, the network takes {size / 2**30:.1f} GB, more than half of this machine's memory ({available / 2**30:.1f} GB)"
         )
+    return layers, cost
+
+
+def _built(graph: Graph, layers: Sequence[_Layer], reader: str) -> nir.NIRGraph:
     source, target = graph.input, graph.output
     nodes: dict[str, nir.NIRNode] = {source.name: nir.Input({"input": np.array(_image(source.shape))})}
     for layer in layers:
@@ -193,7 +204,7 @@ class _Layer:
     grid: Pair
     maps: list[_Map]
     stride: Pair
-    bias: Callable[[], Array]
+    bias: Array
     fires: str | None = None
 
     @property
@@ -232,7 +243,7 @@ class _Layer:
                 step = phases_h * phases_w
                 columns = slice(m.signal.first + phase, m.signal.first + m.signal.channels * step, step)
                 weight[rows, columns, top + padding[0], left + padding[1]] += values[:, :, i, j]
-        bias = np.ascontiguousarray(self.bias(), np.float32)
+        bias = np.ascontiguousarray(self.bias, np.float32)
         return nir.Conv2d(self.before, weight, self.stride, padding, (1, 1), 1, bias)
 
 
@@ -285,7 +296,7 @@ class _Chain:
             signals[signal] = _Signal(first, old.channels, old.size, phases)
             values = np.concatenate([values, np.full(count, 0.75 if fires else 0.0)])
             first += count
-        self.layers.append(_Layer(name, self.channels, self.grid, first, grid, placed, stride, lambda: values, fires))
+        self.layers.append(_Layer(name, self.channels, self.grid, first, grid, placed, stride, values, fires))
         self.channels, self.grid, self.signals = first, grid, signals
 
 
@@ -372,8 +383,8 @@ def _add_spiking(graph: Graph, p: Population, chain: _Chain, kept: list[str]) ->
     chain.add(label, [(m, z) for m in operators], {z: (channels, (height, width))}, kept, stride, bias)
     if not readout:
         weight, bias = _spread(graph, p)
-        spread = _Map(chain.signals[z], 0, lambda: weight, len(weight), (1, 1), (1, 1))
-        outputs = {p.name: (len(weight), (height, width))}
+        spread = _Map(chain.signals[z], 0, weight, len(bias), (1, 1), (1, 1))
+        outputs = {p.name: (len(bias), (height, width))}
         chain.add(f"{p.name}_spread", [(spread, p.name)], outputs, kept, (1, 1), bias, p.name)
 
 
@@ -457,7 +468,7 @@ def _ungrouped(weight: Array, groups: int) -> Array:
     return result.reshape(outputs, groups * inputs, *kernel)
 
 
-def _spread(graph: Graph, p: Population) -> tuple[Array, Array]:
+def _spread(graph: Graph, p: Population) -> tuple[Callable[[], Array], Array]:
     """Weight (C L, C, 1, 1) and bias of the convolution in front of a population's copies."""
     channels = p.shape[0]
     theta, b = (np.broadcast_to(x.reshape(-1).astype(np.float64), channels) for x in (p.threshold, p.bias))
@@ -465,11 +476,15 @@ def _spread(graph: Graph, p: Population) -> tuple[Array, Array]:
     scale = 2.0 ** -np.ceil(np.log2(largest / theta + p.levels + 1))
     # Integer potentials meet a step exactly; a quarter of a unit above it, strict and weak comparisons agree.
     above = 0.25 if graph.is_integer else 0.0
-    weight = np.zeros((channels, p.levels, channels, 1, 1))
-    weight[np.arange(channels), :, np.arange(channels)] = (scale / theta)[:, None, None, None]
+
+    def weight() -> Array:
+        values = np.zeros((channels, p.levels, channels, 1, 1))
+        values[np.arange(channels), :, np.arange(channels)] = (scale / theta)[:, None, None, None]
+        return values.reshape(-1, channels, 1, 1)
+
     steps = np.arange(1, p.levels + 1) - 0.5
     bias = 1 + scale[:, None] * (((b + above) / theta)[:, None] - steps)
-    return weight.reshape(-1, channels, 1, 1), bias.reshape(-1)
+    return weight, bias.reshape(-1)
 
 
 def _largest(graph: Graph, q: Projection, channels: int) -> Array:

@@ -15,9 +15,8 @@ import numpy as np
 
 from pascal_nm import simulate
 from pascal_nm.data import Dataset
-from pascal_nm.errors import ConversionError, TargetError
+from pascal_nm.errors import TargetError
 from pascal_nm.export.unrolled import Growth, write_unrolled
-from pascal_nm.export.unrolled import growth as unrolled_growth
 from pascal_nm.graph import Array, Graph
 from pascal_nm.hw_targets import evaluation
 from pascal_nm.interop import runner
@@ -38,7 +37,7 @@ class Outcome:
         accuracy: share of right classes.
         seconds: of loading and running, all images.
         growth: of the unrolled network.
-        error: why the reader cannot run the network, or its last line where it failed; then the figures are NaN.
+        error: the reader's last line, where it failed; then the figures are NaN.
     """
 
     reader: str
@@ -74,6 +73,7 @@ def evaluate(
         progress: called with (images done, images in all).
 
     Raises:
+        ConversionError: the network has no unrolled form, or would not fit in memory.
         DataError: the images do not fit the network.
     """
     evaluation.check(graph, data)
@@ -81,10 +81,7 @@ def evaluate(
     answers, expected = [], []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "unrolled.nir"
-        try:
-            growth = write_unrolled(graph, path, reader)
-        except ConversionError as error:
-            return Outcome(reader, np.nan, np.nan, np.nan, unrolled_growth(graph), str(error))
+        growth = write_unrolled(graph, path, reader)
         start = time.perf_counter()
         for pixels, _ in data.batches(BATCH):
             inputs = graph.preprocessing(pixels)
