@@ -86,7 +86,9 @@ def evaluate(
         for pixels, _ in data.batches(BATCH):
             inputs = graph.preprocessing(pixels)
             try:
-                answers.append(_answers(reader, python, path, inputs.reshape(len(inputs), *_image(inputs))))
+                answers.append(
+                    _answers(reader, python, path, graph.currents(inputs).reshape(len(inputs), *_image(inputs)))
+                )
             except TargetError as error:
                 return Outcome(reader, np.nan, np.nan, np.nan, growth, str(error))
             expected.append(simulate.counts(graph, inputs).predictions)

@@ -147,8 +147,9 @@ def test_the_file_has_no_field_that_old_readers_refuse(tmp_path):
 
 
 @pytest.mark.parametrize("make", [networks.Residual, networks.convolutional, networks.max_before_activation])
+@pytest.mark.parametrize("integer", [False, True], ids=["float", "integer"])
 @pytest.mark.parametrize("reader", readers.READERS)
-def test_a_reader_gives_the_source_networks_answers(make, reader):
+def test_a_reader_gives_the_source_networks_answers(make, reader, integer):
     """From the file on disk, by the reader's own import function; `make readers` installs them."""
     python = readers.python_of(reader, ENVIRONMENTS)
     if python is None:
@@ -157,5 +158,5 @@ def test_a_reader_gives_the_source_networks_answers(make, reader):
     images = Dataset("random", pixels, np.zeros(40, np.int64), ("0", "1", "2"))
     module = networks.randomized(make()).float()
     graph = convert(module, networks.images().float(), preprocessing=images.preprocessing())
-    outcome = readers.evaluate(reader, python, graph, images)
+    outcome = readers.evaluate(reader, python, quantize(graph) if integer else graph, images)
     assert (outcome.error, outcome.agreement) == ("", 1.0)
