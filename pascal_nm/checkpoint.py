@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from pascal_nm.conversion import convert
@@ -83,13 +83,19 @@ def save(model: Model, path: str | Path) -> None:
         "preprocessing": None if model.preprocessing is None else _plain(asdict(model.preprocessing)),
         "data": model.data,
         "metrics": dict(model.metrics),
-        "state_dict": {k: v.detach().cpu() for k, v in model.module.state_dict().items()},
+        "state_dict": {k: _compact(v.detach().cpu()) for k, v in model.module.state_dict().items()},
     }
     with replacing(path) as temporary:
         try:
             torch.save(content, temporary)
         except RuntimeError as error:  # torch's writer reports a full disk this way
             raise FileError(f"cannot write {path}: {first_line(error)}") from error
+
+
+def _compact(tensor: Tensor) -> Tensor:
+    """A tensor in half precision if that loses nothing."""
+    half = tensor.half() if tensor.is_floating_point() else tensor
+    return half if torch.equal(half.to(tensor.dtype), tensor) else tensor
 
 
 def load(path: str | Path) -> Model:

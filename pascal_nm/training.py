@@ -47,6 +47,7 @@ class TrainingConfig:
         compile: compile the network with ``torch.compile``.
         final_levels: levels from the epoch ``switch * epochs`` on (Algorithm 4, line 4); None keeps ``levels``.
         switch: share of the epochs that are trained with ``levels`` first, 2/3 in the paper.
+        half: round the trained weights to half precision, so that the file is half as large. The accuracy is that of the rounded weights.
         seed: of weights, order and augmentation.
         device: ``cpu``, ``cuda``…
     """
@@ -69,6 +70,7 @@ class TrainingConfig:
     compile: bool = False
     final_levels: int | tuple[int, ...] | None = None
     switch: float = 2 / 3
+    half: bool = False
     seed: int = 0
     device: str = "cpu"
 
@@ -165,6 +167,9 @@ def train(
         if progress is not None:
             progress(state._replace(test_accuracy=accuracy))
     run.set_levels(config.epochs)
+    if config.half:
+        run.round_weights()
+        accuracy = run.accuracy(test_data)
     final = config.levels if config.final_levels is None else config.final_levels
     metrics = {"test_accuracy": accuracy, "epochs": float(config.epochs)}
     recipe["levels"] = _listed(final)
@@ -319,6 +324,13 @@ class _Training:
         if config.auto_augment:
             pixels = auto_augment(pixels, rng)
         return augment(self._inputs(pixels), rng, shift=config.shift, flip=config.flip, cutout=config.cutout)
+
+    @torch.no_grad()
+    def round_weights(self) -> None:
+        """Round the weights of convolutions and linear layers to half precision."""
+        for parameter in self.module.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(parameter.half())
 
     @torch.no_grad()
     def accuracy(self, data: Dataset) -> float:

@@ -57,6 +57,19 @@ def test_a_stopped_training_goes_on_to_the_same_weights(digits, tmp_path):
     assert checkpoint.load(tmp_path / "model.pt").metrics == resumed.metrics
 
 
+def test_half_precision_halves_the_file_and_gives_the_accuracy_of_what_is_stored(digits, tmp_path):
+    config = replace(SMALL, options={"width": 2.0}, epochs=1)
+    whole = training.train_to_file(*digits, config, tmp_path / "whole.pt")
+    half = training.train_to_file(*digits, replace(config, half=True), tmp_path / "half.pt")
+    assert (tmp_path / "half.pt").stat().st_size < 0.55 * (tmp_path / "whole.pt").stat().st_size
+    read = checkpoint.load(tmp_path / "half.pt")
+    assert all(torch.equal(v, state(read)[k]) and v.dtype == state(read)[k].dtype for k, v in state(half).items())
+    assert all(torch.equal(v.half().float(), state(half)[k]) for k, v in state(whole).items() if v.ndim > 1)
+    inputs = torch.from_numpy(read.preprocessing(digits[1].pixels))
+    right = (read.module(inputs).argmax(1) == torch.from_numpy(digits[1].labels)).float().mean()
+    assert read.metrics["test_accuracy"] == pytest.approx(float(right))
+
+
 def test_a_checkpoint_of_another_training_is_refused(digits, tmp_path):
     training.train(*digits, replace(SMALL, epochs=1), checkpoint=tmp_path / "state")
     with pytest.raises(FileError, match="other settings"):

@@ -70,6 +70,9 @@ def train(
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1…")] = "cpu",
     mixed_precision: Annotated[bool, typer.Option(help="Forward pass in bfloat16.")] = False,
+    half: Annotated[
+        bool, typer.Option("--half", help="Round the trained weights to half precision: a file half as large.")
+    ] = False,
     compile_network: Annotated[bool, typer.Option("--compile", help="Compile the network by torch.compile.")] = False,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
@@ -99,6 +102,7 @@ def train(
         seed=seed,
         device=device,
         mixed_precision=mixed_precision,
+        half=half,
         compile=compile_network,
         auto_augment=auto_augment,
     )
