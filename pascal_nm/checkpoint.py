@@ -6,12 +6,13 @@ inspected first and refused if it holds a pickle, a compiled library, or an expr
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,17 @@ class Model:
     data: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
 
-    def source(self, dtype: torch.dtype | None = None) -> SourceNetwork:
-        """The traced network, optionally in another float type."""
+    def source(self) -> SourceNetwork:
+        """The traced network, in the float type of its parameters."""
         if isinstance(self.module, ExportedProgram):
             return SourceNetwork(self.module)
-        module = self.module if dtype is None else self.module.to(dtype)
-        return SourceNetwork(module, torch.zeros(1, *self.input_shape, dtype=dtype))
+        dtype = next(self.module.parameters()).dtype
+        return SourceNetwork(self.module, torch.zeros(1, *self.input_shape, dtype=dtype))
+
+    def in_double(self) -> Model:
+        """The same network in double precision, in which rounding does not move a level."""
+        module = self.module.module() if isinstance(self.module, ExportedProgram) else copy.deepcopy(self.module)
+        return replace(self, module=module.double())
 
     def graph(self) -> Graph:
         """The spiking network."""

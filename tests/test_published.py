@@ -82,7 +82,7 @@ def test_a_checkpoint_gives_the_network_that_wrote_it(arch, seed, names, tmp_pat
     with torch.no_grad():
         expected = module(images).numpy()
         np.testing.assert_array_equal(model.module(images).numpy(), expected)
-    result = simulate.counts(convert(model.source(torch.float64)), images.numpy())
+    result = simulate.counts(convert(model.in_double().source()), images.numpy())
     np.testing.assert_allclose(result.logits, expected, rtol=0, atol=1e-12)
     assert len(np.unique(np.concatenate([c.ravel() for c in result.counts.values()]))) > 5
 

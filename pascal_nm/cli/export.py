@@ -36,6 +36,7 @@ def export(
     bits: Annotated[
         int | None, typer.Option(help="Quantize to integer weights of so many bits (2 to 16).", show_default="floats")
     ] = None,
+    double: options.Double = False,
     mean: options.Mean = None,
     std: options.Std = None,
     scale: options.Scale = 255.0,
@@ -48,7 +49,7 @@ def export(
     source = options.load_model(model, mean, std, scale)
     if classes is not None:
         source.classes = tuple(classes.split(","))
-    graph = source.graph()
+    graph = (source.in_double() if double else source).graph()
     if bits is not None:
         graph = quantize(graph, bits)
     path = output or model.with_suffix(".nir" if profile == "pasc" else f".{profile}.nir")

@@ -38,6 +38,9 @@ Bits = Annotated[
         show_default="the file's; 8 on loihi",
     ),
 ]
+Double = Annotated[
+    bool, typer.Option("--double", help="In double precision: twice the size and time, and rounding moves no level.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Mean = Annotated[
     str | None,

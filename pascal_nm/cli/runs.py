@@ -88,6 +88,7 @@ def verify(
     data_name: options.DataName = "digits",
     limit: options.Limit = None,
     bits: options.Bits = None,
+    double: options.Double = False,
     mean: options.Mean = None,
     std: options.Std = None,
     scale: options.Scale = 255.0,
@@ -102,6 +103,8 @@ def verify(
         source.preprocessing = given.preprocessing
     if given is not None and not source.classes:
         source.classes = given.classes
+    if double or (given is not None and given.dtype == np.float64):
+        source = source.in_double()
     reference = source.graph()
     if given is not None and given.is_integer:
         if bits not in (None, bits_of(given)):
@@ -166,6 +169,8 @@ def _show_verification(
     say(
         f"accuracy: source network {percent(float(np.mean(answers == result.labels)))}, spiking {percent(result.accuracy)}"
     )
+    if verification.prediction_mismatches and graph.dtype == np.float32 and verification.culprit is None:
+        say("rounding explains every flip: --double compares the same network without it")
     shown = verification.differences[:SHOWN]
     for difference in shown:
         say(f"[red]differs from the model:[/red] {difference}")

@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 from pascal_nm import QCFS, __version__
+from pascal_nm.checkpoint import load
 from pascal_nm.cli.main import main
+from pascal_nm.export.nir_format import read_nir
 
 
 def interruptible():
@@ -236,6 +238,27 @@ def test_a_users_own_program_from_pt2_to_answers(pascal, tmp_path):
     assert "own.nir" in out
     code, out, _ = pascal("verify", tmp_path / "own.pt2", "--nir", tmp_path / "own.nir", "--limit", 20, "--json")
     assert (code, json.loads(out)["exact"]) == (0, True)
+
+
+@pytest.mark.parametrize("suffix", ["pt", "pt2"])
+def test_double_precision_leaves_no_level_to_rounding(pascal, trained, tmp_path, suffix):
+    own = tmp_path / f"own.{suffix}"
+    inputs = []
+    if suffix == "pt":
+        own.write_bytes((trained / "model.pt").read_bytes())
+    else:
+        model = load(trained / "model.pt")
+        example = torch.zeros(2, *model.input_shape)
+        program = torch.export.export(model.module, (example,), dynamic_shapes=({0: torch.export.Dim("n")},))
+        torch.export.save(program, own)
+        inputs = ["--scale", model.preprocessing.scale, "--mean", model.preprocessing.mean[0]]
+        inputs += ["--std", model.preprocessing.std[0]]
+    assert pascal("export", own, "--nir", "--double", *inputs, "-o", tmp_path / "double.nir")[0] == 0
+    assert read_nir(tmp_path / "double.nir").dtype == np.float64
+    for given in (["--nir", tmp_path / "double.nir"], ["--double"]):
+        code, out, _ = pascal("verify", own, *given, *inputs, "--json")
+        assert code == 0
+        assert sum(layer["flips"] for layer in json.loads(out)["layers"]) == 0
 
 
 def test_verify_takes_the_bits_from_the_file(pascal, trained, tmp_path):
