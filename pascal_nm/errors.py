@@ -35,3 +35,9 @@ def first_line(error: BaseException) -> str:
     """What another library's error says, in one line."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def described(error: BaseException) -> str:
+    """The first line of an error from elsewhere, with its type where the line alone says little."""
+    line = first_line(error)
+    return line if " " in line else f"{type(error).__name__} {line}".strip()

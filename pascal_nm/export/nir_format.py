@@ -20,16 +20,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import nir
 import numpy as np
 
-from pascal_nm.errors import FileError, GraphError, first_line
-from pascal_nm.files import readable, replacing
+from pascal_nm.errors import FileError, GraphError, described
+from pascal_nm.export.untrusted import read_raw
+from pascal_nm.files import replacing
 from pascal_nm.graph import (
     Array,
     Conv2d,
@@ -48,6 +49,14 @@ FORMAT = 1
 """Version of the metadata. A reader refuses files of a newer one."""
 
 
+LARGEST = 1 << 26
+"""The most neurons of a population: some ten times the largest of a VGG-16 on ImageNet images."""
+
+
+class ForeignError(FileError):
+    """A NIR file that another tool wrote, or a profile that holds no PASC metadata."""
+
+
 def write_nir(graph: Graph, path: str | Path) -> None:
     """Write ``graph`` to ``path`` as a NIR file; reading it back gives the same graph, bit for bit.
 
@@ -64,21 +73,17 @@ def read_nir(path: str | Path) -> Graph:
     Raises:
         FileError: the file is missing, damaged, not NIR, without PASC metadata, or contradicts itself.
     """
-    path = readable(path)
-    if not h5py.is_hdf5(path):
-        raise FileError(f"{path} is not a NIR file: it is not HDF5")
-    try:
-        raw = nir.read(str(path), type_check=False)
-    except Exception as error:  # nir and h5py raise many types for damaged files
-        raise FileError(f"{path} cannot be read as NIR: {first_line(error)}") from error
-    if not isinstance(raw, nir.NIRGraph) or "pascal_nm" not in raw.metadata:
-        raise FileError(f"{path} is a NIR file without PASC metadata: export it with `pascal-nm export model.pt --nir`")
+    raw = read_raw(path)
+    if "pascal_nm" not in raw.metadata:
+        raise ForeignError(
+            f"{path} is a NIR file without PASC metadata: export it with `pascal-nm export model.pt --nir`"
+        )
     try:
         return from_nir(raw)
     except GraphError as error:
         raise FileError(f"{path} does not hold a valid network: {error}") from error
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError, StopIteration) as error:
-        raise FileError(f"{path} is damaged: {first_line(error)}") from error
+    except (LookupError, ValueError, TypeError, AttributeError, StopIteration, RecursionError, OverflowError) as error:
+        raise FileError(f"{path} is damaged: its PASC metadata cannot be understood ({described(error)})") from error
 
 
 def to_nir(graph: Graph) -> nir.NIRGraph:
@@ -192,6 +197,8 @@ def _population(name: str, node: nir.NIRNode) -> Population:
     else:
         shape = node.v_threshold.shape
     threshold = node.v_threshold if kind == "pasc" else metadata["threshold"]
+    if math.prod(int(n) for n in shape) > LARGEST:
+        raise GraphError(f"population {name!r} has the shape {tuple(shape)}, more than {LARGEST:,} neurons")
     return Population(
         name,
         kind,  # type: ignore[arg-type]  # Graph validates it
