@@ -13,6 +13,7 @@ from pascal_nm.cli.output import note, percent, print_json, progress, say, table
 from pascal_nm.errors import FileError
 from pascal_nm.export import unrolled
 from pascal_nm.export.nir_format import read_nir, write_nir
+from pascal_nm.export.readers import READERS
 from pascal_nm.graph import Graph
 from pascal_nm.interop import readers as interoperation
 from pascal_nm.quantization import quantize
@@ -27,9 +28,7 @@ def export(
             help="pasc: compact, for our targets; unrolled: larger, exact in one timestep in other simulators."
         ),
     ] = "pasc",
-    reader: Annotated[
-        str, typer.Option(help=f"Whom an unrolled file is for: {', '.join(unrolled.READERS)}.")
-    ] = "generic",
+    reader: Annotated[str, typer.Option(help=f"Whom an unrolled file is for: {', '.join(READERS)}.")] = "generic",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to.", show_default="beside the model")
     ] = None,

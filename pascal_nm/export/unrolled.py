@@ -1,490 +1,84 @@
 r"""The ``unrolled`` profile: a NIR file that every reader runs exactly, in one timestep, whatever its neurons do after a spike.
 
 A neuron of L levels becomes L copies, one for each level: copy k fires when :math:`z \ge (k - 1/2) \, \theta`, and the number of copies that fire is
-the level. Nothing is left to reset, leak or time, and only two kinds of nodes are used, ``Conv2d`` and ``IF``. For each population:
-
-==========  ==================================================================================================================
-*gather*    adds up the copies of each source neuron, over the pooling window where there is one
-*map*       the projections' own operators, added up (a dense one as a convolution over the whole image)
-*spread*    gives :math:`1 + s \, (z / \theta - k + 1/2)` to copy k
-*fire*      ``IF`` with threshold 1
-==========  ==================================================================================================================
-
-The scale s (a power of two, from the largest potential that weights and levels allow) keeps every input below two thresholds, for readers whose
-neurons may spike several times in a timestep. A max population is an OR over its window for each copy.
-
-The network is a *chain*, because readers differ in what they do where branches meet: what a later layer needs (a shortcut) travels along as more
-channels of the same tensor, relayed from layer to layer. Where the chain's image shrinks by a stride, a relayed image keeps all its neurons: the
-pixels of a stride become channels (*phases*), and convolutions on it are rewritten for them.
+the level. Nothing is left to reset, leak or time. Copy k gets :math:`1 + s \, (z / \theta - k + 1/2)` and fires at 1. The scale s (a power of two,
+from the largest potential that weights and levels allow) keeps every input below two thresholds, for readers whose neurons may spike several
+times in a timestep. A max population is an OR over its window for each copy. The form of the file is that of :mod:`pascal_nm.export.chain`.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
-import h5py
 import nir
 import numpy as np
 
 from pascal_nm import bounds
-from pascal_nm.errors import ConversionError
-from pascal_nm.files import replacing
-from pascal_nm.graph import Array, Conv2d, Dense, Graph, Identity, Pair, Population, Projection, Shape, SumPool2d
-
-NEW_FIELDS = {"v_reset"}
-"""Not known to nir 1.0.4, which Sinabs pins; newer versions take 0."""
-
-LIF_TAU, LIF_DT = 1e-3, 1e-4
-"""Time constant of the LIF form, and the time step that its readers assume; r = tau / dt makes the first input count whole."""
-
-
-def _if(ones: Array) -> nir.NIRNode:
-    return nir.IF(ones, ones, np.zeros_like(ones))
-
-
-def _lif(ones: Array) -> nir.NIRNode:
-    zeros = np.zeros_like(ones)
-    return nir.LIF(ones * LIF_TAU, ones * (LIF_TAU / LIF_DT), zeros, ones, zeros)
-
-
-READERS: dict[str, Callable[[Array], nir.NIRNode]] = {
-    "generic": _if,
-    "norse": _if,
-    "sinabs": _if,
-    "spikingjelly": _if,  # import_from_nir(file, dt=1.0)
-    "snntorch": _lif,  # its importer gives IF nodes a leak, and cannot run them inside a graph
-}
-"""Readers, and the node that each runs as a neuron that fires at 1."""
-
-
-@dataclass(frozen=True)
-class Growth:
-    """What unrolling costs.
-
-    Attributes:
-        neurons: before and after.
-        weights: before and after.
-        bytes: of the file's weights and thresholds.
-    """
-
-    neurons: tuple[int, int]
-    weights: tuple[int, int]
-    bytes: int
+from pascal_nm.export import chain
+from pascal_nm.export.chain import Growth, Spread
+from pascal_nm.export.readers import dialect
+from pascal_nm.graph import Array, Graph, Population, Projection
 
 
 def write_unrolled(graph: Graph, path: str | Path, reader: str = "generic") -> Growth:
-    """Write the unrolled network for one of :data:`READERS`.
-
-    Fields that older versions of nir do not know, and newer ones take as given, are left out of the file.
+    """Write the unrolled network for one of :data:`pascal_nm.export.readers.READERS`.
 
     Raises:
-        ConversionError: the network would not fit in memory, or has a part without an unrolled form.
+        ConversionError: the network would not fit in memory, or has a part without this form (:func:`pascal_nm.export.chain.plan`).
         FileError: the file cannot be written.
     """
-    layers, size = _planned(graph, reader)
-    unrolled = _built(graph, layers, reader)
-    with replacing(path) as temporary:
-        nir.write(str(temporary), unrolled, compression=None)
-        with h5py.File(temporary, "a") as file:
-            for node in file["node/nodes"].values():
-                for field in NEW_FIELDS & set(node):
-                    del node[field]
+    spiking = dialect(reader).single
+    layers, size = chain.plan(graph, _Levels())
+    chain.write(chain.build(graph, layers, spiking, {}), path)
     return size
 
 
 def unroll(graph: Graph, reader: str = "generic") -> nir.NIRGraph:
-    """The unrolled network of a graph, a chain of nodes; its input has shape (C, H, W), its output (classes, 1, 1).
+    """The unrolled network of a graph; its input has shape (C, H, W), its output (classes, 1, 1).
 
     Raises:
-        ConversionError: it would not fit in memory (says how large it is); a max population with padding and negative thresholds; a
-            layer after the first that uses the analog input; branches whose strides do not line up.
+        ConversionError: as :func:`write_unrolled`.
     """
-    return _built(graph, _planned(graph, reader)[0], reader)
-
-
-def _planned(graph: Graph, reader: str) -> tuple[list[_Layer], Growth]:
-    """The chain without its weights, and its size, which fits in memory."""
-    if reader not in READERS:
-        raise ConversionError(f"unknown reader {reader!r}: choose from {', '.join(READERS)}")
-    layers = _layers(graph)
-    cost = _growth(graph, layers)
-    size, available = cost.bytes, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if size > available // 2:
-        raise ConversionError(
-            f"unrolled, the network takes {size / 2**30:.1f} GB, more than half of this machine's memory ({available / 2**30:.1f} GB)"
-        )
-    return layers, cost
-
-
-def _built(graph: Graph, layers: Sequence[_Layer], reader: str) -> nir.NIRGraph:
-    source, target = graph.input, graph.output
-    nodes: dict[str, nir.NIRNode] = {source.name: nir.Input({"input": np.array(_image(source.shape))})}
-    for layer in layers:
-        nodes[layer.name] = layer.node()
-        if layer.fires is not None:
-            ones = np.ones((layer.channels, *layer.grid), np.float32)
-            nodes[layer.fires] = READERS[reader](ones)
-    nodes[target.name] = nir.Output({"output": np.array(_image(target.shape))})
-    return nir.NIRGraph(nodes, list(itertools.pairwise(nodes)), type_check=False)
+    return chain.build(graph, chain.plan(graph, _Levels())[0], dialect(reader).single, {})
 
 
 def growth(graph: Graph) -> Growth:
     """Neurons, weights and bytes of the unrolled network, without building it."""
-    return _growth(graph, _layers(graph))
+    return chain.plan(graph, _Levels())[1]
 
 
-def _growth(graph: Graph, layers: Sequence[_Layer]) -> Growth:
-    weights = sum(layer.channels * layer.entering * math.prod(layer.window[0]) for layer in layers)
-    neurons = sum(layer.channels * math.prod(layer.grid) for layer in layers if layer.fires)
-    spiking = [p for p in graph.populations if p.kind in ("pasc", "max")]
-    before = (sum(p.size for p in spiking), sum(q.operator.weight.size for q in graph.projections))
-    return Growth((before[0], neurons), (before[1], weights), 4 * (weights + 3 * neurons))
+class _Levels:
+    """One copy for each level, in one timestep."""
 
+    relay = (0.5, 0.75)
 
-def _copies(p: Population) -> int:
-    return p.levels if p.kind in ("pasc", "max") else 1
+    def copies(self, p: Population) -> int:
+        return p.levels if p.kind in ("pasc", "max") else 1
 
+    def amplitude(self, p: Population) -> float:
+        return 1.0
 
-def _image(shape: Shape) -> tuple[int, int, int]:
-    """A shape as (C, H, W); features are channels of one pixel."""
-    return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1)
+    def either(self, window: int, sign: Array) -> tuple[float, Array]:
+        scale = 2.0 ** -math.ceil(math.log2(window + 1))
+        return scale, 1 + scale * (0.5 - np.where(sign < 0, window, 1))
 
+    def spread(self, graph: Graph, p: Population) -> Spread:
+        channels = p.shape[0]
+        theta, b = (np.broadcast_to(x.reshape(-1).astype(np.float64), channels) for x in (p.threshold, p.bias))
+        largest = sum(_largest(graph, q, channels) for q in graph.incoming(p.name)) + np.abs(b)
+        scale = 2.0 ** -np.ceil(np.log2(largest / theta + p.levels + 1))
+        # Integer potentials meet a step exactly; a quarter of a unit above it, strict and weak comparisons agree.
+        above = 0.25 if graph.is_integer else 0.0
 
-class _Signal(NamedTuple):
-    """Part of the chain's tensor: channels of an image whose pixels may be spread over phases.
+        def weight() -> Array:
+            values = np.zeros((channels, p.levels, channels, 1, 1))
+            values[np.arange(channels), :, np.arange(channels)] = (scale / theta)[:, None, None, None]
+            return values.reshape(-1, channels, 1, 1)
 
-    Attributes:
-        first: its first channel in the tensor.
-        channels: of the image; the tensor has ``channels * phases`` of them, phases innermost.
-        size: height and width of the image.
-        phases: pixels of the image in each pixel of the tensor.
-    """
-
-    first: int
-    channels: int
-    size: Pair
-    phases: Pair
-
-
-@dataclass(frozen=True)
-class _Map:
-    """A convolution from one signal to some of a layer's output channels, in the signal's own pixels."""
-
-    signal: _Signal
-    first: int
-    weight: Callable[[], Array]
-    """(outputs, signal.channels, kernel height, kernel width)."""
-    outputs: int
-    kernel: Pair
-    stride: Pair
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
-
-    def taps(self, axis: int) -> list[tuple[int, int, int]]:
-        """For each row (or column) of the kernel: its index, the phase that it reads, and the offset in the tensor."""
-        phases = self.signal.phases[axis]
-        offsets = [k * self.dilation[axis] - self.padding[axis] for k in range(self.kernel[axis])]
-        return [(k, offset % phases, offset // phases) for k, offset in enumerate(offsets)]
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """One ``Conv2d`` of the chain, and the name of the ``IF`` behind it, if there is one."""
-
-    name: str
-    entering: int
-    before: Pair
-    channels: int
-    grid: Pair
-    maps: list[_Map]
-    stride: Pair
-    bias: Array
-    fires: str | None = None
-
-    @property
-    def window(self) -> tuple[Pair, Pair]:
-        """Kernel and padding that hold all maps and give the grid."""
-        (kernel_h, padding_h), (kernel_w, padding_w) = sides = [self._side(axis) for axis in range(2)]
-        if kernel_h != kernel_w:  # nir infers the shapes of square kernels only
-            wanted = max(kernel_h, kernel_w)
-            sides = [self._widened(axis, *side, wanted) for axis, side in enumerate(sides)]
-            (kernel_h, padding_h), (kernel_w, padding_w) = sides
-        return (kernel_h, kernel_w), (padding_h, padding_w)
-
-    def _side(self, axis: int) -> tuple[int, int]:
-        offsets = [offset for m in self.maps for _, _, offset in m.taps(axis)]
-        size, stride, wanted = self.before[axis], self.stride[axis], self.grid[axis]
-        padding = max(0, -min(offsets), stride * (wanted - 1) - (size - max(offsets) - 1))
-        rest = size + padding - max(offsets) - 1 - (stride * wanted - 1)
-        return max(offsets) + padding + 1 + max(0, rest), padding
-
-    def _widened(self, axis: int, kernel: int, padding: int, wanted: int) -> tuple[int, int]:
-        for more in range(wanted - kernel + 1):
-            room = self.before[axis] + 2 * (padding + more) - wanted
-            if room >= 0 and room // self.stride[axis] + 1 == self.grid[axis]:
-                return wanted, padding + more
-        return kernel, padding
-
-    def node(self) -> nir.NIRNode:
-        """The convolution."""
-        kernel, padding = self.window
-        weight = np.zeros((self.channels, self.entering, *kernel), np.float32)
-        for m in self.maps:
-            values, (phases_h, phases_w) = m.weight(), m.signal.phases
-            rows = slice(m.first, m.first + m.outputs)
-            for (i, a, top), (j, b, left) in itertools.product(m.taps(0), m.taps(1)):
-                phase = a * phases_w + b
-                step = phases_h * phases_w
-                columns = slice(m.signal.first + phase, m.signal.first + m.signal.channels * step, step)
-                weight[rows, columns, top + padding[0], left + padding[1]] += values[:, :, i, j]
-        bias = np.ascontiguousarray(self.bias, np.float32)
-        return nir.Conv2d(self.before, weight, self.stride, padding, (1, 1), 1, bias)
-
-
-class _Chain:
-    """The chain as far as it is built: its last tensor, and which signals it holds."""
-
-    def __init__(self, p: Population) -> None:
-        channels, *size = _image(p.shape)
-        self.layers: list[_Layer] = []
-        self.channels, self.grid = channels, (size[0], size[1])
-        self.signals = {p.name: _Signal(0, channels, self.grid, (1, 1))}
-
-    def add(
-        self,
-        name: str,
-        maps: Sequence[tuple[_Map, str]],
-        outputs: Mapping[str, tuple[int, Pair]],
-        relayed: Sequence[str],
-        stride: Pair,
-        bias: Array | None = None,
-        fires: str | None = None,
-    ) -> None:
-        """Append a convolution.
-
-        Args:
-            name: of the node.
-            maps: what it computes, each with the name of the output it adds to (``first`` is set here).
-            outputs: new signals by name: channels and size of the image.
-            relayed: signals that travel along.
-            stride: of the convolution, in pixels of the tensor.
-            bias: of the outputs, one after the other; None for zeros.
-            fires: name of the ``IF`` behind it.
-        """
-        grid = next(iter(outputs.values()))[1]
-        signals, first, placed = {}, 0, []
-        for signal, (channels, size) in outputs.items():
-            signals[signal] = _Signal(first, channels, size, (1, 1))
-            placed += [replace(m, first=first) for m, onto in maps if onto == signal]
-            first += channels
-        values = np.zeros(first) if bias is None else bias
-        for signal in relayed:
-            old = self.signals[signal]
-            phases = (old.phases[0] * stride[0], old.phases[1] * stride[1])
-            if phases[0] * grid[0] < old.size[0] or phases[1] * grid[1] < old.size[1]:
-                raise ConversionError(
-                    f"{signal} is needed behind {name}, whose convolution leaves out some of its pixels"
-                )
-            count = old.channels * phases[0] * phases[1]
-            placed.append(_relay(old, first, phases, 0.5 if fires else 1.0))
-            signals[signal] = _Signal(first, old.channels, old.size, phases)
-            values = np.concatenate([values, np.full(count, 0.75 if fires else 0.0)])
-            first += count
-        self.layers.append(_Layer(name, self.channels, self.grid, first, grid, placed, stride, values, fires))
-        self.channels, self.grid, self.signals = first, grid, signals
-
-
-def _relay(signal: _Signal, first: int, phases: Pair, amplitude: float) -> _Map:
-    """Every pixel of a signal to itself, ``phases`` of them in one."""
-
-    def weight() -> Array:
-        pixels = phases[0] * phases[1]
-        values = np.zeros((signal.channels, pixels, signal.channels, *phases))
-        for i, j in np.ndindex(*phases):
-            values[np.arange(signal.channels), i * phases[1] + j, np.arange(signal.channels), i, j] = amplitude
-        return values.reshape(signal.channels * pixels, signal.channels, *phases)
-
-    return _Map(signal, first, weight, signal.channels * phases[0] * phases[1], phases, phases)
-
-
-def _layers(graph: Graph) -> list[_Layer]:
-    """The chain of convolutions of a graph."""
-    chain = _Chain(graph.input)
-    for i, p in enumerate(graph.populations):
-        if p.kind == "analog":
-            continue
-        later = {q.source for target in graph.populations[i + 1 :] for q in graph.incoming(target.name)}
-        kept = [name for name in chain.signals if name in later]
-        if graph.input.name in kept:
-            raise ConversionError(f"a layer after {p.name} uses the analog input, which spikes cannot carry along")
-        if p.kind == "max":
-            _add_max(graph, p, chain, kept)
-        else:
-            _add_spiking(graph, p, chain, kept)
-    return chain.layers
-
-
-def _add_max(graph: Graph, p: Population, chain: _Chain, kept: list[str]) -> None:
-    (q,) = graph.incoming(p.name)
-    source, pool = graph[q.source], q.pool
-    assert pool is not None, "Graph refuses a max population without a window"
-    signal = chain.signals[source.name]
-    window = math.prod(pool.kernel)
-    sign = np.repeat(np.broadcast_to(p.threshold.reshape(-1), source.shape[0]), _copies(source))
-    if (sign < 0).any() and pool.padding != (0, 0):
-        raise ConversionError(
-            f"{p.name}: a max-pooling with padding over a QCFS with a negative threshold has no unrolled form"
-        )
-    scale = 2.0 ** -math.ceil(math.log2(window + 1))
-
-    def weight() -> Array:
-        eye = np.eye(signal.channels) * scale
-        return np.broadcast_to(eye[:, :, None, None], (*eye.shape, *pool.kernel))
-
-    either = _Map(signal, 0, weight, signal.channels, pool.kernel, pool.stride, pool.padding)
-    bias = 1 + scale * (0.5 - np.where(sign < 0, window, 1))
-    outputs = {p.name: (signal.channels, _image(p.shape)[1:])}
-    chain.add(
-        f"{p.name}_or",
-        [(either, p.name)],
-        outputs,
-        kept,
-        _tensor_stride(p, [either], chain.grid, outputs[p.name][1]),
-        bias,
-        p.name,
-    )
-
-
-def _add_spiking(graph: Graph, p: Population, chain: _Chain, kept: list[str]) -> None:
-    incoming = graph.incoming(p.name)
-    name = incoming[0].name if len(incoming) == 1 else p.name
-    pooled = [q for q in incoming if q.pool is not None]
-    plain = [q for q in incoming if graph[q.source].kind != "analog" and chain.signals[q.source].phases == (1, 1)]
-    gathered = pooled or plain
-    if gathered:
-        maps = {_sum(q): _gather(graph[q.source], q, chain.signals[q.source]) for q in gathered}
-        outputs = {_sum(q): (maps[_sum(q)].outputs, _pooled_size(graph, q)) for q in gathered}
-        relayed = list(dict.fromkeys([*kept, *(q.source for q in incoming if q not in gathered)]))
-        stride = _tensor_stride(p, list(maps.values()), chain.grid, next(iter(outputs.values()))[1])
-        chain.add(f"{name}_gather", [(m, label) for label, m in maps.items()], outputs, relayed, stride)
-    operators = [_operator_map(graph, q, chain.signals) for q in incoming]
-    channels, height, width = _image(p.shape)
-    readout = p.kind == "readout"
-    bias = np.broadcast_to(p.bias.reshape(-1), channels) if readout else None
-    label = name if len(incoming) == 1 else f"{p.name}_map"
-    z = f"{p.name}_z"
-    stride = _tensor_stride(p, operators, chain.grid, (height, width))
-    chain.add(label, [(m, z) for m in operators], {z: (channels, (height, width))}, kept, stride, bias)
-    if not readout:
-        weight, bias = _spread(graph, p)
-        spread = _Map(chain.signals[z], 0, weight, len(bias), (1, 1), (1, 1))
-        outputs = {p.name: (len(bias), (height, width))}
-        chain.add(f"{p.name}_spread", [(spread, p.name)], outputs, kept, (1, 1), bias, p.name)
-
-
-def _sum(q: Projection) -> str:
-    return f"{q.name}_sum"
-
-
-def _pooled_size(graph: Graph, q: Projection) -> Pair:
-    shape = graph[q.source].shape
-    _, height, width = _image(q.pool.output_shape(shape) if q.pool else shape)
-    return height, width
-
-
-def _gather(source: Population, q: Projection, signal: _Signal) -> _Map:
-    """The copies of each neuron added up, over the pooling window if there is one."""
-    pool = q.pool or SumPool2d((1, 1), (1, 1), (0, 0))
-    copies, channels = _copies(source), _image(source.shape)[0]
-
-    def weight() -> Array:
-        ones = np.repeat(np.eye(channels), copies, axis=1)
-        return np.broadcast_to(ones[:, :, None, None], (*ones.shape, *pool.kernel))
-
-    return _Map(signal, 0, weight, channels, pool.kernel, pool.stride, pool.padding)
-
-
-def _operator_map(graph: Graph, q: Projection, signals: Mapping[str, _Signal]) -> _Map:
-    """A projection's operator, on the gathered sums of its source or, where they are not gathered, on its copies."""
-    gathered = _sum(q) in signals
-    signal = signals[_sum(q) if gathered else q.source]
-    copies = 1 if gathered else _copies(graph[q.source])
-    channels = signal.channels // copies
-
-    def repeated(weight: Array) -> Array:
-        return np.repeat(weight, copies, axis=1)
-
-    match q.operator:
-        case Conv2d(weight, stride, padding, dilation, groups):
-            kernel = (weight.shape[2], weight.shape[3])
-            return _Map(
-                signal, 0, lambda: repeated(_ungrouped(weight, groups)), len(weight), kernel, stride, padding, dilation
-            )
-        case Dense(weight):
-            whole = signal.size
-            return _Map(
-                signal, 0, lambda: repeated(weight.reshape(len(weight), channels, *whole)), len(weight), whole, whole
-            )
-        case Identity(weight):
-            diagonal = np.diag(np.broadcast_to(weight.reshape(-1), channels).astype(np.float64))
-            return _Map(signal, 0, lambda: repeated(diagonal[:, :, None, None]), channels, (1, 1), (1, 1))
-
-
-def _tensor_stride(p: Population, maps: Sequence[_Map], before: Pair, after: Pair) -> Pair:
-    """The stride of a convolution of several maps, in pixels of the tensor: that of each in its own pixels over its phases.
-
-    Args:
-        p: for the error message.
-        maps: what the convolution computes.
-        before: size of the tensor.
-        after: size of the result; for a single pixel any stride will do, and one that spans the tensor keeps all that is relayed.
-    """
-    if after == (1, 1):
-        return max(before), max(before)
-    found = set()
-    for m in maps:
-        (height, width), (phases_h, phases_w) = m.stride, m.signal.phases
-        if height % phases_h or width % phases_w:
-            break
-        found.add((height // phases_h, width // phases_w))
-    if len(found) != 1:
-        raise ConversionError(
-            f"{p.name} has no unrolled form: the strides of the branches that meet there do not line up"
-        )
-    return found.pop()
-
-
-def _ungrouped(weight: Array, groups: int) -> Array:
-    """The weights with zeros between the groups, which several readers do not know."""
-    outputs, inputs, *kernel = weight.shape
-    result = np.zeros((groups, outputs // groups, groups, inputs, *kernel), weight.dtype)
-    result[np.arange(groups), :, np.arange(groups)] = weight.reshape(groups, outputs // groups, inputs, *kernel)
-    return result.reshape(outputs, groups * inputs, *kernel)
-
-
-def _spread(graph: Graph, p: Population) -> tuple[Callable[[], Array], Array]:
-    """Weight (C L, C, 1, 1) and bias of the convolution in front of a population's copies."""
-    channels = p.shape[0]
-    theta, b = (np.broadcast_to(x.reshape(-1).astype(np.float64), channels) for x in (p.threshold, p.bias))
-    largest = sum(_largest(graph, q, channels) for q in graph.incoming(p.name)) + np.abs(b)
-    scale = 2.0 ** -np.ceil(np.log2(largest / theta + p.levels + 1))
-    # Integer potentials meet a step exactly; a quarter of a unit above it, strict and weak comparisons agree.
-    above = 0.25 if graph.is_integer else 0.0
-
-    def weight() -> Array:
-        values = np.zeros((channels, p.levels, channels, 1, 1))
-        values[np.arange(channels), :, np.arange(channels)] = (scale / theta)[:, None, None, None]
-        return values.reshape(-1, channels, 1, 1)
-
-    steps = np.arange(1, p.levels + 1) - 0.5
-    bias = 1 + scale[:, None] * (((b + above) / theta)[:, None] - steps)
-    return weight, bias.reshape(-1)
+        steps = np.arange(1, p.levels + 1) - 0.5
+        bias = 1 + scale[:, None] * (((b + above) / theta)[:, None] - steps)
+        return Spread(weight, bias.reshape(-1))
 
 
 def _largest(graph: Graph, q: Projection, channels: int) -> Array:

@@ -16,7 +16,8 @@ import numpy as np
 from pascal_nm import simulate
 from pascal_nm.data import Dataset
 from pascal_nm.errors import TargetError
-from pascal_nm.export.unrolled import Growth, write_unrolled
+from pascal_nm.export.chain import Growth
+from pascal_nm.export.unrolled import write_unrolled
 from pascal_nm.graph import Array, Graph
 from pascal_nm.hw_targets import evaluation
 from pascal_nm.interop import runner

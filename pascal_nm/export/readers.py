@@ -1,0 +1,72 @@
+"""Readers of NIR files, and the dialect of each: which node runs there as a neuron that adds its input and fires at 1.
+
+All that differs from reader to reader stands in :data:`READERS`; docs/nir.md has the cases behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import nir
+import numpy as np
+
+from pascal_nm.errors import ConversionError
+from pascal_nm.graph import Array
+
+Node = Callable[[Array], nir.NIRNode]
+"""Makes a spiking node with threshold 1, given ones of its shape."""
+
+LIF_DT = 1e-4
+"""The length of a timestep that readers assume of a LIF node, in seconds."""
+
+
+class Dialect(NamedTuple):
+    """What a reader takes.
+
+    Attributes:
+        single: a neuron for a single timestep from rest; leak and reset do not matter.
+        integrator: a neuron without leak, for many timesteps.
+        after_spike: what the reader's neuron does after a spike: ``zero`` (reset to 0) or ``subtract`` (the threshold).
+    """
+
+    single: Node
+    integrator: Node
+    after_spike: str
+
+
+def _if(ones: Array) -> nir.NIRNode:
+    return nir.IF(ones, ones, np.zeros_like(ones))
+
+
+def _lif(tau: float) -> Node:
+    """A LIF node; r = tau / dt makes every input count whole."""
+
+    def make(ones: Array) -> nir.NIRNode:
+        zeros = np.zeros_like(ones)
+        return nir.LIF(ones * tau, ones * (tau / LIF_DT), zeros, ones, zeros)
+
+    return make
+
+
+READERS: dict[str, Dialect] = {
+    "generic": Dialect(_if, _if, "zero"),
+    "norse": Dialect(_if, _if, "zero"),
+    "sinabs": Dialect(_if, _if, "subtract"),
+    "spikingjelly": Dialect(_if, _if, "zero"),  # import_from_nir(file, dt=1.0)
+    "snntorch": Dialect(
+        _lif(1e-3), _lif(100.0), "zero"
+    ),  # its importer gives IF nodes a leak, and cannot run them inside a graph
+}
+"""Dialects by reader."""
+
+
+def dialect(reader: str) -> Dialect:
+    """The dialect of a reader.
+
+    Raises:
+        ConversionError: an unknown reader.
+    """
+    if reader not in READERS:
+        raise ConversionError(f"unknown reader {reader!r}: choose from {', '.join(READERS)}")
+    return READERS[reader]
