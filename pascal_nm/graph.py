@@ -169,6 +169,23 @@ class Population:
         """Timesteps in which this population sends: its levels; an analog input sends once, a readout never."""
         return {"analog": 1, "readout": 0}.get(self.kind, self.levels)
 
+    def currents(self, inputs: Array, dtype: np.dtype[Any]) -> Array:
+        """What an analog population injects; see :meth:`Graph.currents`."""
+        inputs = inputs.detach().cpu().numpy() if hasattr(inputs, "detach") else np.asarray(inputs)
+        if inputs.shape[1:] != self.shape:
+            raise DataError(f"the network takes inputs of shape {self.shape}, the data has shape {inputs.shape[1:]}")
+        if not np.all(np.isfinite(inputs)):
+            raise DataError("the data holds NaN or infinite values")
+        if not np.issubdtype(dtype, np.integer):
+            return np.asarray(inputs / self.threshold, dtype=dtype)
+        currents = np.rint(np.asarray(inputs, np.float64) / self.threshold)
+        if currents.size and np.abs(currents).max() > self.levels:
+            raise DataError(
+                f"the data reaches {np.abs(inputs).max():.4g}, but the network's input was quantized for values up to "
+                f"{self.levels * float(self.threshold.max()):.4g}: check the preprocessing or quantize again for this data"
+            )
+        return np.asarray(currents, dtype)
+
 
 @dataclass(frozen=True, eq=False)
 class Projection:
@@ -296,21 +313,7 @@ class Graph:
         Raises:
             DataError: another shape, NaN or infinite values, or values outside the quantized range.
         """
-        p = self.input
-        inputs = inputs.detach().cpu().numpy() if hasattr(inputs, "detach") else np.asarray(inputs)
-        if inputs.shape[1:] != p.shape:
-            raise DataError(f"the network takes inputs of shape {p.shape}, the data has shape {inputs.shape[1:]}")
-        if not np.all(np.isfinite(inputs)):
-            raise DataError("the data holds NaN or infinite values")
-        if not self.is_integer:
-            return np.asarray(inputs / p.threshold, dtype=self.dtype)
-        currents = np.rint(np.asarray(inputs, np.float64) / p.threshold)
-        if currents.size and np.abs(currents).max() > p.levels:
-            raise DataError(
-                f"the data reaches {np.abs(inputs).max():.4g}, but the network's input was quantized for values up to "
-                f"{p.levels * float(p.threshold.max()):.4g}: check the preprocessing or quantize again for this data"
-            )
-        return np.asarray(currents, np.int32)
+        return self.input.currents(inputs, self.dtype)
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -30,6 +30,7 @@ import nir
 import numpy as np
 
 from pascal_nm.errors import ConversionError
+from pascal_nm.export.profile import Profile
 from pascal_nm.files import replacing
 from pascal_nm.graph import Array, Conv2d, Dense, Graph, Identity, Pair, Population, Projection, Shape, SumPool2d
 
@@ -108,7 +109,7 @@ def plan(graph: Graph, coding: Coding) -> tuple[list[Layer], Growth]:
 
 
 def build(
-    graph: Graph, layers: Sequence[Layer], spiking: Callable[[Array], nir.NIRNode], metadata: Mapping[str, str]
+    graph: Graph, layers: Sequence[Layer], spiking: Callable[[Array], nir.NIRNode], profile: Profile
 ) -> nir.NIRGraph:
     """The chain with its weights; its input has shape (C, H, W), its output (classes, 1, 1).
 
@@ -116,7 +117,7 @@ def build(
         graph: the network.
         layers: its :func:`plan`.
         spiking: makes the node of a layer that fires at 1, given ones of its shape.
-        metadata: of the whole graph.
+        profile: what the file says about itself.
     """
     source, target = graph.input, graph.output
     nodes: dict[str, nir.NIRNode] = {source.name: nir.Input({"input": np.array(_image(source.shape))})}
@@ -126,7 +127,12 @@ def build(
             ones = np.ones((layer.channels, *layer.grid), np.float32)
             nodes[layer.fires] = spiking(ones)
     nodes[target.name] = nir.Output({"output": np.array(_image(target.shape))})
-    return nir.NIRGraph(nodes, list(itertools.pairwise(nodes)), metadata=dict(metadata), type_check=False)
+    return nir.NIRGraph(nodes, list(itertools.pairwise(nodes)), metadata=profile.as_metadata(), type_check=False)
+
+
+def copies(graph: Graph, coding: Coding) -> dict[str, int]:
+    """Copies of the neurons of each population that spikes."""
+    return {p.name: coding.copies(p) for p in graph.populations if p.kind in ("pasc", "max")}
 
 
 def write(raw: nir.NIRGraph, path: str | Path) -> None:

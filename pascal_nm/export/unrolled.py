@@ -9,6 +9,7 @@ times in a timestep. A max population is an OR over its window for each copy. Th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import nir
@@ -17,6 +18,7 @@ import numpy as np
 from pascal_nm import bounds
 from pascal_nm.export import chain
 from pascal_nm.export.chain import Growth, Spread
+from pascal_nm.export.profile import describe
 from pascal_nm.export.readers import dialect
 from pascal_nm.graph import Array, Graph, Population, Projection
 
@@ -28,9 +30,8 @@ def write_unrolled(graph: Graph, path: str | Path, reader: str = "generic") -> G
         ConversionError: the network would not fit in memory, or has a part without this form (:func:`pascal_nm.export.chain.plan`).
         FileError: the file cannot be written.
     """
-    spiking = dialect(reader).single
     layers, size = chain.plan(graph, _Levels())
-    chain.write(chain.build(graph, layers, spiking, {}), path)
+    chain.write(_built(graph, layers, reader), path)
     return size
 
 
@@ -40,7 +41,12 @@ def unroll(graph: Graph, reader: str = "generic") -> nir.NIRGraph:
     Raises:
         ConversionError: as :func:`write_unrolled`.
     """
-    return chain.build(graph, chain.plan(graph, _Levels())[0], dialect(reader).single, {})
+    return _built(graph, chain.plan(graph, _Levels())[0], reader)
+
+
+def _built(graph: Graph, layers: Sequence[chain.Layer], reader: str) -> nir.NIRGraph:
+    profile = describe(graph, "unrolled", 1, chain.copies(graph, _Levels()))
+    return chain.build(graph, layers, dialect(reader).single, profile)
 
 
 def growth(graph: Graph) -> Growth:

@@ -22,11 +22,12 @@ class AnalogInputModel(Model):
         super().__init__(proc_params)
         self.currents: Array = proc_params["currents"]
         self.cycle: Cycle = proc_params["cycle"]
+        self.sent = range(proc_params["repeat"])
 
     def run_step(self, t: int) -> None:
-        """Send a batch in the first timestep of its cycle."""
+        """Send a batch in the first timesteps of its cycle."""
         if self.timing.sends(t):
-            place = self.cycle.locate(t, range(1))
+            place = self.cycle.locate(t, self.sent)
             self.s_out.send(np.zeros(self.currents.shape[1:], np.int8) if place is None else self.currents[place.batch])
 
 

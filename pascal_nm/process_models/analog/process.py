@@ -8,12 +8,13 @@ from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Timing
 
 
 class AnalogInput(AbstractProcess):
-    r"""Injects the analog input: batch k is sent once, in timestep k * interval; silence in between.
+    r"""Injects the analog input: batch k is sent from timestep k * interval on, once unless told otherwise; silence in between.
 
     Args:
         currents: (K, B, \*shape), K batches in units of current (:meth:`pascal_nm.graph.Graph.currents`): int32 for
             ``fixed_pt`` models, floats for ``floating_pt``. The child inherits the array without a copy.
         cycle: when batches start; None for one batch only.
+        repeat: timesteps in a row in which a batch is sent.
         timing: the timesteps in which frames travel.
         name: of the Process.
 
@@ -26,9 +27,10 @@ class AnalogInput(AbstractProcess):
         *,
         currents: Array,
         cycle: Cycle | None = None,
+        repeat: int = 1,
         timing: Timing = EVERY_STEP,
         name: str | None = None,
     ) -> None:
-        cycle = cycle or Cycle(interval=1, batches=1)
-        super().__init__(currents=currents, cycle=cycle, timing=timing, name=name)
+        cycle = cycle or Cycle(interval=repeat, batches=1)
+        super().__init__(currents=currents, cycle=cycle, repeat=repeat, timing=timing, name=name)
         self.s_out = OutPort(shape=currents.shape[1:])

@@ -1,0 +1,1 @@
+"""Nodes of NIR files that other tools wrote."""

@@ -1,0 +1,50 @@
+"""How a NIR node behaves on a CPU."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, PyOutPort, implements, requires, tag
+from pascal_nm.process_models.memory import Record
+from pascal_nm.process_models.model import Model, SumPort
+from pascal_nm.process_models.nir_node.process import NirNode
+from pascal_nm.process_models.timing import Cycle
+
+
+@implements(proc=NirNode, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class NirNodeFloat(Model):
+    """Floating point, in the type of the module's weights."""
+
+    a_in: Any = LavaPyType(SumPort, float)
+    s_out: Any = LavaPyType(PyOutPort.VEC_DENSE, float)
+
+    def __init__(self, proc_params: Any = None) -> None:
+        super().__init__(proc_params)
+        self.module: nn.Module = proc_params["module"]
+        self.cycle: Cycle | None = proc_params["cycle"]
+        self.record: Record | None = proc_params["record"]
+        self.keeps_state = "state" in inspect.signature(self.module.forward).parameters
+        self.state: Any = None
+
+    def run_step(self, t: int) -> None:
+        """Receive, transform, send."""
+        batch, place = (0, t) if self.cycle is None else divmod(t, self.cycle.interval)
+        if place == 0:
+            self.state = None
+        x = torch.from_numpy(np.ascontiguousarray(self.a_in.recv()))
+        y: Tensor
+        if self.keeps_state:
+            y, self.state = self.module(x, self.state)
+        else:
+            y = self.module(x)
+        if self.record is not None:
+            self.record.counts[batch] += y.numpy().astype(np.int16)
+            self.record.emitted[batch] += y.flatten(1).sum(1).numpy().astype(np.int64)
+        self.s_out.send(y.numpy())
