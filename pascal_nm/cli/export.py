@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pascal_nm import schedule
-from pascal_nm.cli import options
-from pascal_nm.cli.output import note, percent, print_json, progress, say, table
+from pascal_nm.cli import options, plots
+from pascal_nm.cli.output import percent, print_json, progress, say, table
+from pascal_nm.data import Dataset
 from pascal_nm.errors import FileError
-from pascal_nm.export import unrolled
+from pascal_nm.export import rate, unrolled
 from pascal_nm.export.nir_format import read_nir, write_nir
+from pascal_nm.export.profile import Measured
 from pascal_nm.export.readers import READERS
 from pascal_nm.graph import Graph
-from pascal_nm.interop import readers as interoperation
+from pascal_nm.hw_targets import rates
 from pascal_nm.quantization import quantize
 
 
@@ -25,10 +28,27 @@ def export(
     profile: Annotated[
         str,
         typer.Option(
-            help="pasc: compact, for our targets; unrolled: larger, exact in one timestep in other simulators."
+            help="pasc: compact, for our targets; unrolled: larger, exact in one timestep in other simulators; rate: one neuron for "
+            "each, approximate, over --timesteps."
         ),
     ] = "pasc",
-    reader: Annotated[str, typer.Option(help=f"Whom an unrolled file is for: {', '.join(READERS)}.")] = "generic",
+    reader: Annotated[
+        str, typer.Option(help=f"Whom an unrolled or rate file is for: {', '.join(READERS)}.")
+    ] = "generic",
+    timesteps: Annotated[
+        int | None,
+        typer.Option(
+            "--timesteps", "-T", min=1, help="Of a rate file: how long an image is shown.", show_default="4 L"
+        ),
+    ] = None,
+    data_name: Annotated[
+        str | None,
+        typer.Option(
+            "--data", "-d", help="Measure a rate file's accuracy on these images, for T = L, 2L, 4L… and its own."
+        ),
+    ] = None,
+    limit: options.Limit = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw that accuracy against T to a .png, .svg or .pdf.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to.", show_default="beside the model")
     ] = None,
@@ -55,8 +75,12 @@ def export(
     if profile == "unrolled":
         _export_unrolled(graph, path, reader, as_json)
         return
+    if profile == "rate":
+        images = None if data_name is None else options.load_data(data_name, limit)
+        _export_rate(graph, path, reader, timesteps, images, plot, as_json)
+        return
     if profile != "pasc":
-        raise FileError(f"--profile takes pasc or unrolled, not {profile!r}")
+        raise FileError(f"--profile takes pasc, unrolled or rate, not {profile!r}")
     write_nir(graph, path)
     if differences := graph.differences(read_nir(path)):
         path.unlink()
@@ -84,63 +108,52 @@ def _export_unrolled(graph: Graph, path: Path, reader: str, as_json: bool) -> No
     )
 
 
-def interop(
-    network: options.NetworkFile,
-    data_name: options.DataName = "digits",
-    limit: options.Limit = None,
-    readers: Annotated[str, typer.Option(help="Names separated by commas.", show_default=True)] = ",".join(
-        interoperation.READERS
-    ),
-    environments: Annotated[
-        Path, typer.Option(help="Folder with one Python environment for each reader, by its name; see `make readers`.")
-    ] = Path(".readers"),
-    image_column: options.ImageColumn = None,
-    label_column: options.LabelColumn = None,
-    as_json: options.Json = False,
+def _export_rate(
+    graph: Graph,
+    path: Path,
+    reader: str,
+    timesteps: int | None,
+    images: Dataset | None,
+    plot: Path | None,
+    as_json: bool,
 ) -> None:
-    """Run the unrolled network in other simulators, each reading the file by itself: does it answer as the source network does?"""
-    graph = options.load_network(network)
-    chosen = readers.split(",")
-    if unknown := set(chosen) - set(interoperation.READERS):
-        raise FileError(
-            f"unknown reader(s) {', '.join(sorted(unknown))}: choose from {', '.join(interoperation.READERS)}"
+    levels = max(p.levels for p in graph.spiking)
+    timesteps = timesteps or 4 * levels
+    measured: list[Measured] = []
+    if images is not None:
+        with progress("measuring") as update:
+            measured = rates.measure(graph, images, rates.doublings(levels, timesteps), progress=update)
+    size = rate.write_rate(graph, path, timesteps, reader, measured)
+    if plot is not None:
+        if images is None:
+            raise FileError("--plot needs --data: there is nothing measured to draw")
+        lines = {f"reset: {after}": [m for m in measured if m.reset == after] for after in rates.RESETS}
+        plots.accuracy_against_timesteps(
+            lines, rates.source_accuracy(graph, images), f"{path.name}, {images.name}", plot
         )
-    found = {reader: interoperation.python_of(reader, environments) for reader in chosen}
-    if not any(found.values()):
-        raise FileError(
-            f"none of {', '.join(chosen)} is installed, here or in {environments}: `make readers` installs them"
-        )
-    images = options.load_data(data_name, limit, image_column, label_column)
-    outcomes = []
-    for reader, python in found.items():
-        if python is None:
-            note(f"{reader} is not installed, here or in {environments / reader}")
-            continue
-        with progress(f"running in {reader}") as update:
-            outcomes.append(interoperation.evaluate(reader, python, graph, images, update))
     if as_json:
-        print_json({"images": len(images), "readers": [_outcome(outcome) for outcome in outcomes]})
+        print_json(
+            {
+                "file": str(path),
+                "reader": reader,
+                "timesteps": timesteps,
+                "measured": [vars(m) for m in measured],
+                **vars(size),
+            }
+            | {"bytes": path.stat().st_size}
+        )
+        return
+    say(
+        f"[bold]{path}[/bold]: rate network for {reader}, {path.stat().st_size:,} bytes, {timesteps} timesteps, approximate; "
+        f"{size.neurons[0]:,} neurons, {size.neurons[1]:,} with those that pass spikes on"
+    )
+    if measured:
+        _show_measured(measured, images.name if images else "")
     else:
-        size = outcomes[0].growth
-        table(
-            f"unrolled, one timestep, {len(images):,} images of {images.name}",
-            ("reader", "agrees with the source", "accuracy", "seconds", "error"),
-            [
-                [
-                    o.reader,
-                    *(("", "", "") if o.error else (percent(o.agreement), percent(o.accuracy), f"{o.seconds:.1f}")),
-                    o.error,
-                ]
-                for o in outcomes
-            ],
-        )
-        say(
-            f"unrolled, {size.neurons[0]:,} neurons are {size.neurons[1]:,}, and {size.weights[0]:,} weights {size.weights[1]:,}"
-        )
-    if not all(outcome.agreement == 1 for outcome in outcomes):
-        raise typer.Exit(1)
+        say("--data measures how well it does")
 
 
-def _outcome(outcome: interoperation.Outcome) -> dict[str, object]:
-    figures = {key: None if outcome.error else getattr(outcome, key) for key in ("agreement", "accuracy", "seconds")}
-    return {"reader": outcome.reader, **figures, "error": outcome.error, "weights": outcome.growth.weights}
+def _show_measured(measured: Sequence[Measured], name: str) -> None:
+    rows = [[m.timesteps, m.reset, percent(m.accuracy), percent(m.agreement)] for m in measured]
+    columns = ("T", "after a spike", "accuracy", "agrees with the source")
+    table(f"rate networks, {measured[0].images:,} images of {name}", columns, rows)

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from pascal_nm import __version__
-from pascal_nm.cli import demo, export, networks, papers, runs, train
+from pascal_nm.cli import demo, export, interop, networks, papers, runs, train
 from pascal_nm.cli.output import console, note
 from pascal_nm.errors import PascalError
 
@@ -29,7 +29,7 @@ app.command()(runs.run)
 app.command()(runs.verify)
 app.command()(runs.energy)
 app.command()(networks.inspect)
-app.command()(export.interop)
+app.command()(interop.interop)
 app.command()(networks.import_checkpoint)
 app.command()(papers.paper)
 

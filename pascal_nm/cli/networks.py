@@ -9,9 +9,10 @@ import typer
 
 from pascal_nm import published, schedule
 from pascal_nm.checkpoint import save
-from pascal_nm.cli import options
+from pascal_nm.cli import nir_files, options
 from pascal_nm.cli.output import print_json, say, table
 from pascal_nm.errors import FileError
+from pascal_nm.export.nir_format import ForeignError
 from pascal_nm.graph import Graph, Identity, Population
 
 
@@ -59,9 +60,13 @@ def import_checkpoint(
 
 
 def inspect(network: options.NetworkFile, as_json: options.Json = False) -> None:
-    """Show a network's populations, synapses, levels and schedule."""
+    """Show a network's populations, synapses, levels and schedule; of another tool's NIR file, its nodes and whether it can run."""
     model = None if network.suffix == ".nir" else options.load_model(network)
-    graph = options.load_network(network) if model is None else model.graph()
+    try:
+        graph = options.load_network(network) if model is None else model.graph()
+    except ForeignError:
+        nir_files.inspect(network, as_json=as_json)
+        return
     plan = schedule.pasc(graph)
     content = {
         "file": str(network),

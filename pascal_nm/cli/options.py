@@ -45,11 +45,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Mean = Annotated[
     str | None,
     typer.Option(
-        help="For a .pt2: mean of each channel, such as 0.49,0.48,0.45: inputs are (pixel / scale - mean) / std."
+        help="Where the file does not say (.pt2, NIR of other tools): mean of each channel, such as 0.49,0.48,0.45: inputs are (pixel / scale - mean) / std."
     ),
 ]
-Std = Annotated[str | None, typer.Option(help="For a .pt2: standard deviation of each channel.")]
-Scale = Annotated[float, typer.Option(help="For a .pt2: the largest pixel value.")]
+Std = Annotated[str | None, typer.Option(help="Likewise: standard deviation of each channel.")]
+Scale = Annotated[float, typer.Option(help="Likewise: the largest pixel value.")]
 
 
 def load_data(

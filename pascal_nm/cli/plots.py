@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pascal_nm.adaptive import Plan
 from pascal_nm.errors import DataError, FileError
+from pascal_nm.export.profile import Measured
 from pascal_nm.files import replacing
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
@@ -30,6 +32,27 @@ def metric_bars(made: Plan, title: str, path: Path) -> None:
     axes.set_xticks(range(len(made.metrics)), [m.name for m in made.metrics], rotation=60, ha="right")
     axes.set(ylabel="AL metric M (Equation 6)", xlabel="QCFS layer", title=title)
     figure.legend(loc="outside lower center", ncols=len(made.cluster_levels), frameon=False)
+    _save(figure, path)
+
+
+def accuracy_against_timesteps(lines: Mapping[str, Sequence[Measured]], source: float, title: str, path: Path) -> None:
+    """Accuracy of rate networks over their timesteps, a line for each simulator or reset; the source network's is dashed.
+
+    Raises:
+        DataError, FileError: as :func:`metric_bars`.
+    """
+    figure, axes = _figure(6, 4)
+    for i, (name, measured) in enumerate(lines.items()):
+        places = [m.timesteps for m in measured]
+        axes.plot(
+            places, [100 * m.accuracy for m in measured], "osDv^<>p"[i % 8] + "-", color=COLOURS[i % 8], label=name
+        )
+    axes.axhline(100 * source, color="#000000", linestyle="--", label="source network (and every exact form)")
+    axes.set_xscale("log", base=2)
+    ticks = sorted({m.timesteps for measured in lines.values() for m in measured})
+    axes.set_xticks(ticks, [str(t) for t in ticks])
+    axes.set(xlabel="timesteps T", ylabel="accuracy (%)", title=title)
+    axes.legend(frameon=False)
     _save(figure, path)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import typer
 
 from pascal_nm import analysis
-from pascal_nm.cli import options
+from pascal_nm.cli import nir_files, options
 from pascal_nm.cli.output import joules, percent, print_json, progress, say, table
 from pascal_nm.errors import FileError
-from pascal_nm.export.nir_format import read_nir
+from pascal_nm.export.nir_format import ForeignError, read_nir
 from pascal_nm.files import replacing
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import chip as chips
@@ -34,12 +34,37 @@ def run(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write predictions and labels to this .npz file.")
     ] = None,
+    timesteps: Annotated[
+        int | None,
+        typer.Option(
+            "--timesteps", "-T", help="NIR of other tools: how long an image is shown.", show_default="the file's"
+        ),
+    ] = None,
+    dt: Annotated[
+        float | None,
+        typer.Option(help="NIR of other tools: length of a timestep.", show_default="1e-4; 1 for IF with r = 1"),
+    ] = None,
+    reset: Annotated[
+        str, typer.Option(help="NIR of other tools: zero (NIR's own: to v_reset) or subtract (the threshold).")
+    ] = "zero",
+    mean: options.Mean = None,
+    std: options.Std = None,
+    scale: options.Scale = 255.0,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
 ) -> None:
-    """Run a spiking network on images: accuracy, spikes and operations, counted."""
-    graph = options.load_network(network)
+    """Run a spiking network on images: accuracy, spikes and operations, counted.
+
+    A NIR file of another tool runs, too, on torch and lava; --timesteps, --dt, --reset, --mean, --std and --scale say what it leaves open.
+    """
+    try:
+        graph = options.load_network(network)
+    except ForeignError:
+        wishes = nir_files.Wishes(timesteps, dt, reset, options.preprocessing(mean, std, scale))
+        images = options.load_data(data_name, limit, image_column, label_column)
+        nir_files.run(network, target, images, wishes, as_json=as_json)
+        return
     program = find(target).compile(graph if bits is None else quantize(graph, bits))
     data = options.load_data(data_name, limit, image_column, label_column)
     start = time.perf_counter()

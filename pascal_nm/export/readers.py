@@ -13,6 +13,7 @@ import numpy as np
 
 from pascal_nm.errors import ConversionError
 from pascal_nm.graph import Array
+from pascal_nm.nir_neuron import Reset
 
 Node = Callable[[Array], nir.NIRNode]
 """Makes a spiking node with threshold 1, given ones of its shape."""
@@ -28,11 +29,13 @@ class Dialect(NamedTuple):
         single: a neuron for a single timestep from rest; leak and reset do not matter.
         integrator: a neuron without leak, for many timesteps.
         after_spike: what the reader's neuron does after a spike: ``zero`` (reset to 0) or ``subtract`` (the threshold).
+        several: whether its neuron may spike several times in a timestep.
     """
 
     single: Node
     integrator: Node
-    after_spike: str
+    after_spike: Reset
+    several: bool
 
 
 def _if(ones: Array) -> nir.NIRNode:
@@ -50,13 +53,12 @@ def _lif(tau: float) -> Node:
 
 
 READERS: dict[str, Dialect] = {
-    "generic": Dialect(_if, _if, "zero"),
-    "norse": Dialect(_if, _if, "zero"),
-    "sinabs": Dialect(_if, _if, "subtract"),
-    "spikingjelly": Dialect(_if, _if, "zero"),  # import_from_nir(file, dt=1.0)
-    "snntorch": Dialect(
-        _lif(1e-3), _lif(100.0), "zero"
-    ),  # its importer gives IF nodes a leak, and cannot run them inside a graph
+    "generic": Dialect(_if, _if, "zero", several=True),
+    "norse": Dialect(_if, _if, "zero", several=False),
+    "sinabs": Dialect(_if, _if, "subtract", several=True),
+    "spikingjelly": Dialect(_if, _if, "zero", several=False),  # import_from_nir(file, dt=1.0)
+    # Its importer gives IF nodes a leak, and cannot run them inside a graph.
+    "snntorch": Dialect(_lif(1e-3), _lif(100.0), "zero", several=False),
 }
 """Dialects by reader."""
 

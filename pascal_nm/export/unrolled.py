@@ -1,9 +1,9 @@
 r"""The ``unrolled`` profile: a NIR file that every reader runs exactly, in one timestep, whatever its neurons do after a spike.
 
 A neuron of L levels becomes L copies, one for each level: copy k fires when :math:`z \ge (k - 1/2) \, \theta`, and the number of copies that fire is
-the level. Nothing is left to reset, leak or time. Copy k gets :math:`1 + s \, (z / \theta - k + 1/2)` and fires at 1. The scale s (a power of two,
-from the largest potential that weights and levels allow) keeps every input below two thresholds, for readers whose neurons may spike several
-times in a timestep. A max population is an OR over its window for each copy. The form of the file is that of :mod:`pascal_nm.export.chain`.
+the level. Nothing is left to reset, leak or time. Copy k gets :math:`1 + s \, (z / \theta - k + 1/2)` and fires at 1. For readers whose neurons may
+spike several times in a timestep, the scale s (a power of two, from the largest potential that weights and levels allow) keeps every input below
+two thresholds; for others it is 1, which loses less to rounding. A max population is an OR over its window for each copy. The form of the file is that of :mod:`pascal_nm.export.chain`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def write_unrolled(graph: Graph, path: str | Path, reader: str = "generic") -> G
         ConversionError: the network would not fit in memory, or has a part without this form (:func:`pascal_nm.export.chain.plan`).
         FileError: the file cannot be written.
     """
-    layers, size = chain.plan(graph, _Levels())
+    layers, size = chain.plan(graph, coding(reader))
     chain.write(_built(graph, layers, reader), path)
     return size
 
@@ -41,23 +41,26 @@ def unroll(graph: Graph, reader: str = "generic") -> nir.NIRGraph:
     Raises:
         ConversionError: as :func:`write_unrolled`.
     """
-    return _built(graph, chain.plan(graph, _Levels())[0], reader)
+    return _built(graph, chain.plan(graph, coding(reader))[0], reader)
 
 
 def _built(graph: Graph, layers: Sequence[chain.Layer], reader: str) -> nir.NIRGraph:
-    profile = describe(graph, "unrolled", 1, chain.copies(graph, _Levels()))
+    profile = describe(graph, "unrolled", 1, chain.copies(graph, coding(reader)))
     return chain.build(graph, layers, dialect(reader).single, profile)
 
 
 def growth(graph: Graph) -> Growth:
     """Neurons, weights and bytes of the unrolled network, without building it."""
-    return chain.plan(graph, _Levels())[1]
+    return chain.plan(graph, coding())[1]
 
 
 class _Levels:
     """One copy for each level, in one timestep."""
 
     relay = (0.5, 0.75)
+
+    def __init__(self, several: bool) -> None:
+        self.several = several
 
     def copies(self, p: Population) -> int:
         return p.levels if p.kind in ("pasc", "max") else 1
@@ -72,8 +75,10 @@ class _Levels:
     def spread(self, graph: Graph, p: Population) -> Spread:
         channels = p.shape[0]
         theta, b = (np.broadcast_to(x.reshape(-1).astype(np.float64), channels) for x in (p.threshold, p.bias))
-        largest = sum(_largest(graph, q, channels) for q in graph.incoming(p.name)) + np.abs(b)
-        scale = 2.0 ** -np.ceil(np.log2(largest / theta + p.levels + 1))
+        scale = np.ones(channels)
+        if self.several:
+            largest = sum(_largest(graph, q, channels) for q in graph.incoming(p.name)) + np.abs(b)
+            scale = 2.0 ** -np.ceil(np.log2(largest / theta + p.levels + 1))
         # Integer potentials meet a step exactly; a quarter of a unit above it, strict and weak comparisons agree.
         above = 0.25 if graph.is_integer else 0.0
 
@@ -85,6 +90,15 @@ class _Levels:
         steps = np.arange(1, p.levels + 1) - 0.5
         bias = 1 + scale[:, None] * (((b + above) / theta)[:, None] - steps)
         return Spread(weight, bias.reshape(-1))
+
+
+def coding(reader: str = "generic") -> _Levels:
+    """How spikes stand for levels in the file for a reader.
+
+    Raises:
+        ConversionError: an unknown reader.
+    """
+    return _Levels(dialect(reader).several)
 
 
 def _largest(graph: Graph, q: Projection, channels: int) -> Array:

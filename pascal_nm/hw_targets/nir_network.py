@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, GraphError, TargetError, first_line
 from pascal_nm.export import nir_modules
 from pascal_nm.export.nir_modules import Reading
@@ -181,3 +182,58 @@ def _lava(program: NirProgram, inputs: Tensor) -> NirResult:
         with Session(network.entry, tag="floating_pt") as session:
             session.run(program.timesteps)
     return NirResult(network.outputs, network.counts)
+
+
+@dataclass(frozen=True, eq=False)
+class NirEvaluation:
+    """What a program did with a dataset.
+
+    Attributes:
+        predictions: class of each image, (N,).
+        labels: the true classes, (N,).
+        spikes: by spiking node, mean over the images.
+    """
+
+    predictions: Array
+    labels: Array
+    spikes: Mapping[str, float]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correct predictions."""
+        return float(np.mean(self.predictions == self.labels))
+
+
+def evaluate(
+    program: NirProgram,
+    data: Dataset,
+    inputs: Callable[[Array], Array],
+    progress: Callable[[int, int], None] | None = None,
+) -> NirEvaluation:
+    """Run a dataset.
+
+    Args:
+        program: the network.
+        data: images.
+        inputs: what is shown for pixels (N, C, H, W).
+        progress: called with (images done, images in all).
+
+    Raises:
+        DataError: images of another size, or more labels than outputs.
+        TargetError: Lava failed.
+    """
+    predictions: list[Array] = []
+    spikes: dict[str, int] = {}
+    for pixels, labels in data.batches(program.batch_size):
+        result = program.run(inputs(pixels))
+        if int(labels.max()) >= result.outputs.shape[1]:
+            raise DataError(
+                f"{data.name} has label {labels.max()}, but the network has {result.outputs.shape[1]} outputs"
+            )
+        predictions.append(result.predictions)
+        for name, counted in result.spikes.items():
+            spikes[name] = spikes.get(name, 0) + int(counted.sum())
+        if progress is not None:
+            progress(sum(map(len, predictions)), len(data))
+    means = {name: count / len(data) for name, count in spikes.items()}
+    return NirEvaluation(np.concatenate(predictions), data.labels, means)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
 from pascal_nm import simulate
 from pascal_nm.data import Dataset
 from pascal_nm.errors import TargetError
+from pascal_nm.export import chain, unrolled
 from pascal_nm.export.chain import Growth
-from pascal_nm.export.unrolled import write_unrolled
+from pascal_nm.export.rate import write_rate
 from pascal_nm.graph import Array, Graph
 from pascal_nm.hw_targets import evaluation
 from pascal_nm.interop import runner
@@ -34,18 +37,30 @@ class Outcome:
 
     Attributes:
         reader: its name.
+        timesteps: for how long each image was shown; None for the unrolled form, which needs one.
+        images: how many were run.
         agreement: share of the images whose class is the source network's.
         accuracy: share of right classes.
-        seconds: of loading and running, all images.
-        growth: of the unrolled network.
+        load: seconds to read the file, mean over the batches.
+        run: seconds to run all images.
+        levels: of the unrolled form: levels compared, in the populations that the reader lets one look into.
+        differing: levels among them that are not the source network's.
+        growth: of the network in the file.
+        version: of the reader.
         error: the reader's last line, where it failed; then the figures are NaN.
     """
 
     reader: str
+    timesteps: int | None
+    images: int
     agreement: float
     accuracy: float
-    seconds: float
+    load: float
+    run: float
+    levels: int
+    differing: int
     growth: Growth
+    version: str = ""
     error: str = ""
 
 
@@ -62,55 +77,122 @@ def evaluate(
     python: Path,
     graph: Graph,
     data: Dataset,
+    timesteps: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Unroll a graph, and run a dataset through one reader, from the file on disk.
+    """Write a graph's file for a reader, and run a dataset through the reader, from the file on disk.
 
     Args:
         reader: one of :data:`READERS`.
         python: the interpreter that has it.
         graph: the network; what its source network answers is computed from it in closed form.
         data: images.
+        timesteps: of the ``rate`` form; None for the ``unrolled`` form, whose levels are compared one by one, too.
         progress: called with (images done, images in all).
 
     Raises:
-        ConversionError: the network has no unrolled form, or would not fit in memory.
+        ConversionError: the network has no such form, or would not fit in memory.
         DataError: the images do not fit the network.
     """
     evaluation.check(graph, data)
-    assert graph.preprocessing is not None, "check refuses a graph without"
-    answers, expected = [], []
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "unrolled.nir"
-        growth = write_unrolled(graph, path, reader)
-        start = time.perf_counter()
-        for pixels, _ in data.batches(BATCH):
-            inputs = graph.preprocessing(pixels)
-            try:
-                answers.append(
-                    _answers(reader, python, path, graph.currents(inputs).reshape(len(inputs), *_image(inputs)))
-                )
-            except TargetError as error:
-                return Outcome(reader, np.nan, np.nan, np.nan, growth, str(error))
-            expected.append(simulate.counts(graph, inputs).predictions)
-            if progress is not None:
-                progress(sum(map(len, answers)), len(data))
-    given, right = np.concatenate(answers), np.concatenate(expected)
-    seconds = time.perf_counter() - start
-    return Outcome(reader, float(np.mean(given == right)), float(np.mean(given == data.labels)), seconds, growth)
+        path = Path(folder) / "network.nir"
+        if timesteps is None:
+            growth = unrolled.write_unrolled(graph, path, reader)
+        else:
+            growth = write_rate(graph, path, timesteps, reader)
+        try:
+            with _serving(reader, python, path) as ask:
+                return _evaluated(reader, ask, graph, data, timesteps, growth, Path(folder), progress)
+        except TargetError as error:
+            nan = float("nan")
+            return Outcome(reader, timesteps, len(data), nan, nan, nan, nan, 0, 0, growth, error=str(error))
+
+
+def _evaluated(
+    reader: str,
+    ask: Callable[[dict[str, Any]], dict[str, Any]],
+    graph: Graph,
+    data: Dataset,
+    timesteps: int | None,
+    growth: Growth,
+    folder: Path,
+    progress: Callable[[int, int], None] | None,
+) -> Outcome:
+    assert graph.preprocessing is not None, "check refuses a graph without"
+    files = {name: str(folder / name) for name in ("inputs.npy", "outputs.npy", "levels.npz")}
+    given, expected, replies, compared = [], [], [], 0
+    for pixels, _ in data.batches(BATCH):
+        inputs = graph.preprocessing(pixels)
+        source = simulate.counts(graph, inputs)
+        np.save(files["inputs.npy"], graph.currents(inputs).reshape(len(inputs), *_image(inputs)))
+        request = {"inputs": files["inputs.npy"], "outputs": files["outputs.npy"], "timesteps": timesteps or 1}
+        request |= {"levels": None, "copies": {}}
+        if timesteps is None:
+            levels: dict[str, Any] = dict(source.counts)
+            np.savez(files["levels.npz"], **levels)
+            request |= {"levels": files["levels.npz"], "copies": chain.copies(graph, unrolled.coding(reader))}
+        reply = ask(request)
+        replies.append(reply)
+        compared += sum(source.counts[name].size for name in reply["differing"])
+        given.append(np.load(files["outputs.npy"]).argmax(1))
+        expected.append(source.predictions)
+        if progress is not None:
+            progress(sum(map(len, given)), len(data))
+    answers = np.concatenate(given)
+    return Outcome(
+        reader,
+        timesteps,
+        len(data),
+        agreement=float(np.mean(answers == np.concatenate(expected))),
+        accuracy=float(np.mean(answers == data.labels)),
+        load=sum(reply["load"] for reply in replies) / len(replies),
+        run=sum(reply["run"] for reply in replies),
+        levels=compared,
+        differing=sum(sum(reply["differing"].values()) for reply in replies),
+        growth=growth,
+        version=replies[0]["version"],
+    )
 
 
 def _image(inputs: Array) -> tuple[int, ...]:
     return inputs.shape[1:] if inputs.ndim == 4 else (inputs.shape[1], 1, 1)
 
 
-def _answers(reader: str, python: Path, path: Path, inputs: Array) -> Array:
-    """Classes from a reader in its own process."""
-    given, result = path.with_name("inputs.npy"), path.with_name("outputs.npy")
-    np.save(given, inputs)
-    command = [str(python), runner.__file__, reader, str(path), str(given), str(result)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines()
-        raise TargetError(lines[-1] if lines else f"{reader} ended with code {done.returncode}")
-    return np.asarray(np.load(result).argmax(1))
+@contextmanager
+def _serving(reader: str, python: Path, path: Path) -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
+    """A reader in its own process: gives a function that sends a request and waits for the reply.
+
+    Raises:
+        TargetError: from that function: the reader failed; the message is its last line.
+    """
+    with tempfile.TemporaryFile("w+") as errors:
+        command = [str(python), runner.__file__, reader, str(path)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
+        assert process.stdin is not None and process.stdout is not None, "both are pipes"
+
+        def ask(request: dict[str, Any]) -> dict[str, Any]:
+            reply = _exchanged(process.stdin, process.stdout, json.dumps(request))
+            if not reply:
+                code = process.wait()
+                errors.seek(0)
+                lines = errors.read().strip().splitlines()
+                raise TargetError(lines[-1] if lines else f"{reader} ended with code {code}")
+            answer: dict[str, Any] = json.loads(reply)
+            return answer
+
+        try:
+            yield ask
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def _exchanged(to: IO[str] | None, back: IO[str] | None, line: str) -> str:
+    """One line there and one back; empty where the other side has ended."""
+    assert to is not None and back is not None, "both are pipes"
+    try:
+        print(line, file=to, flush=True)
+    except BrokenPipeError:
+        return ""
+    return back.readline()

@@ -1,0 +1,165 @@
+"""What `run` and `inspect` do with NIR files that are not ours alone: of other tools, and for other tools."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import nir
+import numpy as np
+
+from pascal_nm.cli.output import percent, print_json, progress, say, table
+from pascal_nm.data import Dataset
+from pascal_nm.errors import DataError, FileError, GraphError
+from pascal_nm.export import nir_modules
+from pascal_nm.export.nir_modules import Reading
+from pascal_nm.export.profile import Profile, profile_of
+from pascal_nm.export.untrusted import read_raw
+from pascal_nm.graph import Array, Preprocessing
+from pascal_nm.hw_targets import nir_network
+from pascal_nm.hw_targets.nir_network import NirProgram
+from pascal_nm.nir_neuron import Reset
+
+
+class Wishes(NamedTuple):
+    """What the user said about a file that does not say it itself.
+
+    Attributes:
+        timesteps: for how long an image is shown.
+        dt: length of a timestep.
+        reset: ``zero`` or ``subtract``.
+        preprocessing: how pixels become inputs.
+    """
+
+    timesteps: int | None
+    dt: float | None
+    reset: str
+    preprocessing: Preprocessing | None
+
+
+def run(path: Path, target: str, data: Dataset, wishes: Wishes, *, as_json: bool) -> None:
+    """Run a file on images and say how it did."""
+    raw = read_raw(path)
+    profile = profile_of(raw)
+    program = _program(path, raw, profile, target, wishes)
+    shown, how = _inputs(profile, wishes, data)
+    start = time.perf_counter()
+    with progress(f"running on {target}") as update:
+        result = nir_network.evaluate(program, data, shown, update)
+    seconds = time.perf_counter() - start
+    content = {
+        "network": str(path),
+        "profile": "foreign" if profile is None else profile.name,
+        "target": target,
+        "data": data.name,
+        "images": len(data),
+        "inputs": how,
+        "accuracy": result.accuracy,
+        "timesteps": program.timesteps,
+        "reset": wishes.reset,
+        "spikes_per_image": sum(result.spikes.values()),
+        "spikes_by_node": dict(result.spikes),
+        "images_per_second": len(data) / seconds,
+    }
+    if as_json:
+        print_json(content)
+        return
+    say(
+        f"[bold]{percent(result.accuracy)}[/bold] of {len(data):,} images of {data.name} right on {target} "
+        f"({_kind(profile)}, {program.timesteps} timestep{'s' if program.timesteps > 1 else ''}, reset: {wishes.reset})"
+    )
+    say(f"per image: {content['spikes_per_image']:,.0f} spikes; {content['images_per_second']:,.0f} images a second")
+    say(f"inputs: {how}")
+
+
+def _kind(profile: Profile | None) -> str:
+    return "NIR of another tool" if profile is None else f"profile {profile.name}"
+
+
+def _program(path: Path, raw: nir.NIRGraph, profile: Profile | None, target: str, wishes: Wishes) -> NirProgram:
+    timesteps = wishes.timesteps or (profile.timesteps if profile else None)
+    if timesteps is None:
+        raise FileError(f"{path} does not say for how long an image is shown: give --timesteps")
+    if wishes.reset not in ("zero", "subtract"):
+        raise DataError(f"--reset takes zero or subtract, not {wishes.reset!r}")
+    try:
+        return NirProgram(raw, timesteps, Reading(wishes.dt, cast("Reset", wishes.reset)), target)
+    except GraphError as error:
+        raise FileError(f"{path}: {error}") from error
+
+
+def _inputs(profile: Profile | None, wishes: Wishes, data: Dataset) -> tuple[Callable[[Array], Array], str]:
+    """What is shown for pixels, and in words."""
+    if profile is not None and wishes.preprocessing is None:
+        return profile.inputs, "as the file says"
+    pre = wishes.preprocessing or Preprocessing(data.scale)
+    return (
+        pre,
+        f"(pixel / {pre.scale:g} - mean) / std with mean {list(pre.mean)}, std {list(pre.std)}, in every timestep",
+    )
+
+
+def inspect(path: Path, *, as_json: bool) -> None:
+    """Show a file's nodes, and whether they can run."""
+    raw = read_raw(path)
+    profile = profile_of(raw)
+    try:
+        nir_modules.check(raw)
+        shapes: Mapping[str, Any] = NirProgram(raw, 1).shapes
+        problem = None
+    except GraphError as error:
+        shapes, problem = {}, str(error)
+    nodes = [_node(raw, name, shapes) for name in raw.nodes]
+    content = {
+        "file": str(path),
+        "profile": "foreign" if profile is None else profile.name,
+        "nodes": nodes,
+        "weights": sum(int(node["weights"]) for node in nodes),
+        "problem": problem,
+        "timesteps": None if profile is None else profile.timesteps,
+        "measured": [] if profile is None else [vars(m) for m in profile.measured],
+    }
+    if as_json:
+        print_json(content)
+        return
+    keys = ("name", "kind", "from", "sends", "weights", "details")
+    table(f"{path}: {_kind(profile)}", ("node", *keys[1:]), [[node[key] for key in keys] for node in nodes])
+    for m in () if profile is None else profile.measured:
+        say(
+            f"measured: T = {m.timesteps}, reset {m.reset}: {percent(m.accuracy)} of {m.images:,} images, "
+            f"{percent(m.agreement)} as the source network"
+        )
+    say(f"[red]cannot run here:[/red] {problem}" if problem else "it can run here: `pascal-nm run`")
+
+
+def _node(raw: nir.NIRGraph, name: str, shapes: Mapping[str, Any]) -> dict[str, Any]:
+    node = raw.nodes[name]
+    weight = getattr(node, "weight", getattr(node, "scale", None))
+    sent = shapes.get(name)
+    if isinstance(node, nir.Input):
+        sent = nir_modules.input_shape(raw)
+    return {
+        "name": name,
+        "kind": type(node).__name__,
+        "from": ", ".join(a for a, b in raw.edges if b == name),
+        "sends": "" if sent is None else "x".join(map(str, sent)),
+        "weights": 0 if weight is None else int(np.asarray(weight).size),
+        "details": ", ".join(f"{key} {_range(value)}" for key, value in _parameters(node)),
+    }
+
+
+def _parameters(node: Any) -> list[tuple[str, Any]]:
+    names = ("tau", "tau_mem", "tau_syn", "r", "v_threshold", "v_reset", "v_leak", "kernel_size", "stride", "padding")
+    return [(name, value) for name in names if (value := getattr(node, name, None)) is not None]
+
+
+def _range(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    array = np.asarray(value)
+    if array.size == 0:
+        return "empty"
+    low, high = array.min(), array.max()
+    return f"{low:g}" if low == high else f"{low:g}…{high:g}"
