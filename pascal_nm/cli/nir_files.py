@@ -106,12 +106,12 @@ def inspect(path: Path, *, as_json: bool) -> None:
     raw = read_raw(path)
     profile = profile_of(raw)
     try:
-        nir_modules.check(raw)
+        order = nir_modules.check(raw)
         shapes: Mapping[str, Any] = NirProgram(raw, 1).shapes
         problem = None
     except GraphError as error:
-        shapes, problem = {}, str(error)
-    nodes = [_node(raw, name, shapes) for name in raw.nodes]
+        order, shapes, problem = list(raw.nodes), {}, str(error)
+    nodes = [_node(raw, name, shapes) for name in order]
     content = {
         "file": str(path),
         "profile": "foreign" if profile is None else profile.name,

@@ -32,8 +32,8 @@ class Reading(NamedTuple):
     """What a NIR file leaves to its reader.
 
     Attributes:
-        dt: length of a timestep in the unit of the file's time constants; None takes 1e-4 s for nodes with a time constant, and for those without
-            what makes ``r`` count as its writer meant: 1e-4 where r is 1e4 (SpikingJelly's), else 1.
+        dt: length of a timestep in the unit of the file's time constants; None takes 1e-4 s. Nodes without a time constant have timesteps of 1, unless
+            their ``r`` is 1 / dt (SpikingJelly writes them so).
         after_spike: the reset; ``zero`` is NIR's own (to ``v_reset``).
     """
 
@@ -146,23 +146,14 @@ def membrane(node: Any, dt: float | None) -> Membrane:
     """The constants of a neuron node for timesteps of ``dt``; see :class:`Reading`."""
     threshold, reset = getattr(node, "v_threshold", None), getattr(node, "v_reset", None)
     firing = {"threshold": threshold, "reset": 0.0 if reset is None else reset}
-    if isinstance(node, (nir.I, nir.IF)):
-        step = dt if dt is not None else SECONDS if np.allclose(np.asarray(node.r) * SECONDS, 1) else 1.0
-        return Membrane(0.0, 0.0, np.asarray(node.r) * step, **firing)
     step = SECONDS if dt is None else dt
+    if isinstance(node, (nir.I, nir.IF)):
+        per_second = bool(np.allclose(np.asarray(node.r) * step, 1))
+        return Membrane(0.0, 0.0, np.asarray(node.r) * (step if per_second else 1.0), **firing)
     cuba = isinstance(node, (nir.CubaLI, nir.CubaLIF))
     rate = step / np.asarray(node.tau_mem if cuba else node.tau, np.float64)
     synapse = {"synapse_rate": step / np.asarray(node.tau_syn, np.float64), "synapse_weight": node.w_in} if cuba else {}
     return Membrane(rate, node.v_leak, rate * np.asarray(node.r), **firing, **synapse)
-
-
-def timestep(node: Any, dt: float | None) -> float:
-    """The length of a timestep that :func:`membrane` takes for a node."""
-    if dt is not None:
-        return dt
-    if isinstance(node, (nir.I, nir.IF)):
-        return SECONDS if np.allclose(np.asarray(node.r) * SECONDS, 1) else 1.0
-    return SECONDS
 
 
 def check(raw: nir.NIRGraph) -> list[str]:

@@ -59,6 +59,7 @@ class NirNetwork:
                 module=module,
                 shape_in=arriving[name],
                 shape_out=shapes[name],
+                dtype=inputs.dtype,
                 batch=batch,
                 cycle=cycle,
                 record=self._records.get(name),

@@ -1,5 +1,6 @@
 """Every command as a user types it: output, files, exit codes."""
 
+import itertools
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import sys
 import time
 
 import h5py
+import nir
 import numpy as np
 import pytest
 import torch
@@ -218,12 +220,64 @@ def test_export_unrolled_and_interop(pascal, trained, tmp_path):
     assert code == 0
     assert report["neurons"] == [6144, 4 * 6144]
     assert report["bytes"] == (tmp_path / "u.nir").stat().st_size
-    refused(pascal("run", tmp_path / "u.nir"), "without PASC metadata")
+    code, out, _ = pascal("run", tmp_path / "u.nir", "--json")
+    ours = json.loads(pascal("run", trained / "model.nir", "--json")[1])
+    assert (code, json.loads(out)["accuracy"], json.loads(out)["timesteps"]) == (0, ours["accuracy"], 1)
+    refused(pascal("verify", trained / "model.pt", "--nir", tmp_path / "u.nir"), "without PASC metadata")
     refused(pascal(*command, "unrolled", "--reader", "brian"), "'brian'", "norse")
     refused(pascal(*command, "folded"), "'folded'")
     refused(pascal("interop", trained / "model.nir", "--readers", "brian"), "brian", "norse")
     none = ["--readers", "sinabs", "--environments", tmp_path]
     refused(pascal("interop", trained / "model.nir", *none), "sinabs", "make readers")
+    refused(pascal("interop", trained / "model.nir", "--plot", tmp_path / "x.png"), "--timesteps")
+
+
+def test_export_rate_measures_draws_and_runs(pascal, trained, tmp_path):
+    command = ["export", trained / "model.pt", "--nir", "--profile", "rate", "-T", 8, "-o", tmp_path / "r.nir"]
+    code, out, _ = pascal(*command, "--data", "digits", "--limit", 40, "--plot", tmp_path / "r.svg", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert [(m["timesteps"], m["reset"]) for m in report["measured"]] == [
+        (t, r) for r in ("zero", "subtract") for t in (4, 8)
+    ]
+    assert "timesteps T" in (tmp_path / "r.svg").read_text()
+    code, out, _ = pascal("run", tmp_path / "r.nir", "--limit", 40, "--reset", "subtract", "--json")
+    assert (code, json.loads(out)["accuracy"]) == (0, report["measured"][-1]["accuracy"])
+    code, out, _ = pascal("inspect", tmp_path / "r.nir")
+    assert code == 0
+    assert "measured: T = 8, reset subtract" in out
+    assert "it can run here" in out
+    refused(pascal(*command, "--plot", tmp_path / "x.png"), "--data")
+    refused(pascal("run", tmp_path / "r.nir", "--reset", "soft"), "zero or subtract")
+    refused(pascal("run", tmp_path / "r.nir", "--target", "loihi"), "torch or lava")
+
+
+def test_a_file_of_another_tool_is_run_and_inspected(pascal, tmp_path):
+    rng = np.random.default_rng(0)
+    nodes = {
+        "input": nir.Input({"input": np.array([64])}),
+        "fc": nir.Affine(rng.normal(size=(10, 64)), rng.normal(size=10)),
+        "lif": nir.LIF(*(np.full(10, v) for v in (1e-3, 5.0, 0.0, 1.0))),
+        "output": nir.Output({"output": np.array([10])}),
+    }
+    chain = list(nodes)
+    nir.write(tmp_path / "f.nir", nir.NIRGraph(nodes, list(itertools.pairwise(chain)), type_check=False))
+    refused(pascal("run", tmp_path / "f.nir"), "f.nir", "--timesteps")
+    answers = [
+        json.loads(pascal("run", tmp_path / "f.nir", "-T", 5, "--limit", 20, "--target", target, "--json")[1])
+        for target in ("torch", "lava")
+    ]
+    assert answers[0]["spikes_by_node"] == answers[1]["spikes_by_node"]
+    assert answers[0]["spikes_per_image"] > 0
+    assert "pixel / 16" in answers[0]["inputs"]
+    code, out, _ = pascal("inspect", tmp_path / "f.nir", "--json")
+    report = json.loads(out)
+    assert (code, report["weights"], report["problem"]) == (0, 640, None)
+    assert {n["name"]: n["sends"] for n in report["nodes"]} == {"input": "64", "fc": "10", "lif": "10", "output": ""}
+    raw = nir.NIRGraph(nodes, [*itertools.pairwise(chain), ("lif", "fc")], type_check=False)
+    nir.write(tmp_path / "r.nir", raw)
+    assert "there is a cycle" in json.loads(pascal("inspect", tmp_path / "r.nir", "--json")[1])["problem"]
+    refused(pascal("run", tmp_path / "r.nir", "-T", 5), "r.nir", "recurrent")
 
 
 def test_a_users_own_program_from_pt2_to_answers(pascal, tmp_path):

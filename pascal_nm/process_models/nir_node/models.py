@@ -28,6 +28,7 @@ class NirNodeFloat(Model):
     def __init__(self, proc_params: Any = None) -> None:
         super().__init__(proc_params)
         self.module: nn.Module = proc_params["module"]
+        self.dtype: np.dtype[Any] = proc_params["dtype"]
         self.cycle: Cycle | None = proc_params["cycle"]
         self.record: Record | None = proc_params["record"]
         self.keeps_state = "state" in inspect.signature(self.module.forward).parameters
@@ -38,7 +39,7 @@ class NirNodeFloat(Model):
         batch, place = (0, t) if self.cycle is None else divmod(t, self.cycle.interval)
         if place == 0:
             self.state = None
-        x = torch.from_numpy(np.ascontiguousarray(self.a_in.recv()))
+        x = torch.from_numpy(np.ascontiguousarray(self.a_in.recv(), self.dtype))
         y: Tensor
         if self.keeps_state:
             y, self.state = self.module(x, self.state)

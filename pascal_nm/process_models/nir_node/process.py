@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from pascal_nm.graph import Shape
@@ -20,6 +22,7 @@ class NirNode(AbstractProcess):
         module: ``y = module(x)`` or, for neurons, ``y, state = module(x, state)``: see :mod:`pascal_nm.export.nir_modules`.
         shape_in: of what arrives, without the batch.
         shape_out: of what leaves.
+        dtype: in which the module computes; ports carry float64.
         batch: B, the leading axis of both ports.
         cycle: how windows repeat; the state is reset at each start. None: one window without end.
         record: where to count spikes; None to count none.
@@ -37,12 +40,13 @@ class NirNode(AbstractProcess):
         module: nn.Module,
         shape_in: Shape,
         shape_out: Shape,
+        dtype: npt.DTypeLike = np.float32,
         batch: int = 1,
         cycle: Cycle | None = None,
         record: Record | None = None,
         timing: Timing = EVERY_STEP,
         name: str | None = None,
     ) -> None:
-        super().__init__(module=module, cycle=cycle, record=record, timing=timing, name=name)
+        super().__init__(module=module, dtype=np.dtype(dtype), cycle=cycle, record=record, timing=timing, name=name)
         self.a_in = InPort(shape=(batch, *shape_in))
         self.s_out = OutPort(shape=(batch, *shape_out))

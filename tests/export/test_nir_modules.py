@@ -1,0 +1,148 @@
+"""NIR graphs of any tool in torch: each node by its equation, and a refusal by name for what cannot run."""
+
+import itertools
+
+import nir
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pascal_nm import nir_neuron
+from pascal_nm.errors import GraphError
+from pascal_nm.export import nir_modules
+from pascal_nm.export.nir_modules import Reading
+
+ONE = np.ones(3)
+
+
+def graph(nodes, edges=None, shape=(3,)):
+    names = ["input", *nodes, "output"]
+    ends = {"input": nir.Input({"input": np.array(shape)}), "output": nir.Output({"output": np.array(shape)})}
+    edges = list(itertools.pairwise(names)) if edges is None else edges
+    return nir.NIRGraph({"input": ends["input"], **nodes, "output": ends["output"]}, edges, type_check=False)
+
+
+def responses(raw, inputs, reading=None):
+    network = nir_modules.to_torch(raw, reading, torch.float64)
+    state, found = nir_modules.at_rest(network), []
+    for x in inputs:
+        y, state = network(torch.from_numpy(x), state)
+        found.append(y.numpy())
+    return np.stack(found)
+
+
+def euler(node, inputs, dt, after_spike):
+    """NIR's equations, neuron by neuron, in plain Python."""
+    fired = np.zeros(inputs.shape)
+    for j in range(inputs.shape[-1]):
+        for n in range(inputs.shape[1]):
+            v = 0.0
+            for t in range(len(inputs)):
+                current = inputs[t, n, j]
+                v += dt * ((node.v_leak[j] - v) + node.r[j] * current) / node.tau[j]
+                if v > node.v_threshold[j]:
+                    fired[t, n, j] = 1
+                    v = node.v_reset[j] if after_spike == "zero" else v - (node.v_threshold[j] - node.v_reset[j])
+    return fired
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), after_spike=st.sampled_from(["zero", "subtract"]))
+def test_lif_is_its_equation(seed, after_spike):
+    rng = np.random.default_rng(seed)
+    dt = float(rng.uniform(1e-5, 1e-3))
+    fields = [rng.uniform(low, high, 3) for low, high in ((2e-3, 2e-2), (0.5, 30), (-0.3, 0.3), (0.2, 1), (-0.2, 0.1))]
+    node = nir.LIF(*fields)
+    inputs = rng.normal(0.5, 1, (20, 2, 3))
+    found = responses(graph({"lif": node}), inputs, Reading(dt, after_spike))
+    np.testing.assert_array_equal(found, euler(node, inputs, dt, after_spike))
+
+
+def test_integrators_never_fire_and_synapses_come_first():
+    inputs = np.random.default_rng(0).normal(size=(5, 2, 3))
+    tau, r = np.full(3, 4e-4), np.full(3, 2.0)
+    li = responses(graph({"li": nir.LI(tau, r, np.zeros(3))}), inputs)
+    v = np.zeros((2, 3))
+    for t in range(5):
+        v = v + 0.25 * (2 * inputs[t] - v)
+        np.testing.assert_allclose(li[t], v, rtol=1e-12)
+    cuba = responses(graph({"c": nir.CubaLI(np.full(3, 2e-4), tau, r, np.zeros(3), np.full(3, 3.0))}), inputs)
+    v = i = np.zeros((2, 3))
+    for t in range(5):
+        i = i + 0.5 * (3 * inputs[t] - i)
+        v = v + 0.25 * (2 * i - v)
+        np.testing.assert_allclose(cuba[t], v, rtol=1e-12)
+    np.testing.assert_allclose(responses(graph({"i": nir.I(ONE)}), inputs), np.cumsum(inputs, 0), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("r", "dt"), [(1.0, None), (1e4, None), (1.0, 1e-6), (1e3, 1e-3)])
+def test_if_counts_whole_inputs_in_either_convention(r, dt):
+    inputs = np.full((4, 1, 3), 0.6)
+    found = responses(graph({"if": nir.IF(ONE * r, ONE)}), inputs, Reading(dt))
+    np.testing.assert_array_equal(found[:, 0, 0], [0, 1, 0, 1])
+
+
+def test_affine_keeps_its_bias_and_pooling_its_padding():
+    """nirtorch's own map loses both (2.6)."""
+    rng = np.random.default_rng(1)
+    weight, bias, x = rng.normal(size=(2, 3)), rng.normal(size=2), rng.normal(size=(1, 4, 3))
+    found = responses(graph({"a": nir.Affine(weight, bias)}), x)
+    np.testing.assert_allclose(found[0], x[0] @ weight.T + bias, rtol=1e-12)
+    image = rng.normal(size=(1, 2, 1, 3, 3))
+    pair = np.array([2, 2])
+    pooled = responses(graph({"p": nir.SumPool2d(pair, pair, np.array([1, 1]))}, shape=(1, 3, 3)), image)
+    padded = np.pad(image[0], ((0, 0), (0, 0), (1, 1), (1, 1)))[:, :, :4, :4]
+    np.testing.assert_allclose(pooled[0], padded.reshape(2, 1, 2, 2, 2, 2).sum((3, 5)), rtol=1e-12)
+
+
+def test_branches_that_meet_are_added_up():
+    nodes = {"a": nir.Scale(ONE * 2), "b": nir.Scale(ONE * 3), "c": nir.Scale(ONE)}
+    edges = [("input", "a"), ("a", "b"), ("a", "c"), ("b", "c"), ("input", "c"), ("c", "output")]
+    x = np.random.default_rng(2).normal(size=(1, 2, 3))
+    np.testing.assert_allclose(responses(graph(nodes, edges), x)[0], (2 + 6 + 1) * x[0], rtol=1e-12)
+
+
+def test_the_state_before_the_first_timestep_is_new_every_time():
+    network = nir_modules.to_torch(graph({"i": nir.I(ONE)}), dtype=torch.float64)
+    x = torch.ones(1, 3, dtype=torch.float64)
+    for _ in range(2):
+        y, _ = network(x, nir_modules.at_rest(network))
+        assert float(y.sum()) == 3
+
+
+def test_names_that_python_does_not_take_are_changed():
+    raw = nir_modules.renamed(graph({"layer.0": nir.Scale(ONE), "if": nir.IF(ONE, ONE)}))
+    assert list(raw.nodes) == ["input", "layer_0", "if_", "output"]
+    assert responses(raw, np.full((1, 1, 3), 2.0)).sum() == 3
+    with pytest.raises(GraphError, match="differ in dots"):
+        nir_modules.renamed(graph({"a.b": nir.Scale(ONE), "a_b": nir.Scale(ONE)}))
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (graph({"d": nir.Delay(ONE)}), "node 'd' is a Delay; what can run: .*LIF"),
+        (graph({"a": nir.Scale(ONE)}, [("input", "a"), ("a", "output"), ("a", "x")]), "unknown node 'x'"),
+        (graph({"a": nir.Scale(ONE)}, [("input", "output")]), "no edge leads to node 'a'"),
+        (
+            graph({"a": nir.Scale(ONE)}, [("input", "a"), ("a", "a"), ("a", "output")]),
+            "recurrent graphs are not run; there is a cycle: a -> a",
+        ),
+        (graph({"b": nir.Input({"input": np.array([3])})}), "has one Input, not 2: input, b"),
+        (graph({"l": nir.LIF(-ONE, ONE, ONE, ONE)}), "tau of node 'l' must be positive"),
+        (graph({"l": nir.IF(ONE, ONE * np.nan)}), "v_threshold of node 'l' holds NaN"),
+    ],
+)
+def test_what_cannot_run_is_refused_by_name(raw, message):
+    with pytest.raises(GraphError, match=message):
+        nir_modules.to_torch(raw)
+
+
+def test_the_functions_take_numpy_arrays_too():
+    constants = nir_neuron.Membrane(0.0, 0.0, 1.0, 1.0)
+    state = nir_neuron.NirState(np.zeros(2), np.zeros(2))
+    spikes, state = nir_neuron.step(state, np.array([1.5, 0.5]), constants, "subtract")
+    np.testing.assert_array_equal(spikes, [1, 0])
+    np.testing.assert_array_equal(state.v, [0.5, 0.5])

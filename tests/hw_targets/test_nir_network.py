@@ -1,0 +1,173 @@
+"""NIR files of other tools on data: as their own tools answer, in torch and in Lava; and our own profiles read back."""
+
+import itertools
+import subprocess
+from pathlib import Path
+
+import nir
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pascal_nm import convert, quantize, simulate
+from pascal_nm.data import Dataset
+from pascal_nm.errors import ConversionError, DataError, GraphError, TargetError
+from pascal_nm.export import rate, unrolled
+from pascal_nm.export.nir_modules import Reading
+from pascal_nm.export.profile import profile_of
+from pascal_nm.export.untrusted import read_raw
+from pascal_nm.hw_targets import nir_network, rates
+from pascal_nm.hw_targets.nir_network import NirProgram
+from pascal_nm.interop import readers
+from tests import networks
+from tests.export import foreign_writers
+
+ENVIRONMENTS = Path(__file__).parents[2] / ".readers"
+
+
+def convolutional():
+    rng = np.random.default_rng(0)
+    full = np.full((4, 5, 5), 1.0)
+    pair = np.array([2, 2])
+    nodes = {
+        "input": nir.Input({"input": np.array([2, 8, 8])}),
+        "conv": nir.Conv2d((8, 8), rng.normal(size=(4, 2, 3, 3)), 1, 1, 1, 1, rng.normal(size=4)),
+        "pool": nir.SumPool2d(pair, pair, np.array([1, 1])),
+        "lif": nir.LIF(full * 1e-3, full, full * 0, full * 0.3),
+        "skip": nir.LIF(full * 2e-3, full, full * 0, full * 0.2),
+        "flat": nir.Flatten({"input": np.array([4, 5, 5])}, 0, -1),
+        "fc": nir.Affine(rng.normal(size=(3, 100)), rng.normal(size=3)),
+        "fire": nir.IF(np.ones(3), np.full(3, 2.0)),
+        "output": nir.Output({"output": np.array([3])}),
+    }
+    chain = ["input", "conv", "pool", "lif", "skip", "flat", "fc", "fire", "output"]
+    edges = [*itertools.pairwise(chain), ("lif", "flat")]
+    return nir.NIRGraph(nodes, edges, type_check=False)
+
+
+@pytest.mark.parametrize("after_spike", ["zero", "subtract"])
+def test_lava_gives_what_torch_gives(after_spike):
+    pytest.importorskip("lava")
+    raw, x = convolutional(), np.random.default_rng(1).normal(size=(5, 2, 8, 8))
+    reading = Reading(after_spike=after_spike)
+    found = [NirProgram(raw, 9, reading, target, torch.float64).run(x) for target in ("torch", "lava")]
+    np.testing.assert_array_equal(found[0].outputs, found[1].outputs)
+    assert found[0].counts.keys() == found[1].counts.keys() == {"lif", "skip", "fire"}
+    for name, count in found[0].counts.items():
+        np.testing.assert_array_equal(count, found[1].counts[name])
+        assert count.any(), name
+
+
+@pytest.mark.parametrize("tool", ["norse", "sinabs", "snntorch", "spikingjelly"])
+def test_a_file_of_another_tool_runs_as_that_tool_runs_it(tool, tmp_path):
+    """Trained on nothing, but written and run by code that nobody here wrote; `make readers` installs them."""
+    python = readers.python_of(tool, ENVIRONMENTS)
+    if python is None:
+        pytest.skip(f"{tool} is not installed")
+    subprocess.run([python, foreign_writers.__file__, tool, tmp_path], check=True, capture_output=True, timeout=120)
+    # Norse 1.1.0 writes tau = dt / tau_mem_inv where 1 / tau_mem_inv is meant (docs/readers.md): a thousandth of it.
+    reading = Reading(dt=1e-6 if tool == "norse" else None)
+    raw = read_raw(tmp_path / "network.nir")
+    result = NirProgram(raw, foreign_writers.TIMESTEPS, reading).run(np.load(tmp_path / "inputs.npy"))
+    expected = np.load(tmp_path / "outputs.npy")
+    assert all(spikes.mean() > 1 for spikes in result.spikes.values())
+    np.testing.assert_allclose(result.outputs, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_graph_inside_a_graph_runs_in_torch_and_is_refused_in_lava():
+    pytest.importorskip("lava")
+    inner = nir.NIRGraph(
+        {
+            "input": nir.Input({"input": np.array([3])}),
+            "i": nir.I(np.ones(3)),
+            "output": nir.Output({"output": np.array([3])}),
+        },
+        [("input", "i"), ("i", "output")],
+        type_check=False,
+    )
+    ends = {"input": nir.Input({"input": np.array([3])}), "output": nir.Output({"output": np.array([3])})}
+    raw = nir.NIRGraph({**ends, "inner": inner}, [("input", "inner"), ("inner", "output")], type_check=False)
+    outputs = NirProgram(raw, 3).run(np.ones((2, 3), np.float32)).outputs
+    np.testing.assert_array_equal(outputs, np.full((2, 3), 1 + 2 + 3))
+    with pytest.raises(TargetError, match="inner is a graph of its own"):
+        NirProgram(raw, 3, target="lava")
+
+
+def test_bad_use_is_refused():
+    raw = convolutional()
+    with pytest.raises(TargetError, match="at least one timestep, not 0"):
+        NirProgram(raw, 0)
+    with pytest.raises(TargetError, match="not on 'loihi'"):
+        NirProgram(raw, 1, target="loihi")
+    with pytest.raises(DataError, match=r"takes inputs of shape \(2, 8, 8\), the data has \(3,\)"):
+        NirProgram(raw, 1).run(np.zeros((1, 3)))
+    raw.nodes["fc"] = nir.Affine(np.ones((3, 99)), np.ones(3))
+    with pytest.raises(GraphError, match="node 'fc' does not fit what reaches it"):
+        NirProgram(raw, 1)
+
+
+def dataset(n=20):
+    pixels = np.random.default_rng(0).integers(0, 256, (n, 2, 8, 8)).astype(np.uint8)
+    return Dataset("random", pixels, np.arange(n) % 3, ("0", "1", "2"))
+
+
+def converted(make):
+    module = networks.randomized(make()).float()
+    return convert(module, networks.images().float(), preprocessing=dataset().preprocessing())
+
+
+@pytest.mark.parametrize("integer", [False, True], ids=["float", "integer"])
+@pytest.mark.parametrize("make", [networks.Residual, networks.convolutional, networks.max_before_activation])
+def test_an_unrolled_file_read_back_gives_every_level(make, integer, tmp_path):
+    graph = converted(make)
+    graph = quantize(graph) if integer else graph
+    unrolled.write_unrolled(graph, tmp_path / "u.nir")
+    raw = read_raw(tmp_path / "u.nir")
+    profile = profile_of(raw)
+    data = dataset()
+    result = NirProgram(raw, profile.timesteps, dtype=torch.float64).run(profile.inputs(data.pixels))
+    expected = simulate.counts(graph, graph.preprocessing(data.pixels))
+    assert set(profile.shapes) == set(expected.counts)
+    for name, count in expected.counts.items():
+        np.testing.assert_array_equal(profile.levels(name, result.counts[name]), count)
+    np.testing.assert_array_equal(result.predictions, expected.predictions)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32 - 1), levels=st.integers(1, 16))
+def test_a_rate_network_of_one_layer_gives_the_level_in_l_timesteps(seed, levels):
+    """A constant current and soft reset: after T = L timesteps the count is the level, by the same floor."""
+    torch.manual_seed(seed)
+    from pascal_nm import QCFS
+
+    module = torch.nn.Sequential(torch.nn.Linear(5, 8), QCFS(levels, 1.0), torch.nn.Linear(8, 3)).double()
+    x = torch.randn(30, 5, dtype=torch.float64) * 2
+    graph = convert(module, x)
+    program = NirProgram(rate.rate_network(graph, levels), levels, Reading(after_spike="subtract"), dtype=torch.float64)
+    expected = simulate.counts(graph, x.numpy())
+    (name,) = (p.name for p in graph.spiking)
+    count = program.run(graph.currents(x)).counts[name].reshape(30, 8)
+    # A neuron spikes once a timestep at most, and files hold single precision: sums within its rounding of a step may fall to either side.
+    z = (module[0](x).detach().numpy()) * levels + 0.5
+    clear = np.abs(z - np.rint(z)) > 1e-4
+    np.testing.assert_array_equal(count[clear], expected.counts[name][clear])
+    assert clear.mean() > 0.9
+
+
+def test_the_rate_file_says_what_was_measured(tmp_path):
+    graph, data = converted(networks.Residual), dataset(30)
+    measured = rates.measure(graph, data, rates.doublings(4, 16))
+    assert [(m.timesteps, m.reset) for m in measured] == [(t, r) for r in ("zero", "subtract") for t in (4, 8, 16)]
+    rate.write_rate(graph, tmp_path / "r.nir", 16, measured=measured)
+    raw = read_raw(tmp_path / "r.nir")
+    profile = profile_of(raw)
+    assert (profile.name, profile.timesteps, list(profile.measured)) == ("rate", 16, measured)
+    result = nir_network.evaluate(NirProgram(raw, 16, Reading(after_spike="subtract")), data, profile.inputs)
+    assert result.accuracy == measured[-1].accuracy, "the file does what was measured"
+
+
+def test_a_rate_network_without_time_or_with_a_minimum_is_refused():
+    with pytest.raises(ConversionError, match="at least one timestep, not 0"):
+        rate.rate_network(converted(networks.Residual), 0)
