@@ -1,4 +1,4 @@
-"""What training does to images: the CIFAR-10 policy of AutoAugment, random crop, flip and Cutout, each image its own."""
+"""What training does to images: the CIFAR-10 policy of AutoAugment, random crop, flip and Cutout, each image its own; ImageNet's crops."""
 
 from __future__ import annotations
 
@@ -145,3 +145,69 @@ def augment(images: Tensor, rng: np.random.Generator, *, shift: int, flip: bool,
         x = (torch.arange(width, device=images.device) - centre[:, 1:]).abs() < cutout / 2
         images = images * ~(y[:, None, :, None] & x[:, None, None, :])
     return images
+
+
+AREA = (0.08, 1.0)
+"""Share of an image's area that :func:`random_crop` takes."""
+
+ASPECT = (3 / 4, 4 / 3)
+"""Width of its section by the height."""
+
+SHORT_SIDE = 256 / 224
+"""Short side of an image by the side of its :func:`centre_crop`."""
+
+
+def random_crop(image: Any, size: int, rng: np.random.Generator) -> Any:
+    """A random section of an image, resized: the training crop of Szegedy et al. (https://arxiv.org/abs/1409.4842, section 6).
+
+    The section has a share of the area drawn evenly from :data:`AREA`, and a ratio of its sides drawn evenly, on a logarithmic scale, from
+    :data:`ASPECT`. Where ten draws do not fit into the image, the largest central section with an allowed ratio is taken.
+
+    Args:
+        image: a Pillow image.
+        size: side of the result, in pixels.
+        rng: chooses the section.
+
+    Returns:
+        A Pillow image of ``size`` x ``size`` pixels.
+    """
+    from PIL import Image
+
+    return image.crop(_section(image.size, rng)).resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _section(size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of a random section of an image of ``size`` (width, height)."""
+    width, height = size
+    for _ in range(10):
+        area = width * height * rng.uniform(*AREA)
+        aspect = np.exp(rng.uniform(*np.log(ASPECT)))
+        w, h = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return _box(int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h)
+    w, h = min(width, max(1, round(height * ASPECT[1]))), min(height, max(1, round(width / ASPECT[0])))
+    return _box((width - w) // 2, (height - h) // 2, w, h)
+
+
+def _box(left: int, top: int, width: int, height: int) -> tuple[int, int, int, int]:
+    return left, top, left + width, top + height
+
+
+def centre_crop(image: Any, size: int) -> Any:
+    """The test crop: the short side is resized to :data:`SHORT_SIDE` times ``size``, and the middle is cut out.
+
+    Args:
+        image: a Pillow image.
+        size: side of the result, in pixels.
+
+    Returns:
+        A Pillow image of ``size`` x ``size`` pixels.
+    """
+    from PIL import Image
+
+    width, height = image.size
+    side = min(width, height) / SHORT_SIDE
+    left, top = (width - side) / 2, (height - side) / 2
+    # One resampling of the section gives what resizing the whole and cutting gives, without a huge copy of a long, thin image.
+    box = (left, top, left + side, top + side)
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)

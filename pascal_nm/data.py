@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -25,6 +25,62 @@ Split = Literal["train", "test"]
 
 IMAGE_COLUMNS = ("image", "img", "pixel_values")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
+
+
+class Part(NamedTuple):
+    """The share of one process, number ``rank`` of ``of`` from 0, in what several do together."""
+
+    rank: int = 0
+    of: int = 1
+
+    @property
+    def share(self) -> slice:
+        """This process's images of a batch."""
+        return slice(self.rank, None, self.of)
+
+
+WHOLE = Part()
+"""All, in a program of one process."""
+
+
+class Images(Protocol):
+    """Labelled images as a training takes them: in memory (:class:`Dataset`), or read as they are needed (:mod:`pascal_nm.streaming`)."""
+
+    @property
+    def name(self) -> str:
+        """Where they come from."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each label."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+
+    @property
+    def crops(self) -> bool:
+        """Whether the images of :meth:`shuffled` are random crops already, so that a training need not move them."""
+
+    def __len__(self) -> int:
+        """Images of an epoch."""
+
+    def preprocessing(self) -> Preprocessing:
+        """Mean and standard deviation of each channel."""
+
+    def shuffled(
+        self, rng: np.random.Generator, size: int, images: int, part: Part = WHOLE
+    ) -> Iterator[tuple[Array, Array]]:
+        """One epoch for training: the share of ``part`` in each batch of ``size``, ``images`` in all, in an order that ``rng`` alone decides.
+
+        Every process gives a generator in the same state.
+        """
+
+    def batches(self, size: int, part: Part = WHOLE) -> Iterator[tuple[Array, Array]]:
+        """All images once, for testing: pixels and labels, at most ``size`` at a time. The parts together are the whole."""
+
+    def head(self, limit: int | None) -> Dataset:
+        """The first ``limit`` images, in memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,25 +110,53 @@ class Dataset:
         _, channels, height, width = self.pixels.shape
         return (channels, height, width)
 
+    @property
+    def crops(self) -> bool:
+        """False: images are as they were stored."""
+        return False
+
     def preprocessing(self) -> Preprocessing:
         """Mean and standard deviation of each channel over these images."""
-        count = self.pixels.size / self.pixels.shape[1]
-        values = np.arange(256) / self.scale
-        mean, std = [], []
-        for channel in range(self.pixels.shape[1]):
-            histogram = np.bincount(self.pixels[:, channel].reshape(-1), minlength=256) / count
-            mean.append(float(histogram @ values))
-            std.append(math.sqrt(max(float(histogram @ values**2) - mean[-1] ** 2, 1e-8)))
-        return Preprocessing(self.scale, tuple(round(m, 4) for m in mean), tuple(max(round(s, 4), 1e-4) for s in std))
+        return normalization(histogram(self.pixels), self.scale)
 
-    def batches(self, size: int) -> Iterator[tuple[Array, Array]]:
-        """Pixels and labels, ``size`` at a time."""
+    def shuffled(
+        self, rng: np.random.Generator, size: int, images: int, part: Part = WHOLE
+    ) -> Iterator[tuple[Array, Array]]:
+        """See :meth:`Images.shuffled`: one permutation of all images."""
+        order = rng.permutation(len(self))[:images]
+        chosen = (order[first : first + size][part.share] for first in range(0, len(order), size))
+        return ((self.pixels[some], self.labels[some]) for some in chosen)
+
+    def batches(self, size: int, part: Part = WHOLE) -> Iterator[tuple[Array, Array]]:
+        """Pixels and labels, ``size`` at a time, of which a process takes its share."""
         for first in range(0, len(self), size):
-            yield self.pixels[first : first + size], self.labels[first : first + size]
+            batch = slice(first, first + size)
+            yield self.pixels[batch][part.share], self.labels[batch][part.share]
 
     def head(self, limit: int | None) -> Dataset:
         """The first ``limit`` images, or all."""
         return self if limit is None else replace(self, pixels=self.pixels[:limit], labels=self.labels[:limit])
+
+
+def histogram(pixels: Array) -> Array:
+    """How often each channel has each value: int64 of shape (C, 256) for uint8 pixels (N, C, H, W)."""
+    return np.stack([np.bincount(pixels[:, c].reshape(-1), minlength=256) for c in range(pixels.shape[1])])
+
+
+def normalization(histogram: Array, scale: float) -> Preprocessing:
+    """The preprocessing that gives each channel mean 0 and deviation 1, rounded to four digits.
+
+    Args:
+        histogram: see :func:`histogram`.
+        scale: the largest pixel value.
+    """
+    values = np.arange(256) / scale
+    mean, std = [], []
+    for counts in histogram:
+        shares = counts / counts.sum()
+        mean.append(float(shares @ values))
+        std.append(math.sqrt(max(float(shares @ values**2) - mean[-1] ** 2, 1e-8)))
+    return Preprocessing(scale, tuple(round(m, 4) for m in mean), tuple(max(round(s, 4), 1e-4) for s in std))
 
 
 def load(
@@ -192,20 +276,24 @@ def _siblings(path: Path) -> tuple[Path, Path | None]:
 
 def _parquet(path: Path) -> _Table:
     readable(path)
-    parquet = _require("pyarrow.parquet")
+    parquet = require("pyarrow.parquet")
     try:
         table = parquet.read_table(path)
     except Exception as error:  # pyarrow raises its own and OS errors for damaged files
         raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}") from error
-    metadata = (table.schema.metadata or {}).get(b"huggingface", b"{}")
-
-    def classes(column: str) -> Sequence[str]:
-        feature = json.loads(metadata).get("info", {}).get("features", {}).get(column, {})
-        return tuple(feature.get("names", ())) if isinstance(feature, dict) else ()
-
     return _Table(
-        table.column_names, table.num_rows, lambda name, stop: table[name].slice(0, stop).to_pylist(), classes
+        table.column_names,
+        table.num_rows,
+        lambda name, stop: table[name].slice(0, stop).to_pylist(),
+        lambda column: class_names(table.schema, column),
     )
+
+
+def class_names(schema: Any, column: str) -> tuple[str, ...]:
+    """The names of a column's labels, as Hugging Face's ``datasets`` keeps them in an Arrow schema; none where there are none."""
+    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    feature = metadata.get("info", {}).get("features", {}).get(column, {})
+    return tuple(feature.get("names") or ()) if isinstance(feature, dict) else ()
 
 
 def _folder(path: Path, split: Split) -> _Table:
@@ -220,7 +308,7 @@ def _folder(path: Path, split: Split) -> _Table:
 
 
 def _hub(name: str, split: Split) -> _Table:
-    datasets = _require("datasets")
+    datasets = require("datasets")
     try:
         table = datasets.load_dataset(name, split=split)
     except Exception as error:  # network, hub and builder errors of many types
@@ -248,13 +336,12 @@ def _decode(
     label_column: str | None,
     progress: Callable[[int, int], None] | None,
 ) -> Dataset:
-    image_column = _column(name, table, image_column, IMAGE_COLUMNS, "image")
-    label_column = _column(name, table, label_column, LABEL_COLUMNS, "label")
+    image_column, label_column = columns(name, table.columns, image_column, label_column)
     stop = table.rows if limit is None else min(limit, table.rows)
     if stop < 1:
         raise DataError(f"{name} holds no images")
     rows = table.column(image_column, stop)
-    _require("PIL.Image")
+    require("PIL.Image")
     with ThreadPoolExecutor() as pool:
         images: list[Array] = []
         for image in pool.map(_image, rows, range(len(rows)), chunksize=256):
@@ -278,42 +365,84 @@ def _decode(
 
 
 def _image(row: Any, index: int) -> Array:
-    """One stored image as uint8 (C, H, W): encoded bytes, a path, or nested lists of pixels."""
-    from PIL import Image, UnidentifiedImageError
+    """One stored image as uint8 (C, H, W)."""
+    return channels_first(decoded(row, f"image {index}"))
+
+
+def decoded(row: Any, place: str) -> Any:
+    """One stored image as a Pillow image, grey (L) or in colour (RGB).
+
+    Args:
+        row: encoded bytes, a path or URL, a dictionary of both as ``datasets`` has it, or an array of 8-bit pixels.
+        place: what an error calls the image.
+
+    Raises:
+        DataError: it is damaged, or no image.
+    """
+    from PIL import Image
 
     if isinstance(row, dict):
         row = row.get("bytes") or row.get("path")
+    try:
+        with _opened(row, place) as image:
+            if image.mode not in ("L", "RGB"):
+                return image.convert("L" if image.mode in ("1", "I", "F") else "RGB")
+            image.load()
+            return image
+    except DataError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow's decoders raise
+        raise DataError(f"{place} cannot be decoded: {first_line(error)}") from error
+
+
+def _opened(row: Any, place: str) -> Any:
+    from PIL import Image
+
+    if isinstance(row, str) and "://" in row:  # a member of an archive or repository that is streamed
+        with require("fsspec").open(row, "rb") as file:
+            row = file.read()
     if isinstance(row, (bytes, str)):
-        try:
-            with Image.open(io.BytesIO(row) if isinstance(row, bytes) else row) as image:
-                mode = (
-                    image
-                    if image.mode in ("L", "RGB")
-                    else image.convert("L" if image.mode in ("1", "I", "F") else "RGB")
-                )
-                row = np.asarray(mode)
-        except (UnidentifiedImageError, OSError) as error:
-            raise DataError(f"image {index} cannot be decoded: {error}") from error
+        return Image.open(io.BytesIO(row) if isinstance(row, bytes) else row)
+    if isinstance(row, Image.Image):
+        return row
     array = np.asarray(row)
     if array.dtype != np.uint8 or array.ndim not in (2, 3):
-        raise DataError(f"image {index} is not an 8-bit image: {array.dtype} of shape {array.shape}")
+        raise DataError(f"{place} is not an 8-bit image: {array.dtype} of shape {array.shape}")
+    return Image.fromarray(array)
+
+
+def channels_first(image: Any) -> Array:
+    """The pixels of a grey or colour Pillow image: uint8 (C, H, W)."""
+    array = np.asarray(image)
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
-def _column(name: str, table: _Table, wanted: str | None, usual: Sequence[str], what: str) -> str:
+def columns(name: str, there: Sequence[str], image: str | None, label: str | None) -> tuple[str, str]:
+    """The columns of the images and of the labels: those that are wanted, or else those of a usual name.
+
+    Raises:
+        DataError: a wanted column is missing, or none has a usual name.
+    """
+    return _column(name, there, image, IMAGE_COLUMNS, "image"), _column(name, there, label, LABEL_COLUMNS, "label")
+
+
+def _column(name: str, there: Sequence[str], wanted: str | None, usual: Sequence[str], what: str) -> str:
     if wanted is not None:
-        if wanted not in table.columns:
-            raise DataError(f"{name} has no column {wanted!r}; it has: {', '.join(table.columns)}")
+        if wanted not in there:
+            raise DataError(f"{name} has no column {wanted!r}; it has: {', '.join(there)}")
         return wanted
     for column in usual:
-        if column in table.columns:
+        if column in there:
             return column
-    raise DataError(
-        f"{name}: which column holds the {what}? Give --{what}-column; there are: {', '.join(table.columns)}"
-    )
+    raise DataError(f"{name}: which column holds the {what}? Give --{what}-column; there are: {', '.join(there)}")
 
 
-def _require(module: str) -> Any:
+def require(module: str) -> Any:
+    """A module of the ``data`` extra.
+
+    Raises:
+        DataError: it is not installed; says how to install it.
+    """
     import importlib
 
     try:

@@ -17,10 +17,20 @@ from torch.nn import functional as F
 
 from pascal_nm.augmentation import augment, auto_augment
 from pascal_nm.checkpoint import Model, save
-from pascal_nm.data import Dataset
+from pascal_nm.data import WHOLE, Images, Part
 from pascal_nm.errors import DataError, FileError, first_line
 from pascal_nm.files import readable, replacing
+from pascal_nm.graph import Array
 from pascal_nm.models import build, set_levels
+
+LARGE = 128
+"""Side of images from which on networks begin with the ImageNet stem."""
+
+EVALUATED = 500
+"""Images that a network classifies at once when its accuracy is measured; fewer where they are large."""
+
+EVALUATED_VALUES = 1 << 24
+"""The most values of the images of such a batch: 111 images of 3x224x224."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +112,32 @@ class Progress(NamedTuple):
     test_accuracy: float | None
 
 
-def defaults(data: Dataset) -> TrainingConfig:
-    """A configuration that suits the images: their size decides."""
-    if data.shape[1] <= 8:
+def defaults(data: Images) -> TrainingConfig:
+    """A configuration that suits the images: their size decides.
+
+    For large ones batch size, weight decay and learning rate are those of He et al. (https://arxiv.org/abs/1512.03385, section 3.4).
+    Images that are random crops already are not moved or blanked out as well.
+    """
+    config = _by_size(data.shape)
+    return replace(config, shift=0, cutout=0) if data.crops else config
+
+
+def _by_size(shape: tuple[int, int, int]) -> TrainingConfig:
+    channels, height, width = shape
+    if height <= 8:
         return TrainingConfig(epochs=25, shift=1)
-    if data.shape[0] == 1:
+    if min(height, width) >= LARGE:
+        return TrainingConfig(
+            arch="resnet18",
+            options={"stem": "imagenet"},
+            epochs=90,
+            batch_size=256,
+            weight_decay=1e-4,
+            shift=height // 8,
+            flip=True,
+            channels_last=True,
+        )
+    if channels == 1:
         return TrainingConfig(arch="resnet8", epochs=12, batch_size=128, shift=2, channels_last=True)
     return TrainingConfig(
         arch="resnet18",
@@ -121,8 +152,8 @@ def defaults(data: Dataset) -> TrainingConfig:
 
 
 def train(
-    train_data: Dataset,
-    test_data: Dataset,
+    train_data: Images,
+    test_data: Images,
     config: TrainingConfig,
     *,
     progress: Callable[[Progress], None] | None = None,
@@ -132,7 +163,7 @@ def train(
     """Train a network from scratch, or go on from a training checkpoint.
 
     Args:
-        train_data: images to learn from.
+        train_data: images to learn from: a :class:`pascal_nm.data.Dataset`, or a stream (:mod:`pascal_nm.streaming`).
         test_data: images for the accuracy in ``progress`` and in the model's metrics.
         config: see :class:`TrainingConfig`.
         progress: called after every step, and after every epoch with the accuracy on ``test_data``.
@@ -183,8 +214,8 @@ def state_file(path: str | Path) -> Path:
 
 
 def train_to_file(
-    train_data: Dataset,
-    test_data: Dataset,
+    train_data: Images,
+    test_data: Images,
     config: TrainingConfig,
     path: str | Path,
     progress: Callable[[Progress], None] | None = None,
@@ -204,8 +235,8 @@ def uniform_file(path: str | Path) -> Path:
 
 
 def train_adaptively(
-    train_data: Dataset,
-    test_data: Dataset,
+    train_data: Images,
+    test_data: Images,
     config: TrainingConfig,
     path: str | Path,
     choose: Callable[[Model], Sequence[int]],
@@ -255,10 +286,10 @@ def _listed(levels: int | tuple[int, ...]) -> int | list[int]:
 class _Training:
     """A network with its optimizer, on its device."""
 
-    def __init__(self, module: nn.Module, data: Dataset, config: TrainingConfig) -> None:
+    def __init__(self, module: nn.Module, data: Images, config: TrainingConfig) -> None:
         self.config, self.data = config, data
         self.preprocessing = data.preprocessing()
-        self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.memory_format = _memory_format(module, config)
         self.processes = _processes(config)
         self.device = str(self.processes.device) if self.processes else _usable(config.device)
         self.module = _placed(module, self.device, self.memory_format)
@@ -272,7 +303,9 @@ class _Training:
         )
         if self.processes:
             self.network = self.processes.prepare_model(self.network)
-        self.steps = sum(1 for _ in self._batches(np.arange(len(data))))
+        self.part = Part(self.processes.process_index, self.processes.num_processes) if self.processes else WHOLE
+        self.images = self._whole_batches(len(data))
+        self.steps = math.ceil(self.images / config.batch_size)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, max(1, config.epochs * self.steps))
 
     def set_levels(self, epoch: int) -> None:
@@ -287,13 +320,12 @@ class _Training:
         torch.manual_seed(int(rng.integers(2**31)))
         self.module.train()
         loss_sum, correct, seen = 0.0, 0, 0
-        order = rng.permutation(len(self.data))
+        batches = self.data.shuffled(rng, self.config.batch_size, self.images, self.part)
         if self.processes:  # the same order in all, other augmentations in each
-            rng = np.random.default_rng((self.config.seed, number, self.processes.process_index))
-        for chosen in self._batches(order):
-            share = chosen[self._share]
-            images = self._augmented(share, rng)
-            labels = torch.from_numpy(self.data.labels[share]).to(self.device)
+            rng = np.random.default_rng((self.config.seed, number, self.part.rank))
+        for pixels, targets in batches:
+            images = self._augmented(pixels, rng)
+            labels = torch.from_numpy(targets).to(self.device)
             self.optimizer.zero_grad(set_to_none=True)
             with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.config.mixed_precision):
                 logits = self.network(images)
@@ -318,9 +350,9 @@ class _Training:
                 test_accuracy=None,
             )
 
-    def _augmented(self, chosen: np.ndarray[Any, Any], rng: np.random.Generator) -> Tensor:
+    def _augmented(self, pixels: Array, rng: np.random.Generator) -> Tensor:
         """Images of the training data, as the network sees them."""
-        config, pixels = self.config, self.data.pixels[chosen]
+        config = self.config
         if config.auto_augment:
             pixels = auto_augment(pixels, rng)
         return augment(self._inputs(pixels), rng, shift=config.shift, flip=config.flip, cutout=config.cutout)
@@ -333,22 +365,24 @@ class _Training:
                 parameter.copy_(parameter.half())
 
     @torch.no_grad()
-    def accuracy(self, data: Dataset) -> float:
+    def accuracy(self, data: Images) -> float:
         """Share of correct predictions."""
         self.module.eval()
         if self.processes:  # every process has statistics of its own images; those of the first are the network's
             for buffer in self.module.buffers():
                 torch.distributed.broadcast(buffer, 0)
-        right = torch.zeros((), device=self.device)
-        for pixels, labels in data.batches(500):
-            logits = self.module(self._inputs(pixels)[self._share])
-            right += (logits.argmax(1) == torch.from_numpy(labels).to(self.device)[self._share]).sum()
-        return self._summed(right[None])[0] / len(data)
+        counts = torch.zeros(2, device=self.device)
+        size = max(1, min(EVALUATED, EVALUATED_VALUES // math.prod(data.shape)))
+        for pixels, labels in data.batches(size, self.part):
+            right = self.module(self._inputs(pixels)).argmax(1) == torch.from_numpy(labels).to(self.device)
+            counts += torch.stack([right.sum(), torch.full_like(right.sum(), len(labels))])
+        right_in_all, images = self._summed(counts)
+        return right_in_all / images
 
     def store(self, path: str | Path, epochs_done: int) -> None:
         """Write the whole state of the training."""
         state = {
-            "config": _plain(self.config),
+            "config": self._settings(),
             "epochs_done": epochs_done,
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -361,8 +395,10 @@ class _Training:
         """Go on from a state; gives the number of epochs done."""
         try:
             state = torch.load(readable(path), weights_only=True, map_location=self.device)
-            if not self._fits(state["config"], int(state["epochs_done"])):
-                other = ", ".join(_changed(state["config"], _plain(self.config)))
+            here = self._settings()
+            stored = here | state["config"]  # states of earlier versions say less
+            if not self._fits(stored, here, int(state["epochs_done"])):
+                other = ", ".join(_changed(stored, here))
                 raise FileError(f"{path} belongs to a training with other settings ({other}): delete it, or use those")
             self.module.load_state_dict(state["module"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -373,27 +409,21 @@ class _Training:
         except Exception as error:  # damaged files raise many types
             raise FileError(f"{path} is damaged and cannot be resumed: delete it to start anew") from error
 
-    def _fits(self, stored: dict[str, Any], epochs_done: int) -> bool:
+    def _settings(self) -> dict[str, Any]:
+        """What the weights depend on."""
+        return _plain(self.config) | {"input_shape": list(self.data.shape), "images": len(self.data)}
+
+    def _fits(self, stored: dict[str, Any], here: dict[str, Any], epochs_done: int) -> bool:
         """Whether a state belongs to this training. Before the switch it does not depend on the final levels."""
-        here = _plain(self.config)
         if epochs_done <= self.config.switch_epoch:
-            here, stored = ({**config, "final_levels": None} for config in (here, stored))
+            here, stored = ({**settings, "final_levels": None} for settings in (here, stored))
         return here == stored
 
-    def _batches(self, order: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
-        # Batch normalization needs two images in every process.
-        smallest = 2 * (self.processes.num_processes if self.processes else 1)
-        for first in range(0, len(order), self.config.batch_size):
-            chosen = order[first : first + self.config.batch_size]
-            if len(chosen) >= min(smallest, len(order)):
-                yield chosen
-
-    @property
-    def _share(self) -> slice:
-        """This process's part of a batch."""
-        return (
-            slice(self.processes.process_index, None, self.processes.num_processes) if self.processes else slice(None)
-        )
+    def _whole_batches(self, images: int) -> int:
+        """How many of an epoch's images are used: not a last batch that is too small."""
+        smallest = 2 * self.part.of  # Batch normalization needs two images in every process.
+        last = images % self.config.batch_size
+        return images - last if last < min(smallest, images) else images
 
     def _summed(self, values: Tensor) -> list[float]:
         """Values added up over all processes."""
@@ -402,6 +432,19 @@ class _Training:
 
     def _inputs(self, pixels: np.ndarray[Any, Any]) -> Tensor:
         return torch.from_numpy(self.preprocessing(pixels)).to(self.device, memory_format=self.memory_format)
+
+
+def _memory_format(module: nn.Module, config: TrainingConfig) -> torch.memory_format:
+    """The order of images in memory.
+
+    A 1x1 convolution with a stride and fewer than 8 input channels never ends in torch 2.13 on a processor with
+    AVX2 when its images are in channels-last order, so networks that have one take the usual order.
+    """
+    narrow = any(
+        isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.stride != (1, 1) and m.in_channels < 8
+        for m in module.modules()
+    )
+    return torch.channels_last if config.channels_last and not narrow else torch.contiguous_format
 
 
 def _usable(device: str) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pascal_nm.augmentation import _OPERATIONS, POLICIES, augment, auto_augment
+from pascal_nm.augmentation import _OPERATIONS, POLICIES, augment, auto_augment, centre_crop, random_crop
 from pascal_nm.errors import DataError
 
 OFF = {"shift": 0, "flip": False, "cutout": 0}
@@ -70,3 +70,43 @@ def test_the_policy_has_the_operations_of_its_publication():
 def test_grey_images_are_refused():
     with pytest.raises(DataError, match="1 channel"):
         auto_augment(np.zeros((2, 1, 8, 8), np.uint8), rng())
+
+
+def coordinates(width, height):
+    """An image whose red is the place from left to right and whose green that from top to bottom, 0 to 250."""
+    from PIL import Image
+
+    x, y = np.meshgrid(np.linspace(0, 250, width), np.linspace(0, 250, height))
+    return Image.fromarray(np.stack([x, y, 0 * x], 2).round().astype(np.uint8))
+
+
+def test_random_crops_have_the_areas_and_ratios_of_the_publication():
+    """The section is read off the crop: its corners hold the places where they were cut out."""
+    generator, sections = rng(3), []
+    for _ in range(400):
+        pixels = np.asarray(random_crop(coordinates(400, 300), 50, generator)).astype(float) / 250
+        (left, right), (top, bottom) = pixels[25, [0, -1], 0], pixels[[0, -1], 25, 1]
+        sections.append(((right - left) * 50 / 49 * 400, (bottom - top) * 50 / 49 * 300))
+    width, height = np.array(sections).T
+    area, ratio = width * height / (400 * 300), width / height
+    assert 0.07 < area.min() < 0.12
+    assert 0.9 < area.max() <= 1.02
+    assert 0.72 < ratio.min() < 0.8
+    assert 1.25 < ratio.max() < 1.37
+    assert abs(np.log(ratio).mean()) < 0.05, "wide and high sections are alike"
+
+
+def test_a_random_crop_of_a_long_thin_image_is_its_middle():
+    pixels = np.asarray(random_crop(coordinates(300, 3), 12, rng())).astype(float)
+    assert abs(pixels[..., 0].mean() - 125) < 2
+    assert np.ptp(pixels[..., 0]) < 6, "4 of 300 columns"
+
+
+def test_a_centre_crop_is_the_middle_of_the_resized_image():
+    from PIL import Image
+
+    image = Image.fromarray(colour_images(1)[0].transpose(1, 2, 0)).resize((90, 64))
+    whole = image.resize((360, 256), Image.Resampling.BILINEAR).crop((68, 16, 292, 240))
+    difference = np.abs(np.asarray(centre_crop(image, 224)).astype(int) - np.asarray(whole))
+    assert difference.max() <= 1, "only rounding between the two ways"
+    assert centre_crop(coordinates(100_000, 2), 8).size == (8, 8)

@@ -23,12 +23,12 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (20, 6, 5, 3)).astype(np.uint8)
 
 
-def write(path, images, labels=None, image="image", label="label"):
+def write(path, images, labels=None, image="image", label="label", row_group=None):
     import pyarrow.parquet
 
     rows = [{"bytes": png(pixels), "path": None} for pixels in images]
     labels = [i % 3 for i in range(len(rows))] if labels is None else labels
-    pyarrow.parquet.write_table(pyarrow.table({image: rows, label: labels}), path)
+    pyarrow.parquet.write_table(pyarrow.table({image: rows, label: labels}), path, row_group_size=row_group)
     return str(path)
 
 

@@ -76,6 +76,23 @@ def test_a_checkpoint_of_another_training_is_refused(digits, tmp_path):
         training.train(*digits, replace(SMALL, epochs=2), checkpoint=tmp_path / "state")
 
 
+def test_a_checkpoint_of_a_training_with_other_images_is_refused(digits, tmp_path):
+    train, test = digits
+    training.train(train, test, replace(SMALL, epochs=1), checkpoint=tmp_path / "state")
+    with pytest.raises(FileError, match=r"other settings \(images 600 instead of 500\)"):
+        training.train(train.head(500), test, replace(SMALL, epochs=1), checkpoint=tmp_path / "state")
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on(digits, tmp_path):
+    """It does not say of how many images."""
+    whole = training.train(*digits, replace(SMALL, epochs=1), checkpoint=tmp_path / "state")
+    stored = torch.load(tmp_path / "state", weights_only=True)
+    del stored["config"]["images"], stored["config"]["input_shape"]
+    torch.save(stored, tmp_path / "state")
+    again = training.train(*digits, replace(SMALL, epochs=1), checkpoint=tmp_path / "state")
+    assert all(torch.equal(v, state(again)[k]) for k, v in state(whole).items())
+
+
 def test_images_of_other_shapes_do_not_belong_together(digits):
     train, test = digits
     with pytest.raises(DataError, match="must be alike"):
@@ -200,3 +217,9 @@ def test_a_training_killed_ten_times_ends_with_the_same_weights(tmp_path):
     assert subprocess.run(command, capture_output=True, timeout=300).returncode == 0
     a, b = (checkpoint.load(tmp_path / name) for name in ("whole.pt", "killed.pt"))
     assert all(torch.equal(v, state(b)[k]) for k, v in state(a).items())
+
+
+def test_narrow_networks_take_the_memory_order_in_which_torch_does_not_hang():
+    config = TrainingConfig(channels_last=True)
+    formats = [training._memory_format(build("resnet8", (1, 8, 8), 3, width=w), config) for w in (0.25, 1.0)]
+    assert formats == [torch.contiguous_format, torch.channels_last]

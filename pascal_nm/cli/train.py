@@ -11,10 +11,12 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from pascal_nm import adaptive, data, training
+from pascal_nm import adaptive, data, streaming, training
 from pascal_nm.checkpoint import Model
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import note, percent, print_json, progress, say, table
+from pascal_nm.data import Images
+from pascal_nm.errors import DataError
 from pascal_nm.graph import Array, Graph
 from pascal_nm.hw_targets import evaluation
 from pascal_nm.models import ARCHITECTURES
@@ -51,6 +53,10 @@ def train(
         float | None, typer.Option(help="Factor on the channels of every hidden layer.", show_default="1")
     ] = None,
     pool: Annotated[str | None, typer.Option(help="avg or max.", show_default="avg")] = None,
+    stem: Annotated[
+        str | None,
+        typer.Option(help="First layers of a ResNet: cifar (3x3), or imagenet (7x7).", show_default="by the images"),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the images.", show_default="by the images")
     ] = None,
@@ -74,15 +80,34 @@ def train(
         bool, typer.Option("--half", help="Round the trained weights to half precision: a file half as large.")
     ] = False,
     compile_network: Annotated[bool, typer.Option("--compile", help="Compile the network by torch.compile.")] = False,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--streaming",
+            help="Read images while they are needed: Parquet shards (folder/ or train-*.parquet), a folder with train/ and test/ or val/, or a Hugging Face dataset.",
+        ),
+    ] = False,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="With --streaming: side of the crops (random ones for training); 0 takes images as they are stored.",
+            show_default=str(streaming.SIZE),
+        ),
+    ] = None,
+    images_per_epoch: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With --streaming: images of an epoch.", show_default="all")
+    ] = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
 ) -> None:
     """Train a QCFS network. A training that was stopped goes on when the same command is given again."""
-    with progress(f"reading {data_name}") as update:
-        train_data, test_data = data.load_pair(
-            data_name, image_column=image_column, label_column=label_column, progress=update
-        )
+    columns = {"image_column": image_column, "label_column": label_column}
+    if stream:
+        train_data, test_data = _streams(data_name, size, images_per_epoch, columns)
+    else:
+        train_data, test_data = _in_memory(data_name, size, images_per_epoch, columns)
     given: dict[str, Any] = {
         "arch": arch,
         "levels": options.levels(levels),
@@ -94,7 +119,9 @@ def train(
         "weight_decay": weight_decay,
     }
     config = training.defaults(train_data)
-    shape = {key: value for key, value in (("width", width), ("pool", pool)) if value is not None}
+    shape = {
+        key: value for key, value in (("width", width), ("pool", pool), ("stem", _stem(stem))) if value is not None
+    }
     config = replace(
         config,
         **{key: value for key, value in given.items() if value is not None},
@@ -120,7 +147,34 @@ def train(
         )
 
 
-def train_network(train_data: data.Dataset, test_data: data.Dataset, config: TrainingConfig, path: Path) -> Model:
+def _in_memory(
+    name: str, size: int | None, images_per_epoch: int | None, columns: dict[str, str | None]
+) -> tuple[Images, Images]:
+    for option, value in (("--size", size), ("--images-per-epoch", images_per_epoch)):
+        if value is not None:
+            raise DataError(f"{option} belongs to --streaming: give both, or leave it out")
+    with progress(f"reading {name}") as update:
+        return data.load_pair(name, **columns, progress=update)
+
+
+def _streams(
+    name: str, size: int | None, images_per_epoch: int | None, columns: dict[str, str | None]
+) -> tuple[Images, Images]:
+    """Training and test images; those that say how pixels become inputs are read at once, because it takes a while."""
+    with progress(f"reading {streaming.MEASURED:,} images of {name}"):
+        side = streaming.SIZE if size is None else size or None
+        pair = streaming.load_pair(name, size=side, images_per_epoch=images_per_epoch, **columns)
+        pair[0].preprocessing()
+        return pair
+
+
+def _stem(name: str | None) -> str | None:
+    if name not in (None, "cifar", "imagenet"):
+        raise DataError(f"--stem takes cifar or imagenet, not {name!r}")
+    return name
+
+
+def train_network(train_data: Images, test_data: Images, config: TrainingConfig, path: Path) -> Model:
     """Train with a progress bar, one line per epoch on stderr, into a file."""
     with _shown(config, path) as show:
         return training.train_to_file(train_data, test_data, config, path, show)
@@ -152,7 +206,7 @@ def _shown(config: TrainingConfig, path: Path) -> Iterator[Callable[[Progress], 
 
 
 def _train_adaptively(
-    train_data: data.Dataset, test_data: data.Dataset, config: TrainingConfig, path: Path, clusters: int, as_json: bool
+    train_data: Images, test_data: Images, config: TrainingConfig, path: Path, clusters: int, as_json: bool
 ) -> None:
     def choose(model: Model) -> list[int]:
         graph = model.graph()
