@@ -42,7 +42,9 @@ def run(
     ] = None,
     dt: Annotated[
         float | None,
-        typer.Option(help="NIR of other tools: length of a timestep, for nodes with a time constant.", show_default="1e-4"),
+        typer.Option(
+            help="NIR of other tools: length of a timestep, for nodes with a time constant.", show_default="1e-4"
+        ),
     ] = None,
     reset: Annotated[
         str, typer.Option(help="NIR of other tools: zero (NIR's own: to v_reset) or subtract (the threshold).")

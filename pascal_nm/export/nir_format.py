@@ -18,6 +18,7 @@ such readers follow from the rest; reading checks that they still do, so that no
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import math
@@ -25,6 +26,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nir
 import numpy as np
 
@@ -63,8 +65,37 @@ def write_nir(graph: Graph, path: str | Path) -> None:
     Raises:
         FileError: the file cannot be written; an existing file is then left as it was.
     """
+    raw = to_nir(graph)
     with replacing(path) as temporary:
-        nir.write(str(temporary), to_nir(graph), compression=None)
+        _write(raw, temporary)
+
+
+LARGE = ("weight", "scale", "r", "v_threshold", "v_reset")
+"""Fields that hold most of a file. nir's own writing and ``to_dict`` copy every array twice, so these pass beside them."""
+
+
+def _write(raw: nir.NIRGraph, path: Path) -> None:
+    """Write a graph by nir, its large arrays by h5py, straight from where they are."""
+    slim = {name: _slim(node) for name, node in raw.nodes.items()}
+    nir.write(str(path), nir.NIRGraph(slim, raw.edges, metadata=raw.metadata, type_check=False), compression=None)
+    with h5py.File(path, "a") as file:
+        for name, node in raw.nodes.items():
+            for field, array in _large(node).items():
+                place = file[f"node/nodes/{name}"]
+                del place[field]
+                place.create_dataset(field, data=array)
+
+
+def _large(node: nir.NIRNode) -> dict[str, Array]:
+    return {field: getattr(node, field) for field in LARGE if isinstance(getattr(node, field, None), np.ndarray)}
+
+
+def _slim(node: nir.NIRNode) -> nir.NIRNode:
+    """The node with its large arrays left out."""
+    slim = copy.copy(node)
+    for field in _large(node):
+        setattr(slim, field, np.zeros(1, np.float32))
+    return slim
 
 
 def read_nir(path: str | Path) -> Graph:
@@ -244,14 +275,19 @@ def _check_equal(expected: nir.NIRGraph, found: nir.NIRGraph) -> None:
     for name, node in expected.nodes.items():
         if type(node) is not type(found.nodes[name]):
             raise GraphError(f"node {name!r} is a {type(found.nodes[name]).__name__}, not a {type(node).__name__}")
-        a, b = node.to_dict(), found.nodes[name].to_dict()
+        a, b = _content(node), _content(found.nodes[name])
         for field in a:
-            if field == "metadata":
+            if field == "metadata" or a[field] is b[field]:
                 continue
             if not np.array_equal(np.asarray(a[field]), np.asarray(b[field])):
                 raise GraphError(
                     f"{field} of node {name!r} contradicts the network's metadata; one of them was changed by hand"
                 )
+
+
+def _content(node: nir.NIRNode) -> dict[str, Any]:
+    """A node's fields, without copies of its large arrays."""
+    return {**_slim(node).to_dict(), **_large(node)}
 
 
 def _pair(value: Any) -> Pair:

@@ -52,6 +52,20 @@ def _lif(tau: float) -> Node:
     return make
 
 
+def _refused(why: str) -> Node:
+    """For what has no form in a reader."""
+
+    def make(ones: Array) -> nir.NIRNode:
+        raise ConversionError(why)
+
+    return make
+
+
+def _no_reader(tool: str) -> Dialect:
+    refused = _refused(f"no release of {tool} reads NIR files: there is nothing that a file could be written for")
+    return Dialect(refused, refused, "zero", several=True)
+
+
 READERS: dict[str, Dialect] = {
     "generic": Dialect(_if, _if, "zero", several=True),
     "norse": Dialect(_if, _if, "zero", several=False),
@@ -59,6 +73,16 @@ READERS: dict[str, Dialect] = {
     "spikingjelly": Dialect(_if, _if, "zero", several=False),  # import_from_nir(file, dt=1.0)
     # Its importer gives IF nodes a leak, and cannot run them inside a graph.
     "snntorch": Dialect(_lif(1e-3), _lif(100.0), "zero", several=False),
+    "spyx": Dialect(
+        _refused(
+            "Spyx's neurons fire one timestep after they are charged, so nothing is exact in one: take --profile rate"
+        ),
+        _if,
+        "subtract",
+        several=False,
+    ),
+    "nengo": _no_reader("Nengo"),
+    "lava-dl": _no_reader("Lava-DL"),
 }
 """Dialects by reader."""
 
