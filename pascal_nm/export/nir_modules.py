@@ -79,7 +79,7 @@ class Function(nn.Module):
 
 
 def to_torch(raw: nir.NIRGraph, reading: Reading | None = None, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """The graph as one module: ``outputs, state = module(inputs, state)`` is one timestep; :func:`at_rest` gives the first state.
+    """The graph as one module: ``outputs, state = module(inputs, state)`` is one timestep; the first state is None.
 
     Args:
         raw: an acyclic graph with one input and one output.
@@ -110,14 +110,6 @@ def renamed(raw: nir.NIRGraph) -> nir.NIRGraph:
     nodes = {names[n]: renamed(node) if isinstance(node, nir.NIRGraph) else node for n, node in raw.nodes.items()}
     edges = [(names.get(a, a), names.get(b, b)) for a, b in raw.edges]
     return nir.NIRGraph(nodes, edges, metadata=raw.metadata, type_check=False)
-
-
-def at_rest(network: nn.Module) -> dict[str, Any]:
-    """The state before the first timestep. nirtorch's own default is one object that all calls share."""
-    return {
-        name: at_rest(child) if isinstance(child, torch.fx.GraphModule) else None
-        for name, child in network.named_children()
-    }
 
 
 def neurons(network: nn.Module) -> Iterator[tuple[str, Neurons]]:

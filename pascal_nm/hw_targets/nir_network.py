@@ -139,7 +139,7 @@ def _shapes(network: nn.Module, shape: Shape, dtype: torch.dtype) -> dict[str, S
     hooks += [m.register_forward_hook(after(name)) for name, m in inner]
     try:
         with torch.no_grad():
-            network(torch.zeros(1, *shape, dtype=dtype), nir_modules.at_rest(network))
+            network(torch.zeros(1, *shape, dtype=dtype))
     except (RuntimeError, IndexError, ValueError) as error:
         raise GraphError(f"node {at[0]!r} does not fit what reaches it: {first_line(error)}") from error
     finally:
@@ -159,7 +159,7 @@ def _torch(program: NirProgram, inputs: Tensor) -> NirResult:
 
     hooks = [module.register_forward_hook(counting(name)) for name, module in nir_modules.neurons(network)]
     try:
-        state, total = nir_modules.at_rest(network), None
+        state, total = None, None
         for _ in range(program.timesteps):
             output, state = network(inputs, state)
             total = output if total is None else total + output

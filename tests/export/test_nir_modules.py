@@ -26,7 +26,7 @@ def graph(nodes, edges=None, shape=(3,)):
 
 def responses(raw, inputs, reading=None):
     network = nir_modules.to_torch(raw, reading, torch.float64)
-    state, found = nir_modules.at_rest(network), []
+    state, found = None, []
     for x in inputs:
         y, state = network(torch.from_numpy(x), state)
         found.append(y.numpy())
@@ -108,7 +108,7 @@ def test_the_state_before_the_first_timestep_is_new_every_time():
     network = nir_modules.to_torch(graph({"i": nir.I(ONE)}), dtype=torch.float64)
     x = torch.ones(1, 3, dtype=torch.float64)
     for _ in range(2):
-        y, _ = network(x, nir_modules.at_rest(network))
+        y, _ = network(x)
         assert float(y.sum()) == 3
 
 
