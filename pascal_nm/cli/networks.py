@@ -9,10 +9,10 @@ import typer
 
 from pascal_nm import published, schedule
 from pascal_nm.checkpoint import save
-from pascal_nm.cli import nir_files, options
+from pascal_nm.cli import nir_files, options, plots
 from pascal_nm.cli.output import print_json, say, table
 from pascal_nm.errors import FileError
-from pascal_nm.export.nir_format import ForeignError
+from pascal_nm.export.nir_format import ForeignError, to_nir
 from pascal_nm.graph import Graph, Identity, Population
 
 
@@ -59,14 +59,20 @@ def import_checkpoint(
         say("It does not say how pixels become inputs: give --trained-on, or --mean and --std, to run images.")
 
 
-def inspect(network: options.NetworkFile, as_json: options.Json = False) -> None:
+def inspect(
+    network: options.NetworkFile,
+    plot: Annotated[Path | None, typer.Option(help="Draw the NIR graph to a .svg or .png, by nirviz.")] = None,
+    as_json: options.Json = False,
+) -> None:
     """Show a network's populations, synapses, levels and schedule; of another tool's NIR file, its nodes and whether it can run."""
     model = None if network.suffix == ".nir" else options.load_model(network)
     try:
         graph = options.load_network(network) if model is None else model.graph()
     except ForeignError:
-        nir_files.inspect(network, as_json=as_json)
+        nir_files.inspect(network, plot, as_json=as_json)
         return
+    if plot is not None:
+        plots.nir_graph(to_nir(graph), plot)
     plan = schedule.pasc(graph)
     content = {
         "file": str(network),

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 import nir
 import numpy as np
 
+from pascal_nm.cli import plots
 from pascal_nm.cli.output import percent, print_json, progress, say, table
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, FileError, GraphError
@@ -101,9 +102,11 @@ def _inputs(profile: Profile | None, wishes: Wishes, data: Dataset) -> tuple[Cal
     )
 
 
-def inspect(path: Path, *, as_json: bool) -> None:
-    """Show a file's nodes, and whether they can run."""
+def inspect(path: Path, plot: Path | None, *, as_json: bool) -> None:
+    """Show a file's nodes, and whether they can run; draw them."""
     raw = read_raw(path)
+    if plot is not None:
+        plots.nir_graph(raw, plot)
     profile = profile_of(raw)
     try:
         order = nir_modules.check(raw)

@@ -56,6 +56,28 @@ def accuracy_against_timesteps(lines: Mapping[str, Sequence[Measured]], source: 
     _save(figure, path)
 
 
+def nir_graph(raw: Any, path: Path) -> None:
+    """A NIR graph as nodes and edges, by nirviz (https://github.com/open-neuromorphic/nirviz).
+
+    Raises:
+        DataError: nirviz or graphviz is not installed.
+        FileError: an unknown file type, or a place that cannot be written.
+    """
+    kind = _kind(path, "svg", "png")
+    try:
+        import nirviz
+    except ImportError as error:
+        raise DataError("pictures of graphs need nirviz: pip install 'pascal-nm[plot]'") from error
+    try:
+        drawn = nirviz.visualize(raw, orientation="vertical").viz_graph.pipe(format=kind)
+    except Exception as error:
+        if type(error).__name__ != "ExecutableNotFound":
+            raise
+        raise DataError("pictures of graphs need the program dot: install graphviz (apt install graphviz)") from error
+    with replacing(path) as temporary:
+        temporary.write_bytes(drawn)
+
+
 def _figure(width: float, height: float) -> tuple[Any, Any]:
     try:
         from matplotlib.figure import Figure
@@ -66,8 +88,13 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> None:
-    kind = path.suffix.removeprefix(".")
-    if kind not in ("png", "svg", "pdf"):
-        raise FileError(f"{path}: pictures are written as .png, .svg or .pdf")
+    kind = _kind(path, "png", "svg", "pdf")
     with replacing(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=200)
+
+
+def _kind(path: Path, *kinds: str) -> str:
+    kind = path.suffix.removeprefix(".")
+    if kind not in kinds:
+        raise FileError(f"{path}: such pictures are written as {' or '.join(f'.{k}' for k in kinds)}")
+    return kind

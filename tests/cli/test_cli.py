@@ -276,6 +276,12 @@ def test_a_file_of_another_tool_is_run_and_inspected(pascal, tmp_path):
     assert {n["name"]: n["sends"] for n in report["nodes"]} == {"input": "64", "fc": "10", "lif": "10", "output": ""}
     raw = nir.NIRGraph(nodes, [*itertools.pairwise(chain), ("lif", "fc")], type_check=False)
     nir.write(tmp_path / "r.nir", raw)
+    if shutil.which("dot"):
+        assert pascal("inspect", tmp_path / "f.nir", "--plot", tmp_path / "f.svg")[0] == 0
+        assert "LIF" in (tmp_path / "f.svg").read_text()
+    else:
+        refused(pascal("inspect", tmp_path / "f.nir", "--plot", tmp_path / "f.svg"), "graphviz")
+    refused(pascal("inspect", tmp_path / "f.nir", "--plot", tmp_path / "f.jpg"), ".svg or .png")
     assert "there is a cycle" in json.loads(pascal("inspect", tmp_path / "r.nir", "--json")[1])["problem"]
     refused(pascal("run", tmp_path / "r.nir", "-T", 5), "r.nir", "recurrent")
 
