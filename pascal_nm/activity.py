@@ -22,7 +22,7 @@ class LayerEvents:
         multiply_accumulates: operations in synapses from the analog input, dense: each input value times its fan-out.
         emitted: spikes that leave it.
         internal: excitatory and inhibitory spikes inside its neurons (they move the counter, and cause no message).
-        updates: neuron updates inside the population's window of the schedule.
+        updates: neuron updates inside the population's window of the schedule; under ``streaming`` until the network is quiet.
         idle: neuron updates in the other timesteps of the sample.
     """
 
@@ -31,8 +31,8 @@ class LayerEvents:
     multiply_accumulates: int
     emitted: Array
     internal: Array
-    updates: int
-    idle: int
+    updates: Array
+    idle: Array
 
     def means(self) -> dict[str, float]:
         """Every count by name, mean over the images."""
@@ -47,6 +47,8 @@ class LayerEvents:
             synaptic_operations=np.concatenate([part.synaptic_operations for part in parts]),
             emitted=np.concatenate([part.emitted for part in parts]),
             internal=np.concatenate([part.internal for part in parts]),
+            updates=np.concatenate([part.updates for part in parts]),
+            idle=np.concatenate([part.idle for part in parts]),
         )
 
 
@@ -67,12 +69,12 @@ def events(graph: Graph, result: RunResult) -> list[LayerEvents]:
             if source.kind == "analog":
                 macs += int(reach.sum())
             else:
-                spikes = result.counts[source.name].reshape(images, -1).astype(np.float64)
+                spikes = result.spikes[source.name].reshape(images, -1).astype(np.float64)
                 operations += (spikes @ reach.reshape(-1).astype(np.float64)).astype(np.int64)
         activity = result.activity.get(p.name)
         silent = np.zeros(images, np.int64)
         window = result.schedule.windows[p.name]
-        steps = window.stop - window.start
+        steps = np.minimum(result.timesteps, window.stop) - window.start
         layers.append(
             LayerEvents(
                 p.name,
@@ -81,7 +83,7 @@ def events(graph: Graph, result: RunResult) -> list[LayerEvents]:
                 silent if activity is None else activity.emitted,
                 silent if activity is None else activity.excitatory + activity.inhibitory,
                 p.size * steps,
-                p.size * (result.schedule.steps - steps),
+                p.size * (result.timesteps - steps),
             )
         )
     return layers

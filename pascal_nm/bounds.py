@@ -6,7 +6,8 @@ potential and the thresholds that resets moved. So
 .. math:: |v_j| \le \sum_i |W_{ji}| \, c_i^{\max} + |b_j| + (k + 1) \theta_j
 
 where :math:`c_i^{\max}` is the source's levels (or the largest input) and k bounds the resets, at most one a timestep. A correct
-soft reset never moves the potential past its own bound by more than one threshold, so k = 1 covers every stage.
+soft reset never moves the potential past its own bound by more than one threshold, so k = 1 covers every stage of the paper's. A streaming
+neuron has fired up to L times for an input that others may take back: there k = L.
 """
 
 from __future__ import annotations
@@ -49,13 +50,14 @@ def mantissa(weight: Array) -> Array:
     return np.asarray(weight // (common & -common or 1))
 
 
-def potential_bound(graph: Graph, name: str) -> float:
-    """Largest magnitude that the membrane potential of population ``name`` can reach, over all its neurons."""
+def potential_bound(graph: Graph, name: str, *, streams: bool = False) -> float:
+    """Largest magnitude that the membrane potential of population ``name`` can reach, over all its neurons; ``streams``: in stage ``STREAM``."""
     population = graph[name]
     incoming = graph.incoming(name)
     current = sum(float(current_bound(p, largest_input(graph[p.source])).max()) for p in incoming)
     theta = float(population.threshold.max()) if population.kind == "pasc" else 0.0
-    return current + float(np.abs(population.bias).max()) + 2 * theta
+    resets = population.levels if streams else 1
+    return current + float(np.abs(population.bias).max()) + (resets + 1) * theta
 
 
 def carrier(bound: float) -> type[np.float32] | type[np.float64]:

@@ -15,9 +15,11 @@ One neuron passes through *stages* (:class:`Stage`); a :class:`pascal_nm.schedul
 ``CORRECT``     Algorithm 1, lines 10 to 16: fire or inhibit (signed spikes) until ``0 <= v < theta``
 ``ENCODE``      Algorithm 2, line 3: the level of an analog current in closed form
 ``EMIT``        Algorithm 1, lines 19 to 21 and Algorithm 2, lines 5 to 7: spike while the counter is positive
+``STREAM``      add the current, and send signed spikes at once, so that the count follows the potential (not in the paper)
 =============  ====================================================================================
 
-``EMIT`` gives a *thermometer* train: a neuron of count c spikes in the first c steps of its window.
+``EMIT`` gives a *thermometer* train: a neuron of count c spikes in the first c steps of its window. ``STREAM`` gives a signed train whose sum is c
+once the neuron is quiet (docs/schedules.md has the proof).
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class Stage(str, Enum):
     CORRECT = "correct"
     ENCODE = "encode"
     EMIT = "emit"
+    STREAM = "stream"
 
 
 class State(NamedTuple):
@@ -51,7 +54,7 @@ class State(NamedTuple):
 class Step(NamedTuple):
     """What one timestep gave: ``spikes`` in {-1, 0, +1} of the counter's type, and the state after it.
 
-    In ``INTEGRATE`` and ``CORRECT`` the spikes are internal (they move the counter); in ``EMIT`` they leave the neuron.
+    In ``INTEGRATE`` and ``CORRECT`` the spikes are internal (they move the counter); in ``EMIT`` and ``STREAM`` they leave the neuron.
     """
 
     spikes: Array
@@ -125,6 +128,19 @@ def emit(state: State) -> Step:
     return Step(spikes, State(state.v, state.s - spikes))
 
 
+def stream(state: State, current: Array, theta: Array, levels: int) -> Step:
+    """Add the current, then +1 where v >= theta and fewer than ``levels`` spikes stand, -1 where v < 0 and some do, with soft reset.
+
+    The counter holds the spikes that have left the neuron, +1 and -1 added up. It never leaves 0 to ``levels``; where no neuron spikes and no
+    current comes, it is clip(floor(v' / theta), 0, levels) of the whole potential v' (Theorem 2 in docs/schedules.md).
+    """
+    v = state.v + current
+    up = at_least(v, theta, state.s) * below(state.s, levels, state.s)
+    down = below(v, 0, state.s) * at_least(state.s, 1, state.s)
+    spikes = up - down
+    return Step(spikes, State(v - spikes * theta, state.s + spikes))
+
+
 def step(stage: Stage, state: State, current: Array | None, theta: Array, levels: int) -> Step:
     """One timestep of a neuron in the given stage; ``current`` is None where no input can arrive.
 
@@ -139,6 +155,7 @@ _STAGES: dict[Stage, Callable[[State, Array, Array, int], Step]] = {
     Stage.CORRECT: lambda state, x, theta, levels: correct(state, theta),
     Stage.ENCODE: lambda state, x, theta, levels: Step(None, encode(state, x, theta, levels)),
     Stage.EMIT: lambda state, x, theta, levels: emit(state),
+    Stage.STREAM: stream,
 }
 
 

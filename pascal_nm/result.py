@@ -33,6 +33,8 @@ class RunResult:
         scale: the readout's threshold: logits are ``potential / scale``.
         activity: by population, as ``counts``; empty where the engine does not count (``counts``).
         schedule: the timesteps that the run took.
+        sent: by population, spikes of either sign that each neuron sent, (N, *shape); None where no spike is negative, and they are the counts.
+        settled: timesteps until the network was quiet, (N,): from then on every count is final. None where the schedule's own length is that time.
     """
 
     counts: Mapping[str, Array]
@@ -40,6 +42,18 @@ class RunResult:
     scale: Array
     activity: Mapping[str, Activity]
     schedule: Schedule
+    sent: Mapping[str, Array] | None = None
+    settled: Array | None = None
+
+    @property
+    def timesteps(self) -> Array:
+        """Timesteps until the answer is final, (N,)."""
+        return np.full(len(self.potential), self.schedule.steps) if self.settled is None else self.settled
+
+    @property
+    def spikes(self) -> Mapping[str, Array]:
+        """Spikes of either sign that each neuron sent, as ``counts``."""
+        return self.counts if self.sent is None else self.sent
 
     @property
     def logits(self) -> Array:
@@ -66,6 +80,10 @@ class RunResult:
                 for name in first.activity
             },
             schedule=first.schedule,
+            sent=None
+            if first.sent is None
+            else {n: np.concatenate([r.spikes[n] for r in results]) for n in first.sent},
+            settled=None if first.settled is None else np.concatenate([r.timesteps for r in results]),
         )
 
 

@@ -3,6 +3,9 @@
 The default schedule is the paper's: each layer waits for its source's whole spike train. A spike that is emitted in
 timestep t arrives in timestep t + ``delay`` (1 in Lava and on Loihi). A residual join takes the branch that
 ends last as its main window; what arrives earlier is accumulated without firing, which changes no count.
+
+Two further schedules give the same counts in fewer timesteps (docs/schedules.md): :func:`two_phase`, in which a layer fires once its whole input is
+there, and :func:`streaming`, in which it fires ``lag`` timesteps after its input has begun, and takes back what turns out to be too much.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pascal_nm.errors import GraphError
 from pascal_nm.graph import Graph, Population
 from pascal_nm.neuron import Stage
 
@@ -50,12 +54,14 @@ class Window:
 
     @property
     def emit(self) -> Span:
-        """The timesteps in which spikes leave; empty at the end for a readout."""
-        return self.span(Stage.EMIT) or Span(Stage.EMIT, self.stop, self.stop)
+        """The timesteps in which spikes may leave; empty at the end for a readout."""
+        return self.span(Stage.EMIT) or self.span(Stage.STREAM) or Span(Stage.EMIT, self.stop, self.stop)
 
     @property
     def bias(self) -> Span:
-        """The timesteps over which the bias is injected: the main window of Algorithm 1 or 2."""
+        """The timesteps over which the bias is injected: the main window of Algorithm 1 or 2; whole, when a streaming neuron begins to fire."""
+        if streaming := self.span(Stage.STREAM):
+            return streaming._replace(stop=streaming.start + 1)
         return self.span(Stage.INTEGRATE) or self.span(Stage.ENCODE) or self.spans[0]
 
     def at(self, t: int) -> Span | None:
@@ -98,6 +104,76 @@ def pasc(graph: Graph, delay: int = 1) -> Schedule:
         analog = all(graph[p.source].kind == "analog" for p in graph.incoming(population.name))
         windows[population.name] = Window(tuple(_spans(population, arrivals, analog)))
     return Schedule(windows, delay)
+
+
+def two_phase(graph: Graph, delay: int = 1) -> Schedule:
+    """Every layer adds up its whole input without firing, then fires: the paper's counts without its stage of correction.
+
+    A layer fires from the timestep in which the last spike of its sources may arrive, for its L timesteps. No spike is negative.
+    """
+    return _streams(graph, None, delay)
+
+
+def streaming(graph: Graph, lag: int | Mapping[str, int] = 0, delay: int = 1) -> Schedule:
+    """Every layer fires ``lag`` timesteps after its input has begun to arrive; counts are final when the network is quiet.
+
+    The windows are bounds that no input can exceed (Theorem 3 in docs/schedules.md); runs end when all is quiet, mostly long before.
+
+    Args:
+        graph: the network.
+        lag: for all pasc populations, or by name (0 for those without one). 0 is fastest and sends most spikes; from L - 1 on, where L is the largest
+            of the sources' levels and these have it too, no spike is negative.
+        delay: timesteps that a spike travels.
+
+    Raises:
+        GraphError: a negative lag, or one for a population that is not there.
+    """
+    lags = dict.fromkeys((p.name for p in graph.spiking), lag) if isinstance(lag, int) else dict(lag)
+    known = {p.name for p in graph.spiking}
+    for name, value in lags.items():
+        if name not in known:
+            raise GraphError(
+                f"a lag for {name!r}, which is no spiking population; there are: {', '.join(sorted(known))}"
+            )
+        if value < 0:
+            raise GraphError(f"the lag of {name} must be 0 or more, not {value}")
+    return _streams(graph, lags, delay)
+
+
+def _streams(graph: Graph, lags: Mapping[str, int] | None, delay: int) -> Schedule:
+    """Windows of ``STREAM``; without lags, a layer waits for the end of its input."""
+    windows: dict[str, Window] = {}
+    for p in graph.populations:
+        arrivals = [_arrival(windows[q.source], delay) for q in graph.incoming(p.name)]
+        if p.kind == "analog":
+            spans = [Span(Stage.EMIT, 0, 1)]
+        else:
+            first, last = min(a.start for a in arrivals), max(a.stop for a in arrivals)
+            begin = last - 1  # waiting longer would change nothing
+            if lags is not None:
+                begin = min(begin, max(a.start for a in arrivals) + lags.get(p.name, 0))
+            settled = max(last - 1, begin) + p.levels
+            spans = {
+                "max": [Span(Stage.STREAM, first, last)],
+                "readout": [Span(Stage.ACCUMULATE, first, last)],
+                "pasc": [Span(Stage.ACCUMULATE, first, begin), Span(Stage.STREAM, begin, settled)],
+            }[p.kind]
+        windows[p.name] = Window(tuple(span for span in spans if span.steps))
+    return Schedule(windows, delay)
+
+
+def by_name(graph: Graph, name: str, lag: int = 0) -> Schedule:
+    """``pasc``, ``two_phase`` or ``streaming``.
+
+    Raises:
+        GraphError: another name.
+    """
+    made = {"pasc": pasc, "two_phase": two_phase}
+    if name == "streaming":
+        return streaming(graph, lag)
+    if name not in made:
+        raise GraphError(f"unknown schedule {name!r}: choose pasc, two_phase or streaming")
+    return made[name](graph)
 
 
 def _arrival(source: Window, delay: int) -> Span:

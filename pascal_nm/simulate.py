@@ -49,8 +49,8 @@ def _prepared(graph: Graph, key: tuple[str, str], make: Callable[[], Synapse]) -
 
 
 def _integer_type(graph: Graph, name: str) -> torch.dtype:
-    """The integer type in which the membrane potential of a population cannot overflow."""
-    return torch.int32 if bounds.potential_bound(graph, name) < 2**31 else torch.int64
+    """The integer type in which the membrane potential of a population cannot overflow, in any stage."""
+    return torch.int32 if bounds.potential_bound(graph, name, streams=True) < 2**31 else torch.int64
 
 
 def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:
@@ -187,26 +187,33 @@ class _Network:
         graph = self.graph
         trains = {graph.input.name: currents[None]}
         counts: dict[str, Array] = {}
+        sent: dict[str, Array] = {}
         activity: dict[str, Activity] = {}
+        streams = any(window.span(Stage.STREAM) for window in self.plan.windows.values())
+        quiet = np.zeros(len(currents), np.int64)
         for p in graph.populations:
             if p.kind == "analog":
                 continue
             if p.kind == "readout":
                 potential = self._readout(p, trains)
                 continue
+            window = self.plan.windows[p.name]
             if p.kind == "max":
                 trains[p.name] = self._pooled(p, trains)
-                count = trains[p.name].sum(0)
-                excitatory = inhibitory = np.zeros(len(currents), np.int64)
+                run: _Run = _Signed(trains[p.name], window)
             else:
                 arrivals = [self._arrival(q, trains[q.source]) for q in graph.incoming(p.name)]
-                run = _PascRun(p, self.plan.windows[p.name], arrivals)
-                trains[p.name], count = run.train, run.count
-                excitatory, inhibitory = run.excitatory, run.inhibitory
-            counts[p.name] = count.to(torch.int16).numpy()
-            activity[p.name] = Activity(_per_image(count), excitatory, inhibitory)
+                run = (_StreamRun if window.span(Stage.STREAM) else _PascRun)(p, window, arrivals)
+                trains[p.name] = run.train
+            counts[p.name] = run.count.to(torch.int16).numpy()
+            if streams:
+                sent[p.name] = run.sent.to(torch.int16).numpy()
+                quiet = np.maximum(quiet, np.maximum(run.last + 1 + self.plan.delay, window.emit.start + 1))
+            activity[p.name] = Activity(_per_image(run.sent), run.excitatory, run.inhibitory)
             _forget(trains, graph, p)
-        return RunResult(counts, potential, _scale(graph), activity, self.plan)
+        if not streams:
+            return RunResult(counts, potential, _scale(graph), activity, self.plan)
+        return RunResult(counts, potential, _scale(graph), activity, self.plan, sent, quiet)
 
     def _arrival(self, projection: Projection, train: Tensor) -> _Arrival:
         frames = self.synapses[projection.name](train.flatten(0, 1))
@@ -217,8 +224,11 @@ class _Network:
         (projection,) = self.graph.incoming(p.name)
         train, pool = trains[projection.source], projection.pool
         assert pool is not None, "Graph refuses a max population without a window"
-        spikes = window_max(train.flatten(0, 1), pool, _constant(p.threshold, train.dtype))
-        return _frames(spikes, len(train))
+        # Every count moves by one at most in a timestep, and so does the largest: its change is a spike. Of thermometers, it is their OR.
+        largest = _frames(
+            window_max(train.cumsum(0).flatten(0, 1), pool, _constant(p.threshold, train.dtype)), len(train)
+        )
+        return torch.cat([largest[:1], largest[1:] - largest[:-1]])
 
     def _readout(self, p: Population, trains: dict[str, Tensor]) -> Array:
         """The potential after all timesteps, (N, classes): a readout only adds up."""
@@ -242,32 +252,120 @@ class _Arrival:
         return self.frames[index, block] if 0 <= index < len(self.frames) else None
 
 
-class _PascRun:
-    """One population through its whole window, block of images by block of images.
+class _Run:
+    """What one population did.
 
     Attributes:
-        train: spikes (levels, N, *shape).
-        count: spikes of each neuron, (N, *shape).
+        train: spikes (steps, N, *shape), from the start of the window's emission on.
+        count: sum of each neuron's spikes, (N, *shape).
+        sent: number of each neuron's spikes of either sign, (N, *shape).
+        last: timestep of the last spike, (N,); -1 where there is none.
         excitatory: internal spikes that raised the counter, (N,).
         inhibitory: internal spikes that lowered it, (N,).
     """
+
+    train: Tensor
+    count: Tensor
+    sent: Tensor
+    last: Array
+    excitatory: Array
+    inhibitory: Array
+
+
+class _Signed(_Run):
+    """A population whose train is there."""
+
+    def __init__(self, train: Tensor, window: schedule.Window) -> None:
+        self.train, self.count, self.sent = train, train.sum(0), train.abs().sum(0)
+        n = train.shape[1]
+        self.excitatory, self.inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        active = train.flatten(2).any(2).numpy()
+        self.last = np.where(active.any(0), window.emit.start + len(train) - 1 - active[::-1].argmax(0), -1)
+
+
+class _Stepped(_Run):
+    """A population that is stepped through its whole window, block of images by block of images."""
 
     def __init__(self, p: Population, window: schedule.Window, arrivals: list[_Arrival]) -> None:
         self.p, self.window, self.arrivals = p, window, arrivals
         frames = arrivals[0].frames
         self.theta, self.bias = _constant(p.threshold, frames.dtype), _constant(p.bias, frames.dtype)
         n = frames.shape[1]
-        spikes_dtype = torch.float64 if frames.dtype == torch.float64 else torch.float32
-        self.train = _frames(_empty((p.levels * n, *p.shape), spikes_dtype), p.levels)
-        self.count = _empty((n, *p.shape), spikes_dtype)
+        self.spikes_dtype = torch.float64 if frames.dtype == torch.float64 else torch.float32
         self.excitatory, self.inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
         size = max(1, BLOCK_NEURONS // p.size)
+        self._prepare(n)
         for first in range(0, n, size):
             self._run(slice(first, min(first + size, n)))
+        self._finish(n)
+
+    def _prepare(self, n: int) -> None:
+        """Before the first block of ``n`` images."""
 
     def _run(self, block: slice) -> None:
+        """One block."""
+        raise NotImplementedError
+
+    def _finish(self, n: int) -> None:
+        """After the last block."""
+
+    def _at_rest(self, block: slice) -> State:
         zeros = torch.zeros_like(self.arrivals[0].frames[0, block])
-        state = State(zeros + neuron.initial_potential(self.theta), zeros)
+        return State(zeros + neuron.initial_potential(self.theta), zeros)
+
+    def _current(self, t: int, block: slice) -> Tensor:
+        parts = [frame for frame in (a.at(t, block) for a in self.arrivals) if frame is not None]
+        span = self.window.bias
+        if span.start <= t < span.stop:
+            parts.append(neuron.bias_share(self.bias, t - span.start, span.steps))
+        return sum(parts[1:], parts[0]) if parts else torch.zeros((), dtype=self.theta.dtype)
+
+
+class _StreamRun(_Stepped):
+    """A population in stage ``STREAM``, until its input has ended and no neuron spikes any more."""
+
+    def _prepare(self, n: int) -> None:
+        self.blocks: list[tuple[slice, list[Tensor]]] = []
+        self.count = _empty((n, *self.p.shape), self.spikes_dtype)
+        self.last = np.full(n, -1)
+
+    def _run(self, block: slice) -> None:
+        state, begin = self._at_rest(block), self.window.emit.start
+        for t in range(self.window.start, begin):
+            state = neuron.accumulate(state, self._current(t, block))
+        ended = max(a.start + len(a.frames) for a in self.arrivals)
+        sent: list[Tensor] = []
+        for t in range(begin, self.window.stop):
+            spikes, state = neuron.step(Stage.STREAM, state, self._current(t, block), self.theta, self.p.levels)
+            active = spikes.flatten(1).any(1).numpy()
+            if active.any():
+                sent += [torch.zeros_like(spikes, dtype=self.spikes_dtype)] * (t - begin - len(sent))
+                sent.append(spikes.to(self.spikes_dtype))
+                self.last[block][active] = t
+            elif t >= ended - 1:
+                break
+        self.blocks.append((block, sent))
+        self.count[block] = state.s
+
+    def _finish(self, n: int) -> None:
+        steps = max(1, *(len(sent) for _, sent in self.blocks))
+        self.train = _frames(_empty((steps * n, *self.p.shape), self.spikes_dtype).zero_(), steps)
+        for block, sent in self.blocks:
+            for t, spikes in enumerate(sent):
+                self.train[t, block] = spikes
+        self.sent = self.train.abs().sum(0)
+
+
+class _PascRun(_Stepped):
+    """A population in the paper's stages."""
+
+    def _prepare(self, n: int) -> None:
+        p = self.p
+        self.train = _frames(_empty((p.levels * n, *p.shape), self.spikes_dtype), p.levels)
+        self.count = self.sent = _empty((n, *p.shape), self.spikes_dtype)
+
+    def _run(self, block: slice) -> None:
+        state = self._at_rest(block)
         for span in self.window.spans:
             counter = state.s
             for t in range(span.start, span.stop):
@@ -285,13 +383,6 @@ class _PascRun:
             if span.stage is Stage.EMIT:
                 # The counter fell by the spikes that left the neuron.
                 self.count[block] = counter - state.s
-
-    def _current(self, t: int, block: slice) -> Tensor:
-        parts = [frame for frame in (a.at(t, block) for a in self.arrivals) if frame is not None]
-        span = self.window.bias
-        if span.start <= t < span.stop:
-            parts.append(neuron.bias_share(self.bias, t - span.start, span.steps))
-        return sum(parts[1:], parts[0]) if parts else torch.zeros((), dtype=self.theta.dtype)
 
 
 _LISTENING = (Stage.ACCUMULATE, Stage.INTEGRATE, Stage.ENCODE)

@@ -41,6 +41,20 @@ Bits = Annotated[
 Double = Annotated[
     bool, typer.Option("--double", help="In double precision: twice the size and time, and rounding moves no level.")
 ]
+ScheduleName = Annotated[
+    str,
+    typer.Option(
+        help="pasc (the paper's), two_phase (a layer fires when its input is complete), or streaming (all layers at once, signed spikes): the same "
+        "counts in fewer timesteps, on torch."
+    ),
+]
+Lag = Annotated[
+    int,
+    typer.Option(
+        help="Of the streaming schedule: timesteps from a layer's first input to its first spike; more of them, fewer spikes.",
+        min=0,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Mean = Annotated[
     str | None,

@@ -12,16 +12,16 @@ import typer
 from pascal_nm import analysis
 from pascal_nm.cli import nir_files, options
 from pascal_nm.cli.output import joules, percent, print_json, progress, say, table
-from pascal_nm.errors import FileError
+from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import ForeignError, read_nir
 from pascal_nm.files import replacing
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, find
 from pascal_nm.hw_targets.evaluation import Evaluation
-from pascal_nm.hw_targets.simulator import LoihiTarget
+from pascal_nm.hw_targets.simulator import LoihiTarget, TorchTarget
 from pascal_nm.quantization import bits_of, quantize
-from pascal_nm.result import Program
+from pascal_nm.result import Program, Target
 from pascal_nm.verify import Verification
 
 
@@ -31,6 +31,8 @@ def run(
     data_name: options.DataName = "digits",
     limit: options.Limit = None,
     bits: Annotated[int | None, typer.Option(help="Quantize a float network first.", show_default="as it is")] = None,
+    schedule: options.ScheduleName = "pasc",
+    lag: options.Lag = 0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write predictions and labels to this .npz file.")
     ] = None,
@@ -67,7 +69,7 @@ def run(
         images = options.load_data(data_name, limit, image_column, label_column)
         nir_files.run(network, target, images, wishes, as_json=as_json)
         return
-    program = find(target).compile(graph if bits is None else quantize(graph, bits))
+    program = _scheduled(target, schedule, lag).compile(graph if bits is None else quantize(graph, bits))
     data = options.load_data(data_name, limit, image_column, label_column)
     start = time.perf_counter()
     with progress(f"running on {target}") as update:
@@ -84,7 +86,13 @@ def run(
         "data": data.name,
         "images": len(data),
         "accuracy": result.accuracy,
+        "schedule": schedule,
         "timesteps": result.schedule.steps,
+        "timesteps_to_the_answer": {
+            "mean": float(result.timesteps.mean()),
+            "percentile_99": float(np.percentile(result.timesteps, 99)),
+            "max": int(result.timesteps.max()),
+        },
         "spikes_per_image": spikes,
         "synaptic_operations_per_image": sum(float(layer.synaptic_operations.mean()) for layer in result.events),
         "images_per_second": len(data) / seconds,
@@ -94,12 +102,29 @@ def run(
         return
     say(
         f"[bold]{percent(result.accuracy)}[/bold] of {len(data):,} images of {data.name} right on {target} "
-        f"({content['arithmetic']}, {result.schedule.steps} timesteps)"
+        f"({content['arithmetic']}, {_steps(result)} timesteps)"
     )
     say(
         f"per image: {spikes:,.0f} spikes, {content['synaptic_operations_per_image']:,.0f} synaptic operations; "
         f"{content['images_per_second']:,.0f} images a second"
     )
+
+
+def _scheduled(target: str, schedule: str, lag: int) -> Target:
+    """The target, with a schedule of its own where it has one."""
+    if schedule != "streaming" and lag:
+        raise DataError("--lag belongs to --schedule streaming")
+    if target == "torch":
+        return TorchTarget(schedule, lag)
+    if schedule != "pasc":
+        raise DataError(f"--schedule {schedule} runs on --target torch so far, not on {target}")
+    return find(target)
+
+
+def _steps(result: Evaluation) -> str:
+    """Timesteps to the answer: one number, or mean and maximum where images differ."""
+    least, most = int(result.timesteps.min()), int(result.timesteps.max())
+    return str(most) if least == most else f"{result.timesteps.mean():.1f} on average, at most {most},"
 
 
 SHOWN = 4

@@ -44,13 +44,15 @@ class Evaluation:
         predictions: class of each image, (N,).
         labels: the true classes, (N,).
         events: counted events by population, per image; empty for an engine that does not count.
-        schedule: the timesteps of one image.
+        schedule: the windows of one image.
+        timesteps: until the answer was final, per image, (N,).
     """
 
     predictions: Array
     labels: Array
     events: list[LayerEvents]
     schedule: Schedule
+    timesteps: Array
 
     @property
     def accuracy(self) -> float:
@@ -60,17 +62,20 @@ class Evaluation:
     @staticmethod
     def of(graph: Graph, batches: Iterator[Batch]) -> Evaluation:
         """Add up batches as they come; their spike counts are not kept."""
-        predictions, labels, events = [], [], []
+        predictions, labels, events, timesteps = [], [], [], []
         schedule: Schedule | None = None
         for batch in batches:
             predictions.append(batch.result.predictions)
             labels.append(batch.labels)
+            timesteps.append(batch.result.timesteps)
             schedule = batch.result.schedule
             if batch.result.activity:
                 events.append(activity.events(graph, batch.result))
         assert schedule is not None, "a Dataset is never empty"
         layers = [LayerEvents.join(parts) for parts in zip(*events, strict=True)]
-        return Evaluation(np.concatenate(predictions), np.concatenate(labels), layers, schedule)
+        return Evaluation(
+            np.concatenate(predictions), np.concatenate(labels), layers, schedule, np.concatenate(timesteps)
+        )
 
 
 def run_batches(

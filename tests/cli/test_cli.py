@@ -252,6 +252,22 @@ def test_export_rate_measures_draws_and_runs(pascal, trained, tmp_path):
     refused(pascal("run", tmp_path / "r.nir", "--target", "loihi"), "torch or lava")
 
 
+def test_schedules_answer_alike_in_fewer_timesteps(pascal, trained):
+    command = ["run", trained / "model.nir", "--bits", 8, "--limit", 40, "--json"]
+    found = [
+        json.loads(pascal(*command, *more)[1])
+        for more in ([], ["--schedule", "two_phase"], ["--schedule", "streaming"])
+    ]
+    assert len({report["accuracy"] for report in found}) == 1
+    times = [report["timesteps_to_the_answer"]["mean"] for report in found]
+    assert times[0] == found[0]["timesteps"]
+    assert times == sorted(times, reverse=True)
+    assert found[0]["spikes_per_image"] == found[1]["spikes_per_image"] <= found[2]["spikes_per_image"]
+    refused(pascal(*command, "--lag", 2), "--schedule streaming")
+    refused(pascal(*command, "--schedule", "fast"), "'fast'", "two_phase")
+    refused(pascal(*command, "--schedule", "streaming", "--target", "lava"), "on --target torch")
+
+
 def test_a_file_of_another_tool_is_run_and_inspected(pascal, tmp_path):
     rng = np.random.default_rng(0)
     nodes = {

@@ -1,0 +1,156 @@
+"""Schedules beyond the paper's: the same counts at every lag, windows that hold, and what they cost."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pascal_nm import activity, bounds, build, convert, neuron, quantize, schedule, simulate
+from pascal_nm.errors import GraphError
+from pascal_nm.neuron import Stage, State
+from tests import networks
+from tests.strategies import inputs_for, integer_graphs, integer_qcfs
+
+ANY = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def plans(graph, lag, delay):
+    return {
+        "pasc": schedule.pasc(graph, delay),
+        "two_phase": schedule.two_phase(graph, delay),
+        "streaming": schedule.streaming(graph, lag, delay),
+    }
+
+
+@ANY
+@given(graph=integer_graphs(), seed=st.integers(0, 2**32 - 1), lag=st.integers(0, 17), delay=st.integers(0, 2))
+def test_every_schedule_gives_the_integer_networks_counts(graph, seed, lag, delay):
+    """Residual joins, both poolings, minima, mixed levels: at any lag, with any delay, bit for bit, and quiet within the bound."""
+    inputs = inputs_for(graph, seed)
+    expected = integer_qcfs(graph, inputs)
+    for name, plan in plans(graph, lag, delay).items():
+        result = simulate.steps(graph, inputs, plan)
+        for p in graph.populations:
+            if p.kind in ("pasc", "max"):
+                np.testing.assert_array_equal(result.counts[p.name], expected[p.name], err_msg=f"{name} {p.name}")
+                assert (np.abs(result.counts[p.name]) <= result.spikes[p.name]).all()
+        np.testing.assert_array_equal(result.potential, expected["output"])
+        last = max(window.emit.stop for window in plan.windows.values())
+        assert (result.timesteps <= max(plan.steps, last + delay)).all()
+
+
+@ANY
+@given(graph=integer_graphs(), seed=st.integers(0, 2**32 - 1))
+def test_two_phases_send_no_negative_spike(graph, seed):
+    result = simulate.steps(graph, inputs_for(graph, seed), schedule.two_phase(graph))
+    for name, count in result.counts.items():
+        np.testing.assert_array_equal(result.spikes[name], count)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), levels=st.integers(1, 16), theta=st.integers(1, 40))
+def test_one_neuron_settles_on_the_level_of_its_sum(data, levels, theta):
+    """Theorems 1 and 2: the counter never leaves 0 to L, and L timesteps after the last input it is the level."""
+    currents = data.draw(st.lists(st.integers(-200, 200), min_size=1, max_size=12))
+    bias = data.draw(st.integers(-100, 100))
+    state = State(np.array([theta // 2 + bias]), np.array([0]))
+    sent = 0
+    for current in [*currents, *[0] * levels]:
+        spikes, state = neuron.step(Stage.STREAM, state, np.array([current]), np.array([theta]), levels)
+        sent += int(spikes[0])
+        assert 0 <= int(state.s[0]) <= levels
+        assert int(state.s[0]) == sent
+    assert sent == np.clip((sum(currents) + bias + theta // 2) // theta, 0, levels)
+    spikes, _ = neuron.step(Stage.STREAM, state, np.array([0]), np.array([theta]), levels)
+    assert not spikes.any(), "it is quiet"
+
+
+@ANY
+@given(graph=integer_graphs(), seed=st.integers(0, 2**32 - 1), lag=st.integers(0, 3))
+def test_no_potential_leaves_its_bound(graph, seed, lag):
+    """By a run that keeps every potential: the bound is proven, this looks for a mistake in the proof."""
+    inputs = inputs_for(graph, seed)
+    plan = schedule.streaming(graph, lag)
+    largest = {}
+    original = neuron.stream
+
+    def watched(state, current, theta, levels):
+        step = original(state, current, theta, levels)
+        for v in (state.v + current, step.state.v):
+            largest[levels] = max(largest.get(levels, 0), float(v.abs().max()))
+        return step
+
+    neuron._STAGES[Stage.STREAM] = watched
+    try:
+        simulate.steps(graph, inputs, plan)
+    finally:
+        neuron._STAGES[Stage.STREAM] = original
+    allowed = {}
+    for p in graph.spiking:
+        allowed[p.levels] = max(allowed.get(p.levels, 0), bounds.potential_bound(graph, p.name, streams=True))
+    assert all(largest[levels] <= allowed[levels] for levels in largest)
+
+
+@pytest.fixture(scope="module")
+def residual():
+    levels = [4, 2, 4, 4, 3, 4, 4, 4]
+    module = build("resnet9", (3, 16, 16), 5, levels, width=0.1, pool="max")
+    inputs = torch.randn(6, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).numpy()
+    graph = quantize(convert(networks.randomized(module), torch.from_numpy(inputs)), input_range=6.0)
+    return graph, inputs
+
+
+def test_more_lag_takes_longer_and_sends_fewer_spikes(residual):
+    graph, inputs = residual
+    results = [simulate.steps(graph, inputs, schedule.streaming(graph, lag)) for lag in (0, 1, 3)]
+    results.append(simulate.steps(graph, inputs, schedule.two_phase(graph)))
+    times = [result.timesteps.mean() for result in results]
+    spikes = [sum(int(sent.sum()) for sent in result.spikes.values()) for result in results]
+    least = sum(int(count.sum()) for count in results[0].counts.values())
+    assert times == sorted(times)
+    assert times[0] < schedule.pasc(graph).steps / 2
+    assert spikes[0] > spikes[1] >= spikes[3] == least
+
+
+def test_lags_can_differ_from_layer_to_layer(residual):
+    graph, inputs = residual
+    expected = simulate.counts(graph, inputs)
+    names = [p.name for p in graph.spiking]
+    result = simulate.steps(graph, inputs, schedule.streaming(graph, {names[0]: 2, names[3]: 5}))
+    for name, count in expected.counts.items():
+        np.testing.assert_array_equal(result.counts[name], count)
+    with pytest.raises(GraphError, match="a lag for 'x', which is no spiking population"):
+        schedule.streaming(graph, {"x": 1})
+    with pytest.raises(GraphError, match="must be 0 or more, not -1"):
+        schedule.streaming(graph, -1)
+    with pytest.raises(GraphError, match="unknown schedule 'phased'"):
+        schedule.by_name(graph, "phased")
+
+
+def test_operations_are_those_of_all_spikes_sent(residual):
+    """A spike that is taken back costs twice; the closed forms of the counts do not."""
+    graph, inputs = residual
+    once = activity.events(graph, simulate.steps(graph, inputs, schedule.two_phase(graph)))
+    more = activity.events(graph, simulate.steps(graph, inputs, schedule.streaming(graph)))
+    paper = activity.events(graph, simulate.steps(graph, inputs))
+    for a, b, c in zip(once, more, paper, strict=True):
+        np.testing.assert_array_equal(a.synaptic_operations, c.synaptic_operations)
+        assert (b.synaptic_operations >= a.synaptic_operations).all()
+        assert (b.updates + b.idle < c.updates + c.idle).all()
+    assert sum(layer.synaptic_operations.sum() for layer in more) > sum(
+        layer.synaptic_operations.sum() for layer in once
+    )
+
+
+def test_float_networks_stream_too():
+    """Levels may flip by rounding, as in every float run; here none does."""
+    module = networks.randomized(networks.Residual())
+    inputs = networks.images().numpy()
+    graph = convert(module, torch.from_numpy(inputs))
+    expected = simulate.counts(graph, inputs)
+    for plan in plans(graph, 1, 1).values():
+        result = simulate.steps(graph, inputs, plan)
+        for name, count in expected.counts.items():
+            np.testing.assert_array_equal(result.counts[name], count)
+        np.testing.assert_allclose(result.logits, expected.logits, rtol=1e-12)
