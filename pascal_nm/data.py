@@ -27,6 +27,10 @@ IMAGE_COLUMNS = ("image", "img", "pixel_values")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
 
 
+TEST_PARTS = ("test", "validation", "valid", "val")
+"""Names of the part to test on, in the order of preference."""
+
+
 class Part(NamedTuple):
     """The share of one process, number ``rank`` of ``of`` from 0, in what several do together."""
 
@@ -166,6 +170,7 @@ def load(
     limit: int | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    crop: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """Load images by name.
@@ -173,11 +178,13 @@ def load(
     Args:
         name: ``digits`` (scikit-learn's 1797 real 8x8 images, nothing to download), a Parquet file, a folder with one folder per class,
             or a Hugging Face dataset name.
-        split: which part of a dataset that has parts; of a folder, its ``train`` or ``test`` folder if it has them. A Parquet file is
+        split: which part of a dataset that has parts; of a folder, its ``train`` or ``test`` (``val``…) folder if it has them. A Parquet file is
             taken as it is.
         limit: at most so many images, from the start.
         image_column: column of the images, where it is not one of the usual names.
         label_column: column of the labels, likewise.
+        crop: where images have different sizes: side of the centre crops, in colour, to take of them
+            (:func:`pascal_nm.augmentation.centre_crop`); None refuses them.
         progress: called with (done, total) while images are decoded.
 
     Raises:
@@ -199,7 +206,7 @@ def load(
         raise DataError(f"{name} does not exist")
     else:
         table = _hub(name, split)
-    return _decode(name, table, limit, image_column, label_column, progress)
+    return _decode(name, table, limit, image_column, label_column, crop, progress)
 
 
 def load_pair(
@@ -227,7 +234,7 @@ def load_pair(
         return (
             _hold_out(get(str(train), "train")) if test is None else (get(str(train), "train"), get(str(test), "test"))
         )
-    if path.is_dir() and not (path / "test").is_dir():
+    if path.is_dir() and not any((path / part).is_dir() for part in TEST_PARTS):
         return _hold_out(get(name, "train"))
     return get(name, "train"), get(name, "test")
 
@@ -297,7 +304,8 @@ def class_names(schema: Any, column: str) -> tuple[str, ...]:
 
 
 def _folder(path: Path, split: Split) -> _Table:
-    root = path / split if (path / split).is_dir() else path
+    parts = [split] if split == "train" else TEST_PARTS
+    root = next((path / part for part in parts if (path / part).is_dir()), path)
     names = sorted(p.name for p in root.iterdir() if p.is_dir())
     files = [(f, i) for i, name in enumerate(names) for f in sorted((root / name).iterdir()) if f.is_file()]
     columns: dict[str, list[Any]] = {
@@ -334,6 +342,7 @@ def _decode(
     limit: int | None,
     image_column: str | None,
     label_column: str | None,
+    crop: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> Dataset:
     image_column, label_column = columns(name, table.columns, image_column, label_column)
@@ -349,7 +358,9 @@ def _decode(
             if progress is not None and (len(images) % 1024 == 0 or len(images) == stop):
                 progress(len(images), stop)
     shapes = {image.shape for image in images}
-    if len(shapes) > 1:
+    if len(shapes) > 1 and crop is not None:
+        images = [channels_first(_cropped(row, f"image {i}", crop)) for i, row in enumerate(rows)]
+    elif len(shapes) > 1:
         raise DataError(
             f"{name}: images have different sizes ({', '.join(map(str, sorted(shapes)[:3]))}); resize them to one"
         )
@@ -367,6 +378,12 @@ def _decode(
 def _image(row: Any, index: int) -> Array:
     """One stored image as uint8 (C, H, W)."""
     return channels_first(decoded(row, f"image {index}"))
+
+
+def _cropped(row: Any, place: str, size: int) -> Any:
+    from pascal_nm.augmentation import centre_crop
+
+    return centre_crop(decoded(row, place).convert("RGB"), size)
 
 
 def decoded(row: Any, place: str) -> Any:

@@ -18,9 +18,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises:
         FileError: the folder is missing or not writable, or the disk is full; nothing is left behind.
     """
-    path = Path(path)
-    if not path.parent.exists():
-        raise FileError(f"cannot write {path}: the folder {path.parent} does not exist")
+    path = writable(path)
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         os.close(handle)
@@ -39,6 +37,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def writable(path: str | Path) -> Path:
+    """``path`` as a Path in a folder that exists: to be asked before long work whose result goes there.
+
+    Raises:
+        FileError: the folder is missing.
+    """
+    path = Path(path)
+    if not path.parent.exists():
+        raise FileError(f"cannot write {path}: the folder {path.parent} does not exist")
+    return path
 
 
 def readable(path: str | Path) -> Path:

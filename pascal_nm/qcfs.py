@@ -51,8 +51,9 @@ def _setup_context(
     ctx.save_for_backward(x, threshold, output)
 
 
-def _backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-    x, threshold, output = ctx.saved_tensors  # type: ignore[attr-defined]
+@torch.library.custom_op("pascal_nm::qcfs_backward", mutates_args=())
+def qcfs_backward(grad: Tensor, x: Tensor, threshold: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of :func:`qcfs` with respect to ``x`` and ``threshold``, of their shapes. An operator too, so that it is one node when compiled."""
     low, high = threshold.clamp(max=0), threshold.clamp(min=0)
     if threshold.numel() == 1 and x.device.type == "cpu":  # one pass over the data instead of four
         passed = torch.ops.aten.hardtanh_backward(grad, x, float(low), float(high))
@@ -60,7 +61,17 @@ def _backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[T
         passed = grad * ((x > low) & (x < high))
     # In one sum over the data: the output moves with the threshold, less what moves with x inside of the range.
     moved = (grad * output).addcmul_(passed, x, value=-1).sum_to_size(threshold.shape)
-    return passed, (moved / threshold).to(threshold.dtype), None
+    return passed, (moved / threshold).to(threshold.dtype)
+
+
+@qcfs_backward.register_fake
+def _(grad: Tensor, x: Tensor, threshold: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(threshold)
+
+
+def _backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    x, threshold, output = ctx.saved_tensors  # type: ignore[attr-defined]
+    return (*qcfs_backward(grad, x, threshold, output), None)
 
 
 qcfs.register_autograd(_backward, setup_context=_setup_context)

@@ -22,6 +22,7 @@ import numpy as np
 
 from pascal_nm.augmentation import centre_crop, random_crop
 from pascal_nm.data import (
+    TEST_PARTS,
     WHOLE,
     Dataset,
     Part,
@@ -56,9 +57,6 @@ SHARD = 100
 
 LARGEST_ROW_GROUP = 1 << 30
 """Bytes. A row group is read as a whole, and ten at a time."""
-
-TEST_PARTS = ("test", "validation", "valid", "val")
-"""Names of the part to test on, in the order of preference."""
 
 PARTS = ("train", *TEST_PARTS)
 

@@ -119,3 +119,16 @@ def test_bad_data_is_refused_in_one_line(tmp_path, images):
 def test_a_limit_that_leaves_nothing_is_refused(limit):
     with pytest.raises(DataError, match="limit"):
         data.load("digits", limit=limit)
+
+
+def test_images_of_different_sizes_are_cropped_for_a_network_and_refused_without(tmp_path):
+    for split in ("train", "val"):
+        for i, size in enumerate([(20, 30), (40, 24), (33, 33)]):
+            folder = tmp_path / split / "ab"[i % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((*size, 3), 10 * i + (split == "val"), np.uint8)).save(folder / f"{i}.png")
+    with pytest.raises(DataError, match="different sizes"):
+        data.load(str(tmp_path))
+    loaded = data.load(str(tmp_path), crop=16)
+    assert loaded.pixels.shape == (3, 3, 16, 16)
+    assert sorted(np.unique(loaded.pixels)) == [1, 11, 21], "the test part is val"

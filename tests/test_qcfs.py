@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pascal_nm import QCFS
 from pascal_nm.errors import ConversionError
 
 
+@settings(deadline=None)
 @given(levels=st.integers(1, 16), threshold=st.floats(0.1, 10), seed=st.integers(0, 1000))
 def test_the_forward_pass_is_equation_1(levels, threshold, seed):
     layer = QCFS(levels, threshold).double()  # the parameter is made in float32

@@ -16,7 +16,7 @@ from pascal_nm.errors import FileError
 from pascal_nm.export import rate, unrolled
 from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.export.profile import Measured
-from pascal_nm.export.readers import READERS
+from pascal_nm.export.readers import READERS, dialect
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import rates
 from pascal_nm.quantization import quantize
@@ -65,6 +65,7 @@ def export(
     """Convert a QCFS network to a spiking one and write it as a portable graph that every target runs from alone."""
     if not nir:
         raise FileError("say what to write: --nir")
+    _check_options(profile, reader, timesteps, data_name, limit, plot)
     source = options.load_model(model, mean, std, scale)
     if classes is not None:
         source.classes = tuple(classes.split(","))
@@ -79,8 +80,6 @@ def export(
         images = None if data_name is None else options.load_data(data_name, limit)
         _export_rate(graph, path, reader, timesteps, images, plot, as_json)
         return
-    if profile != "pasc":
-        raise FileError(f"--profile takes pasc, unrolled or rate, not {profile!r}")
     write_nir(graph, path)
     if differences := graph.differences(read_nir(path)):
         path.unlink()
@@ -95,6 +94,24 @@ def export(
     )
     if graph.preprocessing is None:
         say("It does not say how pixels become inputs: give --mean and --std to run images from the file.")
+
+
+def _check_options(
+    profile: str, reader: str, timesteps: int | None, data_name: str | None, limit: int | None, plot: Path | None
+) -> None:
+    """Refuse options that would be of no effect, and pictures that could not be written, before anything is done."""
+    if profile not in ("pasc", "unrolled", "rate"):
+        raise FileError(f"--profile takes pasc, unrolled or rate, not {profile!r}")
+    dialect(reader)
+    if profile == "pasc" and reader != "generic":
+        raise FileError("--reader belongs to --profile unrolled or rate: a pasc file is the same for all readers")
+    given = {"--timesteps": timesteps, "--data": data_name, "--limit": limit, "--plot": plot}
+    for option, value in given.items():
+        if value is not None and profile != "rate":
+            raise FileError(f"{option} belongs to --profile rate")
+        if value is not None and option in ("--limit", "--plot") and data_name is None:
+            raise FileError(f"{option} needs --data: nothing is measured without images")
+    plots.check(plot)
 
 
 def _export_unrolled(graph: Graph, path: Path, reader: str, as_json: bool) -> None:
@@ -125,11 +142,10 @@ def _export_rate(
             measured = rates.measure(graph, images, rates.doublings(levels, timesteps), progress=update)
     size = rate.write_rate(graph, path, timesteps, reader, measured)
     if plot is not None:
-        if images is None:
-            raise FileError("--plot needs --data: there is nothing measured to draw")
+        assert images is not None, "_check_options refuses a picture without"
         lines = {f"reset: {after}": [m for m in measured if m.reset == after] for after in rates.RESETS}
         plots.accuracy_against_timesteps(
-            lines, rates.source_accuracy(graph, images), f"{path.name}, {images.name}", plot
+            lines, rates.source_accuracy(graph, images), f"{path.name}, {len(images):,} images of {images.name}", plot
         )
     if as_json:
         print_json(

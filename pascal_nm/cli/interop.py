@@ -14,7 +14,7 @@ from pascal_nm.data import Dataset
 from pascal_nm.errors import FileError
 from pascal_nm.export.profile import Measured
 from pascal_nm.export.readers import dialect
-from pascal_nm.files import replacing
+from pascal_nm.files import replacing, writable
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import rates
 from pascal_nm.interop import readers as interoperation
@@ -50,6 +50,9 @@ def interop(
     The file is the unrolled form, which is exact in one timestep: predictions and, where a reader lets one look, every level are compared.
     With --timesteps it is the rate form, which is approximate. Exit code 1 means that an unrolled network answered otherwise somewhere.
     """
+    plots.check(plot)
+    if badges is not None:
+        writable(badges)
     graph = options.load_network(network)
     chosen = _known(readers.split(","))
     numbers = _numbers(timesteps)
@@ -58,9 +61,10 @@ def interop(
     found = {reader: interoperation.python_of(reader, environments) for reader in chosen}
     if not any(found.values()):
         raise FileError(
-            f"none of {', '.join(chosen)} is installed, here or in {environments}: `make readers` installs them"
+            f"none of {', '.join(chosen)} is installed, here or in {environments}: `make readers` installs them in the repository's .readers, "
+            "and --environments says where that is"
         )
-    images = options.load_data(data_name, limit, image_column, label_column)
+    images = options.load_data(data_name, limit, image_column, label_column, network=graph)
     outcomes: list[Outcome] = []
     for reader, python in found.items():
         if python is None:
@@ -93,29 +97,33 @@ def _known(names: list[str]) -> list[str]:
 def _numbers(timesteps: str | None) -> Sequence[int | None]:
     if timesteps is None:
         return [None]
-    given = options.levels(timesteps)
-    return [given] if isinstance(given, int) else list(given or ())
+    try:
+        numbers = [int(part) for part in timesteps.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise FileError(f"--timesteps takes numbers of 1 or more, separated by commas, not {timesteps!r}")
+    return numbers
 
 
 def _show(outcomes: Sequence[Outcome], images: Dataset) -> None:
-    unrolled = outcomes[0].timesteps is None
-    columns = (
-        "reader",
-        "version",
-        "" if unrolled else "T",
-        "agrees with the source",
-        "accuracy",
-        "levels that differ",
-        "load, s",
-    )
+    unrolled, failed = outcomes[0].timesteps is None, any(o.error for o in outcomes)
+    columns = ["reader", "version", *([] if unrolled else ["T"]), "agrees with the source", "accuracy"]
+    columns += [*(["levels that differ"] if unrolled else []), "load, s", "run, s", *(["error"] if failed else [])]
     rows = []
     for o in outcomes:
-        levels = f"{o.differing:,} of {o.levels:,}" if o.levels else "not seen" if unrolled else ""
-        figures = (percent(o.agreement), percent(o.accuracy), levels, f"{o.load:.2f}", f"{o.run:.1f}")
-        shown = (*([""] * 5), o.error) if o.error else (*figures, "")
-        rows.append([o.reader, o.version, "" if o.timesteps is None else o.timesteps, *shown])
+        levels = f"{o.differing:,} of {o.levels:,}" if o.levels else "not seen"
+        figures = [
+            percent(o.agreement),
+            percent(o.accuracy),
+            *([levels] if unrolled else []),
+            f"{o.load:.2f}",
+            f"{o.run:.1f}",
+        ]
+        shown = [""] * len(figures) if o.error else figures
+        rows.append([o.reader, o.version, *([] if unrolled else [o.timesteps]), *shown, *([o.error] if failed else [])])
     form = "unrolled, one timestep" if unrolled else "rate profile"
-    table(f"{form}, {len(images):,} images of {images.name}", (*columns, "run, s", "error"), rows)
+    table(f"{form}, {len(images):,} images of {images.name}", columns, rows)
     size = outcomes[0].growth
     say(
         f"in the file, {size.neurons[0]:,} neurons are {size.neurons[1]:,}, and {size.weights[0]:,} weights {size.weights[1]:,}"
@@ -129,7 +137,9 @@ def _draw(outcomes: Sequence[Outcome], graph: Graph, images: Dataset, path: Path
             reset = dialect(o.reader).after_spike
             measured = Measured(o.timesteps, reset, o.images, o.accuracy, o.agreement)
             lines.setdefault(f"{o.reader} {o.version} (reset: {reset})", []).append(measured)
-    plots.accuracy_against_timesteps(lines, rates.source_accuracy(graph, images), f"rate profile, {images.name}", path)
+    plots.accuracy_against_timesteps(
+        lines, rates.source_accuracy(graph, images), f"rate profile, {len(images):,} images of {images.name}", path
+    )
 
 
 def _badges(outcomes: Sequence[Outcome]) -> str:

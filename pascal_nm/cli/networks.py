@@ -65,6 +65,7 @@ def inspect(
     as_json: options.Json = False,
 ) -> None:
     """Show a network's populations, synapses, levels and schedule; of another tool's NIR file, its nodes and whether it can run."""
+    plots.check(plot, "svg", "png")
     model = None if network.suffix == ".nir" else options.load_model(network)
     try:
         graph = options.load_network(network) if model is None else model.graph()

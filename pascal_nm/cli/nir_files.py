@@ -18,6 +18,7 @@ from pascal_nm.export import nir_modules
 from pascal_nm.export.nir_modules import Reading
 from pascal_nm.export.profile import Profile, profile_of
 from pascal_nm.export.untrusted import read_raw
+from pascal_nm.files import replacing
 from pascal_nm.graph import Array, Preprocessing
 from pascal_nm.hw_targets import nir_network
 from pascal_nm.hw_targets.nir_network import NirProgram
@@ -25,7 +26,7 @@ from pascal_nm.nir_neuron import Reset
 
 
 class Wishes(NamedTuple):
-    """What the user said about a file that does not say it itself.
+    """What the user said about a file that does not say it itself; None where nothing was said.
 
     Attributes:
         timesteps: for how long an image is shown.
@@ -36,20 +37,41 @@ class Wishes(NamedTuple):
 
     timesteps: int | None
     dt: float | None
-    reset: str
+    reset: str | None
     preprocessing: Preprocessing | None
 
+    def refuse_for(self, what: str, *names: str) -> None:
+        """Refuse wishes that a kind of file leaves no room for.
 
-def run(path: Path, target: str, data: Dataset, wishes: Wishes, *, as_json: bool) -> None:
-    """Run a file on images and say how it did."""
+        Raises:
+            DataError: one of ``names`` was given.
+        """
+        options = {"timesteps": "--timesteps", "dt": "--dt", "reset": "--reset", "preprocessing": "--mean and --std"}
+        for name in names:
+            if getattr(self, name) is not None:
+                raise DataError(f"{options[name]}: {what}")
+
+
+def run(path: Path, target: str, data: Dataset, wishes: Wishes, output: Path | None, *, as_json: bool) -> None:
+    """Run a file on images and say how it did; write predictions and labels to ``output``."""
     raw = read_raw(path)
     profile = profile_of(raw)
+    if profile is not None:
+        wishes.refuse_for(f"{path} says that itself", "dt", "preprocessing")
+        if wishes.timesteps not in (None, profile.timesteps):
+            raise DataError(
+                f"{path} was made for {profile.timesteps} timestep(s), and is another network with another number"
+            )
+    wishes = wishes._replace(reset=wishes.reset or ("subtract" if profile and profile.name == "rate" else "zero"))
     program = _program(path, raw, profile, target, wishes)
     shown, how = _inputs(profile, wishes, data)
     start = time.perf_counter()
     with progress(f"running on {target}") as update:
         result = nir_network.evaluate(program, data, shown, update)
     seconds = time.perf_counter() - start
+    if output is not None:
+        with replacing(output) as temporary, temporary.open("wb") as file:
+            np.savez(file, predictions=result.predictions, labels=result.labels)
     content = {
         "network": str(path),
         "profile": "foreign" if profile is None else profile.name,
@@ -80,7 +102,7 @@ def _kind(profile: Profile | None) -> str:
 
 
 def _program(path: Path, raw: nir.NIRGraph, profile: Profile | None, target: str, wishes: Wishes) -> NirProgram:
-    timesteps = wishes.timesteps or (profile.timesteps if profile else None)
+    timesteps = profile.timesteps if profile else wishes.timesteps
     if timesteps is None:
         raise FileError(f"{path} does not say for how long an image is shown: give --timesteps")
     if wishes.reset not in ("zero", "subtract"):
@@ -131,10 +153,24 @@ def inspect(path: Path, plot: Path | None, *, as_json: bool) -> None:
     table(f"{path}: {_kind(profile)}", ("node", *keys[1:]), [[node[key] for key in keys] for node in nodes])
     for m in () if profile is None else profile.measured:
         say(
-            f"measured: T = {m.timesteps}, reset {m.reset}: {percent(m.accuracy)} of {m.images:,} images, "
+            f"measured, exported with T = {m.timesteps}, reset {m.reset}: {percent(m.accuracy)} of {m.images:,} images, "
             f"{percent(m.agreement)} as the source network"
         )
+    if profile is not None:
+        _show_inputs(profile)
     say(f"[red]cannot run here:[/red] {problem}" if problem else "it can run here: `pascal-nm run`")
+
+
+def _show_inputs(profile: Profile) -> None:
+    """How pixels become what the input node takes: whoever runs the file elsewhere has to do that."""
+    pre, steps = profile.preprocessing, profile.input.threshold.reshape(-1)
+    if pre is not None:
+        text = f"inputs: (pixel / {pre.scale:g} - mean) / std with mean {list(pre.mean)}, std {list(pre.std)}"
+        if profile.integer:
+            text += f", divided by {[float(f'{step:.6g}') for step in steps]} and rounded to whole numbers"
+        say(text)
+    if profile.classes:
+        say(f"outputs: {', '.join(profile.classes[:20])}{'…' if len(profile.classes) > 20 else ''}")
 
 
 def _node(raw: nir.NIRGraph, name: str, shapes: Mapping[str, Any]) -> dict[str, Any]:

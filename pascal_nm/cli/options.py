@@ -72,11 +72,14 @@ def load_data(
     image_column: str | None = None,
     label_column: str | None = None,
     split: data.Split = "test",
+    network: Graph | None = None,
 ) -> Dataset:
-    """Images by name, with a progress bar."""
+    """Images by name, with a progress bar; where they have different sizes, centre crops of the size that a network takes."""
+    shape = () if network is None else network.input.shape
+    crop = shape[1] if len(shape) == 3 and shape[0] == 3 and shape[1] == shape[2] else None
     with progress(f"reading {name}") as update:
         return data.load(
-            name, split, limit=limit, image_column=image_column, label_column=label_column, progress=update
+            name, split, limit=limit, image_column=image_column, label_column=label_column, crop=crop, progress=update
         )
 
 

@@ -9,7 +9,9 @@ from typing import Any
 from pascal_nm.adaptive import Plan
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.profile import Measured
-from pascal_nm.files import replacing
+from pascal_nm.files import replacing, writable
+
+KINDS = ("png", "svg", "pdf")
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
 """Okabe and Ito's palette, https://jfly.uni-koeln.de/color/."""
@@ -44,9 +46,9 @@ def accuracy_against_timesteps(lines: Mapping[str, Sequence[Measured]], source: 
     figure, axes = _figure(6, 4)
     for i, (name, measured) in enumerate(lines.items()):
         places = [m.timesteps for m in measured]
-        axes.plot(
-            places, [100 * m.accuracy for m in measured], "osDv^<>p"[i % 8] + "-", color=COLOURS[i % 8], label=name
-        )
+        marker, size = "osDv^<>p"[i % 8], 5 + 3 * (len(lines) - i)  # larger below, so that equal curves show
+        style: dict[str, Any] = {"marker": marker, "markersize": size, "markerfacecolor": "none"}
+        axes.plot(places, [100 * m.accuracy for m in measured], color=COLOURS[i % 8], label=name, **style)
     axes.axhline(100 * source, color="#000000", linestyle="--", label="source network (and every exact form)")
     axes.set_xscale("log", base=2)
     ticks = sorted({m.timesteps for measured in lines.values() for m in measured})
@@ -88,9 +90,19 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> None:
-    kind = _kind(path, "png", "svg", "pdf")
+    kind = _kind(path, *KINDS)
     with replacing(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=200)
+
+
+def check(path: Path | None, *kinds: str) -> None:
+    """Refuse, before long work, a picture that could not be written after it.
+
+    Raises:
+        FileError: an unknown file type, or a folder that is missing.
+    """
+    if path is not None:
+        _kind(writable(path), *(kinds or KINDS))
 
 
 def _kind(path: Path, *kinds: str) -> str:

@@ -14,7 +14,7 @@ from pascal_nm.cli import nir_files, options
 from pascal_nm.cli.output import joules, percent, print_json, progress, say, table
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import ForeignError, read_nir
-from pascal_nm.files import replacing
+from pascal_nm.files import replacing, writable
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, find
@@ -49,8 +49,12 @@ def run(
         ),
     ] = None,
     reset: Annotated[
-        str, typer.Option(help="NIR of other tools: zero (NIR's own: to v_reset) or subtract (the threshold).")
-    ] = "zero",
+        str | None,
+        typer.Option(
+            help="NIR of other tools: zero (NIR's own: to v_reset) or subtract (the threshold).",
+            show_default="zero; subtract for rate files",
+        ),
+    ] = None,
     mean: options.Mean = None,
     std: options.Std = None,
     scale: options.Scale = 255.0,
@@ -62,15 +66,22 @@ def run(
 
     A NIR file of another tool runs, too, on torch and lava; --timesteps, --dt, --reset, --mean, --std and --scale say what it leaves open.
     """
+    wishes = nir_files.Wishes(timesteps, dt, reset, options.preprocessing(mean, std, scale))
+    if output is not None:
+        writable(output)
     try:
         graph = options.load_network(network)
     except ForeignError:
-        wishes = nir_files.Wishes(timesteps, dt, reset, options.preprocessing(mean, std, scale))
+        if bits is not None or schedule != "pasc" or lag:
+            raise DataError(
+                f"--bits, --schedule and --lag are for networks of this package; {network} is none"
+            ) from None
         images = options.load_data(data_name, limit, image_column, label_column)
-        nir_files.run(network, target, images, wishes, as_json=as_json)
+        nir_files.run(network, target, images, wishes, output, as_json=as_json)
         return
+    wishes.refuse_for(f"{network} is exact and says that itself; the option is for NIR of other tools", *wishes._fields)
     program = _scheduled(target, schedule, lag).compile(graph if bits is None else quantize(graph, bits))
-    data = options.load_data(data_name, limit, image_column, label_column)
+    data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     start = time.perf_counter()
     with progress(f"running on {target}") as update:
         result = evaluation.evaluate(program, data, progress=update)
@@ -163,7 +174,7 @@ def verify(
             raise FileError(f"{nir} holds {bits_of(given)}-bit weights, not {bits}-bit: leave --bits out")
         bits = bits_of(given)
     program = _compile(given or reference, target, bits)
-    data = options.load_data(data_name, limit, image_column, label_column)
+    data = options.load_data(data_name, limit, image_column, label_column, network=reference)
     network = source.source()
     with progress(f"verifying on {target}") as update:
         verification, result = evaluation.verify(network, reference, program, data, bits=bits or 8, progress=update)
@@ -251,7 +262,7 @@ def energy(
     described = chips.load(chip)
     graph = options.load_network(network)
     program = (LoihiTarget(chip) if described.widths else find("torch")).compile(graph)
-    data = options.load_data(data_name, limit, image_column, label_column)
+    data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     with progress("counting events") as update:
         result = evaluation.evaluate(program, data, progress=update)
     layers = chips.energy(result.events, described)

@@ -275,8 +275,9 @@ def adapt(
 ) -> None:
     """Which layers can do with fewer levels: the AL metric, its clusters, and a levels file for training."""
     chosen = options.levels(levels)
+    plots.check(plot)
     graph = options.load_network(network)
-    images = options.load_data(data_name, limit, image_column, label_column, "train")
+    images = options.load_data(data_name, limit, image_column, label_column, "train", graph)
     with progress("measuring layers") as update:
 
         def watched() -> Iterator[Array]:

@@ -31,6 +31,7 @@ import nir
 import numpy as np
 
 from pascal_nm.errors import FileError, GraphError, described
+from pascal_nm.export.profile import profile_of
 from pascal_nm.export.untrusted import read_raw
 from pascal_nm.files import replacing
 from pascal_nm.graph import (
@@ -106,15 +107,20 @@ def read_nir(path: str | Path) -> Graph:
     """
     raw = read_raw(path)
     if "pascal_nm" not in raw.metadata:
-        raise ForeignError(
-            f"{path} is a NIR file without PASC metadata: export it with `pascal-nm export model.pt --nir`"
-        )
+        raise ForeignError(_foreign(path, raw))
     try:
         return from_nir(raw)
     except GraphError as error:
         raise FileError(f"{path} does not hold a valid network: {error}") from error
     except (LookupError, ValueError, TypeError, AttributeError, StopIteration, RecursionError, OverflowError) as error:
         raise FileError(f"{path} is damaged: its PASC metadata cannot be understood ({described(error)})") from error
+
+
+def _foreign(path: str | Path, raw: nir.NIRGraph) -> str:
+    profile = profile_of(raw)
+    if profile is not None:
+        return f"{path} is the {profile.name} form of a network, for other tools (and `run`): give the model, or its file without --profile"
+    return f"{path} is a NIR file without PASC metadata: export it with `pascal-nm export model.pt --nir`"
 
 
 def to_nir(graph: Graph) -> nir.NIRGraph:

@@ -89,8 +89,10 @@ def to_torch(raw: nir.NIRGraph, reading: Reading | None = None, dtype: torch.dty
     Raises:
         GraphError: a node that has no torch form here, a wrong edge, a cycle, several inputs or outputs.
     """
+    reading = reading or Reading()
     check(raw)
-    modules = node_map(reading or Reading())
+    _check_timestep(raw, SECONDS if reading.dt is None else reading.dt)
+    modules = node_map(reading)
     try:
         network = nirtorch.nir_to_torch(raw, modules, dtype=dtype)
     except (ValueError, RuntimeError, NotImplementedError, KeyError, TypeError, AttributeError) as error:
@@ -190,6 +192,20 @@ def _check_neurons(name: str, node: Any) -> None:
             raise GraphError(f"{field} of node {name!r} holds NaN, infinite values or text")
         if field.startswith("tau") and not np.all(np.asarray(value) > 0):
             raise GraphError(f"{field} of node {name!r} must be positive")
+
+
+def _check_timestep(raw: nir.NIRGraph, dt: float) -> None:
+    """Refuse timesteps with which the forward Euler method does not stay finite, or means nothing."""
+    if not (math.isfinite(dt) and dt > 0):
+        raise GraphError(f"a timestep must be positive and finite, not {dt}")
+    for name, node in raw.nodes.items():
+        if isinstance(node, nir.NIRGraph):
+            _check_timestep(node, dt)
+        for field, value in vars(node).items():
+            if field.startswith("tau") and float(np.min(value)) < dt:
+                raise GraphError(
+                    f"{field} of node {name!r} is {np.min(value):g}, less than the timestep of {dt:g}: give a --dt that fits the file's unit of time"
+                )
 
 
 def input_shape(raw: nir.NIRGraph) -> Shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -177,7 +178,12 @@ def _serving(reader: str, python: Path, path: Path) -> Iterator[Callable[[dict[s
                 code = process.wait()
                 errors.seek(0)
                 lines = errors.read().strip().splitlines()
-                raise TargetError(lines[-1] if lines else f"{reader} ended with code {code}")
+                ended = (
+                    f"{reader} was ended by {signal.Signals(-code).name}"
+                    if code < 0
+                    else f"{reader} ended with code {code}"
+                )
+                raise TargetError(lines[-1] if lines and code > 0 else ended)
             answer: dict[str, Any] = json.loads(reply)
             return answer
 

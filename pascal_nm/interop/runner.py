@@ -113,8 +113,10 @@ def _sinabs(path: str, images: int) -> tuple[Any, Present]:
 
 def _snntorch(path: str, images: int) -> tuple[Any, Present]:
     import nir
+    from snntorch import SpikingNeuron
     from snntorch.import_nir import import_from_nir
 
+    SpikingNeuron.instances.clear()  # else every network that was ever loaded stays in memory, with what its neurons saw last
     network = import_from_nir(nir.read(path))
     return network, _with_state(network)
 

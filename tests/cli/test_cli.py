@@ -223,13 +223,35 @@ def test_export_unrolled_and_interop(pascal, trained, tmp_path):
     code, out, _ = pascal("run", tmp_path / "u.nir", "--json")
     ours = json.loads(pascal("run", trained / "model.nir", "--json")[1])
     assert (code, json.loads(out)["accuracy"], json.loads(out)["timesteps"]) == (0, ours["accuracy"], 1)
-    refused(pascal("verify", trained / "model.pt", "--nir", tmp_path / "u.nir"), "without PASC metadata")
+    refused(pascal("verify", trained / "model.pt", "--nir", tmp_path / "u.nir"), "the unrolled form")
+    refused(pascal("interop", tmp_path / "u.nir"), "the unrolled form")
+    refused(pascal("run", tmp_path / "u.nir", "-T", 5), "made for 1 timestep")
+    for wish in (["--dt", 1], ["--mean", "0.5", "--std", "0.5"]):
+        refused(pascal("run", tmp_path / "u.nir", *wish), "says that itself")
+    assert "inputs: (pixel / 16 - mean)" in pascal("inspect", tmp_path / "u.nir")[1]
     refused(pascal(*command, "unrolled", "--reader", "brian"), "'brian'", "norse")
     refused(pascal(*command, "folded"), "'folded'")
     refused(pascal("interop", trained / "model.nir", "--readers", "brian"), "brian", "norse")
     none = ["--readers", "sinabs", "--environments", tmp_path]
     refused(pascal("interop", trained / "model.nir", *none), "sinabs", "make readers")
     refused(pascal("interop", trained / "model.nir", "--plot", tmp_path / "x.png"), "--timesteps")
+    refused(pascal("interop", trained / "model.nir", "-T", "4,x"), "--timesteps takes numbers")
+    refused(pascal("interop", trained / "model.nir", "-T", "4", "--plot", tmp_path / "x.txt"), ".png")
+    refused(pascal("interop", trained / "model.nir", "--badges", tmp_path / "none" / "b.md"), "does not exist")
+
+
+def test_options_of_no_effect_are_refused_before_anything_is_written(pascal, trained, tmp_path):
+    export = ["export", trained / "model.pt", "--nir", "-o", tmp_path / "x.nir"]
+    for option in (["-T", 8], ["--data", "digits"], ["--limit", 5], ["--plot", tmp_path / "x.png"]):
+        for profile in ("pasc", "unrolled"):
+            refused(pascal(*export, "--profile", profile, *option), "belongs to --profile rate")
+    refused(pascal(*export, "--reader", "snntorch"), "--reader belongs to")
+    refused(pascal(*export, "--profile", "rate", "--limit", 5), "--limit needs --data")
+    refused(pascal(*export, "--profile", "rate", "--data", "digits", "--plot", tmp_path / "x.txt"), ".png")
+    for option in (["-T", 5], ["--dt", 0.1], ["--reset", "zero"], ["--mean", "0", "--std", "1"]):
+        name = "--timesteps" if option[0] == "-T" else option[0]
+        refused(pascal("run", trained / "model.nir", *option), name, "NIR of other tools")
+    assert os.listdir(tmp_path) == []
 
 
 def test_export_rate_measures_draws_and_runs(pascal, trained, tmp_path):
@@ -241,11 +263,13 @@ def test_export_rate_measures_draws_and_runs(pascal, trained, tmp_path):
         (t, r) for r in ("zero", "subtract") for t in (4, 8)
     ]
     assert "timesteps T" in (tmp_path / "r.svg").read_text()
-    code, out, _ = pascal("run", tmp_path / "r.nir", "--limit", 40, "--reset", "subtract", "--json")
-    assert (code, json.loads(out)["accuracy"]) == (0, report["measured"][-1]["accuracy"])
+    code, out, _ = pascal("run", tmp_path / "r.nir", "--limit", 40, "--json", "-o", tmp_path / "r.npz")
+    assert (code, json.loads(out)["accuracy"]) == (0, report["measured"][-1]["accuracy"]), "reset by subtraction"
+    with np.load(tmp_path / "r.npz") as written:
+        assert np.mean(written["predictions"] == written["labels"]) == json.loads(out)["accuracy"]
     code, out, _ = pascal("inspect", tmp_path / "r.nir")
     assert code == 0
-    assert "measured: T = 8, reset subtract" in out
+    assert "measured, exported with T = 8, reset subtract" in out
     assert "it can run here" in out
     refused(pascal(*command, "--plot", tmp_path / "x.png"), "--data")
     refused(pascal("run", tmp_path / "r.nir", "--reset", "soft"), "zero or subtract")
@@ -279,6 +303,10 @@ def test_a_file_of_another_tool_is_run_and_inspected(pascal, tmp_path):
     chain = list(nodes)
     nir.write(tmp_path / "f.nir", nir.NIRGraph(nodes, list(itertools.pairwise(chain)), type_check=False))
     refused(pascal("run", tmp_path / "f.nir"), "f.nir", "--timesteps")
+    refused(pascal("run", tmp_path / "f.nir", "-T", 5, "--bits", 8), "--bits")
+    for dt in ("nan", "0", "-1e-4"):
+        refused(pascal("run", tmp_path / "f.nir", "-T", 5, "--dt", dt), "positive and finite")
+    refused(pascal("run", tmp_path / "f.nir", "-T", 5, "--dt", 1), "tau of node 'lif' is 0.001")
     answers = [
         json.loads(pascal("run", tmp_path / "f.nir", "-T", 5, "--limit", 20, "--target", target, "--json")[1])
         for target in ("torch", "lava")
