@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from pascal_nm import checkpoint, data, streaming, training
-from pascal_nm.cli.main import main
 from pascal_nm.data import WHOLE, Part
 from pascal_nm.errors import DataError, PascalError
 from pascal_nm.models import build
@@ -227,20 +226,6 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     assert done.returncode == 0, done.stderr
     few, many = map(float, done.stdout.split())
     assert many - few < 40, f"{few:.0f} MB for 200 images, {many:.0f} MB for 2,000"
-
-
-@pytest.fixture
-def pascal(monkeypatch, capsys):
-    """Run a command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["pascal-nm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        printed = capsys.readouterr()
-        return end.value.code, printed.out, printed.err
-
-    return run
 
 
 def test_the_command_line_trains_on_a_stream(tmp_path, pair, pascal):

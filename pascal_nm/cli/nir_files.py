@@ -11,14 +11,13 @@ import nir
 import numpy as np
 
 from pascal_nm.cli import plots
-from pascal_nm.cli.output import percent, print_json, progress, say, table
+from pascal_nm.cli.output import percent, print_json, progress, say, table, write_answers
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, FileError, GraphError
 from pascal_nm.export import nir_modules
 from pascal_nm.export.nir_modules import Reading
 from pascal_nm.export.profile import Profile, profile_of
 from pascal_nm.export.untrusted import read_raw
-from pascal_nm.files import replacing
 from pascal_nm.graph import Array, Preprocessing
 from pascal_nm.hw_targets import nir_network
 from pascal_nm.hw_targets.nir_network import NirProgram
@@ -70,8 +69,7 @@ def run(path: Path, target: str, data: Dataset, wishes: Wishes, output: Path | N
         result = nir_network.evaluate(program, data, shown, update)
     seconds = time.perf_counter() - start
     if output is not None:
-        with replacing(output) as temporary, temporary.open("wb") as file:
-            np.savez(file, predictions=result.predictions, labels=result.labels)
+        write_answers(output, result.predictions, result.labels)
     content = {
         "network": str(path),
         "profile": "foreign" if profile is None else profile.name,

@@ -10,8 +10,8 @@ import nir
 from pascal_nm.errors import FileError, described
 from pascal_nm.files import readable
 
-SPARE_BYTES = 1 << 28
-"""By so much may arrays be larger than the file that holds them (compressed)."""
+SPARE_BYTES, MOST_SPARE_BYTES = 1 << 26, 1 << 28
+"""By so much, and the file's size again up to so much, may arrays be larger than the file that holds them (compressed)."""
 
 OBJECTS = 100_000
 """The most groups and arrays of a file."""
@@ -47,7 +47,8 @@ class _Scan:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.room = path.stat().st_size + SPARE_BYTES
+        size = path.stat().st_size
+        self.room = size + min(SPARE_BYTES + size, MOST_SPARE_BYTES)
         self.groups: set[int] = set()
         self.objects = 0
 

@@ -1,0 +1,24 @@
+"""What all tests share: a command line, and a Hypothesis that judges what tests show, not how fast the machine is."""
+
+import sys
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("any_machine", deadline=None)
+settings.load_profile("any_machine")
+
+
+@pytest.fixture
+def pascal(monkeypatch, capsys):
+    """Run a command line in this process: exit code, stdout, stderr."""
+    from pascal_nm.cli.main import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["pascal-nm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        printed = capsys.readouterr()
+        return end.value.code, printed.out, printed.err
+
+    return run
