@@ -111,9 +111,9 @@ def pool(name: str) -> Pool:
     return cast("Pool", name)
 
 
-def load_network(path: Path) -> Graph:
-    """The spiking network in a .nir file, or of a model file."""
-    return read_nir(path) if path.suffix == ".nir" else load_model(path).graph()
+def load_network(path: Path, mean: str | None = None, std: str | None = None, scale: float = 255.0) -> Graph:
+    """The spiking network in a .nir file, or of a model file; the latter's preprocessing from the options where they are given."""
+    return read_nir(path) if path.suffix == ".nir" else load_model(path, mean, std, scale).graph()
 
 
 def levels(text: str | None) -> int | tuple[int, ...] | None:

@@ -70,7 +70,7 @@ def run(
     if output is not None:
         writable(output)
     try:
-        graph = options.load_network(network)
+        graph = options.load_network(network, mean, std, scale)
     except ForeignError:
         if bits is not None or schedule != "pasc" or lag:
             raise DataError(
@@ -79,7 +79,8 @@ def run(
         images = options.load_data(data_name, limit, image_column, label_column)
         nir_files.run(network, target, images, wishes, output, as_json=as_json)
         return
-    wishes.refuse_for(f"{network} is exact and says that itself; the option is for NIR of other tools", *wishes._fields)
+    says = ("timesteps", "dt", "reset", *(["preprocessing"] if network.suffix == ".nir" else []))
+    wishes.refuse_for(f"{network} is exact and says that itself; the option is for NIR of other tools", *says)
     program = _scheduled(target, schedule, lag).compile(graph if bits is None else quantize(graph, bits))
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     start = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import h5py
@@ -15,6 +16,9 @@ SPARE_BYTES, MOST_SPARE_BYTES = 1 << 26, 1 << 28
 
 OBJECTS = 100_000
 """The most groups and arrays of a file."""
+
+CHUNKS = 1 << 15
+"""The most pieces that its arrays are stored in: HDF5 takes some 4 KB of memory for each."""
 
 DEPTH = 32
 """The deepest nesting of groups."""
@@ -50,7 +54,7 @@ class _Scan:
         size = path.stat().st_size
         self.room = size + min(SPARE_BYTES + size, MOST_SPARE_BYTES)
         self.groups: set[int] = set()
-        self.objects = 0
+        self.objects = self.chunks = 0
 
     def group(self, group: h5py.Group, depth: int = 0) -> None:
         address = h5py.h5o.get_info(group.id).addr
@@ -78,6 +82,10 @@ class _Scan:
             raise self.refused(f"the values of {array.name} lie in other files")
         if array.dtype.kind not in "biuf" and h5py.check_string_dtype(array.dtype) is None and array.dtype.kind != "S":
             raise self.refused(f"{array.name} holds neither numbers nor text, but {array.dtype}")
+        if array.chunks is not None:
+            self.chunks += math.prod(-(-n // size) for n, size in zip(array.shape, array.chunks, strict=True))
+        if self.chunks > CHUNKS:
+            raise self.refused(f"its arrays are stored in more than {CHUNKS:,} pieces")
         self.room -= array.size * array.dtype.itemsize if array.size is not None else 0
         if self.room < 0:
             raise self.refused(f"{array.name} declares {array.shape}, more than a file of this size can hold")

@@ -105,8 +105,7 @@ def _sinabs(path: str, images: int) -> tuple[Any, Present]:
     network = from_nir(nir.read(path), batch_size=images)
 
     def present(x: Tensor, timesteps: int) -> Tensor:
-        output = _first(network(x.repeat_interleave(timesteps, 0)))  # images and timesteps share one axis
-        return output.reshape(len(x), timesteps, *output.shape[1:]).sum(1)
+        return sum(_first(network(x)) for _ in range(timesteps))  # neurons keep their state
 
     return network, present
 

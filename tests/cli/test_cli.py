@@ -323,6 +323,8 @@ def test_a_users_own_program_from_pt2_to_answers(pascal, tmp_path):
     program = torch.export.export(module, (torch.zeros(2, 1, 8, 8),), dynamic_shapes=({0: torch.export.Dim("n")},))
     torch.export.save(program, tmp_path / "own.pt2")
     refused(pascal("run", tmp_path / "own.pt2"), "--mean")
+    given = ["--scale", 16, "--mean", 0.3, "--std", 0.4]
+    assert pascal("run", tmp_path / "own.pt2", "--limit", 20, *given)[0] == 0
     code, out, _ = pascal("export", tmp_path / "own.pt2", "--nir", "--scale", 16, "--mean", 0.3, "--std", 0.4)
     assert code == 0
     assert "own.nir" in out
