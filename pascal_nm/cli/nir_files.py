@@ -113,7 +113,7 @@ def _program(path: Path, raw: nir.NIRGraph, profile: Profile | None, target: str
 
 def _inputs(profile: Profile | None, wishes: Wishes, data: Dataset) -> tuple[Callable[[Array], Array], str]:
     """What is shown for pixels, and in words."""
-    if profile is not None and wishes.preprocessing is None:
+    if profile is not None:
         return profile.inputs, "as the file says"
     pre = wishes.preprocessing or Preprocessing(data.scale)
     return (
@@ -174,7 +174,7 @@ def _show_inputs(profile: Profile) -> None:
 def _node(raw: nir.NIRGraph, name: str, shapes: Mapping[str, Any]) -> dict[str, Any]:
     node = raw.nodes[name]
     weight = getattr(node, "weight", getattr(node, "scale", None))
-    sent = shapes.get(name)
+    sent = shapes.get(nir_modules.python_name(name))
     if isinstance(node, nir.Input):
         sent = nir_modules.input_shape(raw)
     return {

@@ -100,13 +100,18 @@ def to_torch(raw: nir.NIRGraph, reading: Reading | None = None, dtype: torch.dty
     return cast("nn.Module", network)
 
 
+def python_name(name: str) -> str:
+    """The name of a node after :func:`renamed`."""
+    return f"{name}_" if keyword.iskeyword(name) else name.replace(".", "_")
+
+
 def renamed(raw: nir.NIRGraph) -> nir.NIRGraph:
     """The same graph with names that Python takes: nirtorch writes code with them.
 
     Raises:
         GraphError: two names become the same.
     """
-    names = {name: f"{name}_" if keyword.iskeyword(name) else name.replace(".", "_") for name in raw.nodes}
+    names = {name: python_name(name) for name in raw.nodes}
     if len(set(names.values())) < len(names):
         raise GraphError(f"names of nodes differ in dots and underscores only: {', '.join(sorted(names))}")
     nodes = {names[n]: renamed(node) if isinstance(node, nir.NIRGraph) else node for n, node in raw.nodes.items()}

@@ -283,7 +283,7 @@ def test_a_file_of_another_tool_is_run_and_inspected(pascal, tmp_path):
     nodes = {
         "input": nir.Input({"input": np.array([64])}),
         "fc": nir.Affine(rng.normal(size=(10, 64)), rng.normal(size=10)),
-        "lif": nir.LIF(*(np.full(10, v) for v in (1e-3, 5.0, 0.0, 1.0))),
+        "1.lif": nir.LIF(*(np.full(10, v) for v in (1e-3, 5.0, 0.0, 1.0))),
         "output": nir.Output({"output": np.array([10])}),
     }
     chain = list(nodes)
@@ -292,7 +292,7 @@ def test_a_file_of_another_tool_is_run_and_inspected(pascal, tmp_path):
     refused(pascal("run", tmp_path / "f.nir", "-T", 5, "--bits", 8), "--bits")
     for dt in ("nan", "0", "-1e-4"):
         refused(pascal("run", tmp_path / "f.nir", "-T", 5, "--dt", dt), "positive and finite")
-    refused(pascal("run", tmp_path / "f.nir", "-T", 5, "--dt", 1), "tau of node 'lif' is 0.001")
+    refused(pascal("run", tmp_path / "f.nir", "-T", 5, "--dt", 1), "tau of node '1_lif' is 0.001")
     answers = [
         json.loads(pascal("run", tmp_path / "f.nir", "-T", 5, "--limit", 20, "--target", target, "--json")[1])
         for target in ("torch", "lava")
@@ -303,8 +303,8 @@ def test_a_file_of_another_tool_is_run_and_inspected(pascal, tmp_path):
     code, out, _ = pascal("inspect", tmp_path / "f.nir", "--json")
     report = json.loads(out)
     assert (code, report["weights"], report["problem"]) == (0, 640, None)
-    assert {n["name"]: n["sends"] for n in report["nodes"]} == {"input": "64", "fc": "10", "lif": "10", "output": ""}
-    raw = nir.NIRGraph(nodes, [*itertools.pairwise(chain), ("lif", "fc")], type_check=False)
+    assert {n["name"]: n["sends"] for n in report["nodes"]} == {"input": "64", "fc": "10", "1.lif": "10", "output": ""}
+    raw = nir.NIRGraph(nodes, [*itertools.pairwise(chain), ("1.lif", "fc")], type_check=False)
     nir.write(tmp_path / "r.nir", raw)
     if shutil.which("dot"):
         assert pascal("inspect", tmp_path / "f.nir", "--plot", tmp_path / "f.svg")[0] == 0
