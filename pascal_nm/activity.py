@@ -74,7 +74,7 @@ def events(graph: Graph, result: RunResult) -> list[LayerEvents]:
         activity = result.activity.get(p.name)
         silent = np.zeros(images, np.int64)
         window = result.schedule.windows[p.name]
-        steps = np.minimum(result.timesteps, window.stop) - window.start
+        steps = np.maximum(np.minimum(result.timesteps, window.stop) - window.start, 0)
         layers.append(
             LayerEvents(
                 p.name,

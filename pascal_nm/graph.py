@@ -239,6 +239,36 @@ class Preprocessing:
         return float(np.max(np.maximum(np.abs(mean), np.abs(1 - mean)) / std))
 
 
+SCHEDULES = ("pasc", "two_phase", "streaming")
+"""Names of the schedules in :mod:`pascal_nm.schedule`."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When the populations of a network fire. No choice changes a count; all change how long it takes and how many spikes travel.
+
+    Attributes:
+        schedule: one of :data:`SCHEDULES`.
+        lag: of ``streaming``: timesteps that a population waits after its input has begun; one for all pasc populations, or one for each.
+        stop: timesteps after which the answer is taken as it is then; None: when it is final.
+    """
+
+    schedule: str = "pasc"
+    lag: int | tuple[int, ...] = 0
+    stop: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise GraphError(f"unknown schedule {self.schedule!r}: choose from {', '.join(SCHEDULES)}")
+        lags = (self.lag,) if isinstance(self.lag, int) else self.lag
+        if any(lag < 0 for lag in lags):
+            raise GraphError(f"a lag must be 0 or more, not {min(lags)}")
+        if any(lags) and self.schedule != "streaming":
+            raise GraphError(f"a lag belongs to the schedule streaming, not to {self.schedule}")
+        if self.stop is not None and self.stop < 1:
+            raise GraphError(f"a network runs for at least one timestep, not {self.stop}")
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A spiking network: populations in topological order, and the projections between them.
@@ -251,6 +281,7 @@ class Graph:
     projections: tuple[Projection, ...]
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] = ()
+    timing: Timing = Timing()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "populations", tuple(self.populations))
@@ -383,6 +414,9 @@ def _validate(graph: Graph) -> None:
     pre, channels = graph.preprocessing, graph.input.shape[0]
     given = len(pre.mean) if pre is not None else 1
     _require(given in (1, channels), f"the preprocessing is for {given} channels, the network's input has {channels}")
+    if isinstance(graph.timing.lag, tuple):
+        layers, given = [p.name for p in graph.spiking], len(graph.timing.lag)
+        _require(given == len(layers), f"{given} lags were given for {len(layers)} layers: {', '.join(layers)}")
     outputs = graph.output.size
     _require(len(graph.classes) in (0, outputs), f"{len(graph.classes)} class names were given for {outputs} outputs")
 
@@ -442,7 +476,7 @@ def _differences(a: Graph, b: Graph) -> Iterator[str]:
         yield from _attributes(where, s.operator, t.operator, tuple(vars(s.operator)))
         if s.pool is not None:
             yield from _attributes(where, s.pool, t.pool, tuple(vars(s.pool)))
-    yield from _attributes("graph", a, b, ("preprocessing", "classes"))
+    yield from _attributes("graph", a, b, ("preprocessing", "classes", "timing"))
 
 
 def _attributes(where: str, a: object, b: object, names: Sequence[str]) -> Iterator[str]:

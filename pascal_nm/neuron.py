@@ -44,6 +44,13 @@ class Stage(str, Enum):
     STREAM = "stream"
 
 
+LISTENING = (Stage.ACCUMULATE, Stage.INTEGRATE, Stage.ENCODE, Stage.STREAM)
+"""Stages that add what arrives; in the others nothing is heard."""
+
+SENDING = (Stage.EMIT, Stage.STREAM)
+"""Stages whose spikes leave the neuron."""
+
+
 class State(NamedTuple):
     """Membrane potential ``v`` and spike counter ``s`` (signed), each of the population's shape."""
 

@@ -33,8 +33,10 @@ class RunResult:
         scale: the readout's threshold: logits are ``potential / scale``.
         activity: by population, as ``counts``; empty where the engine does not count (``counts``).
         schedule: the timesteps that the run took.
+        answers: the prediction after each timestep, (N, steps); None from an engine without timesteps (``counts``).
         sent: by population, spikes of either sign that each neuron sent, (N, *shape); None where no spike is negative, and they are the counts.
-        settled: timesteps until the network was quiet, (N,): from then on every count is final. None where the schedule's own length is that time.
+        settled: timesteps until the network was quiet, (N,): from then on every count is final; more than were run where it was not. None where
+            the schedule's own length is that time.
     """
 
     counts: Mapping[str, Array]
@@ -42,13 +44,23 @@ class RunResult:
     scale: Array
     activity: Mapping[str, Activity]
     schedule: Schedule
+    answers: Array | None = None
     sent: Mapping[str, Array] | None = None
     settled: Array | None = None
 
     @property
     def timesteps(self) -> Array:
-        """Timesteps until the answer is final, (N,)."""
-        return np.full(len(self.potential), self.schedule.steps) if self.settled is None else self.settled
+        """Timesteps that each image took, (N,): until its answer was final, or until it was stopped."""
+        return np.minimum(self._settled, self.schedule.steps)
+
+    @property
+    def exact(self) -> Array:
+        """A certificate for each image, (N,): every count was final before the run was stopped, so the answer is the source network's."""
+        return np.asarray(self._settled <= self.schedule.steps)
+
+    @property
+    def _settled(self) -> Array:
+        return np.full(len(self.potential), self.schedule.length) if self.settled is None else self.settled
 
     @property
     def spikes(self) -> Mapping[str, Array]:
@@ -80,10 +92,13 @@ class RunResult:
                 for name in first.activity
             },
             schedule=first.schedule,
+            answers=None
+            if first.answers is None
+            else np.concatenate([r.answers for r in results if r.answers is not None]),
             sent=None
             if first.sent is None
             else {n: np.concatenate([r.spikes[n] for r in results]) for n in first.sent},
-            settled=None if first.settled is None else np.concatenate([r.timesteps for r in results]),
+            settled=None if first.settled is None else np.concatenate([r._settled for r in results]),
         )
 
 

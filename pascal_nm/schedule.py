@@ -11,11 +11,13 @@ there, and :func:`streaming`, in which it fires ``lag`` timesteps after its inpu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
+
 from pascal_nm.errors import GraphError
-from pascal_nm.graph import Graph, Population
+from pascal_nm.graph import Array, Graph, Population
 from pascal_nm.neuron import Stage
 
 
@@ -76,20 +78,46 @@ class Schedule:
     Attributes:
         windows: by population name.
         delay: timesteps that a spike travels.
+        stop: timesteps after which a sample is stopped, although its answer may not be final; None: never.
     """
 
     windows: Mapping[str, Window]
     delay: int
+    stop: int | None = None
+
+    @property
+    def length(self) -> int:
+        """Timesteps for one sample, from the first injection to the readout's final answer."""
+        return max(window.stop for window in self.windows.values())
 
     @property
     def steps(self) -> int:
-        """Timesteps for one sample, from the first injection to the readout's answer."""
-        return max(window.stop for window in self.windows.values())
+        """The most timesteps that one sample takes."""
+        return self.length if self.stop is None else min(self.length, self.stop)
 
     @property
     def initiation_interval(self) -> int:
         """Timesteps after which the next sample may start: the longest window, as each neuron holds one sample."""
-        return max(window.stop - window.start for window in self.windows.values())
+        return min(self.steps, max(window.stop - window.start for window in self.windows.values()))
+
+    @property
+    def streams(self) -> bool:
+        """Whether spikes may be taken back, or populations may fall quiet before the end of their window."""
+        return any(window.span(Stage.STREAM) for window in self.windows.values())
+
+    def settled(self, last: Mapping[str, Array]) -> Array:
+        """When the network was quiet: no spike is under way, and every population has begun and would not spike again.
+
+        From that timestep on nothing changes, and every count is exact (Theorem 2 in docs/schedules.md).
+
+        Args:
+            last: by population, the timestep of its last spike for each image, (N,); -1 where it sent none.
+
+        Returns:
+            Timesteps, (N,). Beyond the timesteps that were run where the network was not quiet in them.
+        """
+        ends = [np.maximum(last[name] + 1 + self.delay, self.windows[name].emit.start + 1) for name in last]
+        return np.asarray(np.maximum.reduce(ends))
 
 
 def pasc(graph: Graph, delay: int = 1) -> Schedule:
@@ -162,18 +190,18 @@ def _streams(graph: Graph, lags: Mapping[str, int] | None, delay: int) -> Schedu
     return Schedule(windows, delay)
 
 
-def by_name(graph: Graph, name: str, lag: int = 0) -> Schedule:
-    """``pasc``, ``two_phase`` or ``streaming``.
-
-    Raises:
-        GraphError: another name.
-    """
-    made = {"pasc": pasc, "two_phase": two_phase}
-    if name == "streaming":
-        return streaming(graph, lag)
-    if name not in made:
-        raise GraphError(f"unknown schedule {name!r}: choose pasc, two_phase or streaming")
-    return made[name](graph)
+def of(graph: Graph, delay: int = 1) -> Schedule:
+    """The schedule that a graph's own ``timing`` asks for."""
+    timing = graph.timing
+    if timing.schedule == "streaming":
+        lag = timing.lag
+        if isinstance(lag, tuple):
+            made = streaming(graph, dict(zip((p.name for p in graph.spiking), lag, strict=True)), delay)
+        else:
+            made = streaming(graph, lag, delay)
+    else:
+        made = {"pasc": pasc, "two_phase": two_phase}[timing.schedule](graph, delay)
+    return replace(made, stop=timing.stop)
 
 
 def _arrival(source: Window, delay: int) -> Span:

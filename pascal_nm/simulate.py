@@ -10,7 +10,7 @@ Integer graphs are computed in integers: convolutions run in a float type in whi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from pascal_nm import bounds, neuron, schedule
 from pascal_nm.graph import Array, Conv2d, Dense, Graph, Identity, Operator, Population, Projection, SumPool2d
-from pascal_nm.neuron import Stage, State
+from pascal_nm.neuron import LISTENING, Stage, State
 from pascal_nm.result import Activity, RunResult
 
 Synapse = Callable[[Tensor], Tensor]
@@ -125,7 +125,7 @@ def _counts(graph: Graph, currents: Tensor) -> RunResult:
         values[p.name] = value
         recorded[p.name] = value.to(torch.int16).numpy()
         _forget(values, graph, p)
-    return RunResult(recorded, potential.flatten(1).numpy(), _scale(graph), {}, schedule.pasc(graph))
+    return RunResult(recorded, potential.flatten(1).numpy(), _scale(graph), {}, schedule.of(graph))
 
 
 def sum_currents(graph: Graph, population: Population, values: dict[str, Tensor]) -> Tensor:
@@ -157,8 +157,13 @@ def steps(graph: Graph, inputs: Array, plan: schedule.Schedule | None = None) ->
     """Run N preprocessed inputs (N, *input shape) timestep by timestep, counting every spike.
 
     Spikes only flow downward, so each population is carried through its whole window before the next one starts.
+
+    Args:
+        graph: the network.
+        inputs: as for :meth:`pascal_nm.graph.Graph.currents`.
+        plan: the schedule; the graph's own where it is None.
     """
-    network = _Network(graph, plan or schedule.pasc(graph))
+    network = _Network(graph, plan or schedule.of(graph))
     return _in_batches(graph, inputs, STEPS_NEURONS, network.run)
 
 
@@ -188,32 +193,30 @@ class _Network:
         trains = {graph.input.name: currents[None]}
         counts: dict[str, Array] = {}
         sent: dict[str, Array] = {}
+        last: dict[str, Array] = {}
         activity: dict[str, Activity] = {}
-        streams = any(window.span(Stage.STREAM) for window in self.plan.windows.values())
-        quiet = np.zeros(len(currents), np.int64)
         for p in graph.populations:
             if p.kind == "analog":
                 continue
             if p.kind == "readout":
-                potential = self._readout(p, trains)
+                potential, answers = self._readout(p, trains)
                 continue
             window = self.plan.windows[p.name]
             if p.kind == "max":
-                trains[p.name] = self._pooled(p, trains)
-                run: _Run = _Signed(trains[p.name], window)
+                run: _Run = _Signed(self._pooled(p, trains), window)
             else:
                 arrivals = [self._arrival(q, trains[q.source]) for q in graph.incoming(p.name)]
-                run = (_StreamRun if window.span(Stage.STREAM) else _PascRun)(p, window, arrivals)
-                trains[p.name] = run.train
+                made = _StreamRun if window.span(Stage.STREAM) else _PascRun
+                run = made(p, window, arrivals, self.plan.steps)
+            trains[p.name] = run.train
             counts[p.name] = run.count.to(torch.int16).numpy()
-            if streams:
+            if self.plan.streams:
                 sent[p.name] = run.sent.to(torch.int16).numpy()
-                quiet = np.maximum(quiet, np.maximum(run.last + 1 + self.plan.delay, window.emit.start + 1))
+                last[p.name] = run.last
             activity[p.name] = Activity(_per_image(run.sent), run.excitatory, run.inhibitory)
             _forget(trains, graph, p)
-        if not streams:
-            return RunResult(counts, potential, _scale(graph), activity, self.plan)
-        return RunResult(counts, potential, _scale(graph), activity, self.plan, sent, quiet)
+        result = RunResult(counts, potential, _scale(graph), activity, self.plan, answers)
+        return replace(result, sent=sent, settled=self.plan.settled(last)) if self.plan.streams else result
 
     def _arrival(self, projection: Projection, train: Tensor) -> _Arrival:
         frames = self.synapses[projection.name](train.flatten(0, 1))
@@ -228,16 +231,26 @@ class _Network:
         largest = _frames(
             window_max(train.cumsum(0).flatten(0, 1), pool, _constant(p.threshold, train.dtype)), len(train)
         )
-        return torch.cat([largest[:1], largest[1:] - largest[:-1]])
+        pooled = torch.cat([largest[:1], largest[1:] - largest[:-1]])
+        pooled[max(0, self.plan.steps - self.plan.windows[p.name].start) :] = 0  # not in the time that was run
+        return pooled
 
-    def _readout(self, p: Population, trains: dict[str, Tensor]) -> Array:
-        """The potential after all timesteps, (N, classes): a readout only adds up."""
-        total: Tensor | None = None
-        for q in self.graph.incoming(p.name):
-            current = self._arrival(q, trains[q.source]).frames.sum(0)
-            total = current if total is None else total + current
-        assert total is not None, "Graph refuses a readout without inputs"
-        return np.asarray((total + _constant(p.bias, total.dtype)).to(total.dtype).flatten(1).numpy())
+    def _readout(self, p: Population, trains: dict[str, Tensor]) -> tuple[Array, Array]:
+        """The potential after all timesteps, (N, classes), and the answer after each, (N, steps): a readout only adds up."""
+        arrivals = [self._arrival(q, trains[q.source]) for q in self.graph.incoming(p.name)]
+        frames = arrivals[0].frames
+        over_time = torch.zeros((self.plan.steps, *frames.shape[1:]), dtype=frames.dtype)
+        for arrival in arrivals:
+            over_time[arrival.start : arrival.start + len(arrival.frames)] += arrival.frames[
+                : max(0, self.plan.steps - arrival.start)
+            ]
+        potential = (over_time.cumsum(0, dtype=frames.dtype) + _constant(p.bias, frames.dtype)).flatten(2).numpy()
+        return potential[-1], answers(potential, _scale(self.graph))
+
+
+def answers(potential: Array, scale: Array) -> Array:
+    """The class of the largest logit after each timestep, int32 of shape (N, steps), of potentials (steps, N, classes)."""
+    return np.asarray((potential / scale).argmax(2).T, np.int32)
 
 
 @dataclass
@@ -284,10 +297,10 @@ class _Signed(_Run):
 
 
 class _Stepped(_Run):
-    """A population that is stepped through its whole window, block of images by block of images."""
+    """A population that is stepped through its window, up to timestep ``stop``, block of images by block of images."""
 
-    def __init__(self, p: Population, window: schedule.Window, arrivals: list[_Arrival]) -> None:
-        self.p, self.window, self.arrivals = p, window, arrivals
+    def __init__(self, p: Population, window: schedule.Window, arrivals: list[_Arrival], stop: int) -> None:
+        self.p, self.window, self.arrivals, self.stop = p, window, arrivals, stop
         frames = arrivals[0].frames
         self.theta, self.bias = _constant(p.threshold, frames.dtype), _constant(p.bias, frames.dtype)
         n = frames.shape[1]
@@ -330,12 +343,12 @@ class _StreamRun(_Stepped):
         self.last = np.full(n, -1)
 
     def _run(self, block: slice) -> None:
-        state, begin = self._at_rest(block), self.window.emit.start
-        for t in range(self.window.start, begin):
+        state, begin, stop = self._at_rest(block), self.window.emit.start, min(self.window.stop, self.stop)
+        for t in range(self.window.start, min(begin, stop)):
             state = neuron.accumulate(state, self._current(t, block))
         ended = max(a.start + len(a.frames) for a in self.arrivals)
         sent: list[Tensor] = []
-        for t in range(begin, self.window.stop):
+        for t in range(begin, stop):
             spikes, state = neuron.step(Stage.STREAM, state, self._current(t, block), self.theta, self.p.levels)
             active = spikes.flatten(1).any(1).numpy()
             if active.any():
@@ -362,14 +375,16 @@ class _PascRun(_Stepped):
     def _prepare(self, n: int) -> None:
         p = self.p
         self.train = _frames(_empty((p.levels * n, *p.shape), self.spikes_dtype), p.levels)
+        if self.stop < self.window.stop:
+            self.train.zero_()
         self.count = self.sent = _empty((n, *p.shape), self.spikes_dtype)
 
     def _run(self, block: slice) -> None:
         state = self._at_rest(block)
         for span in self.window.spans:
             counter = state.s
-            for t in range(span.start, span.stop):
-                current = self._current(t, block) if span.stage in _LISTENING else None
+            for t in range(span.start, min(span.stop, self.stop)):
+                current = self._current(t, block) if span.stage in LISTENING else None
                 spikes, state = neuron.step(span.stage, state, current, self.theta, self.p.levels)
                 if span.stage is Stage.EMIT:
                     self.train[t - span.start, block] = spikes
@@ -383,9 +398,6 @@ class _PascRun(_Stepped):
             if span.stage is Stage.EMIT:
                 # The counter fell by the spikes that left the neuron.
                 self.count[block] = counter - state.s
-
-
-_LISTENING = (Stage.ACCUMULATE, Stage.INTEGRATE, Stage.ENCODE)
 
 
 def _frames(x: Tensor, steps: int) -> Tensor:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pascal_nm import activity, bounds, build, convert, neuron, quantize, schedule, simulate
 from pascal_nm.errors import GraphError
+from pascal_nm.graph import Timing
 from pascal_nm.neuron import Stage, State
 from tests import networks
 from tests.strategies import inputs_for, integer_graphs, integer_qcfs
@@ -124,8 +125,60 @@ def test_lags_can_differ_from_layer_to_layer(residual):
         schedule.streaming(graph, {"x": 1})
     with pytest.raises(GraphError, match="must be 0 or more, not -1"):
         schedule.streaming(graph, -1)
+
+
+def test_a_graph_carries_its_timing(residual):
+    graph, inputs = residual
+    layers = sum(1 for _ in graph.spiking)
+    lags = tuple(i % 3 for i in range(layers))
+    named = dict(zip((p.name for p in graph.spiking), lags, strict=True))
+    timed = graph.replace(timing=Timing("streaming", lags))
+    assert schedule.of(timed) == schedule.streaming(graph, named)
+    assert schedule.of(graph) == schedule.pasc(graph)
+    assert graph.differences(timed) == [f"graph: timing is {graph.timing} against {timed.timing}"]
     with pytest.raises(GraphError, match="unknown schedule 'phased'"):
-        schedule.by_name(graph, "phased")
+        Timing("phased")
+    with pytest.raises(GraphError, match="a lag belongs to the schedule streaming, not to two_phase"):
+        Timing("two_phase", 1)
+    with pytest.raises(GraphError, match="must be 0 or more, not -2"):
+        Timing("streaming", (0, -2))
+    with pytest.raises(GraphError, match=f"2 lags were given for {layers} layers: "):
+        graph.replace(timing=Timing("streaming", (0, 1)))
+    with pytest.raises(GraphError, match="at least one timestep, not 0"):
+        Timing(stop=0)
+
+
+@ANY
+@given(
+    graph=integer_graphs(),
+    seed=st.integers(0, 2**32 - 1),
+    name=st.sampled_from(["pasc", "two_phase", "streaming"]),
+    share=st.floats(0, 1),
+)
+def test_what_is_certified_when_a_run_stops_is_final(graph, seed, name, share):
+    """Stopped at any timestep: it did what the whole run had done by then, and what it calls exact is."""
+    inputs = inputs_for(graph, seed)
+    whole = simulate.steps(graph.replace(timing=Timing(name)), inputs)
+    stop = 1 + int(share * whole.schedule.length)
+    stopped = simulate.steps(graph.replace(timing=Timing(name, stop=stop)), inputs)
+    taken = min(stop, whole.schedule.length)
+    assert stopped.schedule.steps == taken
+    np.testing.assert_array_equal(stopped.answers, whole.answers[:, :taken])
+    np.testing.assert_array_equal(stopped.exact, whole.timesteps <= stop)
+    for population, count in whole.counts.items():
+        np.testing.assert_array_equal(stopped.counts[population][stopped.exact], count[stopped.exact])
+        assert (stopped.spikes[population] <= whole.spikes[population]).all()
+    np.testing.assert_array_equal(stopped.potential[stopped.exact], whole.potential[stopped.exact])
+    assert (stopped.timesteps <= stop).all()
+
+
+def test_the_answer_over_time_ends_with_the_answer(residual):
+    graph, inputs = residual
+    for name in ("pasc", "two_phase", "streaming"):
+        result = simulate.steps(graph.replace(timing=Timing(name)), inputs)
+        np.testing.assert_array_equal(result.answers[:, -1], result.predictions)
+        for image, settled in enumerate(result.timesteps):
+            assert (result.answers[image, settled - 1 :] == result.predictions[image]).all()
 
 
 def test_operations_are_those_of_all_spikes_sent(residual):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pascal_nm import schedule
+from pascal_nm import schedule as schedules
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import percent, print_json, progress, say, table
 from pascal_nm.data import Dataset
@@ -38,9 +38,15 @@ def export(
     timesteps: Annotated[
         int | None,
         typer.Option(
-            "--timesteps", "-T", min=1, help="Of a rate file: how long an image is shown.", show_default="4 L"
+            "--timesteps",
+            "-T",
+            min=1,
+            help="Of a rate file: how long an image is shown. Of a pasc file: when to stop, the answer final or not.",
+            show_default="4 L; never",
         ),
     ] = None,
+    schedule: options.ScheduleName = None,
+    lag: options.Lag = None,
     data_name: Annotated[
         str | None,
         typer.Option(
@@ -65,7 +71,7 @@ def export(
     """Convert a QCFS network to a spiking one and write it as a portable graph that every target runs from alone."""
     if not nir:
         raise FileError("say what to write: --nir")
-    _check_options(profile, reader, timesteps, data_name, limit, plot)
+    _check_options(profile, reader, (schedule, lag), timesteps, data_name, limit, plot)
     source = options.load_model(model, mean, std, scale)
     if classes is not None:
         source.classes = tuple(classes.split(","))
@@ -80,24 +86,33 @@ def export(
         images = None if data_name is None else options.load_data(data_name, limit)
         _export_rate(graph, path, reader, timesteps, images, plot, as_json)
         return
+    graph = options.timing(graph, schedule, lag, timesteps)
     write_nir(graph, path)
     if differences := graph.differences(read_nir(path)):
         path.unlink()
         raise FileError(f"{path} would not read back as it was written, and was removed: {differences[0]}")
-    steps = schedule.pasc(graph).steps
+    steps, size = schedules.of(graph).steps, path.stat().st_size
     if as_json:
-        print_json({"file": str(path), "bytes": path.stat().st_size, "integer": graph.is_integer, "timesteps": steps})
+        content = {"file": str(path), "bytes": size, "integer": graph.is_integer, "timesteps": steps}
+        print_json(content | vars(graph.timing))
         return
     kind = "integer" if graph.is_integer else "float"
+    most = "at most " if graph.timing.schedule == "streaming" else ""
     say(
-        f"[bold]{path}[/bold]: {kind} graph, {len(graph.populations)} populations, {steps} timesteps, {path.stat().st_size:,} bytes"
+        f"[bold]{path}[/bold]: {kind} graph, {len(graph.populations)} populations, {most}{steps} timesteps, {size:,} bytes"
     )
     if graph.preprocessing is None:
         say("It does not say how pixels become inputs: give --mean and --std to run images from the file.")
 
 
 def _check_options(
-    profile: str, reader: str, timesteps: int | None, data_name: str | None, limit: int | None, plot: Path | None
+    profile: str,
+    reader: str,
+    plan: tuple[str | None, str | None],
+    timesteps: int | None,
+    data_name: str | None,
+    limit: int | None,
+    plot: Path | None,
 ) -> None:
     """Refuse options that would be of no effect, and pictures that could not be written, before anything is done."""
     if profile not in ("pasc", "unrolled", "rate"):
@@ -105,7 +120,11 @@ def _check_options(
     dialect(reader)
     if profile == "pasc" and reader != "generic":
         raise FileError("--reader belongs to --profile unrolled or rate: a pasc file is the same for all readers")
-    given = {"--timesteps": timesteps, "--data": data_name, "--limit": limit, "--plot": plot}
+    if profile != "pasc" and plan != (None, None):
+        raise FileError("--schedule and --lag belong to --profile pasc: other tools know one timestep, or rates")
+    if profile == "unrolled" and timesteps is not None:
+        raise FileError("--timesteps belongs to --profile rate or pasc")
+    given = {"--data": data_name, "--limit": limit, "--plot": plot}
     for option, value in given.items():
         if value is not None and profile != "rate":
             raise FileError(f"{option} belongs to --profile rate")

@@ -74,7 +74,7 @@ def inspect(
         return
     if plot is not None:
         plots.nir_graph(to_nir(graph), plot)
-    plan = schedule.pasc(graph)
+    plan = schedule.of(graph)
     content = {
         "file": str(network),
         "arithmetic": "integer" if graph.is_integer else str(graph.dtype),
@@ -109,7 +109,7 @@ def inspect(
 
 
 def _population(graph: Graph, p: Population) -> dict[str, Any]:
-    window = schedule.pasc(graph).windows[p.name]
+    window = schedule.of(graph).windows[p.name]
     low, high = float(p.threshold.min()), float(p.threshold.max())
     return {
         "name": p.name,

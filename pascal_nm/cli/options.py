@@ -13,7 +13,8 @@ from pascal_nm.cli.output import progress
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import read_nir
-from pascal_nm.graph import Graph, Preprocessing
+from pascal_nm.graph import Graph, Preprocessing, Timing
+from pascal_nm.lags import read_lags
 from pascal_nm.models import Pool
 
 DATA_HELP = "digits (bundled), a Parquet file, a folder with one folder of images per class, or a Hugging Face dataset."
@@ -42,17 +43,19 @@ Double = Annotated[
     bool, typer.Option("--double", help="In double precision: twice the size and time, and rounding moves no level.")
 ]
 ScheduleName = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="pasc (the paper's), two_phase (a layer fires when its input is complete), or streaming (all layers at once, signed spikes): the same "
-        "counts in fewer timesteps, on torch."
+        "counts in fewer timesteps.",
+        show_default="the file's, or pasc",
     ),
 ]
 Lag = Annotated[
-    int,
+    str | None,
     typer.Option(
-        help="Of the streaming schedule: timesteps from a layer's first input to its first spike; more of them, fewer spikes.",
-        min=0,
+        help="Of the streaming schedule: timesteps from a layer's first input to its first spike; more of them, fewer spikes. A number, one for each "
+        "layer (0,1,1), or a .json from `lags`.",
+        show_default="the file's, or 0",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -114,6 +117,27 @@ def pool(name: str) -> Pool:
 def load_network(path: Path, mean: str | None = None, std: str | None = None, scale: float = 255.0) -> Graph:
     """The spiking network in a .nir file, or of a model file; the latter's preprocessing from the options where they are given."""
     return read_nir(path) if path.suffix == ".nir" else load_model(path, mean, std, scale).graph()
+
+
+def timing(graph: Graph, schedule: str | None, lag: str | None, stop: int | None) -> Graph:
+    """The network with the schedule that the options ask for; what they leave open stays."""
+    before = graph.timing
+    if schedule is None:
+        schedule = "streaming" if lag is not None and lag.endswith(".json") else before.schedule
+    kept = before.lag if schedule == before.schedule else 0
+    return graph.replace(timing=Timing(schedule, kept if lag is None else _lags(lag), stop or before.stop))
+
+
+def _lags(text: str) -> int | tuple[int, ...]:
+    if text.endswith(".json"):
+        return read_lags(text)
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise DataError(
+            f"a lag is a whole number, one for each layer separated by commas, or a .json from `lags`, not {text!r}"
+        ) from None
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def levels(text: str | None) -> int | tuple[int, ...] | None:

@@ -19,9 +19,9 @@ from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, find
 from pascal_nm.hw_targets.evaluation import Evaluation
-from pascal_nm.hw_targets.simulator import LoihiTarget, TorchTarget
+from pascal_nm.hw_targets.simulator import LoihiTarget
 from pascal_nm.quantization import bits_of, quantize
-from pascal_nm.result import Program, Target
+from pascal_nm.result import Program
 from pascal_nm.verify import Verification
 
 
@@ -31,15 +31,19 @@ def run(
     data_name: options.DataName = "digits",
     limit: options.Limit = None,
     bits: Annotated[int | None, typer.Option(help="Quantize a float network first.", show_default="as it is")] = None,
-    schedule: options.ScheduleName = "pasc",
-    lag: options.Lag = 0,
+    schedule: options.ScheduleName = None,
+    lag: options.Lag = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write predictions and labels to this .npz file.")
     ] = None,
     timesteps: Annotated[
         int | None,
         typer.Option(
-            "--timesteps", "-T", help="NIR of other tools: how long an image is shown.", show_default="the file's"
+            "--timesteps",
+            "-T",
+            help="Stop there, and say what is exact by then. NIR of other tools: how long an image is shown.",
+            show_default="until the answer is final; the file's",
+            min=1,
         ),
     ] = None,
     dt: Annotated[
@@ -72,16 +76,17 @@ def run(
     try:
         graph = options.load_network(network, mean, std, scale)
     except ForeignError:
-        if bits is not None or schedule != "pasc" or lag:
+        if (bits, schedule, lag) != (None, None, None):
             raise DataError(
                 f"--bits, --schedule and --lag are for networks of this package; {network} is none"
             ) from None
         images = options.load_data(data_name, limit, image_column, label_column)
         nir_files.run(network, target, images, wishes, output, as_json=as_json)
         return
-    says = ("timesteps", "dt", "reset", *(["preprocessing"] if network.suffix == ".nir" else []))
+    says = ("dt", "reset", *(["preprocessing"] if network.suffix == ".nir" else []))
     wishes.refuse_for(f"{network} is exact and says that itself; the option is for NIR of other tools", *says)
-    program = _scheduled(target, schedule, lag).compile(graph if bits is None else quantize(graph, bits))
+    graph = options.timing(graph if bits is None else quantize(graph, bits), schedule, lag, timesteps)
+    program = find(target).compile(graph)
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     start = time.perf_counter()
     with progress(f"running on {target}") as update:
@@ -97,8 +102,10 @@ def run(
         "data": data.name,
         "images": len(data),
         "accuracy": result.accuracy,
-        "schedule": schedule,
+        **vars(graph.timing),
         "timesteps": result.schedule.steps,
+        "exact": float(result.exact.mean()),
+        "accuracy_over_time": result.accuracy_over_time.tolist(),
         "timesteps_to_the_answer": {
             "mean": float(result.timesteps.mean()),
             "percentile_99": float(np.percentile(result.timesteps, 99)),
@@ -115,21 +122,12 @@ def run(
         f"[bold]{percent(result.accuracy)}[/bold] of {len(data):,} images of {data.name} right on {target} "
         f"({content['arithmetic']}, {_steps(result)} timesteps)"
     )
+    if result.schedule.stop is not None:
+        say(f"after {result.schedule.steps} timesteps {percent(float(result.exact.mean()))} of the answers are final: exact, by certificate")
     say(
         f"per image: {spikes:,.0f} spikes, {content['synaptic_operations_per_image']:,.0f} synaptic operations; "
         f"{content['images_per_second']:,.0f} images a second"
     )
-
-
-def _scheduled(target: str, schedule: str, lag: int) -> Target:
-    """The target, with a schedule of its own where it has one."""
-    if schedule != "streaming" and lag:
-        raise DataError("--lag belongs to --schedule streaming")
-    if target == "torch":
-        return TorchTarget(schedule, lag)
-    if schedule != "pasc":
-        raise DataError(f"--schedule {schedule} runs on --target torch so far, not on {target}")
-    return find(target)
 
 
 def _steps(result: Evaluation) -> str:
@@ -152,6 +150,8 @@ def verify(
     limit: options.Limit = None,
     bits: options.Bits = None,
     double: options.Double = False,
+    schedule: options.ScheduleName = None,
+    lag: options.Lag = None,
     mean: options.Mean = None,
     std: options.Std = None,
     scale: options.Scale = 255.0,
@@ -173,7 +173,7 @@ def verify(
         if bits not in (None, bits_of(given)):
             raise FileError(f"{nir} holds {bits_of(given)}-bit weights, not {bits}-bit: leave --bits out")
         bits = bits_of(given)
-    program = _compile(given or reference, target, bits)
+    program = _compile(options.timing(given or reference, schedule, lag, None), target, bits)
     data = options.load_data(data_name, limit, image_column, label_column, network=reference)
     network = source.source()
     with progress(f"verifying on {target}") as update:
@@ -254,13 +254,15 @@ def energy(
         str, typer.Option("--chip", "-c", help=f"{', '.join(chips.available())}, or a .toml file.")
     ] = "loihi1",
     limit: options.Limit = None,
+    schedule: options.ScheduleName = None,
+    lag: options.Lag = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
 ) -> None:
     """What the network would cost on a chip: events counted on the images, times the chip's table."""
     described = chips.load(chip)
-    graph = options.load_network(network)
+    graph = options.timing(options.load_network(network), schedule, lag, None)
     program = (LoihiTarget(chip) if described.widths else find("torch")).compile(graph)
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     with progress("counting events") as update:
@@ -276,7 +278,8 @@ def energy(
                 "estimate": described.estimate,
                 "source": described.source,
                 "images": len(data),
-                "timesteps": result.schedule.steps,
+                **vars(graph.timing),
+                "timesteps": float(result.timesteps.mean()),
                 "accuracy": result.accuracy,
                 "joules_per_image": total,
                 "source_network_joules_per_image": source,
@@ -316,7 +319,7 @@ def energy(
         [*rows, ["all", *sums, joules(total), ""]],
         total=True,
     )
-    say(f"accuracy {percent(result.accuracy)}, {result.schedule.steps} timesteps an image")
+    say(f"accuracy {percent(result.accuracy)}, {_steps(result)} timesteps an image")
     cheaper, factor = ("less", source / total) if total <= source else ("more", total / source)
     say(
         f"the spiking network takes {factor:.3g} times {cheaper} than the source network's multiply-accumulates "

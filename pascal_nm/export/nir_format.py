@@ -46,6 +46,7 @@ from pascal_nm.graph import (
     Preprocessing,
     Projection,
     SumPool2d,
+    Timing,
 )
 
 FORMAT = 1
@@ -137,7 +138,7 @@ def to_nir(graph: Graph) -> nir.NIRGraph:
     pre = graph.preprocessing
     header = {
         "format": FORMAT,
-        "schedule": "pasc",
+        **vars(graph.timing),
         "populations": [p.name for p in graph.populations],
         "projections": [(p.source, p.target) for p in graph.projections],
         "preprocessing": None if pre is None else {"scale": pre.scale, "mean": pre.mean, "std": pre.std},
@@ -157,12 +158,13 @@ def from_nir(raw: nir.NIRGraph) -> Graph:
         raise GraphError(
             f"its metadata has format {header['format']}; this version reads up to {FORMAT}: update pascal-nm"
         )
-    pre = header["preprocessing"]
+    pre, lag = header["preprocessing"], header.get("lag", 0)
     graph = Graph(
         tuple(_population(name, raw.nodes[name]) for name in header["populations"]),
         tuple(_projection(raw, source, target) for source, target in header["projections"]),
         None if pre is None else Preprocessing(pre["scale"], tuple(pre["mean"]), tuple(pre["std"])),
         tuple(header["classes"]),
+        Timing(header["schedule"], tuple(lag) if isinstance(lag, list) else lag, header.get("stop")),
     )
     _check_equal(to_nir(graph), raw)
     return graph

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pascal_nm import schedule
 from pascal_nm.activity import LayerEvents, fan_out
 from pascal_nm.bounds import mantissa, potential_bound
 from pascal_nm.errors import FileError, TargetError
@@ -93,13 +94,14 @@ def check_widths(graph: Graph, chip: Chip) -> None:
     Raises:
         TargetError: names the population, what overflows, by how many bits, and what to do.
     """
+    streams = schedule.of(graph).streams
     for p in graph.populations:
         if p.kind in ("analog", "max"):
             continue
         for projection in graph.incoming(p.name):
             weight = projection.operator.weight.astype(np.int64)
             _require_width(chip, "weight", int(np.abs(mantissa(weight)).max()), f"{projection.source} -> {p.name}")
-        _require_width(chip, "membrane", potential_bound(graph, p.name), p.name)
+        _require_width(chip, "membrane", potential_bound(graph, p.name, streams=streams), p.name)
         _require_width(chip, "bias", float(np.abs(p.bias).max()), p.name)
         if p.kind == "pasc":
             _require_width(chip, "threshold", float(p.threshold.max()), p.name)

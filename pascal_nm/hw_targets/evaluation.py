@@ -45,7 +45,9 @@ class Evaluation:
         labels: the true classes, (N,).
         events: counted events by population, per image; empty for an engine that does not count.
         schedule: the windows of one image.
-        timesteps: until the answer was final, per image, (N,).
+        timesteps: until the answer was final, or the image was stopped, (N,).
+        exact: images whose answer is final, and so the source network's, (N,).
+        accuracy_over_time: share of correct predictions after each timestep, (steps,); empty for an engine without timesteps.
     """
 
     predictions: Array
@@ -53,6 +55,8 @@ class Evaluation:
     events: list[LayerEvents]
     schedule: Schedule
     timesteps: Array
+    exact: Array
+    accuracy_over_time: Array
 
     @property
     def accuracy(self) -> float:
@@ -62,19 +66,30 @@ class Evaluation:
     @staticmethod
     def of(graph: Graph, batches: Iterator[Batch]) -> Evaluation:
         """Add up batches as they come; their spike counts are not kept."""
-        predictions, labels, events, timesteps = [], [], [], []
+        predictions, labels, events, timesteps, exact = [], [], [], [], []
+        right: Array = np.zeros(0)
         schedule: Schedule | None = None
         for batch in batches:
             predictions.append(batch.result.predictions)
             labels.append(batch.labels)
             timesteps.append(batch.result.timesteps)
+            exact.append(batch.result.exact)
+            if batch.result.answers is not None:
+                found = (batch.result.answers == batch.labels[:, None]).sum(0)
+                right = right + found if len(right) else found
             schedule = batch.result.schedule
             if batch.result.activity:
                 events.append(activity.events(graph, batch.result))
         assert schedule is not None, "a Dataset is never empty"
         layers = [LayerEvents.join(parts) for parts in zip(*events, strict=True)]
         return Evaluation(
-            np.concatenate(predictions), np.concatenate(labels), layers, schedule, np.concatenate(timesteps)
+            np.concatenate(predictions),
+            np.concatenate(labels),
+            layers,
+            schedule,
+            np.concatenate(timesteps),
+            np.concatenate(exact),
+            right / sum(map(len, labels)),
         )
 
 
@@ -142,7 +157,7 @@ def verify(
         TargetError: the target failed.
     """
     integer = program.graph.is_integer
-    expected = quantize(reference, bits) if integer else reference
+    expected = (quantize(reference, bits) if integer else reference).replace(timing=program.graph.timing)
     verification = Verification(differences=expected.differences(program.graph))
 
     def compared() -> Iterator[Batch]:

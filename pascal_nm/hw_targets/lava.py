@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pascal_nm import bounds
+from pascal_nm import bounds, schedule
 from pascal_nm.errors import TargetError
 from pascal_nm.graph import Array, Graph
 from pascal_nm.result import RunResult
@@ -45,8 +45,9 @@ class LavaTarget:
         if self.batch_size is not None and self.batch_size < 1:
             raise TargetError(f"the batch size must be at least 1, not {self.batch_size}")
         if graph.is_integer:
+            streams = schedule.of(graph).streams
             for p in graph.populations:
-                if p.kind in ("pasc", "readout") and (bound := bounds.potential_bound(graph, p.name)) >= 2**31:
+                if p.kind in ("pasc", "readout") and (bound := bounds.potential_bound(graph, p.name, streams=streams)) >= 2**31:
                     raise TargetError(
                         f"the membrane potential of {p.name} can reach {bound:.3g}, beyond 32 bits: quantize to fewer bits"
                     )
@@ -95,5 +96,5 @@ class LavaProgram:
         with registries_restored():
             network = Network(self.graph, padded.reshape(batches, batch, *currents.shape[1:]), self.pipelined)
             with Session(network.entry, tag=tag) as session:
-                session.run(network.steps)
+                network.run(session.run)
         return network.result(count)

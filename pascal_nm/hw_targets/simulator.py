@@ -9,7 +9,6 @@ from pascal_nm.graph import Array, Graph
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.quantization import quantize
 from pascal_nm.result import RunResult
-from pascal_nm.schedule import Schedule, by_name
 
 
 @dataclass(frozen=True)
@@ -17,34 +16,21 @@ class SimulatorProgram:
     """A graph on the step-by-step engine of :mod:`pascal_nm.simulate`."""
 
     graph: Graph
-    plan: Schedule | None = None
-    """None for the paper's schedule."""
 
     def run(self, inputs: Array) -> RunResult:
         """Run N preprocessed inputs of shape (N, *input shape)."""
-        return simulate.steps(self.graph, inputs, self.plan)
+        return simulate.steps(self.graph, inputs)
 
 
 @dataclass(frozen=True)
 class TorchTarget:
-    """The torch simulator, every timestep; float and integer graphs.
+    """The torch simulator, every timestep; float and integer graphs."""
 
-    Attributes:
-        schedule: ``pasc``, ``two_phase`` or ``streaming``.
-        lag: of the streaming schedule.
-    """
-
-    schedule: str = "pasc"
-    lag: int = 0
     name: str = "torch"
 
     def compile(self, graph: Graph) -> SimulatorProgram:
-        """Nothing to prepare: every valid graph runs.
-
-        Raises:
-            GraphError: an unknown schedule, or a negative lag.
-        """
-        return SimulatorProgram(graph, by_name(graph, self.schedule, self.lag))
+        """Nothing to prepare: every valid graph runs."""
+        return SimulatorProgram(graph)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,27 +17,42 @@ from pascal_nm.process_models.max_pool.process import MaxPool
 from pascal_nm.process_models.memory import Record, shared_zeros
 from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.readout.process import Readout
-from pascal_nm.process_models.timing import Cycle, Windows
+from pascal_nm.process_models.timing import Cycle, Rota, Turns, Windows
 from pascal_nm.result import Activity, RunResult
 from pascal_nm.schedule import Schedule
+from pascal_nm.simulate import answers
+
+LOOK = 2
+"""Timesteps between two looks at whether a streaming network is quiet."""
 
 
 class Network:
-    """The Processes of a graph, connected, with the shared memory that they write their results to."""
+    """The Processes of a graph, connected, with the shared memory that they write their results to.
+
+    Args:
+        graph: the network.
+        currents: (K, B, *input shape), K batches.
+        pipelined: let a batch start when the first population is free, where it is known beforehand when that will be. Under ``streaming``, and
+            where runs are stopped, batches take turns: each ends when it is quiet.
+    """
 
     def __init__(self, graph: Graph, currents: Array, pipelined: bool) -> None:
         self.graph = graph
         self.currents = currents
         self.batches, self.batch = currents.shape[:2]
-        self.schedule: Schedule = schedule.pasc(graph, delay=1)
+        self.schedule: Schedule = schedule.of(graph, delay=1)
+        fixed = graph.timing.schedule != "streaming" and self.schedule.steps == self.schedule.length
         interval = self.schedule.initiation_interval if pipelined else self.schedule.steps
-        self.cycle = Cycle(interval, self.batches)
+        self.cycle: Rota = Cycle(interval, self.batches) if fixed else Turns(self.batches)
         self.records: dict[str, Record] = {
-            p.name: Record.create(self.batches, self.batch, p.shape)
+            p.name: Record.create(self.batches, self.batch, p.shape, signed=self.schedule.streams)
             for p in graph.populations
             if p.kind in ("pasc", "max")
         }
-        self.potential = shared_zeros((*currents.shape[:2], *graph.output.shape), graph.dtype)
+        self.heard = self._listening(graph.output)
+        shape = (self.batches, len(self.heard), self.batch, *graph.output.shape)
+        self.potential = shared_zeros(shape, graph.dtype)
+        self.ran = np.full(self.batches, self.schedule.steps)
         self.processes: dict[str, Any] = {p.name: self._population(p) for p in graph.populations}
         for projection in graph.projections:
             self._connect(projection)
@@ -46,10 +62,31 @@ class Network:
         """A Process of the network: Lava finds the others by their connections."""
         return self.processes[self.graph.input.name]
 
-    @property
-    def steps(self) -> int:
-        """Timesteps until the last batch has left the network."""
-        return int(self.cycle.interval * (self.batches - 1) + self.schedule.steps)
+    def run(self, run: Callable[[int], None]) -> None:
+        """All batches, by ``run``, which runs so many timesteps on from where its last call ended."""
+        if isinstance(self.cycle, Cycle):
+            run(self.cycle.interval * (self.batches - 1) + self.schedule.steps)
+            return
+        now = 0
+        for batch in range(self.batches):
+            self.cycle.starts[batch] = now
+            self.ran[batch] = self._turn(batch, run)
+            now += int(self.ran[batch])
+
+    def _turn(self, batch: int, run: Callable[[int], None]) -> int:
+        """One batch, until it is quiet or stopped; gives its timesteps."""
+        begun = max(window.emit.start for window in self.schedule.windows.values())
+        done, steps = 0, begun + 1
+        while done < self.schedule.steps:
+            steps = min(steps, self.schedule.steps - done)
+            run(steps)
+            done, steps = done + steps, LOOK
+            if self.schedule.streams and (self._settled(batch) <= done).all():
+                break
+        return done
+
+    def _settled(self, batch: int) -> Array:
+        return self.schedule.settled({name: record.last[batch] for name, record in self.records.items()})
 
     def result(self, count: int) -> RunResult:
         """What the children wrote down about the first ``count`` inputs."""
@@ -57,17 +94,35 @@ class Network:
         def flat(array: Array) -> Array:
             return array.reshape(-1, *array.shape[2:])[:count]
 
-        scale = np.broadcast_to(self.graph.output.threshold, self.graph.output.shape).reshape(-1)
+        output, streams = self.graph.output, self.schedule.streams
+        scale = np.broadcast_to(output.threshold, output.shape).reshape(-1).astype(np.float64)
+        potential = np.moveaxis(self._over_time(), 0, 1)  # (steps, K, B, ...)
+        potential = potential.reshape(len(potential), -1, output.size)[:, :count]
         return RunResult(
             counts={name: flat(record.counts) for name, record in self.records.items()},
-            potential=flat(self.potential).reshape(count, self.graph.output.size),
-            scale=np.asarray(scale, np.float64),
+            potential=potential[-1],
+            scale=scale,
             activity={
                 name: Activity(flat(r.emitted), flat(r.excitatory), flat(r.inhibitory))
                 for name, r in self.records.items()
             },
             schedule=self.schedule,
+            answers=answers(potential, scale),
+            sent={name: flat(record.sent) for name, record in self.records.items()} if streams else None,
+            settled=self.schedule.settled({n: flat(r.last) for n, r in self.records.items()}) if streams else None,
         )
+
+    def _over_time(self) -> Array:
+        """The readout's potential after each timestep of a batch, (K, steps, B, *shape): before it hears anything, and after a batch has ended."""
+        bias = np.broadcast_to(np.asarray(self.graph.output.bias, self.graph.dtype), self.potential.shape[2:])
+        over_time = np.empty((self.batches, self.schedule.steps, *self.potential.shape[2:]), self.graph.dtype)
+        for batch, ran in enumerate(self.ran):
+            heard = min(self.heard.stop, int(ran)) - self.heard.start
+            over_time[batch, : self.heard.start] = bias
+            if heard > 0:
+                over_time[batch, self.heard.start : self.heard.start + heard] = self.potential[batch, :heard]
+            over_time[batch, max(0, self.heard.start + heard) :] = self.potential[batch, heard - 1] if heard > 0 else bias
+        return over_time
 
     def _population(self, p: Population) -> Any:
         timing = self._timing(self._listening(p), self._sending(p))
@@ -80,8 +135,10 @@ class Network:
             return MaxPool(
                 shape_in=source.shape,
                 window=projection.pool,
+                receive=self._sending(source),
                 sign=p.threshold,
                 batch=self.batch,
+                cycle=self.cycle,
                 timing=self._timing(self._sending(source), self._sending(p)),
                 record=self.records[p.name],
                 name=p.name,
@@ -96,7 +153,7 @@ class Network:
             "name": p.name,
         }
         if p.kind == "readout":
-            return Readout(window=self._listening(p), potential=self.potential, **shared)
+            return Readout(window=self.heard, potential=self.potential, **shared)
         window = self.schedule.windows[p.name]
         return Pasc(vth=p.threshold, levels=p.levels, window=window, record=self.records[p.name], **shared)
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
+from pascal_nm.graph import Array
+from pascal_nm.process_models.memory import shared_zeros
+
 
 class Place(NamedTuple):
     """A timestep inside a window: of which ``batch``, and which timestep ``t`` of that batch's schedule."""
@@ -32,6 +37,32 @@ class Cycle(NamedTuple):
         return Place(batch, window.start + offset) if running and offset < len(window) else None
 
 
+class Turns:
+    """Batches that take turns: the next one starts when the one before it is done, which nobody knows beforehand.
+
+    Attributes:
+        starts: the timestep in which each batch starts, (K,) int64, in memory that all Processes of a run share; :data:`LATER` for those that
+            the program has not started yet. It changes between calls of ``Session.run`` only, so that all Processes see the same.
+    """
+
+    def __init__(self, batches: int) -> None:
+        self.starts: Array = shared_zeros((batches,), np.int64)
+        self.starts[:] = LATER
+
+    def locate(self, t: int, window: range) -> Place | None:
+        """The place of timestep ``t`` in a window that is given for the first batch as if it started in timestep 0, or None outside."""
+        batch = int(np.searchsorted(self.starts, t, side="right")) - 1
+        offset = t - int(self.starts[batch])
+        return Place(batch, offset) if batch >= 0 and offset in window else None
+
+
+LATER = 2**62
+"""A timestep that never comes."""
+
+Rota = Cycle | Turns
+"""Which batch a timestep belongs to."""
+
+
 @dataclass(frozen=True)
 class EveryStep:
     """Frames travel in every timestep, silent ones too, as between Lava's own Processes."""
@@ -57,7 +88,7 @@ class Windows:
 
     receive: range
     send: range
-    cycle: Cycle
+    cycle: Rota
 
     def receives(self, t: int) -> bool:
         """Whether the Process receives a frame in timestep ``t``."""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import pascal_nm as pnm
 from pascal_nm import simulate
 from pascal_nm.errors import DataError, TargetError
+from pascal_nm.graph import Timing
 from pascal_nm.hw_targets.lava import LavaTarget
 from tests import networks
 from tests.strategies import inputs_for, integer_graphs
@@ -19,9 +20,13 @@ def assert_same(result, expected):
     assert result.counts.keys() == expected.counts.keys()
     for name, count in expected.counts.items():
         np.testing.assert_array_equal(result.counts[name], count, err_msg=name)
+        np.testing.assert_array_equal(result.spikes[name], expected.spikes[name], err_msg=name)
         for ours, theirs in zip(result.activity[name], expected.activity[name], strict=True):
             np.testing.assert_array_equal(ours, theirs, err_msg=name)
     np.testing.assert_array_equal(result.potential, expected.potential)
+    np.testing.assert_array_equal(result.timesteps, expected.timesteps)
+    np.testing.assert_array_equal(result.exact, expected.exact)
+    np.testing.assert_array_equal(result.answers, expected.answers)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
@@ -30,6 +35,35 @@ def test_fixed_point_lava_is_the_simulator_bit_for_bit(graph, seed, batch_size, 
     inputs = inputs_for(graph, seed)
     result = LavaTarget(batch_size, pipelined).compile(graph).run(inputs)
     assert_same(result, simulate.steps(graph, inputs, pnm.schedule.pasc(graph, delay=1)))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    graph=integer_graphs(),
+    seed=st.integers(0, 2**32 - 1),
+    batch_size=st.integers(1, 3),
+    name=st.sampled_from(["two_phase", "streaming"]),
+    lag=st.integers(0, 5),
+    stop=st.none() | st.integers(1, 30),
+)
+def test_every_schedule_and_stopped_runs_are_the_simulators(graph, seed, batch_size, name, lag, stop):
+    """Signed spikes on the ports, real delays, batches that take turns: spikes, counts, certificates and every answer on the way."""
+    graph = graph.replace(timing=Timing(name, lag if name == "streaming" else 0, stop))
+    inputs = inputs_for(graph, seed)
+    assert_same(LavaTarget(batch_size).compile(graph).run(inputs), simulate.steps(graph, inputs))
+
+
+@pytest.mark.parametrize("name", networks.ALL)
+def test_streaming_in_floating_point_lava_gives_every_level_of_the_source_network(name):
+    module, inputs = networks.randomized(networks.ALL[name](), seed=1), networks.images(5)
+    source = pnm.SourceNetwork(module, inputs)
+    graph = pnm.convert(source).replace(timing=Timing("streaming", 1))
+    result = LavaTarget(batch_size=2).compile(graph).run(inputs.numpy())
+    logits, levels = source.levels(inputs)
+    for population, level in levels.items():
+        np.testing.assert_array_equal(result.counts[population], level)
+    np.testing.assert_allclose(result.logits, logits, rtol=1e-9, atol=1e-9)
+    assert result.exact.all()
 
 
 @pytest.mark.parametrize("name", networks.ALL)

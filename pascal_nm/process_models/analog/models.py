@@ -10,7 +10,7 @@ from pascal_nm.graph import Array
 from pascal_nm.process_models.analog.process import AnalogInput
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, PyOutPort, implements, requires, tag
 from pascal_nm.process_models.model import Model
-from pascal_nm.process_models.timing import Cycle
+from pascal_nm.process_models.timing import Rota
 
 
 class AnalogInputModel(Model):
@@ -21,7 +21,7 @@ class AnalogInputModel(Model):
     def __init__(self, proc_params: Any = None) -> None:
         super().__init__(proc_params)
         self.currents: Array = proc_params["currents"]
-        self.cycle: Cycle = proc_params["cycle"]
+        self.cycle: Rota = proc_params["cycle"]
         self.sent = range(proc_params["repeat"])
 
     def run_step(self, t: int) -> None:

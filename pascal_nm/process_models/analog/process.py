@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pascal_nm.graph import Array
 from pascal_nm.process_models.compat import AbstractProcess, OutPort
-from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Timing
+from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing
 
 
 class AnalogInput(AbstractProcess):
@@ -26,7 +26,7 @@ class AnalogInput(AbstractProcess):
         self,
         *,
         currents: Array,
-        cycle: Cycle | None = None,
+        cycle: Rota | None = None,
         repeat: int = 1,
         timing: Timing = EVERY_STEP,
         name: str | None = None,

@@ -14,6 +14,7 @@ from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, PyOu
 from pascal_nm.process_models.max_pool.process import MaxPool
 from pascal_nm.process_models.memory import Record
 from pascal_nm.process_models.model import Model, SumPort
+from pascal_nm.process_models.timing import Rota
 
 
 @implements(proc=MaxPool, protocol=LoihiProtocol)
@@ -30,28 +31,40 @@ class MaxPoolModel(Model):
         self.window: SumPool2d = proc_params["window"]
         self.sign = torch.from_numpy(np.asarray(proc_params["sign"], np.float32))
         self.record: Record | None = proc_params["record"]
+        self.cycle: Rota = proc_params["cycle"]
+        self.receive: range = proc_params["receive"]
+        self.shape: tuple[int, ...] = proc_params["shape"]
         self.pooled: Array | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """No spike has come."""
+        self.counts = torch.zeros(self.shape)
+        self.largest = torch.zeros(())
 
     def run_step(self, t: int) -> None:
-        """Send what the last timestep's spikes gave, then receive."""
+        """Send what the last timestep's spikes changed, then receive."""
         if self.timing.sends(t):
             spikes = np.zeros(self.s_out.shape, np.int8) if self.pooled is None else self.pooled
             self.s_out.send(spikes)
             self.write(t, spikes)
         self.pooled = None
+        place = self.cycle.locate(t, self.receive)
+        if place is not None and place.t == self.receive.start:
+            self.reset()
         if self.timing.receives(t):
             spikes = self.s_in.recv()
             if spikes.any():
-                self.pooled = self.pool(torch.from_numpy(spikes)).numpy()
+                self.pooled = self.change(torch.from_numpy(spikes)).numpy()
 
-    def pool(self, spikes: Tensor) -> Tensor:
-        """The largest (sign 1) or smallest (sign -1) of each window, int8; max_pool2d pads with minus infinity."""
-        signed = F.max_pool2d(spikes * self.sign, self.window.kernel, self.window.stride, self.window.padding)
-        return (signed * self.sign).to(torch.int8)
+    def change(self, spikes: Tensor) -> Tensor:
+        """By how much the largest count (sign 1) or the smallest (sign -1) of each window changes, int8; max_pool2d pads with minus infinity."""
+        self.counts += spikes
+        signed = F.max_pool2d(self.counts * self.sign, self.window.kernel, self.window.stride, self.window.padding)
+        before, self.largest = self.largest, signed * self.sign
+        return (self.largest - before).to(torch.int8)
 
     def write(self, t: int, spikes: Array) -> None:
         """Add the spikes sent in timestep ``t`` to the record."""
-        if self.record is not None:
-            place = self.timing.cycle.locate(t, self.timing.send)
-            self.record.counts[place.batch] += spikes
-            self.record.emitted[place.batch] += np.abs(spikes.reshape(len(spikes), -1)).sum(1, dtype=np.int64)
+        if self.record is not None and (place := self.timing.cycle.locate(t, self.timing.send)) is not None:
+            self.record.write(place.batch, place.t, spikes)

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from pascal_nm import neuron
 from pascal_nm.graph import Array
-from pascal_nm.neuron import Stage, State
+from pascal_nm.neuron import LISTENING, SENDING, Stage, State
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, PyOutPort, implements, requires, tag
 from pascal_nm.process_models.memory import Record
 from pascal_nm.process_models.model import Model, SumPort
 from pascal_nm.process_models.pasc.process import Pasc
-from pascal_nm.process_models.timing import Cycle, Place
+from pascal_nm.process_models.timing import Place, Rota
 from pascal_nm.schedule import Window
 
 
@@ -28,7 +28,7 @@ class PascModel(Model):
     def __init__(self, proc_params: Any = None) -> None:
         super().__init__(proc_params)
         self.window: Window = proc_params["window"]
-        self.cycle: Cycle = proc_params["cycle"]
+        self.cycle: Rota = proc_params["cycle"]
         self.levels: int = proc_params["levels"]
         self.record: Record | None = proc_params["record"]
         self.shape = (proc_params["batch"], *proc_params["shape"])
@@ -49,15 +49,26 @@ class PascModel(Model):
         if place.t == self.window.start:
             self.v = neuron.initial_potential(self.theta).expand(self.shape).contiguous().numpy()
             self.s = np.zeros(self.shape, np.int16)
+            self.quiet = False
         span = self.window.at(place.t)
-        assert span is not None, "Cycle.locate gave a place inside the window"
+        assert span is not None, "the place is inside the window"
+        if self.quiet and (arriving is None or not arriving.any()):
+            return None
         current = self.current(place.t, arriving) if span.stage in LISTENING else None
         state = State(torch.from_numpy(self.v), torch.from_numpy(self.s))
         spikes, state = neuron.step(span.stage, state, current, self.theta, self.levels)
         self.v, self.s = state.v.numpy(), state.s.numpy()
-        if self.record is not None and spikes is not None:
-            write(self.record, place.batch, span.stage, spikes)
-        return np.asarray(spikes.numpy()) if span.stage is Stage.EMIT else None
+        if spikes is None:
+            return None
+        sent = np.asarray(spikes.numpy()) if span.stage in SENDING else None
+        # A streaming neuron that has not spiked does not until something arrives: what it gets later wakes it.
+        self.quiet = span.stage is Stage.STREAM and not spikes.any()
+        if self.record is not None:
+            if sent is None:
+                write(self.record, place.batch, span.stage, spikes)
+            else:
+                self.record.write(place.batch, place.t, sent)
+        return sent
 
     def current(self, t: int, arriving: Array | None) -> Tensor:
         """What arrives in timestep ``t``, and the bias's share."""
@@ -69,16 +80,10 @@ class PascModel(Model):
         return total
 
 
-LISTENING = (Stage.ACCUMULATE, Stage.INTEGRATE, Stage.ENCODE)
-
-
 def write(record: Record, batch: int, stage: Stage, spikes: Tensor) -> None:
-    """Add a timestep's spikes (B, *shape) to the record."""
+    """Add a timestep's internal spikes (B, *shape) to the record."""
     signed = per_image(spikes)
-    if stage is Stage.EMIT:
-        record.counts[batch] += spikes.numpy()
-        record.emitted[batch] += per_image(spikes.abs())
-    elif stage is Stage.INTEGRATE:
+    if stage is Stage.INTEGRATE:
         record.excitatory[batch] += signed
     else:
         magnitude = per_image(spikes.abs())

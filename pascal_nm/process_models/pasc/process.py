@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pascal_nm.graph import Array, Shape
 from pascal_nm.process_models.compat import AbstractProcess, InPort, OutPort, Var
 from pascal_nm.process_models.memory import Record
-from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Timing
+from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing
 from pascal_nm.schedule import Window
 
 
@@ -26,12 +26,15 @@ class Pasc(AbstractProcess):
     .. math:: \text{encode:} \quad s = \mathrm{clip}(\lfloor (v + a_{in} + b) / v_{th} \rfloor, 0, L) \qquad
         \text{emit:} \quad s_{out} = [s \ge 1], \quad s \mathrel{-}= s_{out}
 
+    .. math:: \text{stream:} \quad v \mathrel{+}= a_{in} + b, \quad s_{out} = [v \ge v_{th} \wedge s < L] - [v < 0 \wedge s > 0], \quad
+        v \mathrel{-}= s_{out} v_{th}, \quad s \mathrel{+}= s_{out}
+
     Args:
         shape: (C, H, W) or (N,), without the batch.
         vth: threshold, broadcastable to ``shape``; the potential of one spike.
         levels: L.
         window: the stages, in timesteps of batch 0.
-        bias: broadcastable to ``shape``; injected in equal shares over the window's integration.
+        bias: broadcastable to ``shape``; injected in equal shares over the window's integration, whole in the first timestep of ``STREAM``.
         dtype: of the membrane potential: int32 for ``fixed_pt`` models, float32 or float64 for ``floating_pt``.
         batch: B, the leading axis of ports and Vars.
         cycle: how the window repeats; None: back to back, for ever.
@@ -58,7 +61,7 @@ class Pasc(AbstractProcess):
         bias: Array | None = None,
         dtype: npt.DTypeLike = np.int32,
         batch: int = 1,
-        cycle: Cycle | None = None,
+        cycle: Rota | None = None,
         timing: Timing = EVERY_STEP,
         record: Record | None = None,
         name: str | None = None,

@@ -12,7 +12,7 @@ from pascal_nm.neuron import State
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
 from pascal_nm.process_models.model import Model, SumPort
 from pascal_nm.process_models.readout.process import Readout
-from pascal_nm.process_models.timing import Cycle, Place
+from pascal_nm.process_models.timing import Place, Rota
 
 
 class ReadoutModel(Model):
@@ -23,7 +23,7 @@ class ReadoutModel(Model):
     def __init__(self, proc_params: Any = None) -> None:
         super().__init__(proc_params)
         self.window: range = proc_params["window"]
-        self.cycle: Cycle = proc_params["cycle"]
+        self.cycle: Rota = proc_params["cycle"]
         self.dtype: np.dtype[Any] = proc_params["dtype"]
         bias = np.asarray(proc_params["bias"], dtype=self.dtype)
         self.bias: Array = np.broadcast_to(bias, proc_params["shape"])
@@ -42,8 +42,8 @@ class ReadoutModel(Model):
             self.v = self.bias.copy()
         if current is not None:
             self.v = neuron.accumulate(State(self.v, None), current.astype(self.dtype, copy=False)).v
-        if place.t == self.window.stop - 1 and self.potential is not None:
-            self.potential[place.batch] = self.v
+        if self.potential is not None:
+            self.potential[place.batch, place.t - self.window.start] = self.v
 
 
 @implements(proc=Readout, protocol=LoihiProtocol)

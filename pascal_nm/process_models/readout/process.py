@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from pascal_nm.graph import Array, Shape
 from pascal_nm.process_models.compat import AbstractProcess, InPort, Var
-from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Timing
+from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing
 
 
 class Readout(AbstractProcess):
@@ -21,7 +21,7 @@ class Readout(AbstractProcess):
         batch: B, the leading axis of port and Var.
         cycle: how the window repeats; None: back to back, for ever.
         timing: the timesteps in which frames travel.
-        potential: (K, B, \*shape) where the potential at the end of each batch's window is written; None to write nothing.
+        potential: (K, len(window), B, \*shape) where each batch's potential is written after every timestep of its window; None to write nothing.
         name: of the Process.
 
     Ports:
@@ -39,7 +39,7 @@ class Readout(AbstractProcess):
         bias: Array | None = None,
         dtype: npt.DTypeLike = np.int32,
         batch: int = 1,
-        cycle: Cycle | None = None,
+        cycle: Rota | None = None,
         timing: Timing = EVERY_STEP,
         potential: Array | None = None,
         name: str | None = None,
