@@ -244,13 +244,13 @@ def train_adaptively(
 ) -> tuple[Model, Model]:
     """Algorithm 4: train with uniform levels, measure, train again with levels of its own for each layer from ``switch_epoch`` on.
 
-    Up to ``switch_epoch`` the second training is the first one, step by step (same seed, same levels), so it starts from the state that the
+    Where ``config`` has final levels, they are the uniform ones, and both trainings begin with its ``levels``. Up to ``switch_epoch`` the second training is the first one, step by step (same seed, same levels), so it starts from the state that the
     first left there. Every stage goes on after an interruption.
 
     Args:
         train_data: images to learn from.
         test_data: images for the accuracy.
-        config: of both trainings; its ``final_levels`` are not used.
+        config: of both trainings.
         path: where the second network is written; the first goes to :func:`uniform_file`.
         choose: gives the levels of each layer for the first network (:mod:`pascal_nm.adaptive`).
         progress: as in :func:`train`.
@@ -259,7 +259,6 @@ def train_adaptively(
         The network with uniform and that with adapted levels.
     """
     first, second, branch = (Path(f"{path}.{name}") for name in ("uniform.training", "training", "branch"))
-    config = replace(config, final_levels=None)
     uniform = train(train_data, test_data, config, progress=progress, checkpoint=first, branch=branch)
     if not second.exists() and is_main_process():
         with replacing(second) as temporary:

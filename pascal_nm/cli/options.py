@@ -140,6 +140,13 @@ def _lags(text: str) -> int | tuple[int, ...]:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
+def width(text: str | None) -> float | list[int] | None:
+    """``0.25``, or the channels themselves: ``16,32,96,256``."""
+    if text is None or "," not in text:
+        return None if text is None else _numbers("--width", text)[0]
+    return [round(number) for number in _numbers("--width", text)]
+
+
 def levels(text: str | None) -> int | tuple[int, ...] | None:
     """``4``, or ``4,4,2,1``, or a levels file from `adapt`."""
     if text is None:

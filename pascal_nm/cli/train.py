@@ -50,7 +50,11 @@ def train(
         ),
     ] = None,
     width: Annotated[
-        float | None, typer.Option(help="Factor on the channels of every hidden layer.", show_default="1")
+        str | None,
+        typer.Option(
+            help="Factor on the channels of every hidden layer; or the channels themselves: 16,32,96,256.",
+            show_default="1",
+        ),
     ] = None,
     pool: Annotated[str | None, typer.Option(help="avg or max.", show_default="avg")] = None,
     stem: Annotated[
@@ -68,6 +72,13 @@ def train(
     ] = None,
     label_smoothing: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of the target spread over all classes.", show_default="0")
+    ] = None,
+    shift: Annotated[
+        int | None, typer.Option(min=0, help="Pixels by which images are moved at random.", show_default="by the images")
+    ] = None,
+    cutout: Annotated[
+        int | None,
+        typer.Option(min=0, help="Side of a square that is blanked out at random.", show_default="by the images"),
     ] = None,
     auto_augment: Annotated[
         bool, typer.Option(help="Also AutoAugment's policy for CIFAR-10, on colour images.")
@@ -116,11 +127,13 @@ def train(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "label_smoothing": label_smoothing,
+        "shift": shift,
+        "cutout": cutout,
         "weight_decay": weight_decay,
     }
     config = training.defaults(train_data)
     shape = {
-        key: value for key, value in (("width", width), ("pool", pool), ("stem", _stem(stem))) if value is not None
+        key: value for key, value in (("width", options.width(width)), ("pool", pool), ("stem", _stem(stem))) if value is not None
     }
     config = replace(
         config,
