@@ -324,13 +324,15 @@ class _Stepped(_Run):
 
     def _at_rest(self, block: slice) -> State:
         zeros = torch.zeros_like(self.arrivals[0].frames[0, block])
-        return State(zeros + neuron.initial_potential(self.theta), zeros)
+        return State(zeros + neuron.initial_potential(self.theta) if self.window.shift is None else zeros, zeros)
 
     def _current(self, t: int, block: slice) -> Tensor:
         parts = [frame for frame in (a.at(t, block) for a in self.arrivals) if frame is not None]
         span = self.window.bias
         if span.start <= t < span.stop:
             parts.append(neuron.bias_share(self.bias, t - span.start, span.steps))
+        if t == self.window.shift:
+            parts.append(neuron.initial_potential(self.theta))
         return sum(parts[1:], parts[0]) if parts else torch.zeros((), dtype=self.theta.dtype)
 
 
@@ -346,7 +348,7 @@ class _StreamRun(_Stepped):
         state, begin, stop = self._at_rest(block), self.window.emit.start, min(self.window.stop, self.stop)
         for t in range(self.window.start, min(begin, stop)):
             state = neuron.accumulate(state, self._current(t, block))
-        ended = max(a.start + len(a.frames) for a in self.arrivals)
+        ended = max(self.window.begun, *(a.start + len(a.frames) for a in self.arrivals))
         sent: list[Tensor] = []
         for t in range(begin, stop):
             spikes, state = neuron.step(Stage.STREAM, state, self._current(t, block), self.theta, self.p.levels)

@@ -128,7 +128,7 @@ def test_lags_can_differ_from_layer_to_layer(residual):
 
 
 def test_a_graph_carries_its_timing(residual):
-    graph, inputs = residual
+    graph, _ = residual
     layers = sum(1 for _ in graph.spiking)
     lags = tuple(i % 3 for i in range(layers))
     named = dict(zip((p.name for p in graph.spiking), lags, strict=True))

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from pascal_nm import __version__
-from pascal_nm.cli import demo, export, interop, networks, papers, runs, train
+from pascal_nm.cli import demo, export, interop, lags, networks, papers, runs, train
 from pascal_nm.cli.output import console, note
 from pascal_nm.errors import PascalError
 
@@ -28,6 +28,7 @@ app.command()(export.export)
 app.command()(runs.run)
 app.command()(runs.verify)
 app.command()(runs.energy)
+app.command()(lags.lags)
 app.command()(networks.inspect)
 app.command()(interop.interop)
 app.command()(networks.import_checkpoint)
@@ -48,7 +49,7 @@ def root(
 ) -> None:
     """From a network trained with QCFS activations to spikes with exactly the same answers.
 
-    [bold]pascal-nm demo[/bold] shows the whole path on real images in a minute; then: train, export, run, verify, energy, inspect.
+    [bold]pascal-nm demo[/bold] shows the whole path on real images in a minute; then: train, export, run, verify, energy, lags, inspect.
     """
 
 

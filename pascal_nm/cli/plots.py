@@ -10,6 +10,7 @@ from pascal_nm.adaptive import Plan
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.profile import Measured
 from pascal_nm.files import replacing, writable
+from pascal_nm.lags import Cost
 
 KINDS = ("png", "svg", "pdf")
 
@@ -55,6 +56,24 @@ def accuracy_against_timesteps(lines: Mapping[str, Sequence[Measured]], source: 
     axes.set_xticks(ticks, [str(t) for t in ticks])
     axes.set(xlabel="timesteps T", ylabel="accuracy (%)", title=title)
     axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def costs(measured: Sequence[Cost], named: Sequence[Cost], title: str, path: Path) -> None:
+    """Energy against timesteps of everything that a search for lags has tried; some choices are named.
+
+    Raises:
+        DataError, FileError: as :func:`metric_bars`.
+    """
+    figure, axes = _figure(6, 4)
+    axes.scatter([c.timesteps for c in measured], [1e6 * c.energy for c in measured], s=12, color=COLOURS[4])
+    for i, cost in enumerate(named):
+        same = len(set(cost.lags)) == 1
+        label = f"lag {cost.lags[0]}" if same else f"lags {', '.join(map(str, cost.lags))}"
+        place = ([cost.timesteps], [1e6 * cost.energy])
+        axes.plot(*place, "osDv^<>p"[i % 8], markersize=8, color=COLOURS[i % 4], label=label, linestyle="")
+    axes.set(xlabel="timesteps to the answer, mean", ylabel="energy of an image (µJ)", title=title)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     _save(figure, path)
 
 

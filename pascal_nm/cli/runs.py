@@ -123,7 +123,9 @@ def run(
         f"({content['arithmetic']}, {_steps(result)} timesteps)"
     )
     if result.schedule.stop is not None:
-        say(f"after {result.schedule.steps} timesteps {percent(float(result.exact.mean()))} of the answers are final: exact, by certificate")
+        say(
+            f"after {result.schedule.steps} timesteps {percent(float(result.exact.mean()))} of the answers are final: exact, by certificate"
+        )
     say(
         f"per image: {spikes:,.0f} spikes, {content['synaptic_operations_per_image']:,.0f} synaptic operations; "
         f"{content['images_per_second']:,.0f} images a second"

@@ -74,7 +74,8 @@ def train(
         float | None, typer.Option(min=0, max=1, help="Share of the target spread over all classes.", show_default="0")
     ] = None,
     shift: Annotated[
-        int | None, typer.Option(min=0, help="Pixels by which images are moved at random.", show_default="by the images")
+        int | None,
+        typer.Option(min=0, help="Pixels by which images are moved at random.", show_default="by the images"),
     ] = None,
     cutout: Annotated[
         int | None,
@@ -133,7 +134,9 @@ def train(
     }
     config = training.defaults(train_data)
     shape = {
-        key: value for key, value in (("width", options.width(width)), ("pool", pool), ("stem", _stem(stem))) if value is not None
+        key: value
+        for key, value in (("width", options.width(width)), ("pool", pool), ("stem", _stem(stem)))
+        if value is not None
     }
     config = replace(
         config,

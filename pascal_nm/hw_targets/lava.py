@@ -47,7 +47,10 @@ class LavaTarget:
         if graph.is_integer:
             streams = schedule.of(graph).streams
             for p in graph.populations:
-                if p.kind in ("pasc", "readout") and (bound := bounds.potential_bound(graph, p.name, streams=streams)) >= 2**31:
+                if (
+                    p.kind in ("pasc", "readout")
+                    and (bound := bounds.potential_bound(graph, p.name, streams=streams)) >= 2**31
+                ):
                     raise TargetError(
                         f"the membrane potential of {p.name} can reach {bound:.3g}, beyond 32 bits: quantize to fewer bits"
                     )

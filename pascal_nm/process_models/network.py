@@ -75,8 +75,7 @@ class Network:
 
     def _turn(self, batch: int, run: Callable[[int], None]) -> int:
         """One batch, until it is quiet or stopped; gives its timesteps."""
-        begun = max(window.emit.start for window in self.schedule.windows.values())
-        done, steps = 0, begun + 1
+        done, steps = 0, max(window.begun for window in self.schedule.windows.values())
         while done < self.schedule.steps:
             steps = min(steps, self.schedule.steps - done)
             run(steps)
@@ -121,7 +120,9 @@ class Network:
             over_time[batch, : self.heard.start] = bias
             if heard > 0:
                 over_time[batch, self.heard.start : self.heard.start + heard] = self.potential[batch, :heard]
-            over_time[batch, max(0, self.heard.start + heard) :] = self.potential[batch, heard - 1] if heard > 0 else bias
+            over_time[batch, max(0, self.heard.start + heard) :] = (
+                self.potential[batch, heard - 1] if heard > 0 else bias
+            )
         return over_time
 
     def _population(self, p: Population) -> Any:

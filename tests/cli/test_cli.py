@@ -228,15 +228,16 @@ def test_export_unrolled_and_interop(pascal, trained, tmp_path):
 
 def test_options_of_no_effect_are_refused_before_anything_is_written(pascal, trained, tmp_path):
     export = ["export", trained / "model.pt", "--nir", "-o", tmp_path / "x.nir"]
-    for option in (["-T", 8], ["--data", "digits"], ["--limit", 5], ["--plot", tmp_path / "x.png"]):
+    refused(pascal(*export, "--profile", "unrolled", "-T", 8), "belongs to --profile rate or pasc")
+    refused(pascal(*export, "--profile", "rate", "--lag", 1), "belong to --profile pasc")
+    for option in (["--data", "digits"], ["--limit", 5], ["--plot", tmp_path / "x.png"]):
         for profile in ("pasc", "unrolled"):
             refused(pascal(*export, "--profile", profile, *option), "belongs to --profile rate")
     refused(pascal(*export, "--reader", "snntorch"), "--reader belongs to")
     refused(pascal(*export, "--profile", "rate", "--limit", 5), "--limit needs --data")
     refused(pascal(*export, "--profile", "rate", "--data", "digits", "--plot", tmp_path / "x.txt"), ".png")
-    for option in (["-T", 5], ["--dt", 0.1], ["--reset", "zero"], ["--mean", "0", "--std", "1"]):
-        name = "--timesteps" if option[0] == "-T" else option[0]
-        refused(pascal("run", trained / "model.nir", *option), name, "NIR of other tools")
+    for option in (["--dt", 0.1], ["--reset", "zero"], ["--mean", "0", "--std", "1"]):
+        refused(pascal("run", trained / "model.nir", *option), option[0], "NIR of other tools")
     assert os.listdir(tmp_path) == []
 
 
@@ -273,9 +274,59 @@ def test_schedules_answer_alike_in_fewer_timesteps(pascal, trained):
     assert times[0] == found[0]["timesteps"]
     assert times == sorted(times, reverse=True)
     assert found[0]["spikes_per_image"] == found[1]["spikes_per_image"] <= found[2]["spikes_per_image"]
-    refused(pascal(*command, "--lag", 2), "--schedule streaming")
+    refused(pascal(*command, "--lag", 2), "the schedule streaming")
+    refused(pascal(*command, "--schedule", "streaming", "--lag", "1,2"), "2 lags were given for")
+    refused(pascal(*command, "--schedule", "streaming", "--lag", "x"), "'x'")
     refused(pascal(*command, "--schedule", "fast"), "'fast'", "two_phase")
-    refused(pascal(*command, "--schedule", "streaming", "--target", "lava"), "on --target torch")
+
+
+@pytest.mark.parametrize("target", ["torch", "lava", "loihi"])
+def test_a_file_keeps_its_schedule_on_every_target(pascal, trained, tmp_path, target):
+    if target == "lava":
+        pytest.importorskip("lava")
+    file = tmp_path / "fast.nir"
+    plan = ["--schedule", "streaming", "--lag", "1,0,1"]
+    assert pascal("export", trained / "model.pt", "--nir", "--bits", 8, *plan, "-o", file)[0] == 0
+    assert "at most" in pascal("export", trained / "model.pt", "--nir", *plan, "-o", tmp_path / "float.nir")[1]
+    command = ["--data", "digits", "--limit", 40, "--target", target, "--json"]
+    report = json.loads(pascal("run", file, *command)[1])
+    usual = json.loads(pascal("run", file, "--schedule", "pasc", *command)[1])
+    assert (report["schedule"], report["lag"], usual["schedule"]) == ("streaming", [1, 0, 1], "pasc")
+    assert report["accuracy"] == usual["accuracy"] == report["accuracy_over_time"][-1]
+    assert report["timesteps_to_the_answer"]["max"] < usual["timesteps_to_the_answer"]["mean"]
+    code, out, _ = pascal("verify", trained / "model.pt", "--nir", file, *command)
+    assert (code, json.loads(out)["exact"]) == (0, True)
+    stopped = json.loads(pascal("run", file, "-T", 4, *command)[1])
+    assert stopped["exact"] < 1
+    assert stopped["accuracy_over_time"] == report["accuracy_over_time"][:4]
+    assert "are final" in pascal("run", file, "-T", 9, *command[:-1])[1]
+
+
+def test_lags_for_a_limit(pascal, trained, tmp_path):
+    command = ["lags", trained / "model.pt", "--bits", 8, "--limit", 20]
+    code, out, _ = pascal(*command, "--json")
+    uniform = json.loads(out)["uniform"]
+    assert (code, [len(set(cost["lags"])) for cost in uniform]) == (0, [1] * 4)
+    limit = (uniform[0]["timesteps"] + uniform[1]["timesteps"]) / 2
+    lags, picture = tmp_path / "lags.json", tmp_path / "lags.svg"
+    code, out, _ = pascal(*command, "-T", limit, "-o", lags, "--plot", picture, "--json")
+    (best,) = json.loads(out)["best"]
+    assert code == 0
+    assert best["timesteps"] <= limit
+    assert best["energy"] <= uniform[0]["energy"]
+    assert picture.read_text().startswith("<?xml")
+    run = ["run", trained / "model.pt", "--bits", 8, "--limit", 20, "--lag", lags, "--json"]
+    report = json.loads(pascal(*run)[1])
+    assert report["lag"] == best["lags"]
+    assert report["timesteps_to_the_answer"]["mean"] == best["timesteps"]
+    (cheap,) = json.loads(pascal(*command, "--energy", 1e6 * uniform[0]["energy"], "--json")[1])["best"]
+    assert cheap["timesteps"] <= uniform[0]["timesteps"]
+    refused(pascal(*command, "-T", 2), "no lags keep this limit")
+    refused(pascal(*command, "-T", 20, "--energy", 1), "one limit")
+    refused(pascal(*command, "-o", lags), "--output needs")
+    lags.write_text('{"lags": [-1]}')
+    refused(pascal(*run[:-1]), "not a lags file")
+    assert "lag" in pascal(*command)[1]
 
 
 def test_a_file_of_another_tool_is_run_and_inspected(pascal, tmp_path):

@@ -47,12 +47,13 @@ class PascModel(Model):
     def advance(self, place: Place, arriving: Array | None) -> Array | None:
         """One timestep inside a window; the spikes that leave, or None in stages that send none."""
         if place.t == self.window.start:
-            self.v = neuron.initial_potential(self.theta).expand(self.shape).contiguous().numpy()
+            start = neuron.initial_potential(self.theta) if self.window.shift is None else torch.zeros_like(self.theta)
+            self.v = start.expand(self.shape).contiguous().numpy()
             self.s = np.zeros(self.shape, np.int16)
             self.quiet = False
         span = self.window.at(place.t)
         assert span is not None, "the place is inside the window"
-        if self.quiet and (arriving is None or not arriving.any()):
+        if self.quiet and place.t >= self.window.begun and (arriving is None or not arriving.any()):
             return None
         current = self.current(place.t, arriving) if span.stage in LISTENING else None
         state = State(torch.from_numpy(self.v), torch.from_numpy(self.s))
@@ -77,6 +78,8 @@ class PascModel(Model):
         span = self.window.bias
         if span.start <= t < span.stop:
             total = total + neuron.bias_share(self.bias, t - span.start, span.steps)
+        if t == self.window.shift:
+            total = total + neuron.initial_potential(self.theta)
         return total
 
 

@@ -16,7 +16,7 @@ class Pasc(AbstractProcess):
     r"""PASC integrate-and-fire neurons: Algorithms 1 and 2 of the paper, as written in :mod:`pascal_nm.neuron`.
 
     The neuron passes through the stages of ``window``. Its state is set anew in the first timestep of every window to
-    :math:`v = v_{th}/2, s = 0`; what arrives outside the listening stages is not heard.
+    :math:`v = v_{th}/2, s = 0` (to :math:`v = 0`, where the window gives the half threshold later); what arrives outside the listening stages is not heard.
 
     .. math::
         \text{integrate:} \quad v \mathrel{+}= a_{in} + b', \quad \sigma = [v \ge v_{th}] \qquad

@@ -1,0 +1,97 @@
+"""The command that chooses lags for the streaming schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pascal_nm import activity
+from pascal_nm.cli import options, plots
+from pascal_nm.cli.output import joules, percent, print_json, progress, say, table
+from pascal_nm.errors import DataError
+from pascal_nm.files import writable
+from pascal_nm.graph import Graph
+from pascal_nm.hw_targets import chip as chips
+from pascal_nm.hw_targets import evaluation
+from pascal_nm.lags import Cost, Search, write_lags
+from pascal_nm.quantization import quantize
+from pascal_nm.result import RunResult
+
+
+def lags(
+    network: options.NetworkFile,
+    data_name: options.DataName = "digits",
+    limit: Annotated[int, typer.Option(help="Images to measure on: the first N.", metavar="N", min=1)] = 50,
+    timesteps: Annotated[
+        float | None,
+        typer.Option("--timesteps", "-T", help="The most timesteps to the answer, on average.", show_default=False),
+    ] = None,
+    energy: Annotated[
+        float | None, typer.Option(help="Or the most energy of an image, in microjoules.", show_default=False)
+    ] = None,
+    chip: Annotated[
+        str, typer.Option("--chip", "-c", help=f"{', '.join(chips.available())}, or a .toml file.")
+    ] = "loihi1_calibrated",
+    bits: Annotated[int | None, typer.Option(help="Quantize a float network first.", show_default="as it is")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the lags found here, for --lag.", show_default=False)
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw everything measured: energy against timesteps, to a .png, .svg or .pdf.")
+    ] = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    as_json: options.Json = False,
+) -> None:
+    """Choose a lag for each layer: the least energy within --timesteps, or the fewest timesteps within --energy. Every choice is exact."""
+    if timesteps is not None and energy is not None:
+        raise DataError("--timesteps and --energy are two questions: give one limit")
+    if output is not None:
+        writable(output)
+        if timesteps is None and energy is None:
+            raise DataError("--output needs --timesteps or --energy: without a limit no lags are chosen")
+    plots.check(plot)
+    described = chips.load(chip)
+    graph = options.load_network(network)
+    graph = graph if bits is None else quantize(graph, bits)
+    data = options.load_data(data_name, limit, image_column, label_column, network=graph)
+    evaluation.check(graph, data)
+    assert graph.preprocessing is not None, "check refuses a graph without"
+
+    def cost(timed: Graph, result: RunResult) -> float:
+        return sum(layer.total for layer in chips.energy(activity.events(timed, result), described))
+
+    search = Search(graph, graph.preprocessing(data.pixels), cost)
+    with progress("measuring") as update:
+        uniform = search.uniform(update)
+        found = _found(search, timesteps, energy, update)
+    best = [] if found is None else [found]
+    if output is not None and found is not None:
+        write_lags(output, found, str(network), data.name)
+    title = f"{network.name}, {len(data):,} images of {data.name}"
+    if plot is not None:
+        plots.costs(list(search.measured.values()), [*uniform, *best], f"{title}, {described.name}", plot)
+    if as_json:
+        print_json({"chip": described.name, "uniform": [vars(c) for c in uniform], "best": [vars(c) for c in best]})
+        return
+    columns = ("lags", "timesteps", "at most", f"energy, {described.name}", "spikes over the least")
+    table(title, columns, [_row(c) for c in [*uniform, *best]], total=bool(best))
+    if found is None:
+        say("--timesteps or --energy chooses a lag for each layer")
+    elif output is not None:
+        say(f"[bold]{output}[/bold] holds them, for --schedule streaming --lag {output}")
+
+
+def _found(search: Search, timesteps: float | None, energy: float | None, update: Callable[..., None]) -> Cost | None:
+    if energy is None:
+        return None if timesteps is None else search.best(timesteps=timesteps, progress=update)
+    return search.best(energy=energy * 1e-6, progress=update)
+
+
+def _row(cost: Cost) -> list[object]:
+    same = len(set(cost.lags)) == 1
+    name = f"{cost.lags[0]} in all" if same else ", ".join(map(str, cost.lags))
+    return [name, f"{cost.timesteps:.1f}", cost.slowest, joules(cost.energy), percent(cost.excess)]

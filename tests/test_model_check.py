@@ -1,0 +1,147 @@
+"""The neuron's own code, run on symbols: z3 looks for currents, of any size, at which it goes wrong, and proves that there are none.
+
+Nothing is modelled anew: ``pascal_nm.neuron`` computes with :class:`Symbol` as it does with arrays. Thresholds, levels and numbers of timesteps are small
+and given; currents, biases and weights are unknowns.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+import z3
+
+from pascal_nm import neuron
+from pascal_nm.neuron import Stage, State
+
+
+class Symbol:
+    """An integer that z3 may choose, with the operators that the neuron uses."""
+
+    dtype = np.dtype(np.int64)
+
+    def __init__(self, term):
+        self.term = term
+
+    def __add__(self, other):
+        return Symbol(self.term + term(other))
+
+    def __sub__(self, other):
+        return Symbol(self.term - term(other))
+
+    def __mul__(self, other):
+        return Symbol(self.term * term(other))
+
+    def __ge__(self, other):
+        return Symbol(z3.If(self.term >= term(other), 1, 0))
+
+    def __lt__(self, other):
+        return Symbol(z3.If(self.term < term(other), 1, 0))
+
+    def astype(self, dtype):
+        return self
+
+
+def term(x):
+    return x.term if isinstance(x, Symbol) else int(x)
+
+
+def unknown(name):
+    return Symbol(z3.Int(name))
+
+
+def level(total, theta, levels):
+    """Equation 1, of a total that has its theta // 2: z3's division rounds down for positive divisors."""
+    quotient = term(total) / theta
+    return z3.If(quotient < 0, 0, z3.If(quotient > levels, levels, quotient))
+
+
+def prove(claim, *given):
+    solver = z3.Solver()
+    solver.add(*given, z3.Not(claim))
+    assert solver.check() == z3.unsat, solver.model()
+
+
+def streamed(currents, theta, levels, *, hesitates):
+    """States and spikes of a streaming neuron: the currents, then silence for ``levels`` timesteps."""
+    shift = theta // 2
+    state = State(Symbol(z3.IntVal(0 if hesitates else shift)), Symbol(z3.IntVal(0)))
+    for i, current in enumerate([*currents, *[Symbol(z3.IntVal(0))] * levels]):
+        if hesitates and i == 1:
+            current = current + shift
+        spikes, state = neuron.step(Stage.STREAM, state, current, theta, levels)
+        yield spikes, state
+
+
+SMALL = list(itertools.product((1, 2, 3, 5), (1, 2, 3, 4)))
+
+
+@pytest.mark.parametrize(("theta", "levels"), SMALL)
+@pytest.mark.parametrize("hesitates", [False, True])
+def test_a_streaming_neuron_ends_on_the_level_of_any_currents(theta, levels, hesitates):
+    """Theorems 1 and 3: the counter stays in 0 to L, and L timesteps after the last current it is the level, and stays."""
+    currents = [unknown(f"x{i}") for i in range(4)]
+    total = Symbol(sum((x.term for x in currents), z3.IntVal(theta // 2)))
+    for _, state in streamed(currents, theta, levels, hesitates=hesitates):
+        prove(z3.And(state.s.term >= 0, state.s.term <= levels))
+    prove(state.s.term == level(total, theta, levels))
+    spikes, _ = neuron.step(Stage.STREAM, state, Symbol(z3.IntVal(0)), theta, levels)
+    prove(spikes.term == 0)
+
+
+def test_the_bound_is_tight_and_a_wrong_claim_is_found_out():
+    """One timestep less of silence is not always enough: z3 finds the currents."""
+    currents = [unknown("x0"), unknown("x1")]
+    total = Symbol(sum((x.term for x in currents), z3.IntVal(1)))
+    *_, (_, before), (_, after) = streamed(currents, 2, 3, hesitates=False)
+    prove(after.s.term == level(total, 2, 3))
+    with pytest.raises(AssertionError):
+        prove(before.s.term == level(total, 2, 3))
+
+
+@pytest.mark.parametrize(("theta", "levels"), SMALL)
+def test_a_quiet_streaming_neuron_holds_the_level(theta, levels):
+    """Theorem 2, from any state that Theorem 1 allows: no spike means that the counter is the level of all that came."""
+    total, count = unknown("total"), unknown("s")
+    state = State(total - count * theta, count)
+    spikes, _ = neuron.step(Stage.STREAM, state, Symbol(z3.IntVal(0)), theta, levels)
+    allowed = z3.And(count.term >= 0, count.term <= levels)
+    prove(count.term == level(total, theta, levels), allowed, spikes.term == 0)
+
+
+@pytest.mark.parametrize(("theta", "levels"), [(1, 1), (2, 2), (3, 3), (3, 4), (5, 2)])
+@pytest.mark.parametrize("steps", [1, 3, 4])
+def test_the_papers_neuron_ends_on_the_level_of_any_currents(theta, levels, steps):
+    """Algorithm 1: n timesteps of any currents, max(n, L) - 1 of correction, L of emission."""
+    currents = [unknown(f"x{i}") for i in range(steps)]
+    state = State(Symbol(z3.IntVal(theta // 2)), Symbol(z3.IntVal(0)))
+    for current in currents:
+        state = neuron.step(Stage.INTEGRATE, state, current, theta, levels).state
+    for _ in range(max(steps, levels) - 1):
+        state = neuron.step(Stage.CORRECT, state, None, theta, levels).state
+    sent = z3.IntVal(0)
+    for _ in range(levels):
+        spikes, state = neuron.step(Stage.EMIT, state, None, theta, levels)
+        sent = sent + spikes.term
+    total = Symbol(sum((x.term for x in currents), z3.IntVal(theta // 2)))
+    prove(sent == level(total, theta, levels))
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_two_streaming_layers_are_two_qcfs_layers_for_any_weights(levels):
+    """Two neurons into one with a timestep of delay, at lag 0: any input currents, weights -2 to 2, any bias."""
+    theta = (3, 2)
+    inputs = [[unknown(f"x{j}_{i}") for i in range(2)] for j in range(2)]
+    weights, bias = [unknown(f"w{j}") for j in range(2)], unknown("b")
+    trains = [[spikes for spikes, _ in streamed(currents, theta[0], levels, hesitates=True)] for currents in inputs]
+    arriving = [
+        sum((w * s for w, s in zip(weights, step, strict=True)), Symbol(z3.IntVal(0)))
+        for step in zip(*trains, strict=True)
+    ]
+    arriving[0] = arriving[0] + bias
+    *_, (_, last) = streamed(arriving, theta[1], levels, hesitates=True)
+    total = bias + theta[1] // 2
+    for currents, weight in zip(inputs, weights, strict=True):
+        whole = Symbol(sum((x.term for x in currents), z3.IntVal(theta[0] // 2)))
+        total = total + weight * Symbol(level(whole, theta[0], levels))
+    given = [z3.And(w.term >= -2, w.term <= 2) for w in weights]
+    prove(last.s.term == level(total, theta[1], levels), *given)
