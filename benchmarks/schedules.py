@@ -1,16 +1,126 @@
-"""Timesteps, spikes and operations of every schedule on the same network and images, all exact; the paper's schedule = 1.
+"""Every schedule on the same network and images: timesteps to the answer, spikes, operations, energy. All answers are exact, which is checked.
 
-python benchmarks/schedules.py MODEL --data DATA [--limit 200] [--bits 8]
+python benchmarks/schedules.py MODEL --data DATA [--limit 200] [--bits 8] [--levels 2,4,8,16] [--plot FILE.svg] [--json FILE] [--rate 64]
+
+--levels gives the same weights other numbers of levels (the accuracy says how well they bear it). --rate T adds what rate coding answers after each of T
+timesteps: the classical conversion of a QCFS network (Bu et al., https://arxiv.org/abs/2303.04347), and SpikingJelly's ann2snn where --spikingjelly
+names the Python of an environment that has it.
 """
 
 import argparse
+import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
-from pascal_nm import activity, data, quantize, schedule, simulate
-from pascal_nm.cli.options import load_network
+from pascal_nm import activity, analysis, checkpoint, data, quantize, schedule, simulate
+from pascal_nm.graph import Timing
 from pascal_nm.hw_targets import chip
+from pascal_nm.models import set_levels
+
+COLUMNS = ("accuracy", "steps", "p99", "max", "answer", "excess", "operations", "energy")
+HEADER = f"{'':18}{'accuracy':>9}{'quiet: mean':>13}{'99 %':>6}{'max':>5}{'answer':>8}{'spikes over least':>19}{'operations':>12}{'energy':>10}"
+
+
+def timings(levels):
+    yield "pasc", Timing()
+    yield "two_phase", Timing("two_phase")
+    for lag in range(levels):
+        yield f"streaming, lag {lag}", Timing("streaming", lag)
+
+
+def measure(graph, timing, inputs, labels, expected, described):
+    """One schedule; every count is compared with the integer QCFS network's."""
+    result = simulate.steps(graph.replace(timing=timing), inputs)
+    for population, count in expected.counts.items():
+        assert np.array_equal(count, result.counts[population]), (timing, population)
+    events = activity.events(graph, result)
+    least = sum(int(count.sum(dtype=np.int64)) for count in expected.counts.values())
+    spikes = sum(int(sent.sum(dtype=np.int64)) for sent in result.spikes.values())
+    final = result.answers == result.predictions[:, None]
+    since = final.shape[1] - np.argmin(final[:, ::-1], axis=1)  # timesteps after which the answer stays what it is
+    since[final.all(1)] = 1
+    row = {
+        "accuracy": float(np.mean(result.predictions == labels)),
+        "steps": float(result.timesteps.mean()),
+        "p99": float(np.percentile(result.timesteps, 99)),
+        "max": int(result.timesteps.max()),
+        "answer": float(since.mean()),
+        "excess": spikes / least - 1,
+        "operations": sum(float(layer.synaptic_operations.mean()) for layer in events),
+        "energy": sum(layer.total for layer in chip.energy(events, described)),
+        "over_time": (result.answers == labels[:, None]).mean(0).tolist(),
+    }
+    rates = {name: float(count.mean()) for name, count in expected.counts.items()}
+    return row, analysis.analyse(graph, rates).effective_timesteps
+
+
+def rate_coded(graph, inputs, timesteps):
+    """Answers after each timestep of the classical conversion: plain neurons, potential at first half a threshold, soft reset, spikes of L levels."""
+    sources = {q.name: simulate.delivery(q, graph.dtype) for q in graph.projections if graph[q.target].kind != "max"}
+    currents = torch.from_numpy(graph.currents(inputs))
+    state, total, answers = {}, 0.0, []
+    for _ in range(timesteps):
+        sent = {graph.input.name: currents}
+        for p in graph.populations[1:]:
+            if p.kind == "max":
+                (q,) = graph.incoming(p.name)
+                sent[p.name] = F.max_pool2d(sent[q.source], q.pool.kernel, q.pool.stride, q.pool.padding)
+                continue
+            current = sum(sources[q.name](sent[q.source]) for q in graph.incoming(p.name)) + torch.from_numpy(p.bias)
+            if p.kind == "readout":
+                total = total + current.flatten(1)
+                answers.append((total.numpy() / simulate._scale(graph)).argmax(1))
+                continue
+            theta = torch.from_numpy(p.threshold) * p.levels
+            v = state.get(p.name, theta / 2) + current
+            spikes = (v >= theta).to(v.dtype)
+            state[p.name], sent[p.name] = v - spikes * theta, spikes * p.levels
+    return np.stack(answers, 1)
+
+
+def ann2snn(python, options, limit):
+    """Accuracy after each timestep, by SpikingJelly in an environment of its own."""
+    command = [python, str(Path(__file__).parent / "ann2snn.py"), str(options.model), "--data", options.data]
+    command += ["--limit", str(limit), "--timesteps", str(options.rate)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def draw(report, path):
+    """Left: energy against timesteps for each L. Right: accuracy over time at the network's own L."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from pascal_nm.cli.plots import COLOURS
+
+    matplotlib.rcParams["svg.hashsalt"] = "pascal-nm"
+    figure = Figure((10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for i, (levels, rows) in enumerate(report["levels"].items()):
+        stream = [row for name, row in rows.items() if name.startswith("streaming")]
+        places, heights = [r["steps"] for r in stream], [1e3 * r["energy"] for r in stream]
+        left.plot(places, heights, "o-", color=COLOURS[i], markersize=4, label=f"L = {levels}: streaming, lags from the left")
+        for name, marker in (("two_phase", "s"), ("pasc", "*")):
+            left.plot(rows[name]["steps"], 1e3 * rows[name]["energy"], marker, color=COLOURS[i], markersize=9)
+    left.plot([], [], "s", color="grey", label="two phases")
+    left.plot([], [], "*", color="grey", label="the paper's schedule")
+    left.set(xlabel="timesteps to the exact answer, mean", ylabel=f"mJ per image, {report['chip']}", xscale="log")
+    left.legend(frameon=False, fontsize=8)
+    own = report["levels"][str(report["own"])]
+    for i, name in enumerate(["streaming, lag 0", "streaming, lag 1", "two_phase", "pasc"]):
+        if name in own:
+            curve = own[name]["over_time"]
+            right.plot(range(1, len(curve) + 1), 100 * np.array(curve), color=COLOURS[i], label=name)
+    for i, (name, curve) in enumerate(report["rate"].items()):
+        right.plot(range(1, len(curve) + 1), 100 * np.array(curve), "--", color=COLOURS[4 + i], label=name)
+    right.axhline(100 * own["pasc"]["accuracy"], color="black", linewidth=0.8, linestyle=":", label="source network")
+    right.set(xlabel="timesteps", ylabel="accuracy (%)", ylim=(0, 102))
+    right.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.suptitle(report["title"])
+    figure.savefig(path)
 
 
 def main():
@@ -19,41 +129,55 @@ def main():
     parser.add_argument("--data", default="digits")
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--bits", type=int, default=8)
+    parser.add_argument("--levels", type=lambda text: [int(n) for n in text.split(",")])
+    parser.add_argument("--chip", default="loihi1_calibrated")
+    parser.add_argument("--rate", type=int, default=0)
+    parser.add_argument("--spikingjelly")
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    graph = quantize(load_network(options.model), options.bits)
+    model = checkpoint.load(options.model)
+    own = max(p.levels for p in model.graph().spiking)
     images = data.load(options.data, limit=options.limit)
-    inputs = graph.preprocessing(images.pixels)
-    expected = simulate.counts(graph, inputs)
-    least = sum(int(count.sum(dtype=np.int64)) for count in expected.counts.values())
-    described = chip.load("loihi1")
-    largest = max(p.levels for p in graph.spiking)
-    plans = {"pasc": schedule.pasc(graph), "two_phase": schedule.two_phase(graph)}
-    plans |= {f"streaming, lag {lag}": schedule.streaming(graph, lag) for lag in range(largest)}
-    layers = sum(1 for p in graph.populations if p.kind in ("pasc", "max")) + 1
-    print(
-        f"{options.model.name}, {len(images)} images of {images.name}, {options.bits} bits, {layers} layers, L = {largest}"
-    )
-    print(
-        f"{'':18}{'timesteps: mean':>16}{'99 %':>6}{'max':>6}{'ratio':>8}{'spikes over the least':>23}{'operations':>12}{'energy':>8}"
-    )
-    base = None
-    for name, plan in plans.items():
-        result = simulate.steps(graph, inputs, plan)
-        for population, count in expected.counts.items():
-            assert np.array_equal(count, result.counts[population]), (name, population)
-        events = activity.events(graph, result)
-        steps = result.timesteps
-        spikes = sum(int(sent.sum(dtype=np.int64)) for sent in result.spikes.values())
-        operations = sum(float(layer.synaptic_operations.mean()) for layer in events)
-        joules = sum(layer.total for layer in chip.energy(events, described))
-        base = base or (steps.mean(), operations, joules)
-        print(
-            f"{name:18}{steps.mean():16.1f}{np.percentile(steps, 99):6.0f}{steps.max():6d}{steps.mean() / base[0]:8.2f}"
-            f"{100 * (spikes / least - 1):21.2f} %{operations / base[1]:12.3f}{joules / base[2]:8.3f}"
-        )
-    print(
-        f"every count of every layer equal to the integer QCFS network's; energy: {described.name}, of counted events"
-    )
+    described = chip.load(options.chip)
+    title = f"{options.model.name}, {len(images)} images of {images.name}, {options.bits} bits"
+    report = {"title": title, "chip": described.name, "own": own, "levels": {}, "rate": {}}
+    for levels in options.levels or [own]:
+        if options.levels:
+            set_levels(model.module, levels)
+        graph = quantize(model.graph(), options.bits)
+        inputs = graph.preprocessing(images.pixels)
+        expected = simulate.counts(graph, inputs)
+        layers = sum(1 for _ in graph.spiking) + 1
+        depth = max(w.start for w in schedule.streaming(graph).windows.values())
+        print(f"{title}: L = {levels}, {layers} layers, {depth} populations on the longest path\n{HEADER}", flush=True)
+        rows = report["levels"][str(levels)] = {}
+        for name, timing in timings(levels):
+            rows[name], effective = measure(graph, timing, inputs, images.labels, expected, described)
+            r = rows[name]
+            print(
+                f"{name:18}{100 * r['accuracy']:7.2f} %{r['steps']:13.1f}{r['p99']:6.0f}{r['max']:5d}{r['answer']:8.1f}"
+                f"{100 * r['excess']:17.2f} %{r['operations']:12,.0f}{1e3 * r['energy']:7.3f} mJ",
+                flush=True,
+            )
+        print(f"the paper's own count for its schedule, from these spike rates: T_eff = {effective:.2f} (Equation 16)\n")
+    if options.rate:
+        set_levels(model.module, own)
+        graph = model.graph()
+        answers = rate_coded(graph, graph.preprocessing(images.pixels), options.rate)
+        report["rate"]["QCFS conversion, rate coded"] = (answers == images.labels[:, None]).mean(0).tolist()
+        if options.spikingjelly:
+            found = ann2snn(options.spikingjelly, options, len(images))
+            name = f"SpikingJelly ann2snn (its ReLU network: {100 * found['relu']:.1f} %)"
+            report["rate"][name] = found["accuracy"]
+        places = [t for t in (4, 8, 16, 32, 64, 128, 256) if t <= options.rate]
+        for name, curve in report["rate"].items():
+            print(f"{name}: " + ", ".join(f"T = {t}: {100 * curve[t - 1]:.2f} %" for t in places))
+    print(f"Every count of every layer is the integer QCFS network's, in each row. Energy: {described.name}, of counted events.")
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    if options.plot:
+        draw(report, options.plot)
 
 
 if __name__ == "__main__":
