@@ -78,6 +78,7 @@ def events(graph: Graph, result: RunResult) -> list[LayerEvents]:
         activity = result.activity.get(p.name)
         silent = np.zeros(images, np.int64)
         window = result.schedule.windows[p.name]
+        sent = None if result.chip is None else result.chip.messages.get(p.name)
         steps = np.maximum(np.minimum(result.timesteps, window.stop) - window.start, 0)
         layers.append(
             LayerEvents(
@@ -88,6 +89,7 @@ def events(graph: Graph, result: RunResult) -> list[LayerEvents]:
                 silent if activity is None else activity.excitatory + activity.inhibitory,
                 p.size * steps,
                 p.size * (result.timesteps - steps),
+                *((silent, silent, silent) if sent is None else sent),
             )
         )
     return layers

@@ -207,6 +207,8 @@ def _parse(name: str, text: bytes) -> Chip:
         raise FileError(f"chip {name}: unknown latency of {', '.join(sorted(unknown))}; known: {', '.join(LATENCIES)}")
     if (core is None) != (mesh is None):
         raise FileError(f"chip {name}: [core] and [mesh] belong together")
+    if mesh is not None and not 0 < mesh.cores <= mesh.width * mesh.height * mesh.cores_per_tile:
+        raise FileError(f"chip {name}: {mesh.cores} cores do not fit on its {mesh.width} x {mesh.height} tiles")
     if missing := {"synaptic_operation", "multiply_accumulate", "update"} - set(energy):
         raise FileError(f"chip {name}: no energy for {', '.join(sorted(missing))}")
     return chip
