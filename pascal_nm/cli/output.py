@@ -9,17 +9,12 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-
-from pascal_nm.files import replacing
-from pascal_nm.graph import Array
 
 WIDTH = 120
 """Columns where the output is no terminal."""
@@ -92,16 +87,6 @@ def joules(value: float) -> str:
 def percent(share: float) -> str:
     """A share as ``97.22 %``."""
     return f"{100 * share:.2f} %"
-
-
-def write_answers(path: Path, predictions: Array, labels: Array) -> None:
-    """Write the classes of images and the true ones to a .npz file.
-
-    Raises:
-        FileError: it cannot be written.
-    """
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, predictions=predictions, labels=labels)
 
 
 @contextmanager

@@ -11,10 +11,10 @@ import typer
 
 from pascal_nm import analysis
 from pascal_nm.cli import nir_files, options
-from pascal_nm.cli.output import joules, percent, print_json, progress, say, table, write_answers
+from pascal_nm.cli.output import joules, percent, print_json, progress, say, table
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import ForeignError, read_nir
-from pascal_nm.files import writable
+from pascal_nm.files import writable, write_answers
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, find
