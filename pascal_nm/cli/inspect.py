@@ -32,10 +32,11 @@ def inspect(
     if plot is not None:
         plots.nir_graph(to_nir(graph), plot)
     plan = schedule.of(graph)
+    populations = [_population(graph, p, plan.windows[p.name]) for p in graph.populations]
     content = {
         "file": str(network),
         "arithmetic": "integer" if graph.is_integer else str(graph.dtype),
-        "populations": [_population(graph, p) for p in graph.populations],
+        "populations": populations,
         "neurons": sum(p.size for p in graph.populations if p.kind not in ("analog", "readout")),
         "weights": sum(q.operator.weight.size for q in graph.projections),
         "timesteps": plan.steps,
@@ -49,7 +50,7 @@ def inspect(
         print_json(content)
         return
     keys = ("name", "kind", "shape", "levels", "neurons", "threshold", "from", "window")
-    rows = [[_population(graph, p)[key] for key in keys] for p in graph.populations]
+    rows = [[p[key] for key in keys] for p in populations]
     table(f"{network}: {content['arithmetic']}", ("population", *keys[1:]), rows)
     say(
         f"{content['neurons']:,} neurons, {content['weights']:,} weights, {plan.steps} timesteps an image, "
@@ -65,8 +66,7 @@ def inspect(
         say(f"{trained}: {', '.join(f'{key} {value:g}' for key, value in model.metrics.items())}")
 
 
-def _population(graph: Graph, p: Population) -> dict[str, Any]:
-    window = schedule.of(graph).windows[p.name]
+def _population(graph: Graph, p: Population, window: schedule.Window) -> dict[str, Any]:
     low, high = float(p.threshold.min()), float(p.threshold.max())
     return {
         "name": p.name,
