@@ -31,6 +31,7 @@ def import_checkpoint(
     scale: options.Scale = 255.0,
     input_size: Annotated[int | None, typer.Option(help="Height and width of a ResNet's images.", min=8)] = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Read a published checkpoint of the PASCAL or QCFS repositories and write it as a model of this package."""
     number = options.levels(levels)

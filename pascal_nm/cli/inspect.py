@@ -18,6 +18,7 @@ def inspect(
     network: options.NetworkFile,
     plot: Annotated[Path | None, typer.Option(help="Draw the NIR graph to a .svg or .png, by nirviz.")] = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Show a network's populations, synapses, levels and schedule; of another tool's NIR file, its nodes and whether it can run."""
     plots.check(plot, "svg", "png")

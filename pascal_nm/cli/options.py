@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from pascal_nm import data
-from pascal_nm.cli.output import progress
+from pascal_nm.cli.output import progress, silence
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import read_nir
@@ -61,6 +61,10 @@ Lag = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", callback=silence, expose_value=False, help="No progress and no notes, only results."),
+]
 Mean = Annotated[
     str | None,
     typer.Option(

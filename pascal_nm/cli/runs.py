@@ -65,6 +65,7 @@ def run(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Run a spiking network on images: accuracy, spikes and operations, counted.
 
@@ -160,6 +161,7 @@ def verify(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Is the spiking network the source network? Every level of every neuron is compared; exit code 1 means no."""
     source = options.load_model(model, mean, std, scale)
@@ -261,6 +263,7 @@ def energy(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """What the network would cost on a chip: events counted on the images, times the chip's table."""
     described = chips.load(chip)

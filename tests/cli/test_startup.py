@@ -6,16 +6,17 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 import pascal_nm
-from pascal_nm import Graph, Population, Projection
 from pascal_nm.cli.main import COMMANDS, load
 from pascal_nm.export.nir_format import write_nir
-from pascal_nm.graph import Dense
+from tests.networks import for_digits
 
 HEAVY = {"torch", "nirtorch", "matplotlib", "datasets", "sklearn", "lava", "scipy", "PIL", "accelerate"}
+
+PLAIN = {"_TYPER_FORCE_DISABLE_TERMINAL": "1"}
+"""Keeps typer from colouring its help where it takes logs for terminals, as on GitHub."""
 
 CALL = """
 import json, sys
@@ -32,7 +33,7 @@ print("\\n" + json.dumps([code, [name for name in sys.modules if "." not in name
 def call(*arguments, **environment):
     """Run a command line in a process of its own: exit code, stdout, and the packages that it had imported at the end."""
     command = [sys.executable, "-c", CALL, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | PLAIN | environment)
     *printed, last = done.stdout.splitlines()
     code, packages = json.loads(last)
     return code, "\n".join(printed), set(packages)
@@ -40,15 +41,8 @@ def call(*arguments, **environment):
 
 @pytest.fixture
 def file(tmp_path):
-    """A .nir file of two layers."""
-    populations = (
-        Population("input", "analog", (3,)),
-        Population("hidden", "pasc", (2,), levels=4),
-        Population("output", "readout", (2,)),
-    )
-    weights = (Dense(np.ones((2, 3))), Dense(np.eye(2)))
-    projections = (Projection("input", "hidden", weights[0]), Projection("hidden", "output", weights[1]))
-    write_nir(Graph(populations, projections), tmp_path / "model.nir")
+    """A .nir file of ours."""
+    write_nir(for_digits(), tmp_path / "model.nir")
     return tmp_path / "model.nir"
 
 
