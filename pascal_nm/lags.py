@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from pascal_nm import simulate
-from pascal_nm.errors import DataError, FileError, first_line
-from pascal_nm.files import readable, replacing
+from pascal_nm.errors import DataError
+from pascal_nm.files import replacing
 from pascal_nm.graph import Array, Graph
 from pascal_nm.result import RunResult
 
@@ -46,25 +46,8 @@ class Cost:
     excess: float
 
 
-def read_lags(path: str | Path) -> tuple[int, ...]:
-    """The lags in a file of :func:`write_lags`.
-
-    Raises:
-        FileError: missing, damaged, or without a list of lags.
-    """
-    try:
-        lags = json.loads(readable(path).read_text())["lags"]
-        if not lags or not all(isinstance(n, int) and n >= 0 for n in lags):
-            raise ValueError("lags must be whole numbers of at least 0")
-    except FileError:
-        raise
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise FileError(f"{path} is not a lags file of `pascal-nm lags`: {first_line(error)}") from error
-    return tuple(lags)
-
-
 def write_lags(path: str | Path, best: Cost, network: str, data: str) -> None:
-    """Write the lags of ``best`` with what they were measured on, for ``--lag``.
+    """Write the lags of ``best`` with what they were measured on, for ``--lag`` and :func:`pascal_nm.layer_files.read_lags`.
 
     Raises:
         FileError: the file cannot be written; an existing one is then left as it was.

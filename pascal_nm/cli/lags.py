@@ -45,6 +45,7 @@ def lags(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Choose a lag for each layer: the least energy within --timesteps, or the fewest timesteps within --energy. Every choice is exact."""
     if timesteps is not None and energy is not None:

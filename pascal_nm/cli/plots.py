@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pascal_nm.adaptive import Plan
 from pascal_nm.errors import DataError, FileError
-from pascal_nm.export.profile import Measured
 from pascal_nm.files import replacing, writable
-from pascal_nm.lags import Cost
+
+if TYPE_CHECKING:
+    from pascal_nm.adaptive import Plan
+    from pascal_nm.export.profile import Measured
+    from pascal_nm.lags import Cost
 
 KINDS = ("png", "svg", "pdf")
 

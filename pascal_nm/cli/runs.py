@@ -11,10 +11,10 @@ import typer
 
 from pascal_nm import analysis
 from pascal_nm.cli import nir_files, options
-from pascal_nm.cli.output import joules, percent, print_json, progress, say, table, write_answers
+from pascal_nm.cli.output import joules, percent, print_json, progress, say, table
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import ForeignError, read_nir
-from pascal_nm.files import writable
+from pascal_nm.files import writable, write_answers
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, find
@@ -65,6 +65,7 @@ def run(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Run a spiking network on images: accuracy, spikes and operations, counted.
 
@@ -160,6 +161,7 @@ def verify(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Is the spiking network the source network? Every level of every neuron is compared; exit code 1 means no."""
     source = options.load_model(model, mean, std, scale)
@@ -261,6 +263,7 @@ def energy(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """What the network would cost on a chip: events counted on the images, times the chip's table."""
     described = chips.load(chip)

@@ -191,7 +191,8 @@ def check(graph: Graph, data: Dataset) -> None:
     pre, outputs = graph.preprocessing, graph.output.size
     if pre is None:
         raise DataError(
-            "the network does not say how pixels become inputs: give --mean and --std (to export, or verify)"
+            "the network does not say how pixels become inputs: give --mean and --std (to export, or verify), "
+            "or in Python preprocessing= (to convert)"
         )
     if data.shape != graph.input.shape:
         raise DataError(f"the network takes images of shape {graph.input.shape}, those of {data.name} are {data.shape}")
