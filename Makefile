@@ -10,7 +10,7 @@ CONSTRAINTS := requirements/constraints-$(VERSION).txt
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-all lint types readers wheel-test clean
+.PHONY: demo test test-all lint types readers wheel-test clean cross-checks
 
 demo: $(STAMP)
 	$(BIN)/pascal-nm demo
@@ -58,6 +58,14 @@ wheel-test: $(STAMP)
 	mkdir .wheel/run && cd .wheel/run && ../bare/bin/pascal-nm --version && ../bare/bin/pascal-nm demo --help \
 	  && ../bare/bin/pascal-nm demo -o run \
 	  && ../bare/bin/python -Ic 'import pascal_nm, sys; sys.exit(not pascal_nm.__file__.startswith(sys.prefix))'
+
+# Independent programs that count the same: SANA-FE (energy and hops of Loihi 1), NeuroBench (synaptic operations).
+cross-checks: $(STAMP)
+	$(PYTHON) -m venv .readers/checks
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > .readers/checks/lib/python$(VERSION)/site-packages/borrowed.pth
+	.readers/checks/bin/pip install -q --no-deps sanafe==2.2.9 neurobench==2.3.0 snntorch==1.0.0 tqdm
+	.readers/checks/bin/python -m pytest tests/cross_checks
 
 clean:
 	rm -rf $(VENV) .readers .wheel build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -26,8 +26,8 @@ else:
 EVENTS = ("synaptic_operation", "multiply_accumulate", "update", "idle", "emitted", "message", "hop_x", "hop_y")
 """Events that a chip may price; see :class:`pascal_nm.activity.LayerEvents`, and for the last three :mod:`pascal_nm.hw_targets.traffic`."""
 
-LATENCIES = ("synaptic_operation", "update", "idle", "emitted", "message", "message_in", "hop_x", "hop_y", "barrier")
-"""What takes time: events, a message's arrival, and the end of each timestep."""
+LATENCIES = ("synaptic_operation", "update", "idle", "emitted", "message", "message_in", "hop_x", "hop_y")
+"""What takes time: events, and a message's arrival."""
 
 PJ, NS = 1e-12, 1e-9
 
@@ -75,6 +75,21 @@ class Mesh:
 
 
 @dataclass(frozen=True)
+class Barrier:
+    """Time at the end of each timestep, until all cores agree: ``nanoseconds`` from so many ``tiles`` in use on."""
+
+    tiles: tuple[int, ...]
+    nanoseconds: tuple[float, ...]
+    source: str
+
+    def at(self, tiles: int) -> float:
+        """Nanoseconds for so many tiles in use."""
+        return max(
+            (time for least, time in zip(self.tiles, self.nanoseconds, strict=True) if least <= tiles), default=0.0
+        )
+
+
+@dataclass(frozen=True)
 class Chip:
     """A chip's description.
 
@@ -85,6 +100,7 @@ class Chip:
         widths: bits of ``weight``, ``membrane``, ``threshold`` and ``bias``; one that is missing has no limit.
         energy: picojoules for each event that the chip prices.
         latency: nanoseconds for each of :data:`LATENCIES` that it takes; empty where time is not known.
+        barrier: at the end of each timestep; None where it is not known.
         core: what a core holds; None for a description without cores.
         mesh: how cores are arranged, likewise.
     """
@@ -95,6 +111,7 @@ class Chip:
     widths: Mapping[str, int]
     energy: Mapping[str, Figure]
     latency: Mapping[str, Figure] = field(default_factory=dict)
+    barrier: Barrier | None = None
     core: Core | None = None
     mesh: Mesh | None = None
 
@@ -194,7 +211,9 @@ def _parse(name: str, text: bytes) -> Chip:
         widths = {key: int(value) for key, value in raw.get("widths", {}).items()}
         core = Core(**raw["core"]) if "core" in raw else None
         mesh = Mesh(**raw["mesh"]) if "mesh" in raw else None
-        chip = Chip(str(raw["name"]), str(raw["source"]), bool(raw["estimate"]), widths, energy, latency, core, mesh)
+        barrier = _barrier(raw["barrier"]) if "barrier" in raw else None
+        about = (str(raw["name"]), str(raw["source"]), bool(raw["estimate"]))
+        chip = Chip(*about, widths, energy, latency, barrier, core, mesh)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FileError(f"chip {name}: not valid TOML: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
@@ -212,6 +231,12 @@ def _parse(name: str, text: bytes) -> Chip:
     if missing := {"synaptic_operation", "multiply_accumulate", "update"} - set(energy):
         raise FileError(f"chip {name}: no energy for {', '.join(sorted(missing))}")
     return chip
+
+
+def _barrier(raw: Mapping[str, Any]) -> Barrier:
+    if len(raw["tiles"]) != len(raw["nanoseconds"]):
+        raise ValueError("[barrier] has one time for each number of tiles")
+    return Barrier(tuple(raw["tiles"]), tuple(map(float, raw["nanoseconds"])), str(raw["source"]))
 
 
 def _figures(raw: Mapping[str, Any]) -> dict[str, Figure]:

@@ -243,7 +243,8 @@ class Count:
             cores = slice(first, first + blocks.cores)
             resting[window.start : window.stop, cores] = sizes[cores] * latency["update"].value
         slowest = (self.busy + resting[:, None]).max(2)
-        barrier = latency["barrier"].value if "barrier" in latency else 0.0
+        tiles = len(np.unique(mapping.places, axis=0))
+        barrier = 0.0 if self.traffic.chip.barrier is None else self.traffic.chip.barrier.at(tiles)
         running = np.arange(self.plan.steps)[:, None] < timesteps
         return np.asarray(((slowest + self.way + barrier) * running).sum(0, dtype=np.float64) * NS)
 
