@@ -43,7 +43,8 @@ class LayerEvents:
 
     def means(self) -> dict[str, float]:
         """Every count by name, mean over the images."""
-        names = ("synaptic_operations", "multiply_accumulates", "updates", "idle", "emitted", "internal")
+        names = ["synaptic_operations", "multiply_accumulates", "updates", "idle", "emitted", "internal"]
+        names += ["messages", "hops_x", "hops_y"]
         return {name: float(np.mean(getattr(self, name))) for name in names}
 
     @staticmethod

@@ -66,13 +66,20 @@ class Search:
         graph: the network.
         inputs: preprocessed calibration inputs, (N, *input shape).
         joules: energy per image of a run.
+        watcher: is told of the spikes of every run, for ``joules``.
 
     Attributes:
         measured: every choice that was tried.
     """
 
-    def __init__(self, graph: Graph, inputs: Array, joules: Callable[[Graph, RunResult], float]) -> None:
-        self.graph, self.inputs, self.joules = graph, inputs, joules
+    def __init__(
+        self,
+        graph: Graph,
+        inputs: Array,
+        joules: Callable[[Graph, RunResult], float],
+        watcher: simulate.Watcher | None = None,
+    ) -> None:
+        self.graph, self.inputs, self.joules, self.watcher = graph, inputs, joules, watcher
         self.layers = sum(1 for _ in graph.spiking)
         self.largest = max(p.levels for p in graph.populations if p.kind in ("pasc", "max")) - 1
         self.measured: dict[tuple[int, ...], Cost] = {}
@@ -81,7 +88,7 @@ class Search:
         """What lags take; each choice is run once."""
         if lags not in self.measured:
             graph = self.graph.replace(timing=replace(self.graph.timing, schedule="streaming", lag=lags))
-            result = simulate.steps(graph, self.inputs)
+            result = simulate.steps(graph, self.inputs, watcher=self.watcher)
             least = sum(int(np.abs(count).sum(dtype=np.int64)) for count in result.counts.values())
             sent = sum(int(count.sum(dtype=np.int64)) for count in result.spikes.values())
             excess = sent / least - 1 if least else 0.0

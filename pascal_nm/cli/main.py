@@ -50,6 +50,14 @@ COMMANDS = {
     "energy": Entry(
         "runs", "What the network would cost on a chip: events counted on the images, times the chip's table."
     ),
+    "map": Entry(
+        "mapping",
+        "Which neurons go to which core of a chip, what each core uses of its limits, and which limit binds.",
+    ),
+    "deploy": Entry(
+        "deploy",
+        "Write what a chip needs to be programmed: integer network, core map, schedule and checksums, and prove that it runs to the same counts.",
+    ),
     "lags": Entry(
         "lags",
         "Choose a lag for each layer: the least energy within --timesteps, or the fewest timesteps within --energy. Every choice is exact.",

@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from pascal_nm import analysis
+from pascal_nm.activity import LayerEvents
 from pascal_nm.cli import nir_files, options
 from pascal_nm.cli.output import joules, percent, print_json, progress, say, table
 from pascal_nm.errors import DataError, FileError
@@ -268,7 +269,9 @@ def energy(
     """What the network would cost on a chip: events counted on the images, times the chip's table."""
     described = chips.load(chip)
     graph = options.timing(options.load_network(network), schedule, lag, None)
-    program = (LoihiTarget(chip) if described.widths else find("torch")).compile(graph)
+    program = (LoihiTarget(chip, cores=described.core is not None) if described.widths else find("torch")).compile(
+        graph
+    )
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     with progress("counting events") as update:
         result = evaluation.evaluate(program, data, progress=update)
@@ -287,6 +290,7 @@ def energy(
                 "timesteps": float(result.timesteps.mean()),
                 "accuracy": result.accuracy,
                 "joules_per_image": total,
+                "seconds_per_image": _seconds(result),
                 "source_network_joules_per_image": source,
                 "layers": [_layer_json(layer) for layer in layers],
                 "closed_formulas": {
@@ -308,11 +312,13 @@ def energy(
         "updates",
         "idle updates",
         "spikes out",
-        "spikes inside",
+        "inside",
+        "messages",
+        "hops",
         "energy",
         "share",
     )
-    counts = [[round(count) for count in layer.events.means().values()] for layer in layers]
+    counts = [_counts(layer.events) for layer in layers]
     rows = [
         [layer.name, *row, joules(layer.total), percent(layer.total / total)]
         for layer, row in zip(layers, counts, strict=True)
@@ -325,6 +331,11 @@ def energy(
         total=True,
     )
     say(f"accuracy {percent(result.accuracy)}, {_steps(result)} timesteps an image")
+    if (seconds := _seconds(result)) is not None and result.chip is not None:
+        cores = result.chip.operations.shape[1]
+        say(
+            f"{1e3 * seconds:.3g} ms an image on {cores:,} cores: each timestep lasts as long as its slowest core, the longest way and the barrier"
+        )
     cheaper, factor = ("less", source / total) if total <= source else ("more", total / source)
     say(
         f"the spiking network takes {factor:.3g} times {cheaper} than the source network's multiply-accumulates "
@@ -332,6 +343,19 @@ def energy(
     )
     say(f"figures: {described.source}{' (an estimate, not published figures)' if described.estimate else ''}")
     _show_formulas(formulas)
+
+
+def _counts(events: LayerEvents) -> list[int]:
+    means = events.means()
+    hops = means.pop("hops_x") + means.pop("hops_y")
+    return [round(count) for count in [*means.values(), hops]]
+
+
+def _seconds(result: Evaluation) -> float | None:
+    """Of an image, mean; None where the chip's file gives no times."""
+    if result.chip is None or np.isnan(result.chip.seconds).any():
+        return None
+    return float(result.chip.seconds.mean())
 
 
 def _closed_formulas(graph: Graph, result: Evaluation) -> analysis.Analysis:

@@ -13,6 +13,7 @@ from pascal_nm.activity import LayerEvents
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError
 from pascal_nm.graph import Array, Graph
+from pascal_nm.hw_targets.traffic import ChipActivity
 from pascal_nm.quantization import quantize
 from pascal_nm.result import Program, RunResult
 from pascal_nm.schedule import Schedule
@@ -47,6 +48,7 @@ class Evaluation:
         schedule: the windows of one image.
         timesteps: until the answer was final, or the image was stopped, (N,).
         exact: images whose answer is final, and so the source network's, (N,).
+        chip: what happened on the cores of a chip; None where the program does not count it.
         accuracy_over_time: share of correct predictions after each timestep, (steps,); empty for an engine without timesteps.
     """
 
@@ -57,6 +59,7 @@ class Evaluation:
     timesteps: Array
     exact: Array
     accuracy_over_time: Array
+    chip: ChipActivity | None = None
 
     @property
     def accuracy(self) -> float:
@@ -68,12 +71,15 @@ class Evaluation:
         """Add up batches as they come; their spike counts are not kept."""
         predictions, labels, events, timesteps, exact = [], [], [], [], []
         right: Array = np.zeros(0)
+        on_cores: list[ChipActivity] = []
         schedule: Schedule | None = None
         for batch in batches:
             predictions.append(batch.result.predictions)
             labels.append(batch.labels)
             timesteps.append(batch.result.timesteps)
             exact.append(batch.result.exact)
+            if batch.result.chip is not None:
+                on_cores.append(batch.result.chip)
             if batch.result.answers is not None:
                 found = (batch.result.answers == batch.labels[:, None]).sum(0)
                 right = right + found if len(right) else found
@@ -90,6 +96,7 @@ class Evaluation:
             np.concatenate(timesteps),
             np.concatenate(exact),
             right / sum(map(len, labels)),
+            ChipActivity.join(on_cores) if on_cores else None,
         )
 
 
