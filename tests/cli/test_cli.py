@@ -302,6 +302,53 @@ def test_a_file_keeps_its_schedule_on_every_target(pascal, trained, tmp_path, ta
     assert "are final" in pascal("run", file, "-T", 9, *command[:-1])[1]
 
 
+def test_map_names_what_binds_and_draws_the_mesh(pascal, trained, tmp_path):
+    command = ["map", trained / "model.pt", "--chip", "loihi1"]
+    report = json.loads(pascal(*command, "--json")[1])
+    assert report["cores"] == sum(layer["cores"] for layer in report["layers"]) == len(report["tiles"])
+    assert all(max(layer["shares"].values()) <= 1 for layer in report["layers"])
+    code, out, _ = pascal(*command, "--data", "digits", "--limit", 20, "--plot", tmp_path / "mesh.svg")
+    assert code == 0
+    assert f"{report['cores']:,} cores of 1 chip(s)" in out
+    assert "busiest core" in out
+    assert (tmp_path / "mesh.svg").read_text().startswith("<?xml")
+    refused(pascal("map", trained / "model.pt", "--chip", "cmos45_int8"), "without cores")
+    refused(pascal(*command, "--plot", tmp_path / "mesh.txt"), ".png")
+
+
+def test_energy_of_a_chip_with_cores_counts_messages_hops_and_time(pascal, trained):
+    report = json.loads(
+        pascal("energy", trained / "model.pt", "--chip", "loihi1_calibrated", "--limit", 20, "--json")[1]
+    )
+    assert 1e-6 < report["seconds_per_image"] < 1e-2
+    events = {event for layer in report["layers"] for event, joules in layer["joules_by_event"].items() if joules}
+    assert {"message", "hop_x", "emitted", "synaptic_operation"} <= events
+    assert "ms an image on" in pascal("energy", trained / "model.pt", "--chip", "loihi1", "--limit", 5)[1]
+    plain = json.loads(pascal("energy", trained / "model.pt", "--chip", "cmos45_int8", "--limit", 5, "--json")[1])
+    assert plain["seconds_per_image"] is None
+
+
+def test_deploy_writes_a_bundle_that_runs(pascal, trained, tmp_path):
+    command = ["deploy", trained / "model.pt", "-o", tmp_path / "chip", "--schedule", "streaming", "--lag", 1]
+    report = json.loads(pascal(*command, "--json")[1])
+    assert (report["chip"], report["bits"], report["schedule"]) == ("Loihi 2 (estimate)", 8, "streaming")
+    assert set(os.listdir(tmp_path / "chip")) == {
+        "network.nir",
+        "cores.json",
+        "schedule.json",
+        "check.npz",
+        "manifest.json",
+        "README.md",
+    }
+    again = json.loads(
+        pascal("run", tmp_path / "chip" / "network.nir", "--limit", 50, "--target", "loihi", "--json")[1]
+    )
+    usual = json.loads(pascal("run", trained / "model.pt", "--bits", 8, "--limit", 50, "--json")[1])
+    assert (again["accuracy"], again["schedule"]) == (usual["accuracy"], "streaming")
+    (tmp_path / "mine").mkdir()
+    refused(pascal("deploy", trained / "model.pt", "-o", tmp_path / "mine"), "no bundle")
+
+
 def test_lags_for_a_limit(pascal, trained, tmp_path):
     command = ["lags", trained / "model.pt", "--bits", 8, "--limit", 20]
     code, out, _ = pascal(*command, "--json")
