@@ -62,8 +62,7 @@ class Record(NamedTuple):
     Attributes:
         counts: (K, B, *shape) int16, sum of the spikes that each neuron sent.
         sent: (K, B, *shape) int16, number of them, of either sign; ``counts`` itself where none is negative.
-        last: (K, B) int64, timestep of the last one, from the start of the batch; -1 where there is none.
-        emitted: (K, B) int64, spikes sent.
+        last: (K, B) int64, timestep of the last one, from the start of the batch; -1 where there is none. Kept where spikes are signed.
         excitatory: (K, B) int64, internal spikes that raised the counter.
         inhibitory: (K, B) int64, internal spikes that lowered it.
     """
@@ -71,25 +70,29 @@ class Record(NamedTuple):
     counts: Array
     sent: Array
     last: Array
-    emitted: Array
     excitatory: Array
     inhibitory: Array
 
     @staticmethod
     def create(batches: int, batch: int, shape: Shape, *, signed: bool = False) -> Record:
         """An empty record; ``signed``: of spikes of both signs."""
-        counts = shared_zeros((batches, batch, *shape), np.int16)
-        sent = shared_zeros(counts.shape, np.int16) if signed else counts
-        last, *activity = (shared_zeros((batches, batch), np.int64) for _ in range(4))
+        counts = _images(batches, batch, shape)
+        sent = _images(batches, batch, shape) if signed else counts
+        last, *activity = (shared_zeros((batches, batch), np.int64) for _ in range(3))
         last[:] = -1
         return Record(counts, sent, last, *activity)
 
     def write(self, batch: int, t: int, spikes: Array) -> None:
         """Add the spikes (B, *shape) that left the population in timestep ``t`` of a batch."""
         self.counts[batch] += spikes
-        magnitude = np.abs(spikes)
         if self.sent is not self.counts:
+            magnitude = np.abs(spikes)
             self.sent[batch] += magnitude
-        per_image = magnitude.reshape(len(spikes), -1).sum(1, dtype=np.int64)
-        self.emitted[batch] += per_image
-        self.last[batch][per_image > 0] = t
+            self.last[batch][magnitude.any(tuple(range(1, spikes.ndim)))] = t
+
+
+def _images(batches: int, batch: int, shape: Shape) -> Array:
+    """Zeros (K, B, *shape) int16, channels last in memory as the frames of channels are."""
+    if len(shape) != 3:
+        return shared_zeros((batches, batch, *shape), np.int16)
+    return np.moveaxis(shared_zeros((batches, batch, *shape[1:], shape[0]), np.int16), -1, 2)

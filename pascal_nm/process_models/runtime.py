@@ -23,10 +23,12 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from pascal_nm.errors import TargetError
+from pascal_nm.process_models.channel import POLL, FrameChannel, select
 from pascal_nm.process_models.compat import (
     MGMT_RESPONSE,
     AbstractProcess,
     Compiler,
+    CspSelector,
     LavaRuntime,
     Loihi2SimCfg,
     MultiProcessing,
@@ -35,9 +37,8 @@ from pascal_nm.process_models.compat import (
     registries_restored,
 )
 from pascal_nm.process_models.memory import ChannelMemory
-
-POLL = 0.05
-"""Seconds between two looks at the children."""
+from pascal_nm.process_models.model import Model
+from pascal_nm.process_models.service import FreeService
 
 GRACE = 1.0
 """Seconds that a dying child has to deliver its traceback."""
@@ -85,6 +86,7 @@ class Session:
             stack.enter_context(registries_restored())
             stack.enter_context(_terminated_as_exit())
             executable = Compiler({"pypy_channel_size": SLOTS}).compile(self._process, self._run_config)
+            _run_ahead(executable)
             self._runtime = Runtime(executable, None)
             stack.callback(self._runtime.stop)
             executable.assign_runtime_to_all_processes(self._runtime)
@@ -118,6 +120,8 @@ class Runtime(LavaRuntime):
             self._build_processes()
             self._build_runtime_services()
         self._start_ports()
+        for port in self.service_to_runtime:
+            port.guarded(self._check)
         for ready in self.exception_q:
             if self._await_answer(ready) is not None:
                 self._fail()
@@ -135,12 +139,6 @@ class Runtime(LavaRuntime):
     def _get_resp_for_run(self) -> None:
         """Wait until all timesteps are done: Lava's hook, called by start and wait."""
         for port in self.service_to_runtime:
-            arrived = threading.Event()
-            port.observer = arrived.set
-            while not port.probe():
-                arrived.wait(POLL)
-                self._check()
-            port.observer = None
             if not enum_equal(port.recv(), MGMT_RESPONSE.DONE):
                 self._fail()
         self._is_running = False
@@ -188,6 +186,10 @@ class Children(MultiProcessing):
         """Channels take their memory from here."""
         self._smm = ChannelMemory()
 
+    def channel_class(self, channel_type: Any) -> type[FrameChannel]:
+        """The channel between two Python processes; Lava has others for chips."""
+        return FrameChannel
+
     def build_actor(self, target_fn: Callable[..., None], builder: Any, exception_q: Any = None) -> Any:
         """Fork a child."""
         with warnings.catch_warnings():
@@ -209,7 +211,15 @@ def _child(target_fn: Callable[..., None], **arguments: Any) -> None:
     """What a child runs: Lava's function, under the order to die when the parent does (even by SIGKILL)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    CspSelector.select = select
     target_fn(**arguments)
+
+
+def _run_ahead(executable: Any) -> None:
+    """Do without the barrier after every timestep where all models are this package's."""
+    if all(issubclass(builder.proc_model, Model) for builder in executable.proc_builders.values()):
+        for service in executable.runtime_service_builders.values():
+            service.rs_class = FreeService
 
 
 def _last_line(text: str) -> str:

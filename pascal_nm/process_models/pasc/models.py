@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ from torch import Tensor
 from pascal_nm import neuron
 from pascal_nm.graph import Array
 from pascal_nm.neuron import LISTENING, SENDING, Stage, State
-from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, PyOutPort, implements, requires, tag
+from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
 from pascal_nm.process_models.memory import Record
-from pascal_nm.process_models.model import Model, SumPort
+from pascal_nm.process_models.model import FramePort, Model, SumPort, zeros
 from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.timing import Place, Rota
 from pascal_nm.schedule import Window
@@ -23,7 +24,7 @@ class PascModel(Model):
     """Behaviour of both models; they differ in the types of ports and state."""
 
     a_in: Any
-    s_out: Any = LavaPyType(PyOutPort.VEC_DENSE, np.int8, precision=2)
+    s_out: Any = LavaPyType(FramePort, np.int8, precision=2)
 
     def __init__(self, proc_params: Any = None) -> None:
         super().__init__(proc_params)
@@ -38,18 +39,18 @@ class PascModel(Model):
 
     def run_step(self, t: int) -> None:
         """Receive, advance the neuron where a window is open, send."""
-        current = self.a_in.recv() if self.timing.receives(t) else None
         place = self.cycle.locate(t, range(self.window.start, self.window.stop))
-        spikes = None if place is None else self.advance(place, current)
+        with self.a_in.frame() if self.timing.receives(t) else nullcontext() as current:
+            spikes = None if place is None else self.advance(place, current)
         if self.timing.sends(t):
-            self.s_out.send(np.zeros(self.shape, np.int8) if spikes is None else spikes)
+            self.s_out.send(spikes)
 
     def advance(self, place: Place, arriving: Array | None) -> Array | None:
-        """One timestep inside a window; the spikes that leave, or None in stages that send none."""
+        """One timestep inside a window; the spikes that leave, or None where there are none."""
         if place.t == self.window.start:
             start = neuron.initial_potential(self.theta) if self.window.shift is None else torch.zeros_like(self.theta)
-            self.v = start.expand(self.shape).contiguous().numpy()
-            self.s = np.zeros(self.shape, np.int16)
+            self.v = (zeros(self.shape, self.theta.dtype) + start).numpy()
+            self.s = zeros(self.shape, torch.int16).numpy()
             self.quiet = False
         span = self.window.at(place.t)
         assert span is not None, "the place is inside the window"
@@ -61,14 +62,18 @@ class PascModel(Model):
         self.v, self.s = state.v.numpy(), state.s.numpy()
         if spikes is None:
             return None
-        sent = np.asarray(spikes.numpy()) if span.stage in SENDING else None
-        # A streaming neuron that has not spiked does not until something arrives: what it gets later wakes it.
-        self.quiet = span.stage is Stage.STREAM and not spikes.any()
-        if self.record is not None:
-            if sent is None:
+        if span.stage not in SENDING:
+            if self.record is not None:
                 write(self.record, place.batch, span.stage, spikes)
-            else:
-                self.record.write(place.batch, place.t, sent)
+            return None
+        sent = np.asarray(spikes.numpy())
+        silent = not sent.any()
+        # A streaming neuron that has not spiked does not until something arrives: what it gets later wakes it.
+        self.quiet = silent and span.stage is Stage.STREAM
+        if silent:
+            return None
+        if self.record is not None:
+            self.record.write(place.batch, place.t, sent)
         return sent
 
     def current(self, t: int, arriving: Array | None) -> Tensor:
