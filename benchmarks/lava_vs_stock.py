@@ -146,7 +146,8 @@ def measure(
 ) -> list[str]:
     height, width, channels = size
     steps = 3 + options.rounds * max(options.steps, options.stock_steps)
-    spikes = (random.random((steps, batch, channels, height, width)) < options.rate).astype(np.int8)
+    spikes = (random.random((steps, batch, height, width, channels)) < options.rate).astype(np.int8)
+    spikes = np.moveaxis(spikes, -1, 2)  # both sides have the channels last in memory
     weight = random.integers(-127, 128, (channels, channels, 3, 3)).astype(np.int8)
     spiked = check(spikes[:CHECKED], weight)
     with ExitStack() as stack:

@@ -86,6 +86,7 @@ class LavaProgram:
             TargetError: a child process failed; the cause holds its traceback.
         """
         from pascal_nm.process_models.compat import registries_restored
+        from pascal_nm.process_models.memory import channels_last
         from pascal_nm.process_models.network import Network
         from pascal_nm.process_models.runtime import Session
 
@@ -93,7 +94,7 @@ class LavaProgram:
         count = len(currents)
         batches = max(1, math.ceil(count / self.batch_size))
         batch = max(1, math.ceil(count / batches))
-        padded = np.zeros((batches * batch, *currents.shape[1:]), currents.dtype)
+        padded = channels_last((batches * batch, *currents.shape[1:]), currents.dtype)
         padded[:count] = currents
         tag = "fixed_pt" if self.graph.is_integer else "floating_pt"
         with registries_restored():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -21,6 +22,16 @@ def shared_zeros(shape: Shape, dtype: npt.DTypeLike) -> Array:
     size = max(1, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
     flat: npt.NDArray[Any] = np.frombuffer(mmap.mmap(-1, size), dtype=dtype, count=int(np.prod(shape, dtype=np.int64)))
     return flat.reshape(shape)
+
+
+def channels_last(
+    shape: Shape, dtype: npt.DTypeLike, make: Callable[[Shape, npt.DTypeLike], Array] = np.zeros
+) -> Array:
+    """Zeros of shape (..., C, H, W) in the order of a channel's frames, with C last in memory; of another shape, where there are no four axes."""
+    if len(shape) < 4:
+        return make(shape, dtype)
+    *batch, c, h, w = shape
+    return np.moveaxis(make((*batch, h, w, c), dtype), -1, -3)
 
 
 class Block:
@@ -76,8 +87,8 @@ class Record(NamedTuple):
     @staticmethod
     def create(batches: int, batch: int, shape: Shape, *, signed: bool = False) -> Record:
         """An empty record; ``signed``: of spikes of both signs."""
-        counts = _images(batches, batch, shape)
-        sent = _images(batches, batch, shape) if signed else counts
+        counts = channels_last((batches, batch, *shape), np.int16, shared_zeros)
+        sent = channels_last(counts.shape, np.int16, shared_zeros) if signed else counts
         last, *activity = (shared_zeros((batches, batch), np.int64) for _ in range(3))
         last[:] = -1
         return Record(counts, sent, last, *activity)
@@ -90,9 +101,3 @@ class Record(NamedTuple):
             self.sent[batch] += magnitude
             self.last[batch][magnitude.any(tuple(range(1, spikes.ndim)))] = t
 
-
-def _images(batches: int, batch: int, shape: Shape) -> Array:
-    """Zeros (K, B, *shape) int16, channels last in memory as the frames of channels are."""
-    if len(shape) != 3:
-        return shared_zeros((batches, batch, *shape), np.int16)
-    return np.moveaxis(shared_zeros((batches, batch, *shape[1:], shape[0]), np.int16), -1, 2)
