@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -19,6 +20,9 @@ from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.timing import Place, Rota
 from pascal_nm.schedule import Window
 
+BLOCK_NEURONS = 1 << 17
+"""Neurons (times images) that are stepped together."""
+
 
 class PascModel(Model):
     """Behaviour of both models; they differ in the types of ports and state."""
@@ -33,6 +37,7 @@ class PascModel(Model):
         self.levels: int = proc_params["levels"]
         self.record: Record | None = proc_params["record"]
         self.shape = (proc_params["batch"], *proc_params["shape"])
+        self.block = max(1, BLOCK_NEURONS // math.prod(proc_params["shape"]))
         self.theta, self.bias = (
             torch.from_numpy(np.asarray(proc_params[name], dtype=proc_params["dtype"])) for name in ("vth", "bias")
         )
@@ -56,29 +61,42 @@ class PascModel(Model):
         assert span is not None, "the place is inside the window"
         if self.quiet and place.t >= self.window.begun and (arriving is None or not arriving.any()):
             return None
-        current = self.current(place.t, arriving) if span.stage in LISTENING else None
-        state = State(torch.from_numpy(self.v), torch.from_numpy(self.s))
-        spikes, state = neuron.step(span.stage, state, current, self.theta, self.levels)
-        self.v, self.s = state.v.numpy(), state.s.numpy()
+        spikes = self.step(span.stage, place.t, None if arriving is None else torch.from_numpy(arriving))
         if spikes is None:
             return None
         if span.stage not in SENDING:
             if self.record is not None:
-                write(self.record, place.batch, span.stage, spikes)
+                write(self.record, place.batch, spikes)
             return None
-        sent = np.asarray(spikes.numpy())
-        silent = not sent.any()
+        silent = not spikes.any()
         # A streaming neuron that has not spiked does not until something arrives: what it gets later wakes it.
         self.quiet = silent and span.stage is Stage.STREAM
         if silent:
             return None
         if self.record is not None:
-            self.record.write(place.batch, place.t, sent)
-        return sent
+            self.record.write(place.batch, place.t, spikes)
+        return spikes
 
-    def current(self, t: int, arriving: Array | None) -> Tensor:
+    def step(self, stage: Stage, t: int, arriving: Tensor | None) -> Array | None:
+        """One timestep of all neurons, a block of images at a time, whose state stays in the processor's cache; the spikes, int8 (B, *shape), if any."""
+        v, s = torch.from_numpy(self.v), torch.from_numpy(self.s)
+        spikes = torch.empty_like(s, dtype=torch.int8)
+        for first in range(0, len(v), self.block):
+            block = slice(first, first + self.block)
+            current = None
+            if stage in LISTENING:
+                current = self.current(t, None if arriving is None else arriving[block])
+            fired, state = neuron.step(stage, State(v[block], s[block]), current, self.theta, self.levels)
+            if stage is not Stage.EMIT:  # which leaves the potential as it is
+                v[block] = state.v
+            s[block] = state.s
+            if fired is not None:
+                spikes[block] = fired
+        return None if fired is None else np.asarray(spikes.numpy())
+
+    def current(self, t: int, arriving: Tensor | None) -> Tensor:
         """What arrives in timestep ``t``, and the bias's share."""
-        total = torch.zeros(()) if arriving is None else torch.from_numpy(arriving)
+        total = torch.zeros(()) if arriving is None else arriving
         total = total.to(self.theta.dtype)
         span = self.window.bias
         if span.start <= t < span.stop:
@@ -88,20 +106,12 @@ class PascModel(Model):
         return total
 
 
-def write(record: Record, batch: int, stage: Stage, spikes: Tensor) -> None:
-    """Add a timestep's internal spikes (B, *shape) to the record."""
-    signed = per_image(spikes)
-    if stage is Stage.INTEGRATE:
-        record.excitatory[batch] += signed
-    else:
-        magnitude = per_image(spikes.abs())
-        record.excitatory[batch] += (magnitude + signed) // 2
-        record.inhibitory[batch] += (magnitude - signed) // 2
-
-
-def per_image(spikes: Tensor) -> Array:
-    """Sums over all axes but the first, int64."""
-    return np.asarray(spikes.flatten(1).sum(1).numpy())
+def write(record: Record, batch: int, spikes: Array) -> None:
+    """Add a timestep's internal spikes, int8 (B, *shape), to the record."""
+    fired = np.array([np.count_nonzero(image) for image in spikes])
+    raised = np.array([np.count_nonzero(image > 0) for image in spikes])
+    record.excitatory[batch] += raised
+    record.inhibitory[batch] += fired - raised
 
 
 @implements(proc=Pasc, protocol=LoihiProtocol)
