@@ -106,6 +106,12 @@ class Session:
         assert self._runtime is not None, "a Session runs inside its with block"
         self._runtime.start(RunSteps(num_steps=steps))
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """The children's process numbers by the names of their Processes."""
+        assert self._runtime is not None, "a Session runs inside its with block"
+        return {name: actor.pid for name, actor in self._runtime._children()}
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
