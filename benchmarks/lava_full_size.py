@@ -147,7 +147,19 @@ def main() -> None:
     torch.manual_seed(0)
     inputs = torch.randn(options.images, 3, 32, 32)
     print(f"{options.images} images of 3x32x32; every count is the simulator's; times in ms an image, memory in GB")
-    heads = ("network", "batch", "forward", "steps", "Lava", "one by one", "/ steps", "/ forward", "gain", "parent", "children")
+    heads = (
+        "network",
+        "batch",
+        "forward",
+        "steps",
+        "Lava",
+        "one by one",
+        "/ steps",
+        "/ forward",
+        "gain",
+        "parent",
+        "children",
+    )
     print("".join(f"{head:>15}" if i == 0 else f"{head:>11}" for i, head in enumerate(heads)))
     for name in options.networks:
         cells = measure(name, inputs, options)

@@ -102,7 +102,9 @@ def draw(report, path):
     for i, (levels, rows) in enumerate(report["levels"].items()):
         stream = [row for name, row in rows.items() if name.startswith("streaming")]
         places, heights = [r["steps"] for r in stream], [1e3 * r["energy"] for r in stream]
-        left.plot(places, heights, "o-", color=COLOURS[i], markersize=4, label=f"L = {levels}: streaming, lags from the left")
+        left.plot(
+            places, heights, "o-", color=COLOURS[i], markersize=4, label=f"L = {levels}: streaming, lags from the left"
+        )
         for name, marker in (("two_phase", "s"), ("pasc", "*")):
             left.plot(rows[name]["steps"], 1e3 * rows[name]["energy"], marker, color=COLOURS[i], markersize=9)
     left.plot([], [], "s", color="grey", label="two phases")
@@ -160,7 +162,9 @@ def main():
                 f"{100 * r['excess']:17.2f} %{r['operations']:12,.0f}{1e3 * r['energy']:7.3f} mJ",
                 flush=True,
             )
-        print(f"the paper's own count for its schedule, from these spike rates: T_eff = {effective:.2f} (Equation 16)\n")
+        print(
+            f"the paper's own count for its schedule, from these spike rates: T_eff = {effective:.2f} (Equation 16)\n"
+        )
     if options.rate:
         set_levels(model.module, own)
         graph = model.graph()
@@ -173,7 +177,9 @@ def main():
         places = [t for t in (4, 8, 16, 32, 64, 128, 256) if t <= options.rate]
         for name, curve in report["rate"].items():
             print(f"{name}: " + ", ".join(f"T = {t}: {100 * curve[t - 1]:.2f} %" for t in places))
-    print(f"Every count of every layer is the integer QCFS network's, in each row. Energy: {described.name}, of counted events.")
+    print(
+        f"Every count of every layer is the integer QCFS network's, in each row. Energy: {described.name}, of counted events."
+    )
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
     if options.plot:

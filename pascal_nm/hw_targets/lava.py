@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from pascal_nm import bounds, schedule
 from pascal_nm.errors import TargetError
 from pascal_nm.graph import Array, Graph

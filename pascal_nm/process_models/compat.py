@@ -149,6 +149,7 @@ if TYPE_CHECKING:
         runtime_to_service: Any
         service_to_runtime: Any
         service_to_process: list[Any]
+        _error: bool
         PMResponse: Any
         Phase: Any
 
@@ -222,8 +223,10 @@ else:
         raise TargetError(f"Lava does not load ({error}); install it with: {INSTALL}") from error
 
 __all__ = [
-    "AbstractProcess",
     "CPU",
+    "MGMT_COMMAND",
+    "MGMT_RESPONSE",
+    "AbstractProcess",
     "Compiler",
     "CspRecvPort",
     "CspSelector",
@@ -234,8 +237,6 @@ __all__ = [
     "Loihi2SimCfg",
     "LoihiProtocol",
     "LoihiPyRuntimeService",
-    "MGMT_COMMAND",
-    "MGMT_RESPONSE",
     "MultiProcessing",
     "NoOPWatchdog",
     "OutPort",

@@ -100,4 +100,3 @@ class Record(NamedTuple):
             magnitude = np.abs(spikes)
             self.sent[batch] += magnitude
             self.last[batch][magnitude.any(tuple(range(1, spikes.ndim)))] = t
-

@@ -36,5 +36,6 @@ class FreeService(LoihiPyRuntimeService):
         self._send_pm_cmd(RUN)
         self._send_pm_cmd(steps)
         self._get_pm_resp()
-        self._send_pm_cmd(self.Phase.HOST)
-        self.service_to_runtime.send(MGMT_RESPONSE.DONE)
+        if not self._error:
+            self._send_pm_cmd(self.Phase.HOST)
+        self.service_to_runtime.send(MGMT_RESPONSE.ERROR if self._error else MGMT_RESPONSE.DONE)
