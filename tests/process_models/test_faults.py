@@ -42,7 +42,7 @@ class Branches(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), QCFS(2))
-        self.second = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1))
+        self.second = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), QCFS(2), nn.Conv2d(4, 4, 1))
         self.join = nn.Sequential(QCFS(2), nn.MaxPool2d(2))
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
 
