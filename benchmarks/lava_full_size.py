@@ -23,7 +23,7 @@ from engines import randomized, seconds
 
 from pascal_nm import build, convert, quantize, simulate
 from pascal_nm.graph import Array, Graph
-from pascal_nm.hw_targets.lava import LavaTarget
+from pascal_nm.hw_targets.lava import LavaTarget, estimate
 from pascal_nm.models import qcfs_layers
 from pascal_nm.result import RunResult
 from pascal_nm.source import SourceNetwork
@@ -132,7 +132,8 @@ def measure(name: str, inputs: torch.Tensor, options: argparse.Namespace) -> lis
     throughput = statistics.median(r[3] / r[2] for r in rounds)
     cells = [name, str(streaming.batch_size), *(f"{1e3 * t:.1f}" for t in (forwards, simulated, streamed, alone))]
     cells += [f"{ratio:.2f}" for ratio in ratios]
-    return [*cells, f"{throughput:.1f}", f"{peak.own / 1e9:.2f}", f"{peak.children / 1e9:.2f}"]
+    memory = (peak.own, peak.children, estimate(graph, len(images), streaming.batch_size))
+    return [*cells, f"{throughput:.1f}", *(f"{size / 1e9:.2f}" for size in memory)]
 
 
 def main() -> None:
@@ -159,6 +160,7 @@ def main() -> None:
         "gain",
         "parent",
         "children",
+        "estimate",
     )
     print("".join(f"{head:>15}" if i == 0 else f"{head:>11}" for i, head in enumerate(heads)))
     for name in options.networks:

@@ -115,7 +115,7 @@ def test_a_killed_child_ends_the_run(kind, program, inject, nothing_left):
 def test_a_stopped_child_ends_the_run(program, inject, nothing_left):
     lava, images = program
     happened = inject(ConvFixed, 3, killed(signal.SIGSTOP))
-    with pytest.raises(TargetError, match="does not go on: .* stopped"):
+    with pytest.raises(TargetError, match=r"does not go on: .* stopped"):
         lava.run(images)
     assert 0 < time.monotonic() - happened[0] < 5
 
@@ -123,7 +123,7 @@ def test_a_stopped_child_ends_the_run(program, inject, nothing_left):
 def test_a_sleeping_child_ends_the_run_with_its_traceback(program, inject, nothing_left):
     lava, images = program
     happened = inject(MaxPoolModel, 3, lambda: time.sleep(3600))
-    with pytest.raises(TargetError, match="does not go on: .* is stuck") as caught:
+    with pytest.raises(TargetError, match=r"does not go on: .* is stuck") as caught:
         lava.run(images)
     assert 0 < time.monotonic() - happened[0] < 5
     assert "run_step" in str(caught.value.__cause__), "the cause shows where it sleeps"
