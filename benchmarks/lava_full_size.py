@@ -2,8 +2,10 @@
 
 Random weights from a seed, normalized on the random inputs as in a trained network, quantized to 8 bits. Every count of every layer must be the
 simulator's. All sides run the same images in turn, so that a busy machine slows them alike; the table shows medians over the rounds, and ratios
-are medians of the rounds' ratios. ``one by one`` sends single images through the same Lava network, each after the one before it has left; the
-start of the network's processes is left out of its time (a run of one image is taken off), and counted in the others'.
+are medians of the rounds' ratios. ``one by one`` sends single images through the same Lava network, each after the one before it has left.
+``streamed`` and ``one by one``, and the gain of the first over the second, leave out the start of the network's processes: the time of a run of
+one image is taken off. ``Lava`` counts everything. ``in steps`` is the gain in timesteps, which hardware would see whose layers work beside each
+other; here they share the processor's cores. ``peak`` is the memory of all processes together, ``estimate`` what the target expects beforehand.
 
 ``python benchmarks/lava_full_size.py --help`` lists networks, images and rounds.
 """
@@ -21,9 +23,9 @@ import numpy as np
 import torch
 from engines import randomized, seconds
 
-from pascal_nm import build, convert, quantize, simulate
+from pascal_nm import build, convert, quantize, schedule, simulate
 from pascal_nm.graph import Array, Graph
-from pascal_nm.hw_targets.lava import LavaTarget, estimate
+from pascal_nm.hw_targets.lava import LavaTarget, divide, estimate
 from pascal_nm.models import qcfs_layers
 from pascal_nm.result import RunResult
 from pascal_nm.source import SourceNetwork
@@ -38,14 +40,15 @@ SAMPLING = 0.25
 
 
 class Peak:
-    """The largest memory, in bytes, of this process and of its children together; what they share counts once (proportional set size)."""
+    """Memory of this process before, and the most that it and its children have together, in bytes; what they share counts once."""
 
     def __init__(self) -> None:
-        self.own = self.children = 0
+        self.before = self.most = 0
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Look again and again until the block ends."""
+        self.before = proportional("self")
         ended = threading.Event()
         thread = threading.Thread(target=self._watch, args=(ended,))
         thread.start()
@@ -57,13 +60,12 @@ class Peak:
 
     def _watch(self, ended: threading.Event) -> None:
         while not ended.wait(SAMPLING):
-            self.own = max(self.own, proportional("self"))
-            children = Path("/proc/self/task").glob("*/children")
-            self.children = max(self.children, sum(proportional(p) for f in children for p in f.read_text().split()))
+            children = [pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
+            self.most = max(self.most, sum(proportional(pid) for pid in ("self", *children)))
 
 
 def proportional(pid: str) -> int:
-    """A process's memory in bytes; 0 where it has ended."""
+    """A process's memory in bytes, of shared memory its share (proportional set size); 0 where it has ended."""
     with suppress(FileNotFoundError, ProcessLookupError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -92,6 +94,12 @@ def assert_same(lava: RunResult, expected: RunResult) -> None:
         for ours, theirs in zip(lava.activity[layer], expected.activity[layer], strict=True):
             np.testing.assert_array_equal(ours, theirs, err_msg=layer)
     np.testing.assert_array_equal(lava.potential, expected.potential)
+
+
+def timesteps(graph: Graph, images: int, batch_size: int) -> float:
+    """How many times fewer timesteps batches take that follow each other at the schedule's interval, than images one after the other."""
+    plan, batches = schedule.of(graph), divide(images, batch_size)[0]
+    return images * plan.steps / (plan.initiation_interval * (batches - 1) + plan.steps)
 
 
 def measure(name: str, inputs: torch.Tensor, options: argparse.Namespace) -> list[str]:
@@ -124,16 +132,23 @@ def measure(name: str, inputs: torch.Tensor, options: argparse.Namespace) -> lis
     rounds = []
     for _ in range(options.rounds):
         took = [seconds(call) / len(images) for call in (forward, steps, lava)]
-        rounds.append((*took, (seconds(one_by_one) - seconds(only_one)) / options.single))
+        start = seconds(only_one)
+        streamed = (took[2] * len(images) - start) / (len(images) - 1)
+        rounds.append((*took, streamed, (seconds(one_by_one) - start) / options.single))
         assert_same(results["lava"], results["steps"])
         np.testing.assert_array_equal(results["single"].potential, results["steps"].potential[: 1 + options.single])
-    forwards, simulated, streamed, alone = (statistics.median(column) for column in zip(*rounds, strict=True))
-    ratios = (statistics.median(f(*r) for r in rounds) for f in (lambda f, s, v, a: v / s, lambda f, s, v, a: v / f))
-    throughput = statistics.median(r[3] / r[2] for r in rounds)
-    cells = [name, str(streaming.batch_size), *(f"{1e3 * t:.1f}" for t in (forwards, simulated, streamed, alone))]
+    medians = [f"{1e3 * statistics.median(column):.1f}" for column in zip(*rounds, strict=True)]
+    ratios = (statistics.median(r[2] / r[side] for r in rounds) for side in (1, 0))
+    throughput = statistics.median(alone / streamed for *_, streamed, alone in rounds)
+    cells = [name, str(streaming.batch_size), *medians]
     cells += [f"{ratio:.2f}" for ratio in ratios]
-    memory = (peak.own, peak.children, estimate(graph, len(images), streaming.batch_size))
-    return [*cells, f"{throughput:.1f}", *(f"{size / 1e9:.2f}" for size in memory)]
+    memory = (peak.before, peak.most, peak.before + estimate(graph, len(images), streaming.batch_size))
+    return [
+        *cells,
+        f"{throughput:.1f}",
+        f"{timesteps(graph, len(images), streaming.batch_size):.1f}",
+        *(f"{size / 1e9:.2f}" for size in memory),
+    ]
 
 
 def main() -> None:
@@ -154,12 +169,14 @@ def main() -> None:
         "forward",
         "steps",
         "Lava",
+        "streamed",
         "one by one",
         "/ steps",
         "/ forward",
         "gain",
-        "parent",
-        "children",
+        "in steps",
+        "before",
+        "peak",
         "estimate",
     )
     print("".join(f"{head:>15}" if i == 0 else f"{head:>11}" for i, head in enumerate(heads)))

@@ -15,7 +15,7 @@ from pascal_nm.errors import TargetError
 from pascal_nm.graph import Array, Graph
 from pascal_nm.result import RunResult
 
-MEMORY = 2**30
+MEMORY = 2**28
 """Bytes that the frames in flight of one batch may take, unless the caller sets the batch size or the machine has less."""
 
 CHILD = 16 * 2**20
@@ -86,8 +86,8 @@ def estimate(graph: Graph, images: int, batch_size: int) -> int:
     batches, batch = divide(images, batch_size)
     children = len(graph.populations) + len(graph.projections) + 1
     real = 4 if graph.is_integer else 8
-    # Each synapse has its weights in a float type of its own, once as they are and once in the order of its convolution.
-    weights = sum(2 * 2 * real * q.operator.weight.size for q in graph.projections)
+    # Each synapse has its weights in a float type, once as they are and once in the order of its convolution, and bounds its sums in float64 before.
+    weights = sum(2 * (real + 8) * q.operator.weight.size for q in graph.projections)
     plan = schedule.of(graph)
     spiking = [p for p in graph.populations if p.kind in ("pasc", "max")]
     counts = sum(p.size for p in spiking) * (4 if plan.streams else 2)

@@ -83,6 +83,9 @@ if TYPE_CHECKING:
 
         def __init__(self, proc_params: Any = None) -> None: ...
 
+        def start(self) -> None:
+            """Start the ports, and obey the runtime service until it says stop."""
+
         def run_spk(self) -> None:
             """What the model does in a timestep."""
 

@@ -18,6 +18,7 @@ from pascal_nm.process_models.compat import (
     PyLoihiProcessModel,
     PyOutPortVectorDense,
 )
+from pascal_nm.process_models.memory import keep_memory
 from pascal_nm.process_models.service import RUN
 
 
@@ -33,6 +34,11 @@ class Model(PyLoihiProcessModel):
         torch.set_grad_enabled(False)
         self.timing = proc_params["timing"]
         self._cmd_handlers[RUN[0]] = self._run_steps
+
+    def start(self) -> None:
+        """Lava's call once the model is built."""
+        keep_memory()
+        super().start()
 
     def run_spk(self) -> None:
         """Lava's entry: timestep t = time_step - 1."""

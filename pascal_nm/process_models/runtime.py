@@ -56,13 +56,6 @@ SLOTS = 2
 PR_SET_PDEATHSIG = 1
 """From <linux/prctl.h>."""
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""From <malloc.h> of the GNU C library."""
-
-KEPT, LARGEST = 2**30, 2**25
-"""Bytes that a child keeps for its next arrays, instead of handing them back to the system and having new pages zeroed in every timestep; and the
-largest array of which it does so (more is not allowed)."""
-
 
 class ChildError(Exception):
     """The traceback of a child process, as the cause of a TargetError."""
@@ -264,11 +257,7 @@ def _child(target_fn: Callable[..., None], pulse: Array, traces: IO[bytes], **ar
     Pulse.cell = pulse
     faulthandler.register(signal.SIGUSR1, file=traces, all_threads=False)
     if sys.platform == "linux":
-        system = ctypes.CDLL(None)
-        system.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if hasattr(system, "mallopt"):
-            system.mallopt(M_MMAP_THRESHOLD, LARGEST)
-            system.mallopt(M_TRIM_THRESHOLD, KEPT)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     CspSelector.select = select
     target_fn(**arguments)
 
