@@ -3,8 +3,8 @@
 Random weights from a seed, normalized on the random inputs as in a trained network, quantized to 8 bits. Every count of every layer must be the
 simulator's. All sides run the same images in turn, so that a busy machine slows them alike; the table shows medians over the rounds, and ratios
 are medians of the rounds' ratios. ``one by one`` sends single images through the same Lava network, each after the one before it has left.
-``streamed`` and ``one by one``, and the gain of the first over the second, leave out the start of the network's processes: the time of a run of
-one image is taken off. ``Lava`` counts everything. ``in steps`` is the gain in timesteps, which hardware would see whose layers work beside each
+``streamed`` and ``one by one``, and the gain of the first over the second, leave out the start and the end of the network's processes; ``Lava``
+counts everything. ``in steps`` is the gain in timesteps, which hardware would see whose layers work beside each
 other; here they share the processor's cores. ``peak`` is the memory of all processes together, ``estimate`` what the target expects beforehand.
 
 ``python benchmarks/lava_full_size.py --help`` lists networks, images and rounds.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,8 +25,9 @@ from engines import randomized, seconds
 
 from pascal_nm import build, convert, quantize, schedule, simulate
 from pascal_nm.graph import Array, Graph
-from pascal_nm.hw_targets.lava import LavaTarget, divide, estimate
+from pascal_nm.hw_targets.lava import LavaTarget, estimate
 from pascal_nm.models import qcfs_layers
+from pascal_nm.process_models.runtime import Session
 from pascal_nm.result import RunResult
 from pascal_nm.source import SourceNetwork
 
@@ -96,13 +97,30 @@ def assert_same(lava: RunResult, expected: RunResult) -> None:
     np.testing.assert_array_equal(lava.potential, expected.potential)
 
 
-def timesteps(graph: Graph, images: int, batch_size: int) -> float:
-    """How many times fewer timesteps batches take that follow each other at the schedule's interval, than images one after the other."""
-    plan, batches = schedule.of(graph), divide(images, batch_size)[0]
-    return images * plan.steps / (plan.initiation_interval * (batches - 1) + plan.steps)
+class Clock:
+    """Adds up the time for which sessions run timesteps."""
+
+    def __init__(self) -> None:
+        self.seconds, self._run = 0.0, Session.run
+        Session.run = lambda session, steps: self._timed(session, steps)
+
+    def _timed(self, session: Session, steps: int) -> None:
+        self.seconds += seconds(lambda: self._run(session, steps))
+
+    def of(self, call: Callable[[], object]) -> float:
+        """Seconds of timesteps in a call."""
+        before = self.seconds
+        call()
+        return self.seconds - before
 
 
-def measure(name: str, inputs: torch.Tensor, options: argparse.Namespace) -> list[str]:
+def timesteps(graph: Graph, images: int) -> float:
+    """How many times fewer timesteps images take that follow each other at the schedule's interval, than images that wait for each other."""
+    plan = schedule.of(graph)
+    return images * plan.steps / (plan.initiation_interval * (images - 1) + plan.steps)
+
+
+def measure(name: str, inputs: torch.Tensor, clock: Clock, options: argparse.Namespace) -> list[str]:
     module, graph = made(name, inputs)
     images: Array = inputs.numpy()
     streaming = LavaTarget(options.batch_size).compile(graph)
@@ -122,21 +140,17 @@ def measure(name: str, inputs: torch.Tensor, options: argparse.Namespace) -> lis
             results["lava"] = streaming.run(images)
 
     def one_by_one() -> None:
-        results["single"] = single.run(images[: 1 + options.single])
-
-    def only_one() -> None:
-        single.run(images[:1])
+        results["single"] = single.run(images[: options.single])
 
     steps()
     forward()
     rounds = []
     for _ in range(options.rounds):
-        took = [seconds(call) / len(images) for call in (forward, steps, lava)]
-        start = seconds(only_one)
-        streamed = (took[2] * len(images) - start) / (len(images) - 1)
-        rounds.append((*took, streamed, (seconds(one_by_one) - start) / options.single))
+        running: list[float] = []
+        took = [seconds(call) for call in (forward, steps, lambda: running.append(clock.of(lava)))]
+        rounds.append((*(t / len(images) for t in (*took, *running)), clock.of(one_by_one) / options.single))
         assert_same(results["lava"], results["steps"])
-        np.testing.assert_array_equal(results["single"].potential, results["steps"].potential[: 1 + options.single])
+        np.testing.assert_array_equal(results["single"].potential, results["steps"].potential[: options.single])
     medians = [f"{1e3 * statistics.median(column):.1f}" for column in zip(*rounds, strict=True)]
     ratios = (statistics.median(r[2] / r[side] for r in rounds) for side in (1, 0))
     throughput = statistics.median(alone / streamed for *_, streamed, alone in rounds)
@@ -146,7 +160,7 @@ def measure(name: str, inputs: torch.Tensor, options: argparse.Namespace) -> lis
     return [
         *cells,
         f"{throughput:.1f}",
-        f"{timesteps(graph, len(images), streaming.batch_size):.1f}",
+        f"{timesteps(graph, len(images)):.1f}",
         *(f"{size / 1e9:.2f}" for size in memory),
     ]
 
@@ -160,6 +174,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
 
+    clock = Clock()
     torch.manual_seed(0)
     inputs = torch.randn(options.images, 3, 32, 32)
     print(f"{options.images} images of 3x32x32; every count is the simulator's; times in ms an image, memory in GB")
@@ -181,7 +196,7 @@ def main() -> None:
     )
     print("".join(f"{head:>15}" if i == 0 else f"{head:>11}" for i, head in enumerate(heads)))
     for name in options.networks:
-        cells = measure(name, inputs, options)
+        cells = measure(name, inputs, clock, options)
         print("".join(f"{cell:>15}" if i == 0 else f"{cell:>11}" for i, cell in enumerate(cells)), flush=True)
 
 

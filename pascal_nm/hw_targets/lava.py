@@ -18,7 +18,7 @@ from pascal_nm.result import RunResult
 MEMORY = 2**28
 """Bytes that the frames in flight of one batch may take, unless the caller sets the batch size or the machine has less."""
 
-CHILD = 16 * 2**20
+CHILD = 12 * 2**20
 """Bytes that a child process takes for itself: measured, with what it changes of the pages that it shares with its parent."""
 
 
