@@ -43,7 +43,7 @@ class NirNetwork:
         (source,) = (name for name, node in raw.nodes.items() if isinstance(node, nir.Input))
         (sink,) = (name for name, node in raw.nodes.items() if isinstance(node, nir.Output))
         arriving = {target: shapes.get(first, inputs.shape[1:]) for first, target in raw.edges}
-        self._sums = shared_zeros((1, batch, *arriving[sink]), inputs.dtype)
+        self._sums = shared_zeros((1, timesteps, batch, *arriving[sink]), inputs.dtype)
         self.entry: Any = AnalogInput(currents=inputs[None], cycle=cycle, repeat=timesteps, name=source)
         readout = Readout(
             shape=arriving[sink],
@@ -71,7 +71,8 @@ class NirNetwork:
     @property
     def outputs(self) -> Array:
         """Sums at the output node, (B, outputs)."""
-        return np.asarray(self._sums[0].reshape(len(self._sums[0]), -1))
+        total = self._sums[0, -1]
+        return np.asarray(total.reshape(len(total), -1))
 
     @property
     def counts(self) -> dict[str, Array]:
