@@ -1,5 +1,6 @@
 # make demo    the whole path on real input           make test      all checks, under ten minutes
 # make test-all   with the slow proofs                 make readers   other simulators, for `pascal-nm interop`
+# make wheel-test  build, install into a bare environment, and run there what a user gets
 # make clean      remove what these targets made
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ CONSTRAINTS := requirements/constraints-$(VERSION).txt
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-all lint types readers clean
+.PHONY: demo test test-all lint types readers wheel-test clean cross-checks
 
 demo: $(STAMP)
 	$(BIN)/pascal-nm demo
@@ -45,5 +46,26 @@ readers: $(STAMP)
 	.readers/spikingjelly/bin/pip install -q --no-deps spikingjelly==2.0.0 nirtorch==2.6 loguru==0.7.3
 	.readers/sinabs/bin/pip install -q --no-deps sinabs==3.1.3 nir==1.0.4 nirtorch==1.0 pbr samna
 
+# The wheel as a user installs it, but with the dependencies of our environment, lent after the installation and not copied: torch is large.
+# The wheel is built from the source distribution, and run outside the repository, so that nothing but its own files can be found.
+wheel-test: $(STAMP)
+	rm -rf .wheel && $(PYTHON) -m venv .wheel/builder && $(PYTHON) -m venv .wheel/bare
+	.wheel/builder/bin/pip install -q build
+	.wheel/builder/bin/python -m build -q --outdir .wheel/dist .
+	.wheel/bare/bin/pip install -q --no-deps .wheel/dist/*.whl
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > .wheel/bare/lib/python$(VERSION)/site-packages/borrowed.pth
+	mkdir .wheel/run && cd .wheel/run && ../bare/bin/pascal-nm --version && ../bare/bin/pascal-nm demo --help \
+	  && ../bare/bin/pascal-nm demo -o run \
+	  && ../bare/bin/python -Ic 'import pascal_nm, sys; sys.exit(not pascal_nm.__file__.startswith(sys.prefix))'
+
+# Independent programs that count the same: SANA-FE (energy and hops of Loihi 1), NeuroBench (synaptic operations).
+cross-checks: $(STAMP)
+	$(PYTHON) -m venv .readers/checks
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > .readers/checks/lib/python$(VERSION)/site-packages/borrowed.pth
+	.readers/checks/bin/pip install -q --no-deps sanafe==2.2.9 neurobench==2.3.0 snntorch==1.0.0 tqdm
+	.readers/checks/bin/python -m pytest tests/cross_checks
+
 clean:
-	rm -rf $(VENV) .readers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .readers .wheel build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

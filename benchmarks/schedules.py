@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from pascal_nm import activity, analysis, checkpoint, data, quantize, schedule, simulate
 from pascal_nm.graph import Timing
-from pascal_nm.hw_targets import chip
+from pascal_nm.hw_targets import chip, mapping
+from pascal_nm.hw_targets.traffic import Traffic
 from pascal_nm.models import set_levels
 
 COLUMNS = ("accuracy", "steps", "p99", "max", "answer", "excess", "operations", "energy")
@@ -32,9 +33,9 @@ def timings(levels):
         yield f"streaming, lag {lag}", Timing("streaming", lag)
 
 
-def measure(graph, timing, inputs, labels, expected, described):
+def measure(graph, timing, inputs, labels, expected, described, watcher):
     """One schedule; every count is compared with the integer QCFS network's."""
-    result = simulate.steps(graph.replace(timing=timing), inputs)
+    result = simulate.steps(graph.replace(timing=timing), inputs, watcher=watcher)
     for population, count in expected.counts.items():
         assert np.array_equal(count, result.counts[population]), (timing, population)
     events = activity.events(graph, result)
@@ -150,12 +151,13 @@ def main():
         graph = quantize(model.graph(), options.bits)
         inputs = graph.preprocessing(images.pixels)
         expected = simulate.counts(graph, inputs)
+        watcher = Traffic(mapping.place(graph, described), described) if described.core else None
         layers = sum(1 for _ in graph.spiking) + 1
         depth = max(w.start for w in schedule.streaming(graph).windows.values())
         print(f"{title}: L = {levels}, {layers} layers, {depth} populations on the longest path\n{HEADER}", flush=True)
         rows = report["levels"][str(levels)] = {}
         for name, timing in timings(levels):
-            rows[name], effective = measure(graph, timing, inputs, images.labels, expected, described)
+            rows[name], effective = measure(graph, timing, inputs, images.labels, expected, described, watcher)
             r = rows[name]
             print(
                 f"{name:18}{100 * r['accuracy']:7.2f} %{r['steps']:13.1f}{r['p99']:6.0f}{r['max']:5d}{r['answer']:8.1f}"

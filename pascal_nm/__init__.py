@@ -4,9 +4,9 @@ The short way through::
 
     import pascal_nm as pnm
 
-    graph = pnm.convert(model, example)  # a torch module with pnm.QCFS activations
-    pnm.export.write_nir(graph, "model.nir")
-    result = pnm.run(pnm.quantize(graph, input_range=1.0), inputs, target="torch")
+    net = pnm.convert(model, x)  # a torch module with pnm.QCFS activations, and an input of it
+    pnm.export.write_nir(net, "model.nir")
+    result = pnm.run(net, data, target="lava")
 
 Names are imported when they are first used, so that ``import pascal_nm`` costs nothing.
 """
@@ -19,19 +19,46 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pascal_nm import export, hw_targets
+    from pascal_nm import checkpoint, data, export, hw_targets, training
     from pascal_nm.conversion import convert
+    from pascal_nm.data import Dataset
     from pascal_nm.errors import PascalError
     from pascal_nm.graph import Graph, Population, Preprocessing, Projection
     from pascal_nm.hw_targets import run
+    from pascal_nm.hw_targets.evaluation import Evaluation
     from pascal_nm.models import build, to_qcfs
     from pascal_nm.qcfs import QCFS
     from pascal_nm.quantization import quantize
     from pascal_nm.result import RunResult
     from pascal_nm.source import SourceNetwork
 
+__all__ = [
+    "QCFS",
+    "Dataset",
+    "Evaluation",
+    "Graph",
+    "PascalError",
+    "Population",
+    "Preprocessing",
+    "Projection",
+    "RunResult",
+    "SourceNetwork",
+    "build",
+    "checkpoint",
+    "convert",
+    "data",
+    "export",
+    "hw_targets",
+    "quantize",
+    "run",
+    "to_qcfs",
+    "training",
+]
+
 _HOMES = {
     "QCFS": "qcfs",
+    "Dataset": "data",
+    "Evaluation": "hw_targets.evaluation",
     "Graph": "graph",
     "PascalError": "errors",
     "Population": "graph",
@@ -45,29 +72,16 @@ _HOMES = {
     "run": "hw_targets",
     "to_qcfs": "models",
 }
-
-__all__ = [
-    "QCFS",
-    "Graph",
-    "PascalError",
-    "Population",
-    "Preprocessing",
-    "Projection",
-    "RunResult",
-    "SourceNetwork",
-    "build",
-    "convert",
-    "export",
-    "hw_targets",
-    "quantize",
-    "run",
-    "to_qcfs",
-]
+"""Where each name is defined; what else :data:`__all__` lists is a module."""
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"pascal_nm.{_HOMES[name]}"), name)
-    if name in ("export", "hw_targets"):
+    if name in __all__:
         return importlib.import_module(f"pascal_nm.{name}")
     raise AttributeError(f"module 'pascal_nm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from pascal_nm.graph import Array, Conv2d, Dense, Graph, Projection, Shape, SumPool2d
+from pascal_nm import reach
+from pascal_nm.graph import Array, Graph, Projection, Shape
 from pascal_nm.result import RunResult
 
 
@@ -24,6 +25,9 @@ class LayerEvents:
         internal: excitatory and inhibitory spikes inside its neurons (they move the counter, and cause no message).
         updates: neuron updates inside the population's window of the schedule; under ``streaming`` until the network is quiet.
         idle: neuron updates in the other timesteps of the sample.
+        messages: spikes that travel to a core, once for each core that they reach; 0 where the network is not on a chip's cores.
+        hops_x: their hops along the columns of the mesh.
+        hops_y: along its rows.
     """
 
     name: str
@@ -33,23 +37,24 @@ class LayerEvents:
     internal: Array
     updates: Array
     idle: Array
+    messages: Array | int = 0
+    hops_x: Array | int = 0
+    hops_y: Array | int = 0
 
     def means(self) -> dict[str, float]:
         """Every count by name, mean over the images."""
-        names = ("synaptic_operations", "multiply_accumulates", "updates", "idle", "emitted", "internal")
+        names = ["synaptic_operations", "multiply_accumulates", "updates", "idle", "emitted", "internal"]
+        names += ["messages", "hops_x", "hops_y"]
         return {name: float(np.mean(getattr(self, name))) for name in names}
 
     @staticmethod
     def join(parts: Sequence[LayerEvents]) -> LayerEvents:
         """The events of consecutive batches as one."""
-        return replace(
-            parts[0],
-            synaptic_operations=np.concatenate([part.synaptic_operations for part in parts]),
-            emitted=np.concatenate([part.emitted for part in parts]),
-            internal=np.concatenate([part.internal for part in parts]),
-            updates=np.concatenate([part.updates for part in parts]),
-            idle=np.concatenate([part.idle for part in parts]),
-        )
+        names = ("synaptic_operations", "emitted", "internal", "updates", "idle", "messages", "hops_x", "hops_y")
+        joined: dict[str, Any] = {
+            name: np.concatenate([np.atleast_1d(getattr(part, name)) for part in parts]) for name in names
+        }
+        return replace(parts[0], **joined)
 
 
 def events(graph: Graph, result: RunResult) -> list[LayerEvents]:
@@ -65,15 +70,16 @@ def events(graph: Graph, result: RunResult) -> list[LayerEvents]:
         operations, macs = np.zeros(images, np.int64), 0
         for projection in graph.incoming(p.name):
             source = graph[projection.source]
-            reach = fan_out(projection, source.shape)
+            driven = fan_out(projection, source.shape)
             if source.kind == "analog":
-                macs += int(reach.sum())
+                macs += int(driven.sum())
             else:
                 spikes = result.spikes[source.name].reshape(images, -1).astype(np.float64)
-                operations += (spikes @ reach.reshape(-1).astype(np.float64)).astype(np.int64)
+                operations += (spikes @ driven.reshape(-1).astype(np.float64)).astype(np.int64)
         activity = result.activity.get(p.name)
         silent = np.zeros(images, np.int64)
         window = result.schedule.windows[p.name]
+        sent = None if result.chip is None else result.chip.messages.get(p.name)
         steps = np.maximum(np.minimum(result.timesteps, window.stop) - window.start, 0)
         layers.append(
             LayerEvents(
@@ -84,55 +90,12 @@ def events(graph: Graph, result: RunResult) -> list[LayerEvents]:
                 silent if activity is None else activity.excitatory + activity.inhibitory,
                 p.size * steps,
                 p.size * (result.timesteps - steps),
+                *((silent, silent, silent) if sent is None else sent),
             )
         )
     return layers
 
 
 def fan_out(projection: Projection, shape: Shape) -> Array:
-    """Number of synapses that each source neuron of ``shape`` drives: int64 of that shape.
-
-    A pooling in front counts as part of the synapses, which is how a chip stores it: a neuron in two windows drives both.
-    """
-    pool, operator = projection.pool, projection.operator
-    inner = pool.output_shape(shape) if pool else shape
-    match operator:
-        case Dense():
-            reach: list[Array] = [np.full(n, 1, np.int64) for n in inner]
-            reach[0] *= len(operator.weight)
-        case Conv2d():
-            target = operator.output_shape(inner)
-            per_channel = np.full(inner[0], target[0] // operator.groups, np.int64)
-            kernel = operator.weight.shape[2:]
-            axes = [
-                _coverage(
-                    np.ones(target[a + 1], np.int64),
-                    inner[a + 1],
-                    kernel[a],
-                    operator.stride[a],
-                    operator.padding[a],
-                    operator.dilation[a],
-                )
-                for a in range(2)
-            ]
-            reach = [per_channel, *axes]
-        case _:
-            reach = [np.ones(n, np.int64) for n in inner]
-    if pool:
-        reach = [reach[0], *(_pool_coverage(reach[a + 1], shape[a + 1], pool, a) for a in range(2))]
-    return np.asarray(math.prod(np.ix_(*reach), start=np.ones((), np.int64)))
-
-
-def _pool_coverage(reach: Array, size: int, pool: SumPool2d, axis: int) -> Array:
-    return _coverage(reach, size, pool.kernel[axis], pool.stride[axis], pool.padding[axis], 1)
-
-
-def _coverage(reach: Array, size: int, kernel: int, stride: int, padding: int, dilation: int) -> Array:
-    """Along one axis: the sum of ``reach`` over the windows that each of ``size`` positions lies in."""
-    result = np.zeros(size, np.int64)
-    starts = np.arange(len(reach)) * stride - padding
-    for k in range(kernel):
-        positions = starts + k * dilation
-        inside = (positions >= 0) & (positions < size)
-        np.add.at(result, positions[inside], reach[inside])
-    return result
+    """Number of synapses that each source neuron of ``shape`` drives: int64 of that shape (:mod:`pascal_nm.reach`)."""
+    return reach.of(projection, shape).fan_out.reshape(shape)

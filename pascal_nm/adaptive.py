@@ -23,8 +23,8 @@ from typing import Literal
 import numpy as np
 
 from pascal_nm import simulate
-from pascal_nm.errors import DataError, FileError, first_line
-from pascal_nm.files import readable, replacing
+from pascal_nm.errors import DataError
+from pascal_nm.files import replacing
 from pascal_nm.graph import Array, Graph
 
 Reading = Literal["paper", "authors"]
@@ -198,27 +198,10 @@ def plan(metrics: Sequence[LayerMetric], clusters: int, cluster_levels: Sequence
 
 
 def write(made: Plan, path: str | Path) -> None:
-    """Write a levels file (JSON), which training takes."""
+    """Write a levels file (JSON), which training takes and :func:`pascal_nm.layer_files.read_levels` reads."""
     layers = [
         {"name": m.name, "levels": level, "cluster": label, "metric": m.metric if math.isfinite(m.metric) else None}
         for m, level, label in zip(made.metrics, made.levels, made.labels, strict=True)
     ]
     with replacing(path) as temporary:
         temporary.write_text(json.dumps({"levels": made.levels, "layers": layers}, indent=2) + "\n")
-
-
-def read_levels(path: str | Path) -> tuple[int, ...]:
-    """The levels in a levels file.
-
-    Raises:
-        FileError: missing, damaged, or without a list of levels.
-    """
-    try:
-        levels = json.loads(readable(path).read_text())["levels"]
-        if not levels or not all(isinstance(n, int) and n >= 1 for n in levels):
-            raise ValueError("levels must be whole numbers of at least 1")
-    except FileError:
-        raise
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise FileError(f"{path} is not a levels file of `pascal-nm adapt`: {first_line(error)}") from error
-    return tuple(levels)

@@ -31,6 +31,10 @@ class TargetError(PascalError):
     """A target that is not installed, cannot hold the network, or failed while running it."""
 
 
+class NotInstalledError(TargetError):
+    """A target whose packages are not installed; the message says how to install them."""
+
+
 def first_line(error: BaseException) -> str:
     """What another library's error says, in one line."""
     text = str(error).strip()

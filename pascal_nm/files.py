@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from pascal_nm.errors import FileError
+from pascal_nm.graph import Array
 
 
 @contextmanager
@@ -37,6 +40,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_answers(path: Path, predictions: Array, labels: Array) -> None:
+    """Write the classes of images and the true ones to a .npz file.
+
+    Raises:
+        FileError: it cannot be written.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, predictions=predictions, labels=labels)
 
 
 def writable(path: str | Path) -> Path:

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from pascal_nm import simulate
-from pascal_nm.errors import DataError, FileError, first_line
-from pascal_nm.files import readable, replacing
+from pascal_nm.errors import DataError
+from pascal_nm.files import replacing
 from pascal_nm.graph import Array, Graph
 from pascal_nm.result import RunResult
 
@@ -46,25 +46,8 @@ class Cost:
     excess: float
 
 
-def read_lags(path: str | Path) -> tuple[int, ...]:
-    """The lags in a file of :func:`write_lags`.
-
-    Raises:
-        FileError: missing, damaged, or without a list of lags.
-    """
-    try:
-        lags = json.loads(readable(path).read_text())["lags"]
-        if not lags or not all(isinstance(n, int) and n >= 0 for n in lags):
-            raise ValueError("lags must be whole numbers of at least 0")
-    except FileError:
-        raise
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise FileError(f"{path} is not a lags file of `pascal-nm lags`: {first_line(error)}") from error
-    return tuple(lags)
-
-
 def write_lags(path: str | Path, best: Cost, network: str, data: str) -> None:
-    """Write the lags of ``best`` with what they were measured on, for ``--lag``.
+    """Write the lags of ``best`` with what they were measured on, for ``--lag`` and :func:`pascal_nm.layer_files.read_lags`.
 
     Raises:
         FileError: the file cannot be written; an existing one is then left as it was.
@@ -83,13 +66,20 @@ class Search:
         graph: the network.
         inputs: preprocessed calibration inputs, (N, *input shape).
         joules: energy per image of a run.
+        watcher: is told of the spikes of every run, for ``joules``.
 
     Attributes:
         measured: every choice that was tried.
     """
 
-    def __init__(self, graph: Graph, inputs: Array, joules: Callable[[Graph, RunResult], float]) -> None:
-        self.graph, self.inputs, self.joules = graph, inputs, joules
+    def __init__(
+        self,
+        graph: Graph,
+        inputs: Array,
+        joules: Callable[[Graph, RunResult], float],
+        watcher: simulate.Watcher | None = None,
+    ) -> None:
+        self.graph, self.inputs, self.joules, self.watcher = graph, inputs, joules, watcher
         self.layers = sum(1 for _ in graph.spiking)
         self.largest = max(p.levels for p in graph.populations if p.kind in ("pasc", "max")) - 1
         self.measured: dict[tuple[int, ...], Cost] = {}
@@ -98,7 +88,7 @@ class Search:
         """What lags take; each choice is run once."""
         if lags not in self.measured:
             graph = self.graph.replace(timing=replace(self.graph.timing, schedule="streaming", lag=lags))
-            result = simulate.steps(graph, self.inputs)
+            result = simulate.steps(graph, self.inputs, watcher=self.watcher)
             least = sum(int(np.abs(count).sum(dtype=np.int64)) for count in result.counts.values())
             sent = sum(int(count.sum(dtype=np.int64)) for count in result.spikes.values())
             excess = sent / least - 1 if least else 0.0

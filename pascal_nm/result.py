@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class RunResult:
         schedule: the timesteps that the run took.
         answers: the prediction after each timestep, (N, steps); None from an engine without timesteps (``counts``).
         sent: by population, spikes of either sign that each neuron sent, (N, *shape); None where no spike is negative, and they are the counts.
+        chip: what a watcher of the run made of it (:class:`pascal_nm.hw_targets.traffic.ChipActivity`); None where nobody watched.
         settled: timesteps until the network was quiet, (N,): from then on every count is final; more than were run where it was not. None where
             the schedule's own length is that time.
     """
@@ -47,6 +48,7 @@ class RunResult:
     answers: Array | None = None
     sent: Mapping[str, Array] | None = None
     settled: Array | None = None
+    chip: Any = None
 
     @property
     def timesteps(self) -> Array:
@@ -98,6 +100,7 @@ class RunResult:
             sent=None
             if first.sent is None
             else {n: np.concatenate([r.spikes[n] for r in results]) for n in first.sent},
+            chip=None if first.chip is None else first.chip.join([r.chip for r in results]),
             settled=None if first.settled is None else np.concatenate([r._settled for r in results]),
         )
 

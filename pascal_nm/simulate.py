@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -153,7 +153,16 @@ def _count_synapse(projection: Projection, graph: Graph) -> Synapse:
     return _prepared(graph, ("counts", projection.name), make)
 
 
-def steps(graph: Graph, inputs: Array, plan: schedule.Schedule | None = None) -> RunResult:
+class Watcher(Protocol):
+    """Someone who is told of the spikes of every population while a run goes on, batch by batch."""
+
+    def start(self, images: int, plan: schedule.Schedule) -> Any:
+        """A batch begins. Gives what is told: ``see(name, train, first timestep)``, and at the end asked for: ``result(timesteps)``."""
+
+
+def steps(
+    graph: Graph, inputs: Array, plan: schedule.Schedule | None = None, watcher: Watcher | None = None
+) -> RunResult:
     """Run N preprocessed inputs (N, *input shape) timestep by timestep, counting every spike.
 
     Spikes only flow downward, so each population is carried through its whole window before the next one starts.
@@ -162,8 +171,9 @@ def steps(graph: Graph, inputs: Array, plan: schedule.Schedule | None = None) ->
         graph: the network.
         inputs: as for :meth:`pascal_nm.graph.Graph.currents`.
         plan: the schedule; the graph's own where it is None.
+        watcher: is told of all spikes; what it makes of them is the result's ``chip``.
     """
-    network = _Network(graph, plan or schedule.of(graph))
+    network = _Network(graph, plan or schedule.of(graph), watcher)
     return _in_batches(graph, inputs, STEPS_NEURONS, network.run)
 
 
@@ -183,14 +193,17 @@ def _spike_synapse(projection: Projection, graph: Graph) -> Synapse:
 class _Network:
     """A graph with its synapses made ready, for any number of batches."""
 
-    def __init__(self, graph: Graph, plan: schedule.Schedule) -> None:
-        self.graph, self.plan = graph, plan
+    def __init__(self, graph: Graph, plan: schedule.Schedule, watcher: Watcher | None = None) -> None:
+        self.graph, self.plan, self.watcher = graph, plan, watcher
         self.synapses = {q.name: _spike_synapse(q, graph) for q in graph.projections if graph[q.target].kind != "max"}
 
     def run(self, currents: Tensor) -> RunResult:
         """The currents (N, *input shape) of one batch through all populations."""
         graph = self.graph
         trains = {graph.input.name: currents[None]}
+        watch = None if self.watcher is None else self.watcher.start(len(currents), self.plan)
+        if watch is not None:
+            watch.see(graph.input.name, currents[None], 0)
         counts: dict[str, Array] = {}
         sent: dict[str, Array] = {}
         last: dict[str, Array] = {}
@@ -209,6 +222,8 @@ class _Network:
                 made = _StreamRun if window.span(Stage.STREAM) else _PascRun
                 run = made(p, window, arrivals, self.plan.steps)
             trains[p.name] = run.train
+            if watch is not None:
+                watch.see(p.name, run.train, window.emit.start)
             counts[p.name] = run.count.to(torch.int16).numpy()
             if self.plan.streams:
                 sent[p.name] = run.sent.to(torch.int16).numpy()
@@ -216,7 +231,9 @@ class _Network:
             activity[p.name] = Activity(_per_image(run.sent), run.excitatory, run.inhibitory)
             _forget(trains, graph, p)
         result = RunResult(counts, potential, _scale(graph), activity, self.plan, answers)
-        return replace(result, sent=sent, settled=self.plan.settled(last)) if self.plan.streams else result
+        if self.plan.streams:
+            result = replace(result, sent=sent, settled=self.plan.settled(last))
+        return result if watch is None else replace(result, chip=watch.result(result.timesteps))
 
     def _arrival(self, projection: Projection, train: Tensor) -> _Arrival:
         frames = self.synapses[projection.name](train.flatten(0, 1))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
-from pascal_nm import QCFS
+from pascal_nm import QCFS, Graph, Population, Preprocessing, Projection
+from pascal_nm.graph import Dense
 
 
 def randomized(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -126,3 +128,18 @@ ALL = {
 def images(n: int = 16, seed: int = 0) -> torch.Tensor:
     """Inputs for every network here: float64 (n, 2, 8, 8)."""
     return torch.randn((n, 2, 8, 8), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def for_digits() -> Graph:
+    """A spiking network for the digits, with random weights, for tests of what happens around one."""
+    rng = np.random.default_rng(0)
+    populations = (
+        Population("input", "analog", (1, 8, 8)),
+        Population("hidden", "pasc", (16,), levels=4),
+        Population("output", "readout", (10,)),
+    )
+    projections = (
+        Projection("input", "hidden", Dense(rng.normal(size=(16, 64)))),
+        Projection("hidden", "output", Dense(rng.normal(size=(10, 16)))),
+    )
+    return Graph(populations, projections, Preprocessing(16.0, (0.3,), (0.4,)))

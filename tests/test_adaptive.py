@@ -11,6 +11,7 @@ from scipy import stats
 
 from pascal_nm import adaptive, simulate
 from pascal_nm.errors import DataError, FileError
+from pascal_nm.layer_files import read_levels
 from tests.strategies import inputs_for, integer_graphs
 
 HISTOGRAMS = st.lists(st.integers(0, 300), min_size=4, max_size=17).filter(
@@ -108,7 +109,7 @@ def test_a_higher_metric_gets_fewer_levels(tmp_path):
     made = adaptive.plan(adaptive.measure(found), 3)
     assert made.levels == [4, 1, 2]
     adaptive.write(made, tmp_path / "levels.json")
-    assert adaptive.read_levels(tmp_path / "levels.json") == (4, 1, 2)
+    assert read_levels(tmp_path / "levels.json") == (4, 1, 2)
     assert [layer["name"] for layer in json.loads((tmp_path / "levels.json").read_text())["layers"]] == list(found)
 
 
@@ -116,7 +117,7 @@ def test_a_higher_metric_gets_fewer_levels(tmp_path):
 def test_a_damaged_levels_file_is_refused(tmp_path, text):
     (tmp_path / "levels.json").write_text(text)
     with pytest.raises(FileError, match="not a levels file"):
-        adaptive.read_levels(tmp_path / "levels.json")
+        read_levels(tmp_path / "levels.json")
 
 
 def test_bad_requests_are_refused():

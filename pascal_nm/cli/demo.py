@@ -9,12 +9,13 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from rich.markup import escape
 
 from pascal_nm import data, training
 from pascal_nm.cli import options
 from pascal_nm.cli.output import joules, note, percent, print_json, progress, say, table
 from pascal_nm.cli.train import train_network
-from pascal_nm.errors import FileError
+from pascal_nm.errors import FileError, NotInstalledError
 from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import chip as chips
@@ -41,6 +42,7 @@ def demo(
         "runs/demo"
     ),
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Show the whole path on 1797 real images of digits, from training to the energy on a chip, and prove it exact."""
     start = time.perf_counter()
@@ -56,9 +58,13 @@ def demo(
     graph = read_nir(output / "model.nir")
     integer = quantize(graph)
     plan = (("torch", graph), ("lava", graph), ("torch", integer), ("lava", integer), ("loihi", graph))
-    rows = []
+    rows, missing = [], dict[str, str]()
     for target, network in plan:
-        program = find(target).compile(network)
+        try:
+            program = find(target).compile(network)
+        except NotInstalledError as error:
+            missing[target] = str(error)
+            continue
         name = f"{target} ({'fixed point' if program.graph.is_integer else 'float'})"
         with progress(f"verifying {name}") as update:
             verification, result = evaluation.verify(source, reference, program, test_data, progress=update)
@@ -69,9 +75,12 @@ def demo(
     cost = sum(layer.total for layer in chips.energy(rows[-1].evaluation.events, chip))
     seconds = time.perf_counter() - start
     if as_json:
-        print_json(_json(rows, accuracy, answers, cost, chip.name, integer, seconds))
+        content = _json(rows, accuracy, answers, cost, chip.name, integer, seconds)
+        print_json(content | {"targets_not_installed": list(missing)})
     else:
         _show(rows, accuracy, answers, cost, chip.name, seconds)
+        for target, reason in missing.items():
+            say(f"without {target}: {escape(reason)}")
     if not all(row.verification.exact for row in rows):
         raise typer.Exit(1)
 

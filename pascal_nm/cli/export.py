@@ -67,6 +67,7 @@ def export(
     scale: options.Scale = 255.0,
     classes: Annotated[str | None, typer.Option(help="For a .pt2: names of the outputs, separated by commas.")] = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Convert a QCFS network to a spiking one and write it as a portable graph that every target runs from alone."""
     if not nir:

@@ -44,6 +44,7 @@ def interop(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Run a network in other simulators, each reading its file from the disk by itself: does it answer as the source network does?
 

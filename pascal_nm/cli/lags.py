@@ -15,7 +15,8 @@ from pascal_nm.errors import DataError
 from pascal_nm.files import writable
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import evaluation
+from pascal_nm.hw_targets import evaluation, mapping
+from pascal_nm.hw_targets.traffic import Traffic
 from pascal_nm.lags import Cost, Search, write_lags
 from pascal_nm.quantization import quantize
 from pascal_nm.result import RunResult
@@ -35,7 +36,9 @@ def lags(
     chip: Annotated[
         str, typer.Option("--chip", "-c", help=f"{', '.join(chips.available())}, or a .toml file.")
     ] = "loihi1_calibrated",
-    bits: Annotated[int | None, typer.Option(help="Quantize a float network first.", show_default="as it is")] = None,
+    bits: Annotated[
+        int | None, typer.Option(help="Quantize a float network first.", show_default="8 on a chip with cores")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the lags found here, for --lag.", show_default=False)
     ] = None,
@@ -45,6 +48,7 @@ def lags(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Choose a lag for each layer: the least energy within --timesteps, or the fewest timesteps within --energy. Every choice is exact."""
     if timesteps is not None and energy is not None:
@@ -56,7 +60,8 @@ def lags(
     plots.check(plot)
     described = chips.load(chip)
     graph = options.load_network(network)
-    graph = graph if bits is None else quantize(graph, bits)
+    if not graph.is_integer and (bits is not None or described.core is not None):
+        graph = quantize(graph, bits or 8)
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     evaluation.check(graph, data)
     assert graph.preprocessing is not None, "check refuses a graph without"
@@ -64,7 +69,8 @@ def lags(
     def cost(timed: Graph, result: RunResult) -> float:
         return sum(layer.total for layer in chips.energy(activity.events(timed, result), described))
 
-    search = Search(graph, graph.preprocessing(data.pixels), cost)
+    watcher = None if described.core is None else Traffic(mapping.place(graph, described), described)
+    search = Search(graph, graph.preprocessing(data.pixels), cost, watcher)
     with progress("measuring") as update:
         uniform = search.uniform(update)
         found = _found(search, timesteps, energy, update)

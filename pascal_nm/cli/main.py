@@ -1,19 +1,110 @@
-"""The entry point: collects the commands, and turns errors into one line and an exit code."""
+"""The entry point: knows the commands by name, and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
+import importlib
 import sys
-from typing import Annotated, cast
+from typing import Annotated, Any, NamedTuple, cast
 
 import typer
 from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
 
 from pascal_nm import __version__
-from pascal_nm.cli import demo, export, interop, lags, networks, papers, runs, train
 from pascal_nm.cli.output import console, note
 from pascal_nm.errors import PascalError
 
+
+class Entry(NamedTuple):
+    """A command as the program's own help shows it.
+
+    Attributes:
+        module: where it is, in :mod:`pascal_nm.cli`; the function has the command's name.
+        line: the first line of the function's docstring.
+    """
+
+    module: str
+    line: str
+
+
+COMMANDS = {
+    "demo": Entry(
+        "demo",
+        "Show the whole path on 1797 real images of digits, from training to the energy on a chip, and prove it exact.",
+    ),
+    "train": Entry(
+        "train", "Train a QCFS network. A training that was stopped goes on when the same command is given again."
+    ),
+    "adapt": Entry(
+        "train", "Which layers can do with fewer levels: the AL metric, its clusters, and a levels file for training."
+    ),
+    "export": Entry(
+        "export",
+        "Convert a QCFS network to a spiking one and write it as a portable graph that every target runs from alone.",
+    ),
+    "run": Entry("runs", "Run a spiking network on images: accuracy, spikes and operations, counted."),
+    "verify": Entry(
+        "runs",
+        "Is the spiking network the source network? Every level of every neuron is compared; exit code 1 means no.",
+    ),
+    "energy": Entry(
+        "runs", "What the network would cost on a chip: events counted on the images, times the chip's table."
+    ),
+    "map": Entry(
+        "mapping",
+        "Which neurons go to which core of a chip, what each core uses of its limits, and which limit binds.",
+    ),
+    "deploy": Entry(
+        "deploy",
+        "Write what a chip needs to be programmed: integer network, core map, schedule and checksums, and prove that it runs to the same counts.",
+    ),
+    "lags": Entry(
+        "lags",
+        "Choose a lag for each layer: the least energy within --timesteps, or the fewest timesteps within --energy. Every choice is exact.",
+    ),
+    "inspect": Entry(
+        "inspect",
+        "Show a network's populations, synapses, levels and schedule; of another tool's NIR file, its nodes and whether it can run.",
+    ),
+    "interop": Entry(
+        "interop",
+        "Run a network in other simulators, each reading its file from the disk by itself: does it answer as the source network does?",
+    ),
+    "import-checkpoint": Entry(
+        "checkpoints",
+        "Read a published checkpoint of the PASCAL or QCFS repositories and write it as a model of this package.",
+    ),
+    "paper": Entry(
+        "papers",
+        "Recompute every figure of the PASCAL paper that needs no training: as printed, from its inputs, from true layer shapes.",
+    ),
+}
+"""Every command, in the order of the help. Most of their modules load torch, which takes seconds, so none is imported before it is needed."""
+
+
+def load(name: str) -> Any:
+    """Import a command's module and make the command of its function."""
+    function = getattr(importlib.import_module(f"pascal_nm.cli.{COMMANDS[name].module}"), name.replace("-", "_"))
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+    alone.command(name)(function)
+    return typer.main.get_command(alone)
+
+
+class Commands(TyperGroup):
+    """The group of all commands: names and lines from :data:`COMMANDS`, and the command itself once it is called, completed or asked for its help."""
+
+    def __init__(self, **attributes: Any) -> None:
+        attributes["commands"] = {name: TyperCommand(name, help=entry.line) for name, entry in COMMANDS.items()}
+        super().__init__(**attributes)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command that arguments name, and what is left of them."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if name is None else load(name), rest
+
+
 app = typer.Typer(
+    cls=Commands,
     name="pascal-nm",
     no_args_is_help=True,
     add_completion=True,
@@ -21,18 +112,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     epilog="Exit codes: 0 done, 1 the answer is no (verify, interop), 2 bad usage or bad input.",
 )
-app.command()(demo.demo)
-app.command()(train.train)
-app.command()(train.adapt)
-app.command()(export.export)
-app.command()(runs.run)
-app.command()(runs.verify)
-app.command()(runs.energy)
-app.command()(lags.lags)
-app.command()(networks.inspect)
-app.command()(interop.interop)
-app.command()(networks.import_checkpoint)
-app.command()(papers.paper)
 
 
 def _print_version(value: bool) -> None:

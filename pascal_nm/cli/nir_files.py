@@ -11,13 +11,14 @@ import nir
 import numpy as np
 
 from pascal_nm.cli import plots
-from pascal_nm.cli.output import percent, print_json, progress, say, table, write_answers
+from pascal_nm.cli.output import percent, print_json, progress, say, table
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, FileError, GraphError
 from pascal_nm.export import nir_modules
 from pascal_nm.export.nir_modules import Reading
 from pascal_nm.export.profile import Profile, profile_of
 from pascal_nm.export.untrusted import read_raw
+from pascal_nm.files import write_answers
 from pascal_nm.graph import Array, Preprocessing
 from pascal_nm.hw_targets import nir_network
 from pascal_nm.hw_targets.nir_network import NirProgram

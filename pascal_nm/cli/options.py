@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from pascal_nm import adaptive, checkpoint, data
-from pascal_nm.checkpoint import Model
-from pascal_nm.cli.output import progress
+from pascal_nm import data
+from pascal_nm.cli.output import progress, silence
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import read_nir
 from pascal_nm.graph import Graph, Preprocessing, Timing
-from pascal_nm.lags import read_lags
-from pascal_nm.models import Pool
+from pascal_nm.layer_files import read_lags, read_levels
+
+if TYPE_CHECKING:
+    from pascal_nm.checkpoint import Model
+    from pascal_nm.models import Pool
 
 DATA_HELP = "digits (bundled), a Parquet file, a folder with one folder of images per class, or a Hugging Face dataset."
 
@@ -59,6 +61,10 @@ Lag = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", callback=silence, expose_value=False, help="No progress and no notes, only results."),
+]
 Mean = Annotated[
     str | None,
     typer.Option(
@@ -90,6 +96,8 @@ def load_model(path: Path, mean: str | None = None, std: str | None = None, scal
     """A model file; the preprocessing from the options where they are given."""
     if path.suffix == ".nir":
         raise FileError(f"{path} is a spiking network; this command needs the source network (.pt or .pt2)")
+    from pascal_nm import checkpoint  # with torch, which a .nir does not need
+
     model = checkpoint.load(path)
     given = preprocessing(mean, std, scale)
     if given is not None and model.preprocessing not in (None, given):
@@ -152,7 +160,7 @@ def levels(text: str | None) -> int | tuple[int, ...] | None:
     if text is None:
         return None
     if text.endswith(".json"):
-        return adaptive.read_levels(text)
+        return read_levels(text)
     try:
         numbers = tuple(int(part) for part in text.split(","))
     except ValueError:

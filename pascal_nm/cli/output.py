@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pascal_nm.files import replacing
-from pascal_nm.graph import Array
-
 WIDTH = 120
 """Columns where the output is no terminal."""
+
+_silent = False
+
+
+def silence(value: bool) -> None:
+    """Whether this command, by its option --quiet, shows neither progress nor notes."""
+    global _silent
+    _silent = value
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -49,7 +51,9 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print a plain line on stderr."""
+    """Print a plain line on stderr, unless the command is quiet."""
+    if _silent:
+        return
     console(stderr=True).print(escape(text), highlight=False, soft_wrap=True)
 
 
@@ -94,19 +98,9 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def write_answers(path: Path, predictions: Array, labels: Array) -> None:
-    """Write the classes of images and the true ones to a .npz file.
-
-    Raises:
-        FileError: it cannot be written.
-    """
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, predictions=predictions, labels=labels)
-
-
 @contextmanager
 def progress(what: str) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr that vanishes at the end; yields ``update(done, total, extra text)``."""
+    """A progress bar on stderr, if that is a terminal, that vanishes at the end; yields ``update(done, total, extra text)``."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -115,8 +109,8 @@ def progress(what: str) -> Iterator[Callable[..., None]]:
         TimeRemainingColumn(),
     )
     err = console(stderr=True)
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task(escape(what), total=math.inf, extra="")
+    with Progress(*columns, console=err, transient=True, disable=_silent or not err.is_terminal) as bar:
+        task = bar.add_task(escape(what), total=None, extra="")  # how much there is, the first update says
 
         def update(done: int, total: int, extra: str = "") -> None:
             bar.update(task, completed=done, total=total, extra=extra)

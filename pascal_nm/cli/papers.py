@@ -7,7 +7,7 @@ from pascal_nm.cli import options
 from pascal_nm.cli.output import print_json, say, table
 
 
-def paper(as_json: options.Json = False) -> None:
+def paper(as_json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Recompute every figure of the PASCAL paper that needs no training: as printed, from its inputs, from true layer shapes."""
     found = figures.entries()
     if as_json:

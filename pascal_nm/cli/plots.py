@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pascal_nm.adaptive import Plan
+import numpy as np
+
 from pascal_nm.errors import DataError, FileError
-from pascal_nm.export.profile import Measured
 from pascal_nm.files import replacing, writable
-from pascal_nm.lags import Cost
+
+if TYPE_CHECKING:
+    from pascal_nm.adaptive import Plan
+    from pascal_nm.export.profile import Measured
+    from pascal_nm.graph import Array
+    from pascal_nm.lags import Cost
 
 KINDS = ("png", "svg", "pdf")
 
@@ -74,6 +79,32 @@ def costs(measured: Sequence[Cost], named: Sequence[Cost], title: str, path: Pat
         axes.plot(*place, "osDv^<>p"[i % 8], markersize=8, color=COLOURS[i % 4], label=label, linestyle="")
     axes.set(xlabel="timesteps to the answer, mean", ylabel="energy of an image (µJ)", title=title)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    _save(figure, path)
+
+
+def mesh(places: Array, values: Mapping[str, Array], title: str, path: Path) -> None:
+    """The tiles of a mesh of cores, one picture for each quantity: its sum over the cores of a tile.
+
+    Args:
+        places: (cores, 2) column and row of each core's tile.
+        values: by what they are, (cores,) each.
+        title: of the figure.
+        path: of the file.
+
+    Raises:
+        DataError, FileError: as :func:`metric_bars`.
+    """
+    width, height = (int(n) + 1 for n in places.max(0))
+    figure, _ = _figure(4.5 * len(values) + 1, 3.8)
+    figure.clear()
+    for axes, (name, value) in zip(figure.subplots(1, len(values), squeeze=False)[0], values.items(), strict=True):
+        tiles = np.full((height, width), np.nan)
+        tiles[places[:, 1], places[:, 0]] = 0
+        np.add.at(tiles, (places[:, 1], places[:, 0]), value)
+        picture = axes.imshow(tiles, origin="lower", cmap="cividis")
+        axes.set(title=f"{name} of each tile", xlabel="column", ylabel="row")
+        figure.colorbar(picture, ax=axes, shrink=0.8)
+    figure.suptitle(title)
     _save(figure, path)
 
 

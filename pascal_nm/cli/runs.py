@@ -10,11 +10,12 @@ import numpy as np
 import typer
 
 from pascal_nm import analysis
+from pascal_nm.activity import LayerEvents
 from pascal_nm.cli import nir_files, options
-from pascal_nm.cli.output import joules, percent, print_json, progress, say, table, write_answers
+from pascal_nm.cli.output import joules, percent, print_json, progress, say, table
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import ForeignError, read_nir
-from pascal_nm.files import writable
+from pascal_nm.files import writable, write_answers
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, find, workers
@@ -68,6 +69,7 @@ def run(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Run a spiking network on images: accuracy, spikes and operations, counted.
 
@@ -166,6 +168,7 @@ def verify(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Is the spiking network the source network? Every level of every neuron is compared; exit code 1 means no."""
     source = options.load_model(model, mean, std, scale)
@@ -267,11 +270,14 @@ def energy(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """What the network would cost on a chip: events counted on the images, times the chip's table."""
     described = chips.load(chip)
     graph = options.timing(options.load_network(network), schedule, lag, None)
-    program = (LoihiTarget(chip) if described.widths else find("torch")).compile(graph)
+    program = (LoihiTarget(chip, cores=described.core is not None) if described.widths else find("torch")).compile(
+        graph
+    )
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     with progress("counting events") as update:
         result = evaluation.evaluate(program, data, progress=update)
@@ -290,6 +296,7 @@ def energy(
                 "timesteps": float(result.timesteps.mean()),
                 "accuracy": result.accuracy,
                 "joules_per_image": total,
+                "seconds_per_image": _seconds(result),
                 "source_network_joules_per_image": source,
                 "layers": [_layer_json(layer) for layer in layers],
                 "closed_formulas": {
@@ -311,11 +318,13 @@ def energy(
         "updates",
         "idle updates",
         "spikes out",
-        "spikes inside",
+        "inside",
+        "messages",
+        "hops",
         "energy",
         "share",
     )
-    counts = [[round(count) for count in layer.events.means().values()] for layer in layers]
+    counts = [_counts(layer.events) for layer in layers]
     rows = [
         [layer.name, *row, joules(layer.total), percent(layer.total / total)]
         for layer, row in zip(layers, counts, strict=True)
@@ -328,6 +337,11 @@ def energy(
         total=True,
     )
     say(f"accuracy {percent(result.accuracy)}, {_steps(result)} timesteps an image")
+    if (seconds := _seconds(result)) is not None and result.chip is not None:
+        cores = result.chip.operations.shape[1]
+        say(
+            f"{1e3 * seconds:.3g} ms an image on {cores:,} cores: each timestep lasts as long as its slowest core, the longest way and the barrier"
+        )
     cheaper, factor = ("less", source / total) if total <= source else ("more", total / source)
     say(
         f"the spiking network takes {factor:.3g} times {cheaper} than the source network's multiply-accumulates "
@@ -335,6 +349,19 @@ def energy(
     )
     say(f"figures: {described.source}{' (an estimate, not published figures)' if described.estimate else ''}")
     _show_formulas(formulas)
+
+
+def _counts(events: LayerEvents) -> list[int]:
+    means = events.means()
+    hops = means.pop("hops_x") + means.pop("hops_y")
+    return [round(count) for count in [*means.values(), hops]]
+
+
+def _seconds(result: Evaluation) -> float | None:
+    """Of an image, mean; None where the chip's file gives no times."""
+    if result.chip is None or np.isnan(result.chip.seconds).any():
+        return None
+    return float(result.chip.seconds.mean())
 
 
 def _closed_formulas(graph: Graph, result: Evaluation) -> analysis.Analysis:

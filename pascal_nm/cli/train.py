@@ -113,6 +113,7 @@ def train(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Train a QCFS network. A training that was stopped goes on when the same command is given again."""
     columns = {"image_column": image_column, "label_column": label_column}
@@ -288,6 +289,7 @@ def adapt(
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Which layers can do with fewer levels: the AL metric, its clusters, and a levels file for training."""
     chosen = options.levels(levels)

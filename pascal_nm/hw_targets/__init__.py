@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast, overload
+
+from pascal_nm.data import Dataset
 from pascal_nm.errors import TargetError
 from pascal_nm.graph import Array, Graph
 from pascal_nm.result import RunResult, Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pascal_nm.hw_targets.evaluation import Evaluation
 
 TARGETS = ("torch", "lava", "loihi")
 
@@ -28,15 +36,32 @@ def find(name: str) -> Target:
     raise TargetError(f"unknown target {name!r}: choose from {', '.join(TARGETS)}")
 
 
-def run(graph: Graph, inputs: Array, target: str = "torch") -> RunResult:
-    """Run a graph on a target.
+@overload
+def run(graph: Graph, data: Array | Tensor, target: str = "torch") -> RunResult: ...
+
+
+@overload
+def run(graph: Graph, data: Dataset, target: str = "torch") -> Evaluation: ...
+
+
+def run(graph: Graph, data: Array | Tensor | Dataset, target: str = "torch") -> RunResult | Evaluation:
+    """Run a network on a target.
 
     Args:
         graph: float or integer; ``loihi`` quantizes a float graph first.
-        inputs: preprocessed inputs of shape (N, *input shape).
+        data: the network's inputs, preprocessed, of shape (N, *input shape); or labelled images, whose pixels the graph's own
+            ``preprocessing`` turns into inputs, a batch at a time.
         target: ``torch``, ``lava`` or ``loihi``.
 
+    Returns:
+        Of inputs: spike counts of every neuron, logits and predictions. Of a dataset: predictions, accuracy and counted events.
+
     Raises:
-        PascalError: the target is unknown or not installed, or the inputs or the graph do not fit.
+        PascalError: the target is unknown or not installed, or the data or the graph do not fit.
     """
-    return find(target).compile(graph).run(inputs)
+    program = find(target).compile(graph)
+    if not isinstance(data, Dataset):
+        return program.run(cast("Array", data))  # every target takes tensors, too: Graph.currents
+    from pascal_nm.hw_targets import evaluation
+
+    return evaluation.evaluate(program, data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,13 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-EVENTS = ("synaptic_operation", "multiply_accumulate", "update", "idle", "emitted")
-"""Events that a chip may price; see :class:`pascal_nm.activity.LayerEvents`."""
+EVENTS = ("synaptic_operation", "multiply_accumulate", "update", "idle", "emitted", "message", "hop_x", "hop_y")
+"""Events that a chip may price; see :class:`pascal_nm.activity.LayerEvents`, and for the last three :mod:`pascal_nm.hw_targets.traffic`."""
 
-PJ = 1e-12
+LATENCIES = ("synaptic_operation", "update", "idle", "emitted", "message", "message_in", "hop_x", "hop_y")
+"""What takes time: events, and a message's arrival."""
+
+PJ, NS = 1e-12, 1e-9
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,55 @@ class Figure:
 
     value: float
     source: str
+
+
+@dataclass(frozen=True)
+class Core:
+    """What one core holds.
+
+    Attributes:
+        neurons: at most.
+        memory_bits: for weights.
+        in_axons: at most.
+        out_axons: at most.
+        shared_convolution: the filters of a convolution are stored once for all positions.
+        population_axons: a convolution, pooling or shortcut takes one axon for each core of its source, not for each neuron.
+        source: where the figures come from.
+    """
+
+    neurons: int
+    memory_bits: int
+    in_axons: int
+    out_axons: int
+    shared_convolution: bool
+    population_axons: bool
+    source: str
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """How cores are arranged: ``width`` x ``height`` tiles with ``cores_per_tile`` each, ``cores`` usable ones on a chip."""
+
+    width: int
+    height: int
+    cores_per_tile: int
+    cores: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """Time at the end of each timestep, until all cores agree: ``nanoseconds`` from so many ``tiles`` in use on."""
+
+    tiles: tuple[int, ...]
+    nanoseconds: tuple[float, ...]
+    source: str
+
+    def at(self, tiles: int) -> float:
+        """Nanoseconds for so many tiles in use."""
+        return max(
+            (time for least, time in zip(self.tiles, self.nanoseconds, strict=True) if least <= tiles), default=0.0
+        )
 
 
 @dataclass(frozen=True)
@@ -47,6 +99,10 @@ class Chip:
         estimate: true where the figures are not published or measured.
         widths: bits of ``weight``, ``membrane``, ``threshold`` and ``bias``; one that is missing has no limit.
         energy: picojoules for each event that the chip prices.
+        latency: nanoseconds for each of :data:`LATENCIES` that it takes; empty where time is not known.
+        barrier: at the end of each timestep; None where it is not known.
+        core: what a core holds; None for a description without cores.
+        mesh: how cores are arranged, likewise.
     """
 
     name: str
@@ -54,6 +110,10 @@ class Chip:
     estimate: bool
     widths: Mapping[str, int]
     energy: Mapping[str, Figure]
+    latency: Mapping[str, Figure] = field(default_factory=dict)
+    barrier: Barrier | None = None
+    core: Core | None = None
+    mesh: Mesh | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +185,9 @@ def _joules(layer: LayerEvents, chip: Chip) -> dict[str, float]:
         "update": layer.updates,
         "idle": layer.idle,
         "emitted": layer.emitted,
+        "message": layer.messages,
+        "hop_x": layer.hops_x,
+        "hop_y": layer.hops_y,
     }
     return {event: float(np.mean(counted[event])) * figure.value * PJ for event, figure in chip.energy.items()}
 
@@ -144,8 +207,13 @@ def _require_width(chip: Chip, quantity: str, largest: float, where: str) -> Non
 def _parse(name: str, text: bytes) -> Chip:
     try:
         raw = tomllib.loads(text.decode())
-        energy = {event: Figure(float(entry["value"]), str(entry["source"])) for event, entry in raw["energy"].items()}
-        chip = Chip(str(raw["name"]), str(raw["source"]), bool(raw["estimate"]), _widths(raw.get("widths", {})), energy)
+        energy, latency = _figures(raw["energy"]), _figures(raw.get("latency", {}))
+        widths = {key: int(value) for key, value in raw.get("widths", {}).items()}
+        core = Core(**raw["core"]) if "core" in raw else None
+        mesh = Mesh(**raw["mesh"]) if "mesh" in raw else None
+        barrier = _barrier(raw["barrier"]) if "barrier" in raw else None
+        about = (str(raw["name"]), str(raw["source"]), bool(raw["estimate"]))
+        chip = Chip(*about, widths, energy, latency, barrier, core, mesh)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FileError(f"chip {name}: not valid TOML: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
@@ -154,13 +222,25 @@ def _parse(name: str, text: bytes) -> Chip:
         ) from error
     if unknown := set(energy) - set(EVENTS):
         raise FileError(f"chip {name}: unknown event(s) {', '.join(sorted(unknown))}; known: {', '.join(EVENTS)}")
+    if unknown := set(latency) - set(LATENCIES):
+        raise FileError(f"chip {name}: unknown latency of {', '.join(sorted(unknown))}; known: {', '.join(LATENCIES)}")
+    if (core is None) != (mesh is None):
+        raise FileError(f"chip {name}: [core] and [mesh] belong together")
+    if mesh is not None and not 0 < mesh.cores <= mesh.width * mesh.height * mesh.cores_per_tile:
+        raise FileError(f"chip {name}: {mesh.cores} cores do not fit on its {mesh.width} x {mesh.height} tiles")
     if missing := {"synaptic_operation", "multiply_accumulate", "update"} - set(energy):
         raise FileError(f"chip {name}: no energy for {', '.join(sorted(missing))}")
     return chip
 
 
-def _widths(raw: Mapping[str, Any]) -> dict[str, int]:
-    return {key: int(value) for key, value in raw.items()}
+def _barrier(raw: Mapping[str, Any]) -> Barrier:
+    if len(raw["tiles"]) != len(raw["nanoseconds"]):
+        raise ValueError("[barrier] has one time for each number of tiles")
+    return Barrier(tuple(raw["tiles"]), tuple(map(float, raw["nanoseconds"])), str(raw["source"]))
+
+
+def _figures(raw: Mapping[str, Any]) -> dict[str, Figure]:
+    return {name: Figure(float(entry["value"]), str(entry["source"])) for name, entry in raw.items()}
 
 
 def _folder() -> Any:

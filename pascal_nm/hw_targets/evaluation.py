@@ -13,6 +13,7 @@ from pascal_nm.activity import LayerEvents
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError
 from pascal_nm.graph import Array, Graph
+from pascal_nm.hw_targets.traffic import ChipActivity
 from pascal_nm.quantization import quantize
 from pascal_nm.result import Program, RunResult
 from pascal_nm.schedule import Schedule
@@ -46,6 +47,7 @@ class Summary(NamedTuple):
     timesteps: Array
     exact: Array
     right: Array
+    chip: ChipActivity | None
 
     @staticmethod
     def of(graph: Graph, batch: Batch) -> Summary:
@@ -53,7 +55,9 @@ class Summary(NamedTuple):
         result, labels = batch.result, batch.labels
         events = activity.events(graph, result) if result.activity else []
         right = np.zeros(0) if result.answers is None else (result.answers == labels[:, None]).sum(0)
-        return Summary(result.predictions, labels, events, result.schedule, result.timesteps, result.exact, right)
+        return Summary(
+            result.predictions, labels, events, result.schedule, result.timesteps, result.exact, right, result.chip
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +71,7 @@ class Evaluation:
         schedule: the windows of one image.
         timesteps: until the answer was final, or the image was stopped, (N,).
         exact: images whose answer is final, and so the source network's, (N,).
+        chip: what happened on the cores of a chip; None where the program does not count it.
         accuracy_over_time: share of correct predictions after each timestep, (steps,); empty for an engine without timesteps.
     """
 
@@ -77,6 +82,7 @@ class Evaluation:
     timesteps: Array
     exact: Array
     accuracy_over_time: Array
+    chip: ChipActivity | None = None
 
     @property
     def accuracy(self) -> float:
@@ -92,6 +98,7 @@ class Evaluation:
     def join(parts: Sequence[Summary]) -> Evaluation:
         """The summaries of consecutive batches, at least one, as one."""
         labels = np.concatenate([part.labels for part in parts])
+        on_cores = [part.chip for part in parts if part.chip is not None]
         return Evaluation(
             np.concatenate([part.predictions for part in parts]),
             labels,
@@ -100,6 +107,7 @@ class Evaluation:
             np.concatenate([part.timesteps for part in parts]),
             np.concatenate([part.exact for part in parts]),
             np.sum([part.right for part in parts], 0) / len(labels),
+            ChipActivity.join(on_cores) if on_cores else None,
         )
 
 
@@ -206,7 +214,8 @@ def check(graph: Graph, data: Dataset) -> None:
     pre, outputs = graph.preprocessing, graph.output.size
     if pre is None:
         raise DataError(
-            "the network does not say how pixels become inputs: give --mean and --std (to export, or verify)"
+            "the network does not say how pixels become inputs: give --mean and --std (to export, or verify), "
+            "or in Python preprocessing= (to convert)"
         )
     if data.shape != graph.input.shape:
         raise DataError(f"the network takes images of shape {graph.input.shape}, those of {data.name} are {data.shape}")

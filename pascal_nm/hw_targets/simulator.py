@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pascal_nm import simulate
 from pascal_nm.graph import Array, Graph
 from pascal_nm.hw_targets import chip as chips
+from pascal_nm.hw_targets import mapping
+from pascal_nm.hw_targets.traffic import Traffic
 from pascal_nm.quantization import quantize
 from pascal_nm.result import RunResult
 
@@ -16,10 +18,12 @@ class SimulatorProgram:
     """A graph on the step-by-step engine of :mod:`pascal_nm.simulate`."""
 
     graph: Graph
+    watcher: simulate.Watcher | None = None
+    """Counts what happens on a chip's cores."""
 
     def run(self, inputs: Array) -> RunResult:
         """Run N preprocessed inputs of shape (N, *input shape)."""
-        return simulate.steps(self.graph, inputs)
+        return simulate.steps(self.graph, inputs, watcher=self.watcher)
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,14 @@ class LoihiTarget:
     """A Loihi-style fixed-point chip: int8 weights, bit widths of the chip's description, overflow excluded by proof.
 
     A float graph is quantized first (8 bits); the program's ``graph`` is the integer graph that runs.
+
+    Attributes:
+        chip: its name, or a file.
+        cores: also count what happens on each core, for which the network is mapped.
     """
 
     chip: str = "loihi1"
+    cores: bool = False
     name: str = "loihi"
 
     def compile(self, graph: Graph) -> SimulatorProgram:
@@ -50,5 +59,6 @@ class LoihiTarget:
             TargetError: a weight, bias, threshold or membrane potential could exceed the chip's bits.
         """
         integer = graph if graph.is_integer else quantize(graph)
-        chips.check_widths(integer, chips.load(self.chip))
-        return SimulatorProgram(integer)
+        chip = chips.load(self.chip)
+        chips.check_widths(integer, chip)
+        return SimulatorProgram(integer, Traffic(mapping.place(integer, chip), chip) if self.cores else None)

@@ -10,7 +10,7 @@ Lava was written for Python 3.10, and its project is archived. Three things stan
 With these Lava's own tests give on 3.11 to 3.13 what they give on 3.10, with NumPy 1 and 2.
 
 Raises:
-    TargetError: at import, where Lava is missing or does not load. The message says how to install it.
+    NotInstalledError: at import, where Lava is missing or does not load. The message says how to install it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pascal_nm.errors import TargetError
+from pascal_nm.errors import NotInstalledError, TargetError
 
 INSTALL = "pip install 'asteval<0.10' scipy networkx && pip install --no-deps --ignore-requires-python lava-nc==0.10.0"
 """What installs Lava on Python 3.10 to 3.13."""
@@ -223,7 +223,7 @@ else:
             from lava.magma.runtime.runtime import Runtime as LavaRuntime
             from lava.magma.runtime.runtime_services.runtime_service import LoihiPyRuntimeService
     except ImportError as error:
-        raise TargetError(f"Lava does not load ({error}); install it with: {INSTALL}") from error
+        raise NotInstalledError(f"Lava does not load ({error}); install it with: {INSTALL}") from error
 
 __all__ = [
     "CPU",

@@ -1,4 +1,4 @@
-"""Commands about networks that exist: read published checkpoints, and inspect."""
+"""The command that shows what a network file holds; of a NIR file of ours, without loading torch."""
 
 from __future__ import annotations
 
@@ -7,62 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from pascal_nm import published, schedule
-from pascal_nm.checkpoint import save
-from pascal_nm.cli import nir_files, options, plots
+from pascal_nm import schedule
+from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import print_json, say, table
-from pascal_nm.errors import FileError
 from pascal_nm.export.nir_format import ForeignError, to_nir
 from pascal_nm.graph import Graph, Identity, Population
-
-
-def import_checkpoint(
-    file: Annotated[Path, typer.Argument(help="A .pth of the PASCAL or QCFS repositories.", show_default=False)],
-    arch: Annotated[str, typer.Option(help=f"One of: {', '.join(published.ARCHITECTURES)}.")],
-    levels: Annotated[str, typer.Option(help="L of the QCFS layers, or one for each: 4,4,2. The file does not tell.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to.", show_default="beside the file, as .pt")
-    ] = None,
-    pool: Annotated[str, typer.Option(help="Pooling of the network: avg or max.")] = "avg",
-    trained_on: Annotated[
-        str | None,
-        typer.Option(help=f"Normalization of the repositories for: {', '.join(published.PREPROCESSING)}."),
-    ] = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    scale: options.Scale = 255.0,
-    input_size: Annotated[int | None, typer.Option(help="Height and width of a ResNet's images.", min=8)] = None,
-    as_json: options.Json = False,
-) -> None:
-    """Read a published checkpoint of the PASCAL or QCFS repositories and write it as a model of this package."""
-    number = options.levels(levels)
-    assert number is not None, "--levels is required"
-    if trained_on is not None and trained_on not in published.PREPROCESSING:
-        raise FileError(f"--trained-on takes {', '.join(published.PREPROCESSING)}, not {trained_on!r}")
-    usual = None if trained_on is None else published.PREPROCESSING[trained_on]
-    model = published.load(
-        file,
-        arch,
-        number,
-        pool=options.pool(pool),
-        preprocessing=options.preprocessing(mean, std, scale) or usual,
-        input_size=input_size,
-    )
-    path = output or file.with_suffix(".pt")
-    save(model, path)
-    layers = model.recipe["levels"] if isinstance(model.recipe["levels"], list) else [model.recipe["levels"]]
-    if as_json:
-        print_json({"file": str(path), **model.recipe})
-        return
-    say(f"[bold]{path}[/bold]: {arch}, L = {', '.join(map(str, layers))}, {model.recipe['classes']} classes")
-    if model.preprocessing is None:
-        say("It does not say how pixels become inputs: give --trained-on, or --mean and --std, to run images.")
 
 
 def inspect(
     network: options.NetworkFile,
     plot: Annotated[Path | None, typer.Option(help="Draw the NIR graph to a .svg or .png, by nirviz.")] = None,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Show a network's populations, synapses, levels and schedule; of another tool's NIR file, its nodes and whether it can run."""
     plots.check(plot, "svg", "png")
@@ -70,15 +26,18 @@ def inspect(
     try:
         graph = options.load_network(network) if model is None else model.graph()
     except ForeignError:
+        from pascal_nm.cli import nir_files  # with torch, which says whether such a file can run
+
         nir_files.inspect(network, plot, as_json=as_json)
         return
     if plot is not None:
         plots.nir_graph(to_nir(graph), plot)
     plan = schedule.of(graph)
+    populations = [_population(graph, p, plan.windows[p.name]) for p in graph.populations]
     content = {
         "file": str(network),
         "arithmetic": "integer" if graph.is_integer else str(graph.dtype),
-        "populations": [_population(graph, p) for p in graph.populations],
+        "populations": populations,
         "neurons": sum(p.size for p in graph.populations if p.kind not in ("analog", "readout")),
         "weights": sum(q.operator.weight.size for q in graph.projections),
         "timesteps": plan.steps,
@@ -92,7 +51,7 @@ def inspect(
         print_json(content)
         return
     keys = ("name", "kind", "shape", "levels", "neurons", "threshold", "from", "window")
-    rows = [[_population(graph, p)[key] for key in keys] for p in graph.populations]
+    rows = [[p[key] for key in keys] for p in populations]
     table(f"{network}: {content['arithmetic']}", ("population", *keys[1:]), rows)
     say(
         f"{content['neurons']:,} neurons, {content['weights']:,} weights, {plan.steps} timesteps an image, "
@@ -108,8 +67,7 @@ def inspect(
         say(f"{trained}: {', '.join(f'{key} {value:g}' for key, value in model.metrics.items())}")
 
 
-def _population(graph: Graph, p: Population) -> dict[str, Any]:
-    window = schedule.of(graph).windows[p.name]
+def _population(graph: Graph, p: Population, window: schedule.Window) -> dict[str, Any]:
     low, high = float(p.threshold.min()), float(p.threshold.max())
     return {
         "name": p.name,

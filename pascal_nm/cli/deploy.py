@@ -1,0 +1,80 @@
+"""The command that writes what a chip is programmed from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from pascal_nm import __version__, simulate
+from pascal_nm import schedule as schedules
+from pascal_nm.cli import options
+from pascal_nm.cli.output import print_json, progress, say
+from pascal_nm.errors import FileError
+from pascal_nm.export.bundle import cores_json, read_bundle, write_bundle
+from pascal_nm.hw_targets import chip as chips
+from pascal_nm.hw_targets import mapping
+from pascal_nm.hw_targets.simulator import SimulatorProgram
+from pascal_nm.quantization import bits_of, quantize
+
+CHECKED = 4
+"""Inputs in the bundle with their counts."""
+
+
+def deploy(
+    network: options.NetworkFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bundle.", show_default=False)],
+    chip: Annotated[
+        str, typer.Option("--chip", "-c", help=f"{', '.join(chips.available())}, or a .toml file.")
+    ] = "loihi2",
+    bits: Annotated[int, typer.Option(help="Quantize a float network to so many bits.")] = 8,
+    schedule: options.ScheduleName = None,
+    lag: options.Lag = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write what a chip needs to be programmed: integer network, core map, schedule and checksums, and prove that it runs to the same counts."""
+    described = chips.load(chip)
+    graph = options.load_network(network)
+    graph = options.timing(graph if graph.is_integer else quantize(graph, bits), schedule, lag, None)
+    chips.check_widths(graph, described)
+    with progress("mapping"):
+        found = mapping.place(graph, described)
+    levels = graph.input.levels
+    integers = np.random.default_rng(0).integers(-levels, levels + 1, (CHECKED, *graph.input.shape))
+    result = simulate.steps(graph, integers * graph.input.threshold)
+    check = {f"count_{name}": count for name, count in result.counts.items()}
+    check |= {"inputs": integers.astype(np.int32), "potential": result.potential}
+    about = {
+        "pascal_nm": __version__,
+        "network": network.name,
+        "chip": described.name,
+        "estimate": described.estimate,
+        "bits": bits_of(graph),
+        "cores": found.cores,
+        "chips": found.chips,
+        "delay": schedules.of(graph).delay,
+        **vars(graph.timing),
+    }
+    write_bundle(output, graph, schedules.of(graph), cores_json(found.blocks, found.places), check, about)
+    _prove(output)
+    if as_json:
+        print_json({"folder": str(output), **about})
+        return
+    say(
+        f"[bold]{output}[/bold]: {bits_of(graph)}-bit network on {found.cores:,} cores of {found.chips} chip(s), {described.name}"
+    )
+    say(
+        f"read back and run: every count of {CHECKED} inputs as before; no potential, weight, threshold or bias can overflow"
+    )
+
+
+def _prove(folder: Path) -> None:
+    """Run the bundle from its files, and compare with its own counts."""
+    graph, check, _ = read_bundle(folder)
+    again = SimulatorProgram(graph).run(check["inputs"] * graph.input.threshold)
+    counts = all(np.array_equal(count, check[f"count_{name}"]) for name, count in again.counts.items())
+    if not counts or not np.array_equal(again.potential, check["potential"]):
+        raise FileError(f"{folder} does not run to the counts that it was written with")

@@ -1,0 +1,43 @@
+"""Files that hold a whole number for each layer: levels from `pascal-nm adapt`, lags from `pascal-nm lags`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pascal_nm.errors import FileError, first_line
+from pascal_nm.files import readable
+
+
+def read_levels(path: str | Path) -> tuple[int, ...]:
+    """The levels in a file of :func:`pascal_nm.adaptive.write`.
+
+    Raises:
+        FileError: missing, damaged, or without a list of levels.
+    """
+    return _read(path, "levels", 1, "adapt")
+
+
+def read_lags(path: str | Path) -> tuple[int, ...]:
+    """The lags in a file of :func:`pascal_nm.lags.write_lags`.
+
+    Raises:
+        FileError: missing, damaged, or without a list of lags.
+    """
+    return _read(path, "lags", 0, "lags")
+
+
+def _read(path: str | Path, key: str, least: int, command: str) -> tuple[int, ...]:
+    try:
+        return _whole_numbers(json.loads(readable(path).read_text())[key], key, least)
+    except FileError:
+        raise
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise FileError(f"{path} is not a {key} file of `pascal-nm {command}`: {first_line(error)}") from error
+
+
+def _whole_numbers(values: Any, name: str, least: int) -> tuple[int, ...]:
+    if not values or not all(isinstance(n, int) and n >= least for n in values):
+        raise ValueError(f"{name} must be whole numbers of at least {least}")
+    return tuple(values)

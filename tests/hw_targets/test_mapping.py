@@ -1,0 +1,175 @@
+"""Networks on cores: every neuron once, every limit kept, every message counted, against loops over single neurons."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from pascal_nm import activity, reach, schedule, simulate
+from pascal_nm.errors import TargetError
+from pascal_nm.graph import Dense, Timing
+from pascal_nm.hw_targets import chip as chips
+from pascal_nm.hw_targets import mapping
+from pascal_nm.hw_targets.traffic import Traffic
+from tests.hw_targets.test_chip import one_neuron
+from tests.strategies import inputs_for, integer_graphs
+
+SMALL = settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+
+
+@st.composite
+def small_chips(draw):
+    """Loihi 1 with cores so small that everything is split, and both ways to count axons and to store filters."""
+    core = dataclasses.replace(
+        chips.load("loihi1").core,
+        neurons=draw(st.integers(1, 40)),
+        memory_bits=draw(st.integers(4000, 40000)),
+        in_axons=draw(st.integers(300, 600)),
+        out_axons=draw(st.integers(60, 600)),
+        shared_convolution=draw(st.booleans()),
+        population_axons=draw(st.booleans()),
+    )
+    width, height = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    mesh = chips.Mesh(width, height, 2, min(5, 2 * width * height), "a test")
+    return dataclasses.replace(chips.load("loihi1_calibrated"), core=core, mesh=mesh)
+
+
+def placed(graph, chip):
+    try:
+        return mapping.place(graph, chip)
+    except TargetError as error:
+        assert "bits, a core has" in str(error) or "axons" in str(error)
+        return None
+
+
+def core_of(found, name):
+    """The core of every neuron of a population, (C, H, W)."""
+    blocks, shape = found.blocks[name], reach.volume(found.graph[name].shape)
+    cores = np.zeros(shape, int)
+    spans = [list(itertools.pairwise(edges)) for edges in blocks]
+    for number, (c, y, x) in enumerate(itertools.product(*spans)):
+        cores[slice(*c), slice(*y), slice(*x)] = number
+    return cores + found.first[name]
+
+
+def synapses(projection, shape):
+    """Number of synapses between single neurons, (targets, sources), by sending one spike at a time."""
+    ones = dataclasses.replace(projection.operator, weight=np.ones_like(projection.operator.weight))
+    send = simulate.delivery(dataclasses.replace(projection, operator=ones), np.dtype(np.float64))
+    unit = torch.eye(int(np.prod(shape)), dtype=torch.float64).reshape(-1, *shape)
+    return send(unit).reshape(len(unit), -1).numpy().T
+
+
+@SMALL
+@given(graph=integer_graphs(), chip=small_chips())
+def test_every_core_keeps_every_limit(graph, chip):
+    found = placed(graph, chip)
+    if found is None:
+        return
+    assert len(found.places) == sum(blocks.cores for blocks in found.blocks.values())
+    assert found.chips == -(-found.cores // chip.mesh.cores)
+    per_tile = np.unique(found.places, axis=0, return_counts=True)[1]
+    assert per_tile.max() <= 2
+    for name, blocks in found.blocks.items():
+        cores = core_of(found, name)
+        assert np.array_equal(np.bincount(cores.reshape(-1))[found.first[name] :], blocks.sizes)
+        assert blocks.sizes.min() > 0
+        for limit, used in found.use[name].used.items():
+            assert used.max() <= found.use[name].limits[limit], (name, limit)
+        if chip.core.population_axons:
+            continue
+        heard = np.zeros(blocks.cores, int)
+        for q in graph.incoming(name):
+            if q.source in found.blocks and not (isinstance(q.operator, Dense) and q.pool):
+                joined = synapses(q, graph[q.source].shape) > 0
+                for core in range(blocks.cores):
+                    heard[core] += joined[cores.reshape(-1) == core + found.first[name]].any(0).sum()
+            elif q.source in found.blocks:
+                return
+        assert np.array_equal(heard, found.use[name].used["in_axons"])
+
+
+@SMALL
+@given(
+    graph=integer_graphs(),
+    chip=small_chips(),
+    seed=st.integers(0, 2**32 - 1),
+    name=st.sampled_from(["pasc", "two_phase", "streaming"]),
+)
+def test_every_message_is_counted_once_for_each_core_that_it_reaches(graph, chip, seed, name):
+    """By a loop over single neurons, from the spikes that they sent: operations by core, messages, hops."""
+    graph = graph.replace(timing=Timing(name))
+    found = placed(graph, chip)
+    if found is None:
+        return
+    result = simulate.steps(graph, inputs_for(graph, seed, 2), watcher=Traffic(found, chip))
+    operations = np.zeros((2, found.cores))
+    for p in graph.populations:
+        if p.name not in result.spikes:
+            continue
+        spikes = result.spikes[p.name].reshape(2, -1).astype(int)
+        cores, sent, hops = core_of(found, p.name).reshape(-1), np.zeros(2, int), np.zeros((2, 2), int)
+        for q in graph.outgoing(p.name):
+            count = synapses(q, p.shape)
+            targets = core_of(found, q.target).reshape(-1)
+            for core in np.unique(targets):
+                onto = count[targets == core].sum(0).astype(int)
+                operations[:, core] += spikes @ onto
+                reached = onto > 0
+                sent += spikes[:, reached].sum(1)
+                way = np.abs(found.places[cores[reached]] - found.places[core])
+                hops += spikes[:, reached] @ way
+        np.testing.assert_array_equal(result.chip.messages[p.name].sent, sent, err_msg=p.name)
+        np.testing.assert_array_equal(result.chip.messages[p.name].hops_x, hops[:, 0])
+        np.testing.assert_array_equal(result.chip.messages[p.name].hops_y, hops[:, 1])
+    np.testing.assert_array_equal(result.chip.operations, operations)
+    total = sum(m.sent for m in result.chip.messages.values())
+    np.testing.assert_array_equal(result.chip.outgoing.sum(1), total)
+    np.testing.assert_array_equal(result.chip.incoming.sum(1), total)
+    by_layer = sum(layer.synaptic_operations for layer in activity.events(graph, result))
+    np.testing.assert_array_equal(result.chip.operations.sum(1), by_layer)
+    assert (result.chip.seconds > 1e-9 * 600 * result.timesteps).all()
+
+
+def test_a_timestep_lasts_as_long_as_its_slowest_core():
+    """One neuron on each core: the times can be added up by hand."""
+    graph = one_neuron(levels=9)
+    chip = chips.load("loihi1_calibrated")
+    ns = {name: figure.value for name, figure in chip.latency.items()}
+    found = mapping.place(graph, chip)
+    result = simulate.steps(graph, np.array([[2.0], [0.0]]), watcher=Traffic(found, chip))
+    plan = schedule.of(graph)
+    hops = np.abs(found.places[0] - found.places[1]) @ [ns["hop_x"], ns["hop_y"]]
+    neuron, output = (plan.windows[name] for name in ("neuron", "output"))
+    for image, sends in enumerate((2, 0)):
+        total = 0.0
+        for t in range(plan.steps):
+            spiking = neuron.emit.start <= t < neuron.emit.start + sends
+            arriving = neuron.emit.start + 1 <= t < neuron.emit.start + 1 + sends
+            first = ns["update"] if neuron.start <= t < neuron.stop else ns["idle"]
+            first += ns["synaptic_operation"] * (t == 1) + spiking * (ns["emitted"] + ns["message"])
+            second = ns["update"] if output.start <= t < output.stop else ns["idle"]
+            second += arriving * (ns["synaptic_operation"] + ns["message_in"])
+            total += max(first, second) + spiking * hops + 600
+        assert result.chip.seconds[image] == pytest.approx(1e-9 * total, rel=1e-6)
+
+
+def test_what_cannot_fit_is_refused_with_the_limit_and_what_helps():
+    chip = chips.load("loihi1")
+    tiny = dataclasses.replace(chip, core=dataclasses.replace(chip.core, memory_bits=1))
+    with pytest.raises(TargetError, match=r"neuron: the synapses of one neuron take 2 bits, a core has 1: fewer bits"):
+        mapping.place(one_neuron(), tiny)
+    deaf = dataclasses.replace(chip, core=dataclasses.replace(chip.core, in_axons=0))
+    with pytest.raises(TargetError, match=r"output: one neuron needs 1 in-axons, a core has 0: narrower source layers"):
+        mapping.place(one_neuron(), deaf)
+    with pytest.raises(TargetError, match="described without cores"):
+        mapping.place(one_neuron(), chips.load("cmos45_int8"))
