@@ -18,7 +18,7 @@ from pascal_nm.export.nir_format import ForeignError, read_nir
 from pascal_nm.files import writable, write_answers
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import evaluation, find
+from pascal_nm.hw_targets import evaluation, find, workers
 from pascal_nm.hw_targets.evaluation import Evaluation
 from pascal_nm.hw_targets.simulator import LoihiTarget
 from pascal_nm.quantization import bits_of, quantize
@@ -60,6 +60,9 @@ def run(
             show_default="zero; subtract for rate files",
         ),
     ] = None,
+    count: Annotated[
+        int, typer.Option("--workers", help="Share the images among so many processes; the result is the same.", min=1)
+    ] = 1,
     mean: options.Mean = None,
     std: options.Std = None,
     scale: options.Scale = 255.0,
@@ -78,9 +81,9 @@ def run(
     try:
         graph = options.load_network(network, mean, std, scale)
     except ForeignError:
-        if (bits, schedule, lag) != (None, None, None):
+        if (bits, schedule, lag, count) != (None, None, None, 1):
             raise DataError(
-                f"--bits, --schedule and --lag are for networks of this package; {network} is none"
+                f"--bits, --schedule, --lag and --workers are for networks of this package; {network} is none"
             ) from None
         images = options.load_data(data_name, limit, image_column, label_column)
         nir_files.run(network, target, images, wishes, output, as_json=as_json)
@@ -92,7 +95,10 @@ def run(
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     start = time.perf_counter()
     with progress(f"running on {target}") as update:
-        result = evaluation.evaluate(program, data, progress=update)
+        if count == 1:
+            result = evaluation.evaluate(program, data, progress=update)
+        else:
+            result = workers.evaluate(program.graph, target, data, count, progress=update)
     seconds = time.perf_counter() - start
     if output is not None:
         write_answers(output, result.predictions, result.labels)

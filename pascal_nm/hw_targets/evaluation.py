@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,6 +37,29 @@ class Batch(NamedTuple):
     result: RunResult
 
 
+class Summary(NamedTuple):
+    """What is kept of a batch; as in :class:`Evaluation`, except that ``right`` counts the correct predictions after each timestep."""
+
+    predictions: Array
+    labels: Array
+    events: list[LayerEvents]
+    schedule: Schedule
+    timesteps: Array
+    exact: Array
+    right: Array
+    chip: ChipActivity | None
+
+    @staticmethod
+    def of(graph: Graph, batch: Batch) -> Summary:
+        """Count what happened, and let go of every neuron's spikes."""
+        result, labels = batch.result, batch.labels
+        events = activity.events(graph, result) if result.activity else []
+        right = np.zeros(0) if result.answers is None else (result.answers == labels[:, None]).sum(0)
+        return Summary(
+            result.predictions, labels, events, result.schedule, result.timesteps, result.exact, right, result.chip
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """What a program did with a dataset.
@@ -69,35 +92,28 @@ class Evaluation:
     @staticmethod
     def of(graph: Graph, batches: Iterator[Batch]) -> Evaluation:
         """Add up batches as they come; their spike counts are not kept."""
-        predictions, labels, events, timesteps, exact = [], [], [], [], []
-        right: Array = np.zeros(0)
-        on_cores: list[ChipActivity] = []
-        schedule: Schedule | None = None
-        for batch in batches:
-            predictions.append(batch.result.predictions)
-            labels.append(batch.labels)
-            timesteps.append(batch.result.timesteps)
-            exact.append(batch.result.exact)
-            if batch.result.chip is not None:
-                on_cores.append(batch.result.chip)
-            if batch.result.answers is not None:
-                found = (batch.result.answers == batch.labels[:, None]).sum(0)
-                right = right + found if len(right) else found
-            schedule = batch.result.schedule
-            if batch.result.activity:
-                events.append(activity.events(graph, batch.result))
-        assert schedule is not None, "a Dataset is never empty"
-        layers = [LayerEvents.join(parts) for parts in zip(*events, strict=True)]
+        return Evaluation.join([Summary.of(graph, batch) for batch in batches])
+
+    @staticmethod
+    def join(parts: Sequence[Summary]) -> Evaluation:
+        """The summaries of consecutive batches, at least one, as one."""
+        labels = np.concatenate([part.labels for part in parts])
+        on_cores = [part.chip for part in parts if part.chip is not None]
         return Evaluation(
-            np.concatenate(predictions),
-            np.concatenate(labels),
-            layers,
-            schedule,
-            np.concatenate(timesteps),
-            np.concatenate(exact),
-            right / sum(map(len, labels)),
+            np.concatenate([part.predictions for part in parts]),
+            labels,
+            [LayerEvents.join(layers) for layers in zip(*(part.events for part in parts), strict=True)],
+            parts[0].schedule,
+            np.concatenate([part.timesteps for part in parts]),
+            np.concatenate([part.exact for part in parts]),
+            np.sum([part.right for part in parts], 0) / len(labels),
             ChipActivity.join(on_cores) if on_cores else None,
         )
+
+
+def batch_images(graph: Graph) -> int:
+    """Images that run together, by memory."""
+    return min(BATCH_IMAGES, max(1, BATCH_NEURONS // sum(p.size for p in graph.populations)))
 
 
 def run_batches(
@@ -118,7 +134,7 @@ def run_batches(
     graph = program.graph
     check(graph, data)
     assert graph.preprocessing is not None, "check refuses a graph without"
-    size = size or min(BATCH_IMAGES, max(1, BATCH_NEURONS // sum(p.size for p in graph.populations)))
+    size = size or batch_images(graph)
     done = 0
     if progress is not None:
         progress(0, len(data))

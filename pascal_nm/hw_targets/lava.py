@@ -6,17 +6,20 @@ Lava itself is imported when a graph is compiled, not before.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
-
-import numpy as np
+from pathlib import Path
 
 from pascal_nm import bounds, schedule
 from pascal_nm.errors import TargetError
 from pascal_nm.graph import Array, Graph
 from pascal_nm.result import RunResult
 
-MEMORY = 2**30
-"""Bytes that the frames in flight of one batch may take, unless the caller sets the batch size."""
+MEMORY = 2**28
+"""Bytes that the frames in flight of one batch may take, unless the caller sets the batch size or the machine has less."""
+
+CHILD = 12 * 2**20
+"""Bytes that a child process takes for itself: measured, with what it changes of the pages that it shares with its parent."""
 
 
 @dataclass
@@ -27,10 +30,12 @@ class LavaTarget:
         batch_size: inputs that travel together through every port; None chooses by memory.
         pipelined: let a batch start when the first population is free (the schedule's initiation interval), not when the
             batch before it has left the network. The results are the same.
+        memory: bytes that a run may take; None: what the machine has available when the run starts.
     """
 
     batch_size: int | None = None
     pipelined: bool = True
+    memory: int | None = None
     name: str = "lava"
 
     def compile(self, graph: Graph) -> LavaProgram:
@@ -54,14 +59,60 @@ class LavaTarget:
                     raise TargetError(
                         f"the membrane potential of {p.name} can reach {bound:.3g}, beyond 32 bits: quantize to fewer bits"
                     )
-        return LavaProgram(graph, self.batch_size or batch_size_for(graph), self.pipelined)
+        return LavaProgram(graph, self.batch_size or self._batch_size_for(graph), self.pipelined, self.memory)
+
+    def _batch_size_for(self, graph: Graph) -> int:
+        """The largest batch whose frames in flight stay below :data:`MEMORY`, and take no more than half of what there is."""
+        limit = available_memory() if self.memory is None else self.memory
+        budget = MEMORY if limit is None else min(MEMORY, limit // 2)
+        return max(1, budget // bytes_per_image(graph))
 
 
-def batch_size_for(graph: Graph) -> int:
-    """The largest batch whose frames in flight stay below :data:`MEMORY`."""
-    neurons = sum(p.size for p in graph.populations)
-    bytes_per_neuron = 64  # two channels of two frames each, copies at both ends, v, s and their successors
-    return max(1, MEMORY // (neurons * bytes_per_neuron))
+def bytes_per_image(graph: Graph) -> int:
+    """Bytes that the frames in flight of one image take: channels, copies at both ends, and the state of neurons."""
+    real = 4 if graph.is_integer else 8  # Lava's channels carry floats as float64
+    total = 0
+    for p in graph.populations:
+        spike = real if p.kind == "analog" else 1
+        # Two frames in each channel, and the spikes in the type of the weights for each synapse that reads them.
+        total += p.size * len(graph.outgoing(p.name)) * (2 * spike + real)
+        # v, s and spikes, and two frames of currents in the channel of each projection, one at its synapse before, one after.
+        total += p.size * (2 * real + 4) + p.size * len(graph.incoming(p.name)) * 4 * real
+    return total
+
+
+def estimate(graph: Graph, images: int, batch_size: int) -> int:
+    """Bytes that running so many ``images`` takes at most, beyond what the program takes already."""
+    batches, batch = divide(images, batch_size)
+    children = len(graph.populations) + len(graph.projections) + 1
+    real = 4 if graph.is_integer else 8
+    # Each synapse has its weights in a float type, once as they are and once in the order of its convolution, and bounds its sums in float64 before.
+    weights = sum(2 * (real + 8) * q.operator.weight.size for q in graph.projections)
+    plan = schedule.of(graph)
+    spiking = [p for p in graph.populations if p.kind in ("pasc", "max")]
+    counts = sum(p.size for p in spiking) * (4 if plan.streams else 2)
+    # Inputs once as they come and once in batches; the readout's potential over time once as the children write it and once in one piece.
+    kept = counts + 2 * real * graph.input.size + 3 * real * plan.steps * graph.output.size
+    return children * CHILD + weights + batch * bytes_per_image(graph) + batches * batch * kept
+
+
+def divide(images: int, batch_size: int) -> tuple[int, int]:
+    """(batches, images of each): equal batches of at most ``batch_size``."""
+    batches = max(1, math.ceil(images / batch_size))
+    return batches, max(1, math.ceil(images / batches))
+
+
+def available_memory() -> int | None:
+    """Bytes that a program can take now without swapping, and within the limit of its container; None where the system does not say."""
+    known = []
+    with suppress(OSError):
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        known.append(1024 * int(lines["MemAvailable"].split()[0]))
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        group = Path("/sys/fs/cgroup")
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        known.append(max(0, limit - used))
+    return min(known, default=None)
 
 
 @dataclass
@@ -72,28 +123,31 @@ class LavaProgram:
         graph: the network.
         batch_size: the most inputs that travel together.
         pipelined: see :class:`LavaTarget`.
+        memory: see :class:`LavaTarget`.
     """
 
     graph: Graph
     batch_size: int
     pipelined: bool = True
+    memory: int | None = None
 
     def run(self, inputs: Array) -> RunResult:
         """Run N preprocessed inputs of shape (N, *input shape).
 
         Raises:
             DataError: inputs of another shape or range than the network's.
-            TargetError: a child process failed; the cause holds its traceback.
+            TargetError: the run would need more memory than there is; a child process failed: the cause holds its traceback.
         """
         from pascal_nm.process_models.compat import registries_restored
+        from pascal_nm.process_models.memory import channels_last
         from pascal_nm.process_models.network import Network
         from pascal_nm.process_models.runtime import Session
 
+        self._check_memory(len(inputs))
         currents = self.graph.currents(inputs)
         count = len(currents)
-        batches = max(1, math.ceil(count / self.batch_size))
-        batch = max(1, math.ceil(count / batches))
-        padded = np.zeros((batches * batch, *currents.shape[1:]), currents.dtype)
+        batches, batch = divide(count, self.batch_size)
+        padded = channels_last((batches * batch, *currents.shape[1:]), currents.dtype)
         padded[:count] = currents
         tag = "fixed_pt" if self.graph.is_integer else "floating_pt"
         with registries_restored():
@@ -101,3 +155,12 @@ class LavaProgram:
             with Session(network.entry, tag=tag) as session:
                 network.run(session.run)
         return network.result(count)
+
+    def _check_memory(self, images: int) -> None:
+        limit = available_memory() if self.memory is None else self.memory
+        needed = estimate(self.graph, images, self.batch_size)
+        if limit is not None and needed > limit:
+            raise TargetError(
+                f"{images} images in batches of {divide(images, self.batch_size)[1]} need about {needed / 1e9:.3g} GB in Lava, "
+                f"{limit / 1e9:.3g} GB are free: run fewer images at a time, or smaller batches (batch_size)"
+            )

@@ -76,8 +76,15 @@ if TYPE_CHECKING:
 
         proc_params: Any
         time_step: int
+        py_ports: list[Any]
+        service_to_process: Any
+        process_to_service: Any
+        _cmd_handlers: dict[Any, Callable[[], None]]
 
         def __init__(self, proc_params: Any = None) -> None: ...
+
+        def start(self) -> None:
+            """Start the ports, and obey the runtime service until it says stop."""
 
         def run_spk(self) -> None:
             """What the model does in a timestep."""
@@ -104,11 +111,63 @@ if TYPE_CHECKING:
 
         csp_ports: list[Any]
         _transformer: Any
+        _shape: tuple[int, ...]
+        _d_type: Any
 
         def recv(self) -> Any:
             """The sum of what all connected ports sent in this timestep."""
 
+    class PyOutPortVectorDense:
+        """Lava's dense output port, as far as this package uses it."""
+
+        csp_ports: list[Any]
+        _shape: tuple[int, ...]
+        _d_type: Any
+
+    class _CspPort:
+        _shm: Any
+        _shape: tuple[int, ...]
+        _dtype: Any
+        _size: int
+        _idx: int
+        _req: Any
+        _ack: Any
+        _array: Any
+
+        def __init__(self, *arguments: Any) -> None: ...
+
+    class CspSendPort(_CspPort):
+        """The sending end of Lava's channel, as far as this package uses it."""
+
+        _semaphore: Any
+
+    class CspRecvPort(_CspPort):
+        """The receiving end of Lava's channel, as far as this package uses it."""
+
+        _queue: Any
+
+    class LoihiPyRuntimeService:
+        """Lava's service that leads Processes through the timesteps, as far as this package uses it."""
+
+        runtime_to_service: Any
+        service_to_runtime: Any
+        service_to_process: list[Any]
+        _error: bool
+        PMResponse: Any
+        Phase: Any
+
+        def _handle_get_set(self, command: Any) -> None: ...
+        def _handle_pause(self) -> None: ...
+        def _handle_stop(self) -> None: ...
+        def _send_pm_cmd(self, phase: Any) -> None: ...
+        def _get_pm_resp(self) -> Any: ...
+
     CPU: Any
+    MGMT_COMMAND: Any
+    CspSelector: Any
+    NoOPWatchdog: Any
+    Proto: Any
+    Semaphore: Any
     MGMT_RESPONSE: Any
     Compiler: Any
     InPort: Any
@@ -122,6 +181,9 @@ if TYPE_CHECKING:
     RunSteps: Any
     Var: Any
     VarServer: Any
+
+    def enum_to_np(value: int) -> Any:
+        """A token of Lava's management channels."""
 
     def enum_equal(a: Any, b: Any) -> bool:
         """Whether two tokens of Lava's management channels are the same."""
@@ -140,10 +202,14 @@ else:
         with _start_method_unset():
             with _hashable_byte_encoder():
                 importlib.import_module("lava.magma.compiler.var_model")
+            from multiprocessing import Semaphore
+
+            from lava.magma.compiler.channels.pypychannel import CspRecvPort, CspSelector, CspSendPort, Proto
+            from lava.magma.compiler.channels.watchdog import NoOPWatchdog
             from lava.magma.compiler.compiler import Compiler
             from lava.magma.core.decorator import implements, requires, tag
             from lava.magma.core.model.py.model import PyLoihiProcessModel
-            from lava.magma.core.model.py.ports import PyInPort, PyInPortVectorDense, PyOutPort
+            from lava.magma.core.model.py.ports import PyInPort, PyInPortVectorDense, PyOutPort, PyOutPortVectorDense
             from lava.magma.core.model.py.type import LavaPyType
             from lava.magma.core.process.ports.ports import InPort, OutPort
             from lava.magma.core.process.process import AbstractProcess, ProcessServer
@@ -153,30 +219,41 @@ else:
             from lava.magma.core.run_configs import Loihi2SimCfg
             from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
             from lava.magma.runtime.message_infrastructure.multiprocessing import MultiProcessing
-            from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
+            from lava.magma.runtime.mgmt_token_enums import MGMT_COMMAND, MGMT_RESPONSE, enum_equal, enum_to_np
             from lava.magma.runtime.runtime import Runtime as LavaRuntime
+            from lava.magma.runtime.runtime_services.runtime_service import LoihiPyRuntimeService
     except ImportError as error:
         raise NotInstalledError(f"Lava does not load ({error}); install it with: {INSTALL}") from error
 
 __all__ = [
     "CPU",
+    "MGMT_COMMAND",
     "MGMT_RESPONSE",
     "AbstractProcess",
     "Compiler",
+    "CspRecvPort",
+    "CspSelector",
+    "CspSendPort",
     "InPort",
     "LavaPyType",
     "LavaRuntime",
     "Loihi2SimCfg",
     "LoihiProtocol",
+    "LoihiPyRuntimeService",
     "MultiProcessing",
+    "NoOPWatchdog",
     "OutPort",
+    "Proto",
     "PyInPort",
     "PyInPortVectorDense",
     "PyLoihiProcessModel",
     "PyOutPort",
+    "PyOutPortVectorDense",
     "RunSteps",
+    "Semaphore",
     "Var",
     "enum_equal",
+    "enum_to_np",
     "implements",
     "registries_restored",
     "requires",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -21,6 +23,16 @@ def shared_zeros(shape: Shape, dtype: npt.DTypeLike) -> Array:
     size = max(1, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
     flat: npt.NDArray[Any] = np.frombuffer(mmap.mmap(-1, size), dtype=dtype, count=int(np.prod(shape, dtype=np.int64)))
     return flat.reshape(shape)
+
+
+def channels_last(
+    shape: Shape, dtype: npt.DTypeLike, make: Callable[[Shape, npt.DTypeLike], Array] = np.zeros
+) -> Array:
+    """Zeros of shape (..., C, H, W) in the order of a channel's frames, with C last in memory; of another shape, where there are no four axes."""
+    if len(shape) < 4:
+        return make(shape, dtype)
+    *batch, c, h, w = shape
+    return np.moveaxis(make((*batch, h, w, c), dtype), -1, -3)
 
 
 class Block:
@@ -56,14 +68,29 @@ class ChannelMemory:
         self._blocks.clear()
 
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""From <malloc.h> of the GNU C library."""
+
+KEPT, LARGEST = 2**30, 2**25
+"""Bytes of freed memory that :func:`keep_memory` keeps, and the largest array of which it does so (the library allows no more)."""
+
+
+def keep_memory() -> None:
+    """From now on keep what is freed for the next arrays, instead of handing it back to the system and having new pages zeroed in every timestep."""
+    system = ctypes.CDLL(None)
+    if hasattr(system, "mallopt"):  # other C libraries have none
+        system.malloc_trim(0)
+        system.mallopt(M_MMAP_THRESHOLD, LARGEST)
+        system.mallopt(M_TRIM_THRESHOLD, KEPT)
+
+
 class Record(NamedTuple):
     """What a run of K batches of B samples writes down about one population; all arrays are shared.
 
     Attributes:
         counts: (K, B, *shape) int16, sum of the spikes that each neuron sent.
         sent: (K, B, *shape) int16, number of them, of either sign; ``counts`` itself where none is negative.
-        last: (K, B) int64, timestep of the last one, from the start of the batch; -1 where there is none.
-        emitted: (K, B) int64, spikes sent.
+        last: (K, B) int64, timestep of the last one, from the start of the batch; -1 where there is none. Kept where spikes are signed.
         excitatory: (K, B) int64, internal spikes that raised the counter.
         inhibitory: (K, B) int64, internal spikes that lowered it.
     """
@@ -71,25 +98,22 @@ class Record(NamedTuple):
     counts: Array
     sent: Array
     last: Array
-    emitted: Array
     excitatory: Array
     inhibitory: Array
 
     @staticmethod
     def create(batches: int, batch: int, shape: Shape, *, signed: bool = False) -> Record:
         """An empty record; ``signed``: of spikes of both signs."""
-        counts = shared_zeros((batches, batch, *shape), np.int16)
-        sent = shared_zeros(counts.shape, np.int16) if signed else counts
-        last, *activity = (shared_zeros((batches, batch), np.int64) for _ in range(4))
+        counts = channels_last((batches, batch, *shape), np.int16, shared_zeros)
+        sent = channels_last(counts.shape, np.int16, shared_zeros) if signed else counts
+        last, *activity = (shared_zeros((batches, batch), np.int64) for _ in range(3))
         last[:] = -1
         return Record(counts, sent, last, *activity)
 
     def write(self, batch: int, t: int, spikes: Array) -> None:
         """Add the spikes (B, *shape) that left the population in timestep ``t`` of a batch."""
         self.counts[batch] += spikes
-        magnitude = np.abs(spikes)
         if self.sent is not self.counts:
+            magnitude = np.abs(spikes)
             self.sent[batch] += magnitude
-        per_image = magnitude.reshape(len(spikes), -1).sum(1, dtype=np.int64)
-        self.emitted[batch] += per_image
-        self.last[batch][per_image > 0] = t
+            self.last[batch][magnitude.any(tuple(range(1, spikes.ndim)))] = t

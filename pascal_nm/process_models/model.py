@@ -1,14 +1,25 @@
-"""What all ProcessModels of this package share: torch in a child process, and a lean input port."""
+"""What all ProcessModels of this package share: torch in a child process, lean ports, and timesteps without a barrier."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from pascal_nm.graph import Array
-from pascal_nm.process_models.compat import PyInPortVectorDense, PyLoihiProcessModel
+from pascal_nm.graph import Array, Shape
+from pascal_nm.process_models.channel import RecvPort, SendPort
+from pascal_nm.process_models.compat import (
+    LoihiPyRuntimeService,
+    PyInPortVectorDense,
+    PyLoihiProcessModel,
+    PyOutPortVectorDense,
+)
+from pascal_nm.process_models.memory import keep_memory
+from pascal_nm.process_models.service import RUN
 
 
 class Model(PyLoihiProcessModel):
@@ -22,6 +33,12 @@ class Model(PyLoihiProcessModel):
         torch.set_num_threads(1)
         torch.set_grad_enabled(False)
         self.timing = proc_params["timing"]
+        self._cmd_handlers[RUN[0]] = self._run_steps
+
+    def start(self) -> None:
+        """Lava's call once the model is built."""
+        keep_memory()
+        super().start()
 
     def run_spk(self) -> None:
         """Lava's entry: timestep t = time_step - 1."""
@@ -31,16 +48,48 @@ class Model(PyLoihiProcessModel):
         """What the model does in timestep ``t``, counted from 0."""
         raise NotImplementedError
 
+    def _run_steps(self) -> None:
+        """The command of :class:`pascal_nm.process_models.service.FreeService`: many timesteps, and one answer."""
+        for _ in range(int(self.service_to_process.recv()[0])):
+            self.time_step += 1
+            self.run_step(self.time_step - 1)
+        self.process_to_service.send(LoihiPyRuntimeService.PMResponse.STATUS_DONE)
+
+
+class FramePort(PyOutPortVectorDense):
+    """Lava's dense output port, which can also say that nothing is sent."""
+
+    def send(self, data: Array | None) -> None:
+        """Send a frame (B, *shape) to all connections; None for zeros."""
+        for port in self.csp_ports:
+            if data is not None:
+                port.send(data)
+            elif isinstance(port, SendPort):
+                port.send_silence()
+            else:
+                port.send(np.zeros(self._shape, self._d_type))
+
 
 class SumPort(PyInPortVectorDense):
-    """Lava's dense input port, which adds up the frames of all connections, without two of its copies."""
+    """Lava's dense input port, which adds up the frames of all connections, without copies where there is one."""
 
-    def recv(self) -> Array:
-        """The sum of the frames, of shape (B, *shape), as an array that the caller may change."""
-        if not self.csp_ports:
-            return np.asarray(super().recv())
-        first, *rest = self.csp_ports
-        total: Array = self._transformer.transform(first.recv(), first)
-        for port in rest:
-            total = total + self._transformer.transform(port.recv(), port)
-        return total
+    @contextmanager
+    def frame(self) -> Iterator[Array | None]:
+        """The sum of the frames (B, *shape) of this timestep, to be read inside the ``with`` block; None where all are silent."""
+        arrived: list[Array] = []
+        for port in self.csp_ports:
+            data = port.borrow() if isinstance(port, RecvPort) else port.recv()
+            if data is not None:
+                arrived.append(self._transformer.transform(data, port))
+        try:
+            yield sum(arrived[1:], arrived[0]) if arrived else None
+        finally:
+            for port in self.csp_ports:
+                if isinstance(port, RecvPort):
+                    port.give_back()
+
+
+def zeros(shape: Shape, dtype: torch.dtype) -> Tensor:
+    """Zeros of shape (B, *shape) in the order of a channel's frames: channels last in memory where there are four axes."""
+    form = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    return torch.zeros(shape, dtype=dtype).contiguous(memory_format=form)

@@ -102,7 +102,7 @@ class Network:
             potential=potential[-1],
             scale=scale,
             activity={
-                name: Activity(flat(r.emitted), flat(r.excitatory), flat(r.inhibitory))
+                name: Activity(_per_image(flat(r.sent)), flat(r.excitatory), flat(r.inhibitory))
                 for name, r in self.records.items()
             },
             schedule=self.schedule,
@@ -199,3 +199,8 @@ class Network:
         if not arrivals:
             return range(0)
         return range(min(a.start for a in arrivals) + 1, max(a.stop for a in arrivals) + 1)
+
+
+def _per_image(sent: Array) -> Array:
+    """Spikes of each image, (N,) int64, of each neuron's, (N, *shape)."""
+    return np.asarray(sent.sum(tuple(range(1, sent.ndim)), dtype=np.int64))

@@ -1,32 +1,40 @@
 """A Lava run that ends: with its results, or with the error of the child that failed, and with nothing left behind.
 
 Lava's own Runtime waits for ever once a child has died. :class:`Session` runs any network of Lava Processes, ours and stock
-ones, under a guard: it polls the children while it waits, turns a death into a :class:`TargetError`, and at the end (after
-success, an error, Ctrl-C or SIGTERM) kills every child. Channels live in memory without a name, so that there is no manager
-process and no segment in /dev/shm that could stay.
+ones, under a guard: it polls the children while it waits, turns a death, and a run that does not go on
+(:mod:`pascal_nm.process_models.watchdog`), into a :class:`TargetError`, and at the end (after success, an error, Ctrl-C or SIGTERM) kills
+every child. Channels live in memory without a name, so that there is no manager process and no segment in /dev/shm that could stay.
 """
 
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import functools
 import os
 import queue
 import signal
 import sys
+import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
+
+import numpy as np
 
 from pascal_nm.errors import TargetError
+from pascal_nm.graph import Array
+from pascal_nm.process_models.channel import POLL, FrameChannel, Pulse, select
 from pascal_nm.process_models.compat import (
     MGMT_RESPONSE,
     AbstractProcess,
     Compiler,
+    CspSelector,
     LavaRuntime,
     Loihi2SimCfg,
     MultiProcessing,
@@ -34,10 +42,10 @@ from pascal_nm.process_models.compat import (
     enum_equal,
     registries_restored,
 )
-from pascal_nm.process_models.memory import ChannelMemory
-
-POLL = 0.05
-"""Seconds between two looks at the children."""
+from pascal_nm.process_models.memory import ChannelMemory, shared_zeros
+from pascal_nm.process_models.model import Model
+from pascal_nm.process_models.service import FreeService
+from pascal_nm.process_models.watchdog import PATIENCE, Watchdog
 
 GRACE = 1.0
 """Seconds that a dying child has to deliver its traceback."""
@@ -64,9 +72,11 @@ class Session:
         process: any Process of the network.
         tag: which ProcessModels to run, ``"floating_pt"`` or ``"fixed_pt"``.
         run_config: a Lava run configuration in place of the default one for ``tag``.
+        patience: seconds after which a run in which every child is idle is given up; None: never, for networks that wait for something outside,
+            as stock ``Injector`` does.
 
     Raises:
-        TargetError: on entry and from :meth:`run`: a child has failed; the cause holds its traceback.
+        TargetError: on entry and from :meth:`run`: a child has failed or is stuck; the cause holds its traceback.
 
     Example:
         >>> with Session(neuron, tag="fixed_pt") as session:
@@ -74,8 +84,11 @@ class Session:
         ...     v = neuron.v.get()
     """
 
-    def __init__(self, process: AbstractProcess, *, tag: str, run_config: Any = None) -> None:
+    def __init__(
+        self, process: AbstractProcess, *, tag: str, run_config: Any = None, patience: float | None = PATIENCE
+    ) -> None:
         self._process = process
+        self._patience = patience
         self._run_config = run_config or Loihi2SimCfg(select_tag=tag)
         self._runtime: Runtime | None = None
         self._stack = ExitStack()
@@ -85,7 +98,8 @@ class Session:
             stack.enter_context(registries_restored())
             stack.enter_context(_terminated_as_exit())
             executable = Compiler({"pypy_channel_size": SLOTS}).compile(self._process, self._run_config)
-            self._runtime = Runtime(executable, None)
+            _run_ahead(executable)
+            self._runtime = Runtime(executable, None, self._patience)
             stack.callback(self._runtime.stop)
             executable.assign_runtime_to_all_processes(self._runtime)
             self._runtime.initialize()
@@ -97,6 +111,12 @@ class Session:
         assert self._runtime is not None, "a Session runs inside its with block"
         self._runtime.start(RunSteps(num_steps=steps))
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """The children's process numbers by the names of their Processes."""
+        assert self._runtime is not None, "a Session runs inside its with block"
+        return {name: actor.pid for name, actor in self._runtime._children()}
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -106,18 +126,26 @@ class Session:
 class Runtime(LavaRuntime):
     """Lava's Runtime with a guard; see the module."""
 
+    def __init__(self, exe: Any, message_infrastructure_type: Any, patience: float | None = PATIENCE) -> None:
+        super().__init__(exe, message_infrastructure_type)
+        self._patience = patience
+
     def initialize(self, node_cfg_idx: int = 0) -> None:
         """Build channels and children, and wait until all children are ready."""
         self._owner: int | None = os.getpid()
         with _signals_held():
             self._build_watchdog_manager()
-            self._messaging_infrastructure = Children()
+            count = len(self._executable.proc_builders) + len(self._executable.runtime_service_builders)
+            self._messaging_infrastructure = Children(count)
             self._messaging_infrastructure.start()
+            self._watchdog = self._messaging_infrastructure.watchdog(self._patience)
             self._build_channels()
             self._build_sync_channels()
             self._build_processes()
             self._build_runtime_services()
         self._start_ports()
+        for port in self.service_to_runtime:
+            port.guarded(self._check)
         for ready in self.exception_q:
             if self._await_answer(ready) is not None:
                 self._fail()
@@ -134,13 +162,9 @@ class Runtime(LavaRuntime):
 
     def _get_resp_for_run(self) -> None:
         """Wait until all timesteps are done: Lava's hook, called by start and wait."""
+        if self._watchdog is not None:
+            self._watchdog.reset()
         for port in self.service_to_runtime:
-            arrived = threading.Event()
-            port.observer = arrived.set
-            while not port.probe():
-                arrived.wait(POLL)
-                self._check()
-            port.observer = None
             if not enum_equal(port.recv(), MGMT_RESPONSE.DONE):
                 self._fail()
         self._is_running = False
@@ -152,9 +176,14 @@ class Runtime(LavaRuntime):
         return zip(names, self._messaging_infrastructure.actors, strict=False)
 
     def _check(self) -> None:
-        """Raise where a child has failed; none ends by itself before it is told to."""
+        """Raise where a child has failed or is stuck; none ends by itself before it is told to."""
         if any(actor._pconn.poll() or not actor.is_alive() for _, actor in self._children()):
             self._fail()
+        if self._watchdog is not None:
+            pids = {name: actor.pid for name, actor in self._children()}
+            if wrong := self._watchdog.look(pids):
+                text = self._watchdog.trace(pids)
+                raise TargetError(f"Lava does not go on: {wrong}") from (ChildError(text) if text else None)
 
     def _fail(self) -> NoReturn:
         """Raise the error of the child that failed first; it may still be writing its traceback."""
@@ -184,16 +213,33 @@ class Runtime(LavaRuntime):
 class Children(MultiProcessing):
     """Lava's child processes, which share memory without a name and die with their parent."""
 
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self._pulses = shared_zeros((count,), np.uint8)
+
     def start(self) -> None:
         """Channels take their memory from here."""
         self._smm = ChannelMemory()
+        self._traces = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # stop() closes it
+
+    def watchdog(self, patience: float | None) -> Watchdog | None:
+        """What tells stuck children; None where the system does not show what they do."""
+        if patience is None or not Path("/proc/self/stat").exists():
+            return None
+        return Watchdog(self._pulses, self._traces, patience)
+
+    def channel_class(self, channel_type: Any) -> type[FrameChannel]:
+        """The channel between two Python processes; Lava has others for chips."""
+        return FrameChannel
 
     def build_actor(self, target_fn: Callable[..., None], builder: Any, exception_q: Any = None) -> Any:
         """Fork a child."""
         with warnings.catch_warnings():
             # Python 3.12 warns of forks beside other threads: torch's own, of which no child uses any.
             warnings.simplefilter("ignore", DeprecationWarning)
-            return super().build_actor(functools.partial(_child, target_fn), builder, exception_q)
+            index = len(self._actors)
+            run = functools.partial(_child, target_fn, self._pulses[index : index + 1], self._traces)
+            return super().build_actor(run, builder, exception_q)
 
     def stop(self) -> None:
         """Kill and reap all children, and give the channels' memory back."""
@@ -202,14 +248,25 @@ class Children(MultiProcessing):
         for actor in self._actors:
             actor.join()
         self._actors.clear()
+        self._traces.close()
         self._smm.shutdown()
 
 
-def _child(target_fn: Callable[..., None], **arguments: Any) -> None:
+def _child(target_fn: Callable[..., None], pulse: Array, traces: IO[bytes], **arguments: Any) -> None:
     """What a child runs: Lava's function, under the order to die when the parent does (even by SIGKILL)."""
+    Pulse.cell = pulse
+    faulthandler.register(signal.SIGUSR1, file=traces, all_threads=False)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    CspSelector.select = select
     target_fn(**arguments)
+
+
+def _run_ahead(executable: Any) -> None:
+    """Do without the barrier after every timestep where all models are this package's."""
+    if all(issubclass(builder.proc_model, Model) for builder in executable.proc_builders.values()):
+        for service in executable.runtime_service_builders.values():
+            service.rs_class = FreeService
 
 
 def _last_line(text: str) -> str:

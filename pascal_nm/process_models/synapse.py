@@ -9,8 +9,8 @@ import torch
 
 from pascal_nm import bounds
 from pascal_nm.graph import Array, Operator, Projection, Shape, SumPool2d
-from pascal_nm.process_models.compat import AbstractProcess, InPort, LavaPyType, OutPort, PyOutPort
-from pascal_nm.process_models.model import Model, SumPort
+from pascal_nm.process_models.compat import AbstractProcess, InPort, LavaPyType, OutPort
+from pascal_nm.process_models.model import FramePort, Model, SumPort
 from pascal_nm.simulate import delivery
 
 
@@ -53,19 +53,19 @@ class SynapseModel(Model):
     def run_step(self, t: int) -> None:
         """Send what the last timestep's spikes deliver, then receive."""
         if self.timing.sends(t):
-            self.a_out.send(np.zeros(self.a_out.shape, np.int8) if self.current is None else self.current)
+            self.a_out.send(self.current)
         self.current = None
         if self.timing.receives(t):
-            spikes = self.s_in.recv()
-            if spikes.any():
-                self.current = self.deliver(torch.from_numpy(spikes)).numpy()
+            with self.s_in.frame() as spikes:
+                if spikes is not None and spikes.any():
+                    self.current = self.deliver(torch.from_numpy(spikes)).numpy()
 
 
 class FloatSynapseModel(SynapseModel):
     """Floating point: computes in the type of the weights."""
 
     s_in = LavaPyType(SumPort, float)
-    a_out = LavaPyType(PyOutPort.VEC_DENSE, float)
+    a_out = LavaPyType(FramePort, float)
 
     def carrier(self, projection: Projection, largest: int) -> np.dtype[Any]:
         """The type of the weights."""
@@ -80,7 +80,7 @@ class FixedSynapseModel(SynapseModel):
     """
 
     s_in = LavaPyType(SumPort, np.int32)
-    a_out = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=32)
+    a_out = LavaPyType(FramePort, np.int32, precision=32)
 
     def carrier(self, projection: Projection, largest: int) -> np.dtype[Any]:
         """Float32 or float64, whichever is exact."""

@@ -93,6 +93,16 @@ def test_run_writes_predictions(pascal, trained, tmp_path):
     assert f"{100 * np.mean(answers['predictions'] == answers['labels']):.2f} %" in out
 
 
+def test_workers_give_the_report_of_one_process(pascal, trained):
+    reports = []
+    for workers in (1, 2):
+        code, out, _ = pascal("run", trained / "model.nir", "--bits", 8, "--limit", 40, "--workers", workers, "--json")
+        assert code == 0
+        reports.append(json.loads(out))
+        del reports[-1]["images_per_second"]
+    assert reports[0] == reports[1]
+
+
 @pytest.mark.parametrize("target", ["torch", "loihi"])
 def test_verify_says_yes(pascal, trained, target):
     code, out, _ = pascal("verify", trained / "model.pt", "--target", target, "--limit", 100)

@@ -1,5 +1,7 @@
 """Lava against the simulator: the same counts, potentials and activity, on random graphs and on whole networks."""
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,6 +11,7 @@ import pascal_nm as pnm
 from pascal_nm import simulate
 from pascal_nm.errors import DataError, TargetError
 from pascal_nm.graph import Timing
+from pascal_nm.hw_targets import lava
 from pascal_nm.hw_targets.lava import LavaTarget
 from tests import networks
 from tests.strategies import inputs_for, integer_graphs
@@ -93,3 +96,27 @@ def test_an_impossible_batch_size_is_refused():
     graph = pnm.convert(networks.randomized(networks.perceptron()), networks.images())
     with pytest.raises(TargetError, match="batch size"):
         LavaTarget(batch_size=0).compile(graph)
+
+
+def test_a_run_that_cannot_fit_is_refused_with_the_number_before_it_starts(monkeypatch):
+    graph = pnm.convert(networks.randomized(networks.perceptron()), networks.images())
+    inputs = networks.images(5).numpy()
+    needed = lava.estimate(graph, 5, 2)
+    monkeypatch.setattr(lava, "available_memory", lambda: needed - 1)
+    with pytest.raises(TargetError, match=f"batches of 2 need about {needed / 1e9:.3g} GB in Lava, .* GB are free"):
+        LavaTarget(batch_size=2).compile(graph).run(inputs)
+    with pytest.raises(TargetError, match="GB are free"):
+        LavaTarget(batch_size=2, memory=needed - 1).compile(graph).run(inputs)
+    assert LavaTarget(batch_size=2, memory=needed).compile(graph).run(inputs).predictions.shape == (5,)
+
+
+def test_less_memory_makes_smaller_batches():
+    graph = pnm.convert(networks.randomized(networks.perceptron()), networks.images())
+    image = lava.bytes_per_image(graph)
+    assert LavaTarget(memory=20 * image).compile(graph).batch_size == 10
+    assert LavaTarget(memory=1).compile(graph).batch_size == 1
+
+
+def test_what_the_system_has_available_is_known():
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 2**20 < lava.available_memory() < installed

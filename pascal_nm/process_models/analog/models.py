@@ -8,8 +8,8 @@ import numpy as np
 
 from pascal_nm.graph import Array
 from pascal_nm.process_models.analog.process import AnalogInput
-from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, PyOutPort, implements, requires, tag
-from pascal_nm.process_models.model import Model
+from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
+from pascal_nm.process_models.model import FramePort, Model
 from pascal_nm.process_models.timing import Rota
 
 
@@ -28,7 +28,7 @@ class AnalogInputModel(Model):
         """Send a batch in the first timesteps of its cycle."""
         if self.timing.sends(t):
             place = self.cycle.locate(t, self.sent)
-            self.s_out.send(np.zeros(self.currents.shape[1:], np.int8) if place is None else self.currents[place.batch])
+            self.s_out.send(None if place is None else self.currents[place.batch])
 
 
 @implements(proc=AnalogInput, protocol=LoihiProtocol)
@@ -37,7 +37,7 @@ class AnalogInputModel(Model):
 class AnalogInputFloat(AnalogInputModel):
     """Floating point."""
 
-    s_out = LavaPyType(PyOutPort.VEC_DENSE, float)
+    s_out = LavaPyType(FramePort, float)
 
 
 @implements(proc=AnalogInput, protocol=LoihiProtocol)
@@ -46,4 +46,4 @@ class AnalogInputFloat(AnalogInputModel):
 class AnalogInputFixed(AnalogInputModel):
     """Fixed point: int32 currents."""
 
-    s_out = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=32)
+    s_out = LavaPyType(FramePort, np.int32, precision=32)

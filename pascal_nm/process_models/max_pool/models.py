@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pascal_nm.graph import Array, SumPool2d
-from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, PyOutPort, implements, requires, tag
+from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
 from pascal_nm.process_models.max_pool.process import MaxPool
 from pascal_nm.process_models.memory import Record
-from pascal_nm.process_models.model import Model, SumPort
+from pascal_nm.process_models.model import FramePort, Model, SumPort, zeros
 from pascal_nm.process_models.timing import Rota
 
 
@@ -24,7 +24,7 @@ class MaxPoolModel(Model):
     """Spikes are int8 in either arithmetic, so one model serves both tags."""
 
     s_in: Any = LavaPyType(SumPort, np.int8, precision=2)
-    s_out: Any = LavaPyType(PyOutPort.VEC_DENSE, np.int8, precision=2)
+    s_out: Any = LavaPyType(FramePort, np.int8, precision=2)
 
     def __init__(self, proc_params: Any = None) -> None:
         super().__init__(proc_params)
@@ -39,23 +39,23 @@ class MaxPoolModel(Model):
 
     def reset(self) -> None:
         """No spike has come."""
-        self.counts = torch.zeros(self.shape)
+        self.counts = zeros(self.shape, torch.float32)
         self.largest = torch.zeros(())
 
     def run_step(self, t: int) -> None:
         """Send what the last timestep's spikes changed, then receive."""
         if self.timing.sends(t):
-            spikes = np.zeros(self.s_out.shape, np.int8) if self.pooled is None else self.pooled
-            self.s_out.send(spikes)
-            self.write(t, spikes)
+            self.s_out.send(self.pooled)
+            self.write(t)
         self.pooled = None
         place = self.cycle.locate(t, self.receive)
         if place is not None and place.t == self.receive.start:
             self.reset()
         if self.timing.receives(t):
-            spikes = self.s_in.recv()
-            if spikes.any():
-                self.pooled = self.change(torch.from_numpy(spikes)).numpy()
+            with self.s_in.frame() as spikes:
+                if spikes is not None and spikes.any():
+                    changes = self.change(torch.from_numpy(spikes)).numpy()
+                    self.pooled = changes if changes.any() else None
 
     def change(self, spikes: Tensor) -> Tensor:
         """By how much the largest count (sign 1) or the smallest (sign -1) of each window changes, int8; max_pool2d pads with minus infinity."""
@@ -64,7 +64,10 @@ class MaxPoolModel(Model):
         before, self.largest = self.largest, signed * self.sign
         return (self.largest - before).to(torch.int8)
 
-    def write(self, t: int, spikes: Array) -> None:
-        """Add the spikes sent in timestep ``t`` to the record."""
-        if self.record is not None and (place := self.timing.cycle.locate(t, self.timing.send)) is not None:
-            self.record.write(place.batch, place.t, spikes)
+    def write(self, t: int) -> None:
+        """Add what is sent in timestep ``t`` to the record."""
+        if self.record is None or self.pooled is None:
+            return
+        place = self.timing.cycle.locate(t, self.timing.send)
+        if place is not None:
+            self.record.write(place.batch, place.t, self.pooled)

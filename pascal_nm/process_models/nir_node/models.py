@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, PyOutPort, implements, requires, tag
+from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
 from pascal_nm.process_models.memory import Record
-from pascal_nm.process_models.model import Model, SumPort
+from pascal_nm.process_models.model import FramePort, Model, SumPort
 from pascal_nm.process_models.nir_node.process import NirNode
 from pascal_nm.process_models.timing import Cycle
 
@@ -23,7 +23,7 @@ class NirNodeFloat(Model):
     """Floating point, in the type of the module's weights."""
 
     a_in: Any = LavaPyType(SumPort, float)
-    s_out: Any = LavaPyType(PyOutPort.VEC_DENSE, float)
+    s_out: Any = LavaPyType(FramePort, float)
 
     def __init__(self, proc_params: Any = None) -> None:
         super().__init__(proc_params)
@@ -39,13 +39,14 @@ class NirNodeFloat(Model):
         batch, place = (0, t) if self.cycle is None else divmod(t, self.cycle.interval)
         if place == 0:
             self.state = None
-        x = torch.from_numpy(np.ascontiguousarray(self.a_in.recv(), self.dtype))
+        with self.a_in.frame() as arrived:
+            # A copy: modules may return, or keep, what they were given.
+            x = np.zeros(self.a_in._shape, self.dtype) if arrived is None else np.array(arrived, self.dtype)
         y: Tensor
         if self.keeps_state:
-            y, self.state = self.module(x, self.state)
+            y, self.state = self.module(torch.from_numpy(x), self.state)
         else:
-            y = self.module(x)
+            y = self.module(torch.from_numpy(x))
         if self.record is not None:
             self.record.counts[batch] += y.numpy().astype(np.int16)
-            self.record.emitted[batch] += y.flatten(1).sum(1).numpy().astype(np.int64)
         self.s_out.send(y.numpy())

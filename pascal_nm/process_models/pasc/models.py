@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,19 +13,22 @@ from torch import Tensor
 from pascal_nm import neuron
 from pascal_nm.graph import Array
 from pascal_nm.neuron import LISTENING, SENDING, Stage, State
-from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, PyOutPort, implements, requires, tag
+from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
 from pascal_nm.process_models.memory import Record
-from pascal_nm.process_models.model import Model, SumPort
+from pascal_nm.process_models.model import FramePort, Model, SumPort, zeros
 from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.timing import Place, Rota
 from pascal_nm.schedule import Window
+
+BLOCK_NEURONS = 1 << 17
+"""Neurons (times images) that are stepped together."""
 
 
 class PascModel(Model):
     """Behaviour of both models; they differ in the types of ports and state."""
 
     a_in: Any
-    s_out: Any = LavaPyType(PyOutPort.VEC_DENSE, np.int8, precision=2)
+    s_out: Any = LavaPyType(FramePort, np.int8, precision=2)
 
     def __init__(self, proc_params: Any = None) -> None:
         super().__init__(proc_params)
@@ -32,48 +37,66 @@ class PascModel(Model):
         self.levels: int = proc_params["levels"]
         self.record: Record | None = proc_params["record"]
         self.shape = (proc_params["batch"], *proc_params["shape"])
+        self.block = max(1, BLOCK_NEURONS // math.prod(proc_params["shape"]))
         self.theta, self.bias = (
             torch.from_numpy(np.asarray(proc_params[name], dtype=proc_params["dtype"])) for name in ("vth", "bias")
         )
 
     def run_step(self, t: int) -> None:
         """Receive, advance the neuron where a window is open, send."""
-        current = self.a_in.recv() if self.timing.receives(t) else None
         place = self.cycle.locate(t, range(self.window.start, self.window.stop))
-        spikes = None if place is None else self.advance(place, current)
+        with self.a_in.frame() if self.timing.receives(t) else nullcontext() as current:
+            spikes = None if place is None else self.advance(place, current)
         if self.timing.sends(t):
-            self.s_out.send(np.zeros(self.shape, np.int8) if spikes is None else spikes)
+            self.s_out.send(spikes)
 
     def advance(self, place: Place, arriving: Array | None) -> Array | None:
-        """One timestep inside a window; the spikes that leave, or None in stages that send none."""
+        """One timestep inside a window; the spikes that leave, or None where there are none."""
         if place.t == self.window.start:
             start = neuron.initial_potential(self.theta) if self.window.shift is None else torch.zeros_like(self.theta)
-            self.v = start.expand(self.shape).contiguous().numpy()
-            self.s = np.zeros(self.shape, np.int16)
+            self.v = (zeros(self.shape, self.theta.dtype) + start).numpy()
+            self.s = zeros(self.shape, torch.int16).numpy()
             self.quiet = False
         span = self.window.at(place.t)
         assert span is not None, "the place is inside the window"
         if self.quiet and place.t >= self.window.begun and (arriving is None or not arriving.any()):
             return None
-        current = self.current(place.t, arriving) if span.stage in LISTENING else None
-        state = State(torch.from_numpy(self.v), torch.from_numpy(self.s))
-        spikes, state = neuron.step(span.stage, state, current, self.theta, self.levels)
-        self.v, self.s = state.v.numpy(), state.s.numpy()
+        spikes = self.step(span.stage, place.t, None if arriving is None else torch.from_numpy(arriving))
         if spikes is None:
             return None
-        sent = np.asarray(spikes.numpy()) if span.stage in SENDING else None
+        if span.stage not in SENDING:
+            if self.record is not None:
+                write(self.record, place.batch, spikes)
+            return None
+        silent = not spikes.any()
         # A streaming neuron that has not spiked does not until something arrives: what it gets later wakes it.
-        self.quiet = span.stage is Stage.STREAM and not spikes.any()
+        self.quiet = silent and span.stage is Stage.STREAM
+        if silent:
+            return None
         if self.record is not None:
-            if sent is None:
-                write(self.record, place.batch, span.stage, spikes)
-            else:
-                self.record.write(place.batch, place.t, sent)
-        return sent
+            self.record.write(place.batch, place.t, spikes)
+        return spikes
 
-    def current(self, t: int, arriving: Array | None) -> Tensor:
+    def step(self, stage: Stage, t: int, arriving: Tensor | None) -> Array | None:
+        """One timestep of all neurons, a block of images at a time, whose state stays in the processor's cache; the spikes, int8 (B, *shape), if any."""
+        v, s = torch.from_numpy(self.v), torch.from_numpy(self.s)
+        spikes = torch.empty_like(s, dtype=torch.int8)
+        for first in range(0, len(v), self.block):
+            block = slice(first, first + self.block)
+            current = None
+            if stage in LISTENING:
+                current = self.current(t, None if arriving is None else arriving[block])
+            fired, state = neuron.step(stage, State(v[block], s[block]), current, self.theta, self.levels)
+            if stage is not Stage.EMIT:  # which leaves the potential as it is
+                v[block] = state.v
+            s[block] = state.s
+            if fired is not None:
+                spikes[block] = fired
+        return None if fired is None else np.asarray(spikes.numpy())
+
+    def current(self, t: int, arriving: Tensor | None) -> Tensor:
         """What arrives in timestep ``t``, and the bias's share."""
-        total = torch.zeros(()) if arriving is None else torch.from_numpy(arriving)
+        total = torch.zeros(()) if arriving is None else arriving
         total = total.to(self.theta.dtype)
         span = self.window.bias
         if span.start <= t < span.stop:
@@ -83,20 +106,12 @@ class PascModel(Model):
         return total
 
 
-def write(record: Record, batch: int, stage: Stage, spikes: Tensor) -> None:
-    """Add a timestep's internal spikes (B, *shape) to the record."""
-    signed = per_image(spikes)
-    if stage is Stage.INTEGRATE:
-        record.excitatory[batch] += signed
-    else:
-        magnitude = per_image(spikes.abs())
-        record.excitatory[batch] += (magnitude + signed) // 2
-        record.inhibitory[batch] += (magnitude - signed) // 2
-
-
-def per_image(spikes: Tensor) -> Array:
-    """Sums over all axes but the first, int64."""
-    return np.asarray(spikes.flatten(1).sum(1).numpy())
+def write(record: Record, batch: int, spikes: Array) -> None:
+    """Add a timestep's internal spikes, int8 (B, *shape), to the record."""
+    fired = np.array([np.count_nonzero(image) for image in spikes])
+    raised = np.array([np.count_nonzero(image > 0) for image in spikes])
+    record.excitatory[batch] += raised
+    record.inhibitory[batch] += fired - raised
 
 
 @implements(proc=Pasc, protocol=LoihiProtocol)

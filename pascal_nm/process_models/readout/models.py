@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,10 @@ class ReadoutModel(Model):
 
     def run_step(self, t: int) -> None:
         """Receive, and add up where a window is open."""
-        current = self.a_in.recv() if self.timing.receives(t) else None
         place = self.cycle.locate(t, self.window)
-        if place is not None:
-            self.advance(place, current)
+        with self.a_in.frame() if self.timing.receives(t) else nullcontext() as current:
+            if place is not None:
+                self.advance(place, current)
 
     def advance(self, place: Place, current: Array | None) -> None:
         """One timestep inside a window."""

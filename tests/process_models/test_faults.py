@@ -1,0 +1,208 @@
+"""Faults injected into running networks: each ends with the right error within five seconds, and nothing stays behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+pytest.importorskip("lava.magma", exc_type=ImportError)
+
+import pascal_nm as pnm
+from pascal_nm import QCFS
+from pascal_nm.errors import TargetError
+from pascal_nm.hw_targets.lava import LavaTarget
+from pascal_nm.process_models.analog.models import AnalogInputFixed
+from pascal_nm.process_models.conv.models import ConvFixed
+from pascal_nm.process_models.dense.models import DenseFixed
+from pascal_nm.process_models.identity.models import IdentityFixed
+from pascal_nm.process_models.max_pool.models import MaxPoolModel
+from pascal_nm.process_models.memory import shared_zeros
+from pascal_nm.process_models.pasc.models import PascFixed
+from pascal_nm.process_models.readout.models import ReadoutFixed
+from tests import networks
+from tests.process_models.test_runtime import children, interruptible, nothing_left, running
+
+__all__ = ["nothing_left"]
+
+ROOT = Path(__file__).parents[2]
+
+KINDS = (AnalogInputFixed, ConvFixed, DenseFixed, IdentityFixed, MaxPoolModel, PascFixed, ReadoutFixed)
+
+
+class Branches(nn.Module):
+    """One of each kind of Process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), QCFS(2))
+        self.second = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), QCFS(2), nn.Conv2d(4, 4, 1))
+        self.join = nn.Sequential(QCFS(2), nn.MaxPool2d(2))
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.head(self.join(self.second(x) + x))
+
+
+@pytest.fixture(scope="module")
+def program():
+    module, images = networks.randomized(Branches(), seed=2), networks.images(2)
+    graph = pnm.quantize(pnm.convert(pnm.SourceNetwork(module, images)), input_range=float(images.abs().max()))
+    return LavaTarget(batch_size=1).compile(graph), images.numpy()
+
+
+@pytest.fixture
+def inject(monkeypatch):
+    """Replaces what models of a kind do in one timestep; gives the time at which the first did it."""
+
+    def change(kind, step, fault):
+        happened, original = shared_zeros((1,), np.float64), kind.run_step
+
+        def run_step(model, t):
+            if t == step:
+                happened[0] = happened[0] or time.monotonic()
+                fault()
+            else:
+                original(model, t)
+
+        monkeypatch.setattr(kind, "run_step", run_step)
+        return happened
+
+    return change
+
+
+def steps_of(program):
+    plan = pnm.schedule.of(program.graph)
+    return plan.initiation_interval + plan.steps
+
+
+def exploding():
+    raise ZeroDivisionError("the mantissa of nothing")
+
+
+def killed(number):
+    return lambda: os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_an_exception_in_any_model_ends_the_run_with_the_childs_traceback(kind, place, program, inject, nothing_left):
+    lava, images = program
+    step = {"first": 0, "middle": steps_of(lava) // 2, "last": steps_of(lava) - 1}[place]
+    happened = inject(kind, step, exploding)
+    with pytest.raises(TargetError, match="failed in Lava: ZeroDivisionError: the mantissa of nothing") as caught:
+        lava.run(images)
+    assert 0 < time.monotonic() - happened[0] < 5
+    assert "exploding" in str(caught.value.__cause__), "the cause shows where in the child"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_killed_child_ends_the_run(kind, program, inject, nothing_left):
+    lava, images = program
+    happened = inject(kind, steps_of(lava) // 2, killed(signal.SIGKILL))
+    with pytest.raises(TargetError, match="died in Lava: its process ended by SIGKILL"):
+        lava.run(images)
+    assert 0 < time.monotonic() - happened[0] < 5
+
+
+def test_a_stopped_child_ends_the_run(program, inject, nothing_left):
+    lava, images = program
+    happened = inject(ConvFixed, 3, killed(signal.SIGSTOP))
+    with pytest.raises(TargetError, match=r"does not go on: .* stopped"):
+        lava.run(images)
+    assert 0 < time.monotonic() - happened[0] < 5
+
+
+def test_a_sleeping_child_ends_the_run_with_its_traceback(program, inject, nothing_left):
+    lava, images = program
+    happened = inject(MaxPoolModel, 3, lambda: time.sleep(3600))
+    with pytest.raises(TargetError, match=r"does not go on: .* is stuck") as caught:
+        lava.run(images)
+    assert 0 < time.monotonic() - happened[0] < 5
+    assert "run_step" in str(caught.value.__cause__), "the cause shows where it sleeps"
+
+
+def test_processes_that_wait_for_each_other_end_the_run(program, inject, nothing_left):
+    lava, images = program
+    first = pnm.schedule.of(lava.graph).windows["first_1"].emit.start
+    happened = inject(PascFixed, first, lambda: None)
+    with pytest.raises(TargetError, match="all Processes wait for each other"):
+        lava.run(images)
+    assert 0 < time.monotonic() - happened[0] < 5
+
+
+def test_a_slow_child_is_given_its_time(program, inject, nothing_left):
+    lava, images = program
+    expected = lava.run(images)
+
+    def slow():
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            sum(range(1000))
+
+    inject(AnalogInputFixed, 2, slow)
+    np.testing.assert_array_equal(lava.run(images).potential, expected.potential)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 128 + signal.SIGTERM)], ids=["INT", "TERM"]
+)
+def test_an_interrupted_program_ends_at_once_and_leaves_nothing(number, code, tmp_path):
+    segments = set(os.listdir("/dev/shm"))
+    ready = tmp_path / "ready"
+    text = textwrap.dedent(f"""
+        import pathlib, time
+        import pascal_nm as pnm
+        from pascal_nm.process_models.conv.models import ConvFixed
+        from tests import networks
+        from tests.process_models.test_faults import Branches, LavaTarget
+
+        def run_step(model, t):
+            pathlib.Path({str(ready)!r}).touch()
+            while True:
+                pass
+
+        ConvFixed.run_step = run_step
+        images = networks.images(2)
+        source = pnm.SourceNetwork(networks.randomized(Branches(), seed=2), images)
+        LavaTarget().compile(pnm.quantize(pnm.convert(source), input_range=9.0)).run(images.numpy())
+    """)
+    program = subprocess.Popen(
+        [sys.executable, "-c", text], cwd=ROOT, stderr=subprocess.DEVNULL, preexec_fn=interruptible
+    )
+    deadline = time.monotonic() + 60
+    while not ready.exists() and time.monotonic() < deadline and program.poll() is None:
+        time.sleep(0.05)
+    started = children(program.pid)
+    assert started, "the network has child processes"
+    program.send_signal(number)
+    assert program.wait(5) == code
+    assert not any(running(child) for child in started)
+    assert set(os.listdir("/dev/shm")) == segments
+
+
+def test_fifty_runs_in_one_program_leak_nothing(program):
+    lava, images = program
+    lava.run(images)  # what is made once and kept: caches, the first heap
+    files, processes = len(os.listdir("/proc/self/fd")), children(os.getpid())
+    early = late = 0
+    for run in range(50):
+        lava.run(images)
+        if run == 9:
+            early = resident()
+    late = resident()
+    assert len(os.listdir("/proc/self/fd")) == files
+    assert children(os.getpid()) == processes
+    assert late - early < 8e6, "40 runs may not cost 200 kB each"
+
+
+def resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
