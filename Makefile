@@ -1,6 +1,7 @@
 # make demo    the whole path on real input           make test      all checks, under ten minutes
 # make test-all   with the slow proofs                 make readers   other simulators, for `pascal-nm interop`
 # make wheel-test  build, install into a bare environment, and run there what a user gets
+# make test-python PY=python3.12   the tests on another Python     make cross-checks   SANA-FE and NeuroBench count the same
 # make clean      remove what these targets made
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +11,7 @@ CONSTRAINTS := requirements/constraints-$(VERSION).txt
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-all lint types readers wheel-test clean cross-checks
+.PHONY: test-python demo test test-all lint types readers wheel-test clean cross-checks
 
 demo: $(STAMP)
 	$(BIN)/pascal-nm demo
@@ -20,6 +21,10 @@ test: lint types
 
 test-all: lint types
 	$(BIN)/python -m pytest -m ''
+
+# `make test-python PY=python3.12`: the tests on another Python, in an environment of its own.
+test-python:
+	$(MAKE) PYTHON=$(PY) VENV=.venv-$(notdir $(PY)) test
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
