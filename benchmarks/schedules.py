@@ -98,7 +98,7 @@ def draw(report, path):
     from pascal_nm.cli.plots import COLOURS
 
     matplotlib.rcParams["svg.hashsalt"] = "pascal-nm"
-    figure = Figure((10, 4.2), layout="constrained")
+    figure = Figure((10, 5.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for i, (levels, rows) in enumerate(report["levels"].items()):
         stream = [row for name, row in rows.items() if name.startswith("streaming")]
@@ -111,7 +111,10 @@ def draw(report, path):
     left.plot([], [], "s", color="grey", label="two phases")
     left.plot([], [], "*", color="grey", label="the paper's schedule")
     left.set(xlabel="timesteps to the exact answer, mean", ylabel=f"mJ per image, {report['chip']}", xscale="log")
-    left.legend(frameon=False, fontsize=8)
+    ticks = [t for t in (10, 20, 30, 50, 70, 100, 150, 200, 300, 500) if left.get_xlim()[0] <= t <= left.get_xlim()[1]]
+    left.set_xticks(ticks, [str(t) for t in ticks])
+    left.set_xticks([], minor=True)
+    left.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     own = report["levels"][str(report["own"])]
     for i, name in enumerate(["streaming, lag 0", "streaming, lag 1", "two_phase", "pasc"]):
         if name in own:
@@ -121,7 +124,7 @@ def draw(report, path):
         right.plot(range(1, len(curve) + 1), 100 * np.array(curve), "--", color=COLOURS[4 + i], label=name)
     right.axhline(100 * own["pasc"]["accuracy"], color="black", linewidth=0.8, linestyle=":", label="source network")
     right.set(xlabel="timesteps", ylabel="accuracy (%)", ylim=(0, 102))
-    right.legend(frameon=False, fontsize=8, loc="lower right")
+    right.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     figure.suptitle(report["title"])
     figure.savefig(path)
 
@@ -171,7 +174,7 @@ def main():
         set_levels(model.module, own)
         graph = model.graph()
         answers = rate_coded(graph, graph.preprocessing(images.pixels), options.rate)
-        report["rate"]["QCFS conversion, rate coded"] = (answers == images.labels[:, None]).mean(0).tolist()
+        report["rate"]["QCFS conversion, rate coded, no delays"] = (answers == images.labels[:, None]).mean(0).tolist()
         if options.spikingjelly:
             found = ann2snn(options.spikingjelly, options, len(images))
             name = f"SpikingJelly ann2snn (its ReLU network: {100 * found['relu']:.1f} %)"

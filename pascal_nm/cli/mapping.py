@@ -48,7 +48,7 @@ def map(
         traffic = found.messages.sum(0) + found.messages.sum(1)
         title = f"{network.name} on {described.name}: {found.cores:,} cores"
         if load is None:
-            plots.mesh(found.places, {"neurons": sizes, "neurons that reach or are reached": traffic}, title, plot)
+            plots.mesh(found.places, {"neurons": sizes, "neurons heard and heard by": traffic}, title, plot)
         else:
             plots.mesh(
                 found.places, dict(zip(("synaptic operations", "messages in and out"), load, strict=True)), title, plot

@@ -102,9 +102,9 @@ def mesh(places: Array, values: Mapping[str, Array], title: str, path: Path) -> 
         tiles[places[:, 1], places[:, 0]] = 0
         np.add.at(tiles, (places[:, 1], places[:, 0]), value)
         picture = axes.imshow(tiles, origin="lower", cmap="cividis")
-        axes.set(title=f"{name} of each tile", xlabel="column", ylabel="row")
+        axes.set(title=name, xlabel="column", ylabel="row", xticks=range(0, width, 2), yticks=range(0, height, 2))
         figure.colorbar(picture, ax=axes, shrink=0.8)
-    figure.suptitle(title)
+    figure.suptitle(f"{title}, by tile")
     _save(figure, path)
 
 
