@@ -79,7 +79,7 @@ def lags(
         write_lags(output, found, str(network), data.name)
     title = f"{network.name}, {len(data):,} images of {data.name}"
     if plot is not None:
-        plots.costs(list(search.measured.values()), [*uniform, *best], f"{title}, {described.name}", plot)
+        plots.costs(list(search.measured.values()), [*uniform, *best], f"{title}\n{described.name}", plot)
     if as_json:
         print_json({"chip": described.name, "uniform": [vars(c) for c in uniform], "best": [vars(c) for c in best]})
         return

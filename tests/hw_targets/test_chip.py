@@ -90,7 +90,6 @@ def test_energy_is_events_times_figures(graph, seed):
             + 23.6 * layer.multiply_accumulates
             + 81.0 * layer.updates
             + 52.0 * layer.idle
-            + 1.7 * layer.emitted
         )
         assert priced.total == pytest.approx(expected, rel=1e-12)
 
