@@ -188,6 +188,7 @@ def test_an_interrupted_program_ends_at_once_and_leaves_nothing(number, code, tm
     assert set(os.listdir("/dev/shm")) == segments
 
 
+@pytest.mark.slow
 def test_fifty_runs_in_one_program_leak_nothing(program):
     lava, images = program
     lava.run(images)  # what is made once and kept: caches, the first heap
