@@ -50,6 +50,12 @@ def mantissa(weight: Array) -> Array:
     return np.asarray(weight // (common & -common or 1))
 
 
+def weight_bits(projection: Projection) -> int:
+    """Bits of the largest weight of an integer projection, as a signed mantissa."""
+    weight = mantissa(projection.operator.weight.astype(np.int64))
+    return int(np.abs(weight).max(initial=0)).bit_length() + 1
+
+
 def potential_bound(graph: Graph, name: str, *, streams: bool = False) -> float:
     """Largest magnitude that the membrane potential of population ``name`` can reach, over all its neurons; ``streams``: in stage ``STREAM``."""
     population = graph[name]

@@ -19,7 +19,7 @@ from functools import reduce
 
 import numpy as np
 
-from pascal_nm.bounds import mantissa
+from pascal_nm.bounds import weight_bits
 from pascal_nm.errors import GraphError
 from pascal_nm.graph import Array, Graph, Identity, Operator, Population, Projection
 
@@ -64,8 +64,7 @@ def quantize(graph: Graph, bits: int = 8, *, input_range: float | None = None) -
 
 def bits_of(graph: Graph) -> int:
     """The bits that :func:`quantize` was given for an integer graph: the readout's weights use their whole range."""
-    weights = [mantissa(q.operator.weight.astype(np.int64)) for q in graph.projections]
-    return max(int(np.abs(weight).max(initial=0)).bit_length() for weight in weights) + 1
+    return max(weight_bits(q) for q in graph.projections)
 
 
 def _quantize_input(graph: Graph, input_range: float | None) -> Population:

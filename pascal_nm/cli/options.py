@@ -137,13 +137,16 @@ def timing(graph: Graph, schedule: str | None, lag: str | None, stop: int | None
 
 
 def _lags(text: str) -> int | tuple[int, ...]:
-    if text.endswith(".json"):
-        return read_lags(text)
+    return read_lags(text) if text.endswith(".json") else _by_layer(text, "a lag is a whole number", "lags")
+
+
+def _by_layer(text: str, what: str, command: str) -> int | tuple[int, ...]:
+    """One whole number for all layers, or one for each."""
     try:
         numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise DataError(
-            f"a lag is a whole number, one for each layer separated by commas, or a .json from `lags`, not {text!r}"
+            f"{what}, one for each layer separated by commas, or a .json from `{command}`, not {text!r}"
         ) from None
     return numbers[0] if len(numbers) == 1 else numbers
 
@@ -159,15 +162,7 @@ def levels(text: str | None) -> int | tuple[int, ...] | None:
     """``4``, or ``4,4,2,1``, or a levels file from `adapt`."""
     if text is None:
         return None
-    if text.endswith(".json"):
-        return read_levels(text)
-    try:
-        numbers = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise DataError(
-            f"levels are a whole number, one for each layer separated by commas, or a .json from `adapt`, not {text!r}"
-        ) from None
-    return numbers[0] if len(numbers) == 1 else numbers
+    return read_levels(text) if text.endswith(".json") else _by_layer(text, "levels are a whole number", "adapt")
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:

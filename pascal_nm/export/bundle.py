@@ -105,8 +105,7 @@ def cores_json(blocks: Mapping[str, Any], places: Array) -> dict[str, Any]:
     numbers = itertools.count()
     cores = []
     for name, edges in blocks.items():
-        spans = [list(itertools.pairwise([int(n) for n in axis])) for axis in edges]
-        for channels, rows, columns in itertools.product(*spans):
+        for channels, rows, columns in edges.ranges():
             core = next(numbers)
             tile = [int(n) for n in places[core]]
             ranges = {"channels": channels, "rows": rows, "columns": columns}

@@ -115,6 +115,10 @@ class Chip:
     core: Core | None = None
     mesh: Mesh | None = None
 
+    def nanoseconds(self, event: str) -> float:
+        """Time of one of :data:`LATENCIES`; 0 where the file gives none."""
+        return self.latency[event].value if event in self.latency else 0.0
+
 
 @dataclass(frozen=True, eq=False)
 class LayerEnergy:

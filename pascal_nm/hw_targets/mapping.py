@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pascal_nm import reach
-from pascal_nm.bounds import mantissa
+from pascal_nm.bounds import weight_bits
 from pascal_nm.errors import TargetError
 from pascal_nm.graph import Array, Dense, Graph, Population, Projection
 from pascal_nm.hw_targets.chip import Chip, Core, Mesh
@@ -61,6 +62,11 @@ class Blocks(NamedTuple):
     def cores(self) -> int:
         """Number of blocks."""
         return math.prod(self.grid)
+
+    def ranges(self) -> Iterator[tuple[tuple[int, int], ...]]:
+        """Half-open ranges of channels, rows and columns of each block, in order."""
+        spans = [list(itertools.pairwise(int(n) for n in edges)) for edges in self]
+        return itertools.product(*spans)
 
     @property
     def sizes(self) -> Array:
@@ -114,8 +120,7 @@ class Mapping:
     @cached_property
     def first(self) -> dict[str, int]:
         """The first core of each population; its blocks follow each other, columns fastest."""
-        sizes = [blocks.cores for blocks in self.blocks.values()]
-        return dict(zip(self.blocks, [0, *itertools.accumulate(sizes)], strict=False))
+        return _first(self.blocks)
 
     @property
     def cores(self) -> int:
@@ -164,7 +169,7 @@ class _Mapper:
         self.reach = {q.name: reach.of(q, graph[q.source].shape) for q in graph.projections}
         self.populations = [p for p in graph.populations if p.kind != "analog"]
         self.caps = {p.name: core.neurons for p in self.populations}
-        self.bits: dict[str, int] = {}
+        self.bits = {q.name: weight_bits(q) for q in graph.projections}
 
     def split(self) -> dict[str, Blocks]:
         """Blocks of every population, within all limits."""
@@ -188,12 +193,6 @@ class _Mapper:
                     )
                 self.caps[name] = max(1, min(largest - 1, int(largest / share)))
         raise TargetError(f"no split of {', '.join(crowded)} leaves every core enough out-axons: {RELIEF['out_axons']}")
-
-    def weight_bits(self, projection: Projection) -> int:
-        """Bits of one stored weight: the mantissa's."""
-        if projection.name not in self.bits:
-            self.bits[projection.name] = _bits(projection)
-        return self.bits[projection.name]
 
     def by_population(self, projection: Projection) -> bool:
         """Whether one axon serves a whole block of the source."""
@@ -239,9 +238,9 @@ class _Mapper:
     def _memory(self, projection: Projection, channels: Array, neurons: Array) -> Array:
         """Bits that the weights onto so many neurons of so many channels take."""
         if isinstance(projection.operator, Dense):
-            return neurons * self._lists(projection) * self.weight_bits(projection)
+            return neurons * self._lists(projection) * self.bits[projection.name]
         stored = channels if self.core.shared_convolution else neurons
-        return stored * int(self.reach[projection.name].fan_in.max()) * self.weight_bits(projection)
+        return stored * int(self.reach[projection.name].fan_in.max()) * self.bits[projection.name]
 
     def _cores_heard(self, projection: Projection, axes: list[Array], source: Blocks) -> Array:
         """The most cores of the source that blocks of each shape hear."""
@@ -260,22 +259,25 @@ class _Mapper:
             f"{p.name}: the synapses of one neuron take {memory:.0f} bits, a core has {self.core.memory_bits}: {RELIEF['memory']}"
         )
 
-    def _pairs(self, projection: Projection, blocks: dict[str, Blocks]) -> tuple[Array, Array]:
-        """How many neurons of each source core reach each target core, and whether any does; (target cores, source cores)."""
+    def _reached(self, projection: Projection, blocks: dict[str, Blocks]) -> Array:
+        """How many neurons of each source core reach each target core, (target cores, source cores)."""
         ends = zip(self.reach[projection.name], blocks[projection.target], blocks[projection.source], strict=True)
         counted = []
         for matrix, to, of in ends:
             heard = np.logical_or.reduceat(matrix > 0, to[:-1], axis=0)
             counted.append(np.add.reduceat(heard, of[:-1], axis=1, dtype=np.int64))
-        count = _combined(counted)
-        return count, count > 0
+        return _combined(counted)
+
+    def _axons(self, projection: Projection, blocks: dict[str, Blocks]) -> Array:
+        """Axons from each source core to each target core, (target cores, source cores)."""
+        count = self._reached(projection, blocks)
+        return np.sign(count) if self.by_population(projection) else count
 
     def _out_axons(self, name: str, blocks: dict[str, Blocks]) -> Array:
         total = np.zeros(blocks[name].cores, np.int64)
         for q in self.graph.outgoing(name):
             if q.target in blocks:
-                count, joined = self._pairs(q, blocks)
-                total += (joined if self.by_population(q) else count).sum(0)
+                total += self._axons(q, blocks).sum(0)
         return total
 
     def use(self, name: str, blocks: dict[str, Blocks]) -> Use:
@@ -288,30 +290,27 @@ class _Mapper:
             memory += self._memory(q, channels, sizes)
             if q.source not in blocks:
                 continue
-            count, joined = self._pairs(q, blocks)
-            if isinstance(q.operator, Dense):
-                axons += self._lists(q)
-            else:
-                axons += (joined if self.core.population_axons else count).sum(1)
+            axons += self._lists(q) if isinstance(q.operator, Dense) else self._axons(q, blocks).sum(1)
         used = {"neurons": sizes, "memory": memory, "in_axons": axons, "out_axons": self._out_axons(name, blocks)}
         limits = {"neurons": self.core.neurons, "memory": self.core.memory_bits}
         return Use(used, limits | {"in_axons": self.core.in_axons, "out_axons": self.core.out_axons})
 
     def messages(self, blocks: dict[str, Blocks]) -> Array:
         """(source cores, target cores): neurons that reach, over all projections."""
-        starts = dict(zip(blocks, [0, *itertools.accumulate(b.cores for b in blocks.values())], strict=False))
+        starts = _first(blocks)
         total = sum(b.cores for b in blocks.values())
         result = np.zeros((total, total), np.float32)
         for q in self.graph.projections:
             if q.source in blocks:
-                count, _ = self._pairs(q, blocks)
+                count = self._reached(q, blocks)
                 rows, columns = starts[q.source], starts[q.target]
                 result[rows : rows + count.shape[1], columns : columns + count.shape[0]] += count.T
         return result
 
 
-def _bits(projection: Projection) -> int:
-    return int(np.abs(mantissa(projection.operator.weight.astype(np.int64))).max(initial=0)).bit_length() + 1
+def _first(blocks: dict[str, Blocks]) -> dict[str, int]:
+    """The first core of each population."""
+    return dict(zip(blocks, [0, *itertools.accumulate(b.cores for b in blocks.values())], strict=False))
 
 
 def _sizes(n: int) -> Array:

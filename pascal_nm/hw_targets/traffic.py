@@ -9,7 +9,6 @@ slowest core, the longest way of a message, and the barrier at its end:
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -112,10 +111,8 @@ class Path:
 
 def _axis(matrix: Array, source: Array, target: Array) -> Axis:
     synapses = np.add.reduceat(matrix, target[:-1], axis=0)
-    places = np.arange(matrix.shape[1])
     pairs, sources, targets = [], [], []
-    for s, (first, last) in enumerate(itertools.pairwise(source)):
-        inside = (places >= first) & (places < last)
+    for s, inside in enumerate(_inside(source)):
         for t, row in enumerate(synapses > 0):
             if (both := row & inside).any():
                 pairs.append(both)
@@ -124,7 +121,7 @@ def _axis(matrix: Array, source: Array, target: Array) -> Axis:
     both_ends = (np.asarray(sources, np.int64), np.asarray(targets, np.int64))
     return Axis(
         torch.from_numpy(synapses.astype(np.float64)),
-        torch.from_numpy(np.asarray(pairs, np.float64).reshape(-1, len(places))),
+        torch.from_numpy(np.asarray(pairs, np.float64).reshape(-1, matrix.shape[1])),
         *both_ends,
     )
 
@@ -187,13 +184,13 @@ class Count:
                     self._frame(path, name, first + t, images, frame.double().abs())
 
     def _frame(self, path: Path, name: str, t: int, images: slice, spikes: Tensor) -> None:
-        latency = self.traffic.chip.latency
+        chip = self.traffic.chip
         cores = slice(path.first_target, path.first_target + path.target_cores)
         arrival = t + self.plan.delay
         if path.analog:  # every value of an image is an operation, zeros too
             operations = path.operations(torch.ones_like(spikes))
             if self.timed:
-                self.busy[arrival, images, cores] += operations * latency["synaptic_operation"].value
+                self.busy[arrival, images, cores] += operations * chip.nanoseconds("synaptic_operation")
             return
         if not spikes.any() or not len(path.source_ids):
             return
@@ -208,24 +205,24 @@ class Count:
         for total, hops in zip((counted.hops_x, counted.hops_y), path.hops.T, strict=True):
             total[images] += np.rint(sent @ hops.astype(np.float64)).astype(np.int64)
         if self.timed:
-            self.busy[arrival, images, cores] += operations * latency["synaptic_operation"].value
+            self.busy[arrival, images, cores] += operations * chip.nanoseconds("synaptic_operation")
             for when, ids, event in ((t, sources, "message"), (arrival, targets, "message_in")):
-                if event in latency:
-                    _add(self.busy[when, images], ids, sent * latency[event].value)
-            lengths = path.hops @ [latency[hop].value if hop in latency else 0.0 for hop in ("hop_x", "hop_y")]
+                if nanoseconds := chip.nanoseconds(event):
+                    _add(self.busy[when, images], ids, sent * nanoseconds)
+            lengths = path.hops @ [chip.nanoseconds(hop) for hop in ("hop_x", "hop_y")]
             np.maximum(self.way[t, images], ((sent > 0) * lengths).max(1), out=self.way[t, images])
 
     def _emitted(self, name: str, train: Tensor, first: int) -> None:
         """Time that the neurons of a population take for their spikes (steps, N, *shape)."""
-        latency, blocks = self.traffic.chip.latency, self.traffic.mapping.blocks.get(name)
-        if not self.timed or blocks is None or "emitted" not in latency:
+        nanoseconds, blocks = self.traffic.chip.nanoseconds("emitted"), self.traffic.mapping.blocks.get(name)
+        if blocks is None or not nanoseconds:
             return
         shape = reach.volume(tuple(train.shape[2:]))
-        axes = [torch.from_numpy(_inside(edges)) for edges in blocks]
+        axes = [torch.from_numpy(_inside(edges).astype(np.float64)) for edges in blocks]
         start = self.traffic.mapping.first[name]
         for t in range(min(len(train), max(0, self.plan.steps - first))):
             spikes = _contracted(train[t].reshape(-1, *shape).double().abs(), axes).flatten(1).numpy()
-            self.busy[first + t, :, start : start + blocks.cores] += spikes * latency["emitted"].value
+            self.busy[first + t, :, start : start + blocks.cores] += spikes * nanoseconds
 
     def result(self, timesteps: Array) -> ChipActivity:
         """Everything seen, of images that took so many ``timesteps``, (N,)."""
@@ -234,17 +231,16 @@ class Count:
     def _seconds(self, timesteps: Array) -> Array:
         if not self.timed:
             return np.full(self.images, np.nan)
-        latency, mapping = self.traffic.chip.latency, self.traffic.mapping
+        chip, mapping = self.traffic.chip, self.traffic.mapping
         sizes = np.concatenate([blocks.sizes for blocks in mapping.blocks.values()])
-        idle = latency["idle"].value if "idle" in latency else 0.0
-        resting = np.broadcast_to(sizes * idle, (self.plan.steps, len(sizes))).copy()
+        resting = np.broadcast_to(sizes * chip.nanoseconds("idle"), (self.plan.steps, len(sizes))).copy()
         for name, blocks in mapping.blocks.items():
             window, first = self.plan.windows[name], mapping.first[name]
             cores = slice(first, first + blocks.cores)
-            resting[window.start : window.stop, cores] = sizes[cores] * latency["update"].value
+            resting[window.start : window.stop, cores] = sizes[cores] * chip.nanoseconds("update")
         slowest = (self.busy + resting[:, None]).max(2)
         tiles = len(np.unique(mapping.places, axis=0))
-        barrier = 0.0 if self.traffic.chip.barrier is None else self.traffic.chip.barrier.at(tiles)
+        barrier = 0.0 if chip.barrier is None else chip.barrier.at(tiles)
         running = np.arange(self.plan.steps)[:, None] < timesteps
         return np.asarray(((slowest + self.way + barrier) * running).sum(0, dtype=np.float64) * NS)
 
@@ -254,8 +250,9 @@ FRAME_VALUES = 1 << 22
 
 
 def _inside(edges: Array) -> Array:
+    """Which indices along an axis each block holds, (blocks, indices)."""
     places = np.arange(edges[-1])
-    return ((places >= edges[:-1, None]) & (places < edges[1:, None])).astype(np.float64)
+    return (places >= edges[:-1, None]) & (places < edges[1:, None])
 
 
 def _add(total: Array, ids: Array, values: Array) -> None:

@@ -6,11 +6,12 @@ import itertools
 import numpy as np
 import pytest
 
-from pascal_nm import activity, reach, schedule, simulate
+from pascal_nm import activity, schedule, simulate
 from pascal_nm.graph import Conv2d, Dense, Graph, Population, Projection, Timing
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import mapping
 from pascal_nm.hw_targets.traffic import Traffic
+from tests.cores import Trains, core_of
 
 sanafe = pytest.importorskip("sanafe")
 
@@ -31,34 +32,13 @@ def network(seed):
     return Graph(populations, projections)
 
 
-class Trains:
-    """Keeps the spikes of a run."""
-
-    def start(self, images, plan):
-        self.kept = {}
-        return self
-
-    def see(self, name, train, first):
-        self.kept[name] = (first, np.abs(train[:, 0].flatten(1).numpy()).astype(int))
-
-    def result(self, timesteps):
-        return None
-
-
-def core_of(found, name):
-    cores = np.zeros(reach.volume(found.graph[name].shape), int)
-    spans = [list(itertools.pairwise(edges)) for edges in found.blocks[name]]
-    for number, (c, y, x) in enumerate(itertools.product(*spans)):
-        cores[slice(*c), slice(*y), slice(*x)] = number
-    return cores.reshape(-1) + found.first[name]
-
-
 def theirs(graph, found, inputs):
     """SANA-FE's simulation: the hidden spikes are given, the outputs only add up."""
     trains = Trains()
     simulate.steps(graph, inputs, watcher=trains)
     steps = schedule.of(graph).steps
     first, train = trains.kept["hidden"]
+    train = np.abs(train[:, 0].flatten(1).numpy()).astype(int)
     spikes = np.zeros((steps, train.shape[1]), int)
     spikes[first : first + len(train)] = train[: steps - first]
     architecture, net = sanafe.load_loihi(), sanafe.Network()
@@ -74,12 +54,12 @@ def theirs(graph, found, inputs):
         neuron.map_to_core(architecture.tiles[4 * x + y].cores[on_tile.index(core)])
 
     seen = {}
-    for i, core in enumerate(core_of(found, "hidden")):
+    for i, core in enumerate(core_of(found, "hidden").reshape(-1)):
         seen[core] = seen.get(core, -1) + 1
         given = {"spikes": [int(n) for n in spikes[:, i]]}
         hidden[i].set_attributes(soma_hw_name=f"loihi_inputs[{seen[core]}]", model_attributes=given)
         place(hidden[i], core)
-    for j, core in enumerate(core_of(found, "output")):
+    for j, core in enumerate(core_of(found, "output").reshape(-1)):
         place(output[j], core)
     weight = graph.incoming("output")[0].operator.weight
     for i, j in itertools.product(range(spikes.shape[1]), range(5)):

@@ -1,7 +1,6 @@
 """Networks on cores: every neuron once, every limit kept, every message counted, against loops over single neurons."""
 
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
@@ -9,12 +8,13 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pascal_nm import activity, reach, schedule, simulate
+from pascal_nm import activity, schedule, simulate
 from pascal_nm.errors import TargetError
 from pascal_nm.graph import Dense, Timing
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import mapping
 from pascal_nm.hw_targets.traffic import Traffic
+from tests.cores import core_of
 from tests.hw_targets.test_chip import one_neuron
 from tests.strategies import inputs_for, integer_graphs
 
@@ -49,16 +49,6 @@ def placed(graph, chip):
     except TargetError as error:
         assert "bits, a core has" in str(error) or "axons" in str(error)
         return None
-
-
-def core_of(found, name):
-    """The core of every neuron of a population, (C, H, W)."""
-    blocks, shape = found.blocks[name], reach.volume(found.graph[name].shape)
-    cores = np.zeros(shape, int)
-    spans = [list(itertools.pairwise(edges)) for edges in blocks]
-    for number, (c, y, x) in enumerate(itertools.product(*spans)):
-        cores[slice(*c), slice(*y), slice(*x)] = number
-    return cores + found.first[name]
 
 
 def synapses(projection, shape):
