@@ -21,7 +21,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -269,6 +269,88 @@ class Timing:
             raise GraphError(f"a network runs for at least one timestep, not {self.stop}")
 
 
+BITS = (2, 16)
+"""Fewest and most bits of an integer weight."""
+
+RANGES = ("max", "mse")
+"""How :func:`pascal_nm.quantization.quantize` may choose the range of a channel's weights."""
+
+PerLayer = int | tuple[int, ...]
+
+
+class LayerQuantization(NamedTuple):
+    """How one layer is quantized; see :class:`Quantization`."""
+
+    bits: int
+    range: str
+    shift: int
+    bias_bits: int
+
+    @property
+    def largest(self) -> int:
+        """The largest mantissa of a weight."""
+        return int(2 ** (self.bits - 1) - 1)
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How a float network became an integer one: all that it takes to do it again (:func:`pascal_nm.quantization.quantize`).
+
+    Each attribute but the last has one value for all layers or one for each: the pasc populations in order, then the readout.
+
+    Attributes:
+        bits: of the signed weight mantissas, 2 to 16.
+        range: one of :data:`RANGES`. ``max`` reaches to the largest weight of a channel; ``mse`` clips large weights where the finer steps of
+            the others make the squared error smaller.
+        shift: integer thresholds are multiples of ``2**shift``, as a chip with a threshold's mantissa and shift may need.
+        bias_bits: a bias has so many significant bits, its sign among them; 0 keeps all.
+    """
+
+    bits: PerLayer = 8
+    range: str | tuple[str, ...] = "max"
+    shift: PerLayer = 0
+    bias_bits: int = 0
+
+    def __post_init__(self) -> None:
+        for attribute in ("bits", "range", "shift"):  # as a file holds them
+            value = getattr(self, attribute)
+            object.__setattr__(self, attribute, tuple(value) if isinstance(value, list) else value)
+        for bits in _each(self.bits):
+            if not BITS[0] <= bits <= BITS[1]:
+                raise GraphError(f"weights of {bits} bits are not supported; choose {BITS[0]} to {BITS[1]}")
+        for name in _each(self.range):
+            if name not in RANGES:
+                raise GraphError(f"unknown range {name!r}: choose from {', '.join(RANGES)}")
+        if any(shift < 0 for shift in _each(self.shift)) or self.bias_bits not in (0, *range(2, 33)):
+            raise GraphError(f"a shift is 0 or more, bias bits 2 to 32, not {self.shift} and {self.bias_bits}")
+
+    def check(self, layers: Sequence[str]) -> None:
+        """Refuse a recipe for another number of layers.
+
+        Raises:
+            GraphError: names the layers.
+        """
+        for given in (len(_each(value)) for value in (self.bits, self.range, self.shift)):
+            _require(
+                given in (1, len(layers)),
+                f"{given} values were given to quantize {len(layers)} layers: {', '.join(layers)}",
+            )
+
+    def layer(self, index: int) -> LayerQuantization:
+        """That of one layer."""
+        bits, name, shift = (v[index if len(v) > 1 else 0] for v in map(_each, (self.bits, self.range, self.shift)))
+        return LayerQuantization(bits, name, shift, self.bias_bits)
+
+    def __str__(self) -> str:
+        """``8-bit``, or ``3- to 8-bit``."""
+        least, most = min(_each(self.bits)), max(_each(self.bits))
+        return f"{most}-bit" if least == most else f"{least}- to {most}-bit"
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A spiking network: populations in topological order, and the projections between them.
@@ -282,6 +364,8 @@ class Graph:
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] = ()
     timing: Timing = Timing()
+    quantization: Quantization | None = None
+    """How an integer network was made; None of a float one, or where nobody said."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "populations", tuple(self.populations))
@@ -307,6 +391,11 @@ class Graph:
     def output(self) -> Population:
         """The readout population."""
         return next(p for p in self.populations if p.kind == "readout")
+
+    @property
+    def weighted(self) -> Iterator[Population]:
+        """The populations that have weights and thresholds of their own: pasc and readout, in order."""
+        return (p for p in self.populations if p.kind in ("pasc", "readout"))
 
     @property
     def spiking(self) -> Iterator[Population]:
@@ -417,6 +506,9 @@ def _validate(graph: Graph) -> None:
     if isinstance(graph.timing.lag, tuple):
         layers, given = [p.name for p in graph.spiking], len(graph.timing.lag)
         _require(given == len(layers), f"{given} lags were given for {len(layers)} layers: {', '.join(layers)}")
+    if (made := graph.quantization) is not None:
+        _require(graph.is_integer, "a float graph cannot say how it was quantized")
+        made.check([p.name for p in graph.weighted])
     outputs = graph.output.size
     _require(len(graph.classes) in (0, outputs), f"{len(graph.classes)} class names were given for {outputs} outputs")
 

@@ -13,41 +13,46 @@ weight exponent. The readout has one grid for all classes, so that its integer p
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from functools import reduce
 
 import numpy as np
 
-from pascal_nm.bounds import weight_bits
 from pascal_nm.errors import GraphError
-from pascal_nm.graph import Array, Graph, Identity, Operator, Population, Projection
+from pascal_nm.graph import Array, Graph, Identity, LayerQuantization, Operator, Population, Projection, Quantization
 
 THRESHOLD_MAX = 2**17 - 1
 """Largest integer threshold: 17 bits, as on Loihi (Davies et al., IEEE Micro 2018)."""
 
 
-def quantize(graph: Graph, bits: int = 8, *, input_range: float | None = None) -> Graph:
+CLIPS = tuple(np.linspace(1.0, 0.3, 15))
+"""Shares of the largest weight at which the range ``mse`` may end."""
+
+
+def quantize(graph: Graph, recipe: Quantization | int = 8, *, input_range: float | None = None) -> Graph:
     """Quantize a float graph.
 
     Args:
         graph: a float graph.
-        bits: signed weight mantissas in [-(2**(bits-1) - 1), 2**(bits-1) - 1]; 2 to 16.
+        recipe: bits of the signed weight mantissas, 2 to 16; or bits, ranges and what else a chip needs, layer by layer.
         input_range: largest magnitude of the network's input. Not needed where the graph knows its preprocessing: then
             the integer input is the pixel itself, less the rounded mean.
 
     Returns:
-        An integer graph; running it is exact in every backend.
+        An integer graph that holds its recipe; running it is exact in every backend.
 
     Raises:
-        GraphError: the graph is quantized already, bits are out of range, or the range of the input is unknown.
+        GraphError: the graph is quantized already, the recipe is for another number of layers, or the range of the input is unknown.
     """
     if graph.is_integer:
         raise GraphError("the graph is quantized already; quantize the float graph that it came from")
-    if not 2 <= bits <= 16:
-        raise GraphError(f"weights of {bits} bits are not supported; choose 2 to 16")
+    recipe = recipe if isinstance(recipe, Quantization) else Quantization(recipe)
+    recipe.check([p.name for p in graph.weighted])
     source = _quantize_input(graph, input_range)
     populations, projections = [source], []
+    layers = itertools.count()
     for p in graph.populations:
         if p.kind == "analog":
             continue
@@ -56,15 +61,11 @@ def quantize(graph: Graph, bits: int = 8, *, input_range: float | None = None) -
             populations.append(replace(p, threshold=p.threshold.astype(np.int32), bias=np.zeros((), np.int32)))
             projections += [_with_weight(q, q.operator.weight.astype(np.int8)) for q in incoming]
             continue
-        exponents, grid = _grid(p, incoming, 2 ** (bits - 1) - 1)
-        populations.append(_quantize_population(p, grid))
-        projections += [_quantize_projection(q, grid, e, bits) for q, e in zip(incoming, exponents, strict=True)]
-    return graph.replace(populations=tuple(populations), projections=tuple(projections))
-
-
-def bits_of(graph: Graph) -> int:
-    """The bits that :func:`quantize` was given for an integer graph: the readout's weights use their whole range."""
-    return max(weight_bits(q) for q in graph.projections)
+        own = recipe.layer(next(layers))
+        exponents, grid = _grid(p, incoming, own)
+        populations.append(_quantize_population(p, grid, own.bias_bits))
+        projections += [_quantize_projection(q, grid, e, own.largest) for q, e in zip(incoming, exponents, strict=True)]
+    return graph.replace(populations=tuple(populations), projections=tuple(projections), quantization=recipe)
 
 
 def _quantize_input(graph: Graph, input_range: float | None) -> Population:
@@ -95,21 +96,43 @@ def _absorb_input(graph: Graph, projection: Projection, source: Population) -> P
     return replace(projection, operator=projection.operator.scale_input(source.threshold, shape))
 
 
-def _grid(p: Population, incoming: list[Projection], largest: int) -> tuple[list[int], Array]:
+def _grid(p: Population, incoming: list[Projection], recipe: LayerQuantization) -> tuple[list[int], Array]:
     """The exponent of each projection, and the grid of each channel."""
     peaks = [_per_channel_peak(q.operator, p) for q in incoming]
     tops = [float(peak.max()) for peak in peaks]
     smallest = min((top for top in tops if top > 0), default=1.0)
     exponents = [max(0, round(np.log2(top / smallest))) if top > 0 else 0 for top in tops]
-    grid = reduce(np.maximum, [peak / 2**e for peak, e in zip(peaks, exponents, strict=True)]) / largest
+    widest = reduce(np.maximum, [peak / 2**e for peak, e in zip(peaks, exponents, strict=True)]) / recipe.largest
+    if recipe.range == "max":
+        return exponents, _aligned(p, widest, recipe)
+    grids = [_aligned(p, widest * clip, recipe) for clip in CLIPS]
+    weights = list(zip(incoming, exponents, strict=True))
+    errors = np.stack([sum(_squared_error(q, grid, e, recipe.largest) for q, e in weights) for grid in grids])
     if p.kind == "readout":
-        return exponents, np.full_like(grid, grid.max() or 1.0)
+        return exponents, grids[int(errors.reshape(len(grids), -1).sum(1).argmin())]
+    return exponents, np.take_along_axis(np.stack(grids), errors.argmin(0)[None], 0)[0]
+
+
+def _aligned(p: Population, grid: Array, recipe: LayerQuantization) -> Array:
+    """The largest grid up to ``grid`` on which the threshold is a whole number, and a multiple of ``2**shift``; one for all of a readout."""
+    if p.kind == "readout":
+        return np.full_like(grid, grid.max() or 1.0)
     theta = p.threshold.astype(np.float64)
     if math.prod(theta.shape[1:]) > 1:
         raise GraphError(
             f"the threshold of {p.name} differs from neuron to neuron within a channel; integer grids are per channel"
         )
-    return exponents, theta / np.clip(np.floor(theta / np.maximum(grid, np.finfo(float).tiny)), 1, THRESHOLD_MAX)
+    unit = 2**recipe.shift
+    multiples = np.floor(theta / (unit * np.maximum(grid, np.finfo(float).tiny)))
+    return np.asarray(theta / (unit * np.clip(multiples, 1, THRESHOLD_MAX // unit)))
+
+
+def _squared_error(projection: Projection, grid: Array, exponent: int, largest: int) -> Array:
+    """What rounding and clipping change, squared and summed over the weights of each channel; of the grid's shape."""
+    scaled = projection.operator.scale_output(1 / (grid * 2**exponent)).weight
+    lost = (np.clip(np.rint(scaled), -largest, largest) - scaled) ** 2
+    summed = lost.reshape(len(lost), -1).sum(1).reshape(-1, *(1,) * (grid.ndim - 1))
+    return np.asarray(summed * (grid * 2**exponent) ** 2)
 
 
 def _per_channel_peak(operator: Operator, p: Population) -> Array:
@@ -120,22 +143,27 @@ def _per_channel_peak(operator: Operator, p: Population) -> Array:
     return np.asarray(weight.reshape(len(weight), -1).max(1).reshape(-1, *(1,) * (len(p.shape) - 1)))
 
 
-def _quantize_population(p: Population, grid: Array) -> Population:
+def _quantize_population(p: Population, grid: Array, bias_bits: int) -> Population:
     bias = p.bias.astype(np.float64)
     if p.kind == "readout":
         scale = p.threshold.astype(np.float64) / grid
-        return replace(p, threshold=scale, bias=_to_int32(np.rint(bias / grid), f"the bias of {p.name}"))
+        return replace(p, threshold=scale, bias=_rounded_bias(bias / grid, bias_bits, p.name))
     theta = np.rint(p.threshold.astype(np.float64) / grid)
-    offset = np.rint((bias + p.threshold.astype(np.float64) / 2) / grid) - theta // 2
+    offset = (bias + p.threshold.astype(np.float64) / 2) / grid - theta // 2
     return replace(
-        p,
-        threshold=_to_int32(theta, f"the threshold of {p.name}"),
-        bias=_to_int32(offset, f"the bias of {p.name}"),
+        p, threshold=_to_int32(theta, f"the threshold of {p.name}"), bias=_rounded_bias(offset, bias_bits, p.name)
     )
 
 
-def _quantize_projection(projection: Projection, grid: Array, exponent: int, bits: int) -> Projection:
-    largest = 2 ** (bits - 1) - 1
+def _rounded_bias(bias: Array, bits: int, name: str) -> Array:
+    """Rounded once: to whole numbers, or to those with so many significant bits."""
+    unit = np.ones_like(bias)
+    if bits:
+        unit = 2.0 ** np.maximum(0, np.ceil(np.log2(np.maximum(np.abs(bias), 1) / (2 ** (bits - 1) - 1))))
+    return _to_int32(np.rint(bias / unit) * unit, f"the bias of {name}")
+
+
+def _quantize_projection(projection: Projection, grid: Array, exponent: int, largest: int) -> Projection:
     scaled = projection.operator.scale_output(1 / (grid * 2**exponent)).weight
     weight = np.clip(np.rint(scaled), -largest, largest) * 2**exponent
     dtype = next(t for t in (np.int8, np.int16, np.int32) if np.abs(weight).max(initial=0) <= np.iinfo(t).max)

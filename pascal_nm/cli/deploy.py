@@ -14,10 +14,10 @@ from pascal_nm.cli import options
 from pascal_nm.cli.output import print_json, progress, say
 from pascal_nm.errors import FileError
 from pascal_nm.export.bundle import cores_json, read_bundle, write_bundle
+from pascal_nm.graph import Quantization
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import mapping
+from pascal_nm.hw_targets import fixed_point, mapping
 from pascal_nm.hw_targets.simulator import SimulatorProgram
-from pascal_nm.quantization import bits_of, quantize
 
 CHECKED = 4
 """Inputs in the bundle with their counts."""
@@ -38,8 +38,9 @@ def deploy(
     """Write what a chip needs to be programmed: integer network, core map, schedule and checksums, and prove that it runs to the same counts."""
     described = chips.load(chip)
     graph = options.load_network(network)
-    graph = options.timing(graph if graph.is_integer else quantize(graph, bits), schedule, lag, None)
-    chips.check_widths(graph, described)
+    graph = options.timing(graph, schedule, lag, None)
+    graph = graph if graph.is_integer else fixed_point.fit(graph, described, Quantization(bits))
+    encoded = fixed_point.check(graph, described)
     with progress("mapping"):
         found = mapping.place(graph, described)
     levels = graph.input.levels
@@ -52,19 +53,21 @@ def deploy(
         "network": network.name,
         "chip": described.name,
         "estimate": described.estimate,
-        "bits": bits_of(graph),
+        "quantization": None if graph.quantization is None else vars(graph.quantization),
         "cores": found.cores,
         "chips": found.chips,
         "delay": schedules.of(graph).delay,
         **vars(graph.timing),
     }
-    write_bundle(output, graph, schedules.of(graph), cores_json(found.blocks, found.places), check, about)
+    registers = {f"{name}_{key}": a for name, encoding in encoded.items() for key, a in encoding.arrays().items()}
+    cores = cores_json(found.blocks, found.places)
+    write_bundle(output, graph, schedules.of(graph), cores, check, about, registers)
     _prove(output)
     if as_json:
         print_json({"folder": str(output), **about})
         return
     say(
-        f"[bold]{output}[/bold]: {bits_of(graph)}-bit network on {found.cores:,} cores of {found.chips} chip(s), {described.name}"
+        f"[bold]{output}[/bold]: {graph.quantization or 'integer'} network on {found.cores:,} cores of {found.chips} chip(s), {described.name}"
     )
     say(
         f"read back and run: every count of {CHECKED} inputs as before; no potential, weight, threshold or bias can overflow"

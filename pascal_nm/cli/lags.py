@@ -13,12 +13,11 @@ from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import joules, percent, print_json, progress, say, table
 from pascal_nm.errors import DataError
 from pascal_nm.files import writable
-from pascal_nm.graph import Graph
+from pascal_nm.graph import Graph, Quantization, Timing
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import evaluation, mapping
+from pascal_nm.hw_targets import evaluation, fixed_point, mapping
 from pascal_nm.hw_targets.traffic import Traffic
 from pascal_nm.lags import Cost, Search, write_lags
-from pascal_nm.quantization import quantize
 from pascal_nm.result import RunResult
 
 
@@ -61,7 +60,8 @@ def lags(
     described = chips.load(chip)
     graph = options.load_network(network)
     if not graph.is_integer and (bits is not None or described.core is not None):
-        graph = quantize(graph, bits or 8)
+        streaming = graph.replace(timing=Timing("streaming"))
+        graph = fixed_point.fit(streaming, described, Quantization(bits or 8)).replace(timing=graph.timing)
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     evaluation.check(graph, data)
     assert graph.preprocessing is not None, "check refuses a graph without"

@@ -42,6 +42,10 @@ COMMANDS = {
         "export",
         "Convert a QCFS network to a spiking one and write it as a portable graph that every target runs from alone.",
     ),
+    "quantize": Entry(
+        "quantize",
+        "Quantize a float network to integers, choosing bits and ranges by data, and say what each layer lost.",
+    ),
     "run": Entry("runs", "Run a spiking network on images: accuracy, spikes and operations, counted."),
     "verify": Entry(
         "runs",

@@ -10,12 +10,11 @@ import typer
 
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import percent, print_json, progress, say, table
-from pascal_nm.graph import Array, Graph
+from pascal_nm.graph import Array, Graph, Quantization
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import evaluation, mapping
+from pascal_nm.hw_targets import evaluation, fixed_point, mapping
 from pascal_nm.hw_targets.mapping import LIMITS, RELIEF, Mapping
 from pascal_nm.hw_targets.simulator import LoihiTarget
-from pascal_nm.quantization import quantize
 
 
 def map(
@@ -39,7 +38,7 @@ def map(
     plots.check(plot)
     described = chips.load(chip)
     graph = options.load_network(network)
-    graph = graph if graph.is_integer else quantize(graph, bits)
+    graph = graph if graph.is_integer else fixed_point.fit(graph, described, Quantization(bits))
     with progress("mapping"):
         found = mapping.place(graph, described)
     load = None if data_name is None else _load(graph, chip, data_name, limit)

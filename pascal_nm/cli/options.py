@@ -158,6 +158,14 @@ def width(text: str | None) -> float | list[int] | None:
     return [round(number) for number in _numbers("--width", text)]
 
 
+def bits(text: str) -> int | tuple[int, ...]:
+    """``8``, or ``8,4,4,6``."""
+    numbers = _numbers("--bits", text)
+    if any(number != int(number) for number in numbers):
+        raise DataError(f"--bits takes whole numbers, not {text!r}")
+    return int(numbers[0]) if len(numbers) == 1 else tuple(map(int, numbers))
+
+
 def levels(text: str | None) -> int | tuple[int, ...] | None:
     """``4``, or ``4,4,2,1``, or a levels file from `adapt`."""
     if text is None:

@@ -18,11 +18,9 @@ from pascal_nm.export.nir_format import ForeignError, read_nir
 from pascal_nm.files import writable, write_answers
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import evaluation, find, workers
+from pascal_nm.hw_targets import compiled, evaluation, find, workers
 from pascal_nm.hw_targets.evaluation import Evaluation
 from pascal_nm.hw_targets.simulator import LoihiTarget
-from pascal_nm.quantization import bits_of, quantize
-from pascal_nm.result import Program
 from pascal_nm.verify import Verification
 
 
@@ -90,8 +88,10 @@ def run(
         return
     says = ("dt", "reset", *(["preprocessing"] if network.suffix == ".nir" else []))
     wishes.refuse_for(f"{network} is exact and says that itself; the option is for NIR of other tools", *says)
-    graph = options.timing(graph if bits is None else quantize(graph, bits), schedule, lag, timesteps)
-    program = find(target).compile(graph)
+    if bits is not None and graph.is_integer:
+        raise DataError(f"{network} holds integer weights already: leave --bits out")
+    graph = options.timing(graph, schedule, lag, timesteps)
+    program = compiled(graph, target, bits)
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     start = time.perf_counter()
     with progress(f"running on {target}") as update:
@@ -180,15 +180,13 @@ def verify(
     if double or (given is not None and given.dtype == np.float64):
         source = source.in_double()
     reference = source.graph()
-    if given is not None and given.is_integer:
-        if bits not in (None, bits_of(given)):
-            raise FileError(f"{nir} holds {bits_of(given)}-bit weights, not {bits}-bit: leave --bits out")
-        bits = bits_of(given)
-    program = _compile(options.timing(given or reference, schedule, lag, None), target, bits)
+    if given is not None and given.is_integer and bits is not None:
+        raise FileError(f"{nir} holds integer weights already: leave --bits out")
+    program = compiled(options.timing(given or reference, schedule, lag, None), target, bits)
     data = options.load_data(data_name, limit, image_column, label_column, network=reference)
     network = source.source()
     with progress(f"verifying on {target}") as update:
-        verification, result = evaluation.verify(network, reference, program, data, bits=bits or 8, progress=update)
+        verification, result = evaluation.verify(network, reference, program, data, progress=update)
     answers = evaluation.source_predictions(network, reference, data)
     if as_json:
         print_json(_verification_json(verification, result, answers, target))
@@ -196,13 +194,6 @@ def verify(
         _show_verification(verification, result, answers, program.graph)
     if not verification.exact:
         raise typer.Exit(1)
-
-
-def _compile(graph: Graph, target: str, bits: int | None) -> Program:
-    """For a target; quantized where bits are given (the chip target quantizes a float graph in any case)."""
-    if bits is not None and not graph.is_integer:
-        graph = quantize(graph, bits)
-    return find(target).compile(graph)
 
 
 def _verification_json(

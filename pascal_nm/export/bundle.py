@@ -4,6 +4,7 @@
 ``network.nir``    the integer network: weights, thresholds, biases, levels, schedule (:mod:`pascal_nm.export.nir_format`)
 ``cores.json``     where every population is: its blocks of channels, rows and columns, core by core, with the tile
 ``schedule.json``  the stages of every population, in timesteps of one image
+``registers.npz``  mantissas and exponents of weights, thresholds and biases, where the chip has such registers
 ``check.npz``      a few inputs with every spike count and the readout's potential, to compare the chip with
 ``manifest.json``  versions, chip, and the SHA-256 of each file
 ``README.md``      what the files mean and how a neuron works, for who programs the chip
@@ -28,7 +29,7 @@ from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.graph import Array, Graph
 from pascal_nm.schedule import Schedule
 
-FILES = ("network.nir", "cores.json", "schedule.json", "check.npz", "README.md")
+FILES = ("network.nir", "cores.json", "schedule.json", "check.npz", "README.md", "registers.npz")
 
 
 def write_bundle(
@@ -38,6 +39,7 @@ def write_bundle(
     cores: Mapping[str, Any],
     check: Mapping[str, Array],
     about: Mapping[str, Any],
+    registers: Mapping[str, Array] | None = None,
 ) -> None:
     """Write a bundle; the folder appears whole, or not at all.
 
@@ -48,6 +50,7 @@ def write_bundle(
         cores: from :func:`cores_json`.
         check: arrays for ``check.npz``.
         about: what else the manifest says: versions, chip, its limits.
+        registers: arrays for ``registers.npz``; without them there is no such file.
 
     Raises:
         FileError: the folder is something else, or cannot be written.
@@ -65,8 +68,11 @@ def write_bundle(
         _dump(beside / "cores.json", cores)
         _dump(beside / "schedule.json", schedule_json(plan))
         np.savez_compressed(beside / "check.npz", **check)  # type: ignore[arg-type]  # numpy's stub
-        (beside / "README.md").write_text(_readme(graph, about))
-        _dump(beside / "manifest.json", {**about, "files": {name: _sha256(beside / name) for name in FILES}})
+        if registers:
+            np.savez_compressed(beside / "registers.npz", **registers)  # type: ignore[arg-type]
+        (beside / "README.md").write_text(_readme(graph, about, bool(registers)))
+        files = {name: _sha256(beside / name) for name in FILES if (beside / name).exists()}
+        _dump(beside / "manifest.json", {**about, "files": files})
         if folder.exists():
             shutil.rmtree(folder)
         beside.chmod(0o755)
@@ -137,7 +143,12 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _readme(graph: Graph, about: Mapping[str, Any]) -> str:
+REGISTERS = """| `registers.npz` | for every population `NAME_…`: `exponent` E (one unit of its integers is 2**(6 + E) units of the membrane), `threshold` and `bias` mantissas, \
+`bias_exponents`, and `weight_exponent_from_SOURCE` of the weights' mantissas (the integers without their common power of two) |
+"""
+
+
+def _readme(graph: Graph, about: Mapping[str, Any], registers: bool) -> str:
     shapes = "x".join(str(n) for n in graph.input.shape)
     return f"""# A spiking network for {about["chip"]}
 
@@ -150,7 +161,7 @@ Run as written here it gives, bit for bit, the integer QCFS network's spike coun
 | `cores.json` | for every core its tile (column, row over all chips side by side), population, and ranges of channels, rows and columns (half-open) |
 | `schedule.json` | for every population its stages, in timesteps of one image (half-open) |
 | `check.npz` | `inputs` (integers, what the input population injects), `count_NAME` (spikes of each neuron), `potential` of the readout |
-| `manifest.json` | versions, chip, limits, and the SHA-256 of every file |
+{REGISTERS if registers else ""}| `manifest.json` | versions, chip, limits, and the SHA-256 of every file |
 
 ## The neuron
 

@@ -45,6 +45,7 @@ from pascal_nm.graph import (
     Population,
     Preprocessing,
     Projection,
+    Quantization,
     SumPool2d,
     Timing,
 )
@@ -143,6 +144,7 @@ def to_nir(graph: Graph) -> nir.NIRGraph:
         "projections": [(p.source, p.target) for p in graph.projections],
         "preprocessing": None if pre is None else {"scale": pre.scale, "mean": pre.mean, "std": pre.std},
         "classes": graph.classes,
+        "quantization": None if graph.quantization is None else vars(graph.quantization),
     }
     return nir.NIRGraph(nodes, edges, metadata={"pascal_nm": json.dumps(header)}, type_check=False)
 
@@ -158,13 +160,14 @@ def from_nir(raw: nir.NIRGraph) -> Graph:
         raise GraphError(
             f"its metadata has format {header['format']}; this version reads up to {FORMAT}: update pascal-nm"
         )
-    pre, lag = header["preprocessing"], header.get("lag", 0)
+    pre, lag, made = header["preprocessing"], header.get("lag", 0), header.get("quantization")
     graph = Graph(
         tuple(_population(name, raw.nodes[name]) for name in header["populations"]),
         tuple(_projection(raw, source, target) for source, target in header["projections"]),
         None if pre is None else Preprocessing(pre["scale"], tuple(pre["mean"]), tuple(pre["std"])),
         tuple(header["classes"]),
         Timing(header["schedule"], tuple(lag) if isinstance(lag, list) else lag, header.get("stop")),
+        None if made is None else Quantization(**made),
     )
     _check_equal(to_nir(graph), raw)
     return graph

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast, overload
 from pascal_nm.data import Dataset
 from pascal_nm.errors import TargetError
 from pascal_nm.graph import Array, Graph
-from pascal_nm.result import RunResult, Target
+from pascal_nm.result import Program, RunResult, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,6 +15,24 @@ if TYPE_CHECKING:
     from pascal_nm.hw_targets.evaluation import Evaluation
 
 TARGETS = ("torch", "lava", "loihi")
+
+
+def compiled(graph: Graph, name: str, bits: int | None = None) -> Program:
+    """A graph made ready to run on the target called ``name``; where bits are given, a float graph is quantized for it.
+
+    Raises:
+        PascalError: the target is unknown or not installed, or the graph does not fit.
+    """
+    if bits is None or graph.is_integer:
+        return find(name).compile(graph)
+    from pascal_nm.hw_targets import simulator
+    from pascal_nm.quantization import quantize
+
+    return (
+        simulator.LoihiTarget(bits=bits).compile(graph)
+        if name == "loihi"
+        else find(name).compile(quantize(graph, bits))
+    )
 
 
 def find(name: str) -> Target:

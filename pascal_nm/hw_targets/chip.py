@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pascal_nm import schedule
 from pascal_nm.activity import LayerEvents, fan_out
-from pascal_nm.bounds import mantissa, potential_bound
-from pascal_nm.errors import FileError, TargetError
+from pascal_nm.errors import FileError
 from pascal_nm.files import readable
 from pascal_nm.graph import Array, Graph
 
@@ -90,6 +88,24 @@ class Barrier:
 
 
 @dataclass(frozen=True)
+class FixedPoint:
+    """Numbers in two parts: a weight is ``mantissa * 2**(shift + exponent)`` units of the membrane, a threshold ``mantissa * 2**shift``, a bias
+    ``mantissa * 2**exponent``.
+
+    Attributes:
+        shift: of weights and thresholds.
+        weight_exponents: least and largest, one for each projection.
+        bias_exponents: least and largest, one for each neuron.
+        source: where the figures come from.
+    """
+
+    shift: int
+    weight_exponents: tuple[int, int]
+    bias_exponents: tuple[int, int]
+    source: str
+
+
+@dataclass(frozen=True)
 class Chip:
     """A chip's description.
 
@@ -103,6 +119,7 @@ class Chip:
         barrier: at the end of each timestep; None where it is not known.
         core: what a core holds; None for a description without cores.
         mesh: how cores are arranged, likewise.
+        fixed_point: how mantissas and exponents make its numbers; None where they are whole numbers of ``widths``.
     """
 
     name: str
@@ -114,6 +131,7 @@ class Chip:
     barrier: Barrier | None = None
     core: Core | None = None
     mesh: Mesh | None = None
+    fixed_point: FixedPoint | None = None
 
     def nanoseconds(self, event: str) -> float:
         """Time of one of :data:`LATENCIES`; 0 where the file gives none."""
@@ -152,25 +170,6 @@ def load(name: str) -> Chip:
     return _parse(name, readable(Path(name)).read_bytes())
 
 
-def check_widths(graph: Graph, chip: Chip) -> None:
-    """Refuse an integer graph that does not fit the chip's bit widths: proven from weights and levels, before any run.
-
-    Raises:
-        TargetError: names the population, what overflows, by how many bits, and what to do.
-    """
-    streams = schedule.of(graph).streams
-    for p in graph.populations:
-        if p.kind in ("analog", "max"):
-            continue
-        for projection in graph.incoming(p.name):
-            weight = projection.operator.weight.astype(np.int64)
-            _require_width(chip, "weight", int(np.abs(mantissa(weight)).max()), f"{projection.source} -> {p.name}")
-        _require_width(chip, "membrane", potential_bound(graph, p.name, streams=streams), p.name)
-        _require_width(chip, "bias", float(np.abs(p.bias).max()), p.name)
-        if p.kind == "pasc":
-            _require_width(chip, "threshold", float(p.threshold.max()), p.name)
-
-
 def energy(layers: Sequence[LayerEvents], chip: Chip) -> list[LayerEnergy]:
     """Energy of counted events (:func:`pascal_nm.activity.events`) on ``chip``: per population, mean joules per image."""
     return [LayerEnergy(layer.name, _joules(layer, chip), layer) for layer in layers]
@@ -196,18 +195,6 @@ def _joules(layer: LayerEvents, chip: Chip) -> dict[str, float]:
     return {event: float(np.mean(counted[event])) * figure.value * PJ for event, figure in chip.energy.items()}
 
 
-def _require_width(chip: Chip, quantity: str, largest: float, where: str) -> None:
-    bits = chip.widths.get(quantity)
-    if bits is None:
-        return
-    limit = 2**bits - 1 if quantity == "threshold" else 2 ** (bits - 1) - 1
-    if largest > limit:
-        raise TargetError(
-            f"{where}: the {quantity} can reach {largest:.0f}, beyond the {bits} bits ({limit}) of {chip.name}: "
-            f"quantize to fewer bits, or use fewer levels"
-        )
-
-
 def _parse(name: str, text: bytes) -> Chip:
     try:
         raw = tomllib.loads(text.decode())
@@ -216,8 +203,9 @@ def _parse(name: str, text: bytes) -> Chip:
         core = Core(**raw["core"]) if "core" in raw else None
         mesh = Mesh(**raw["mesh"]) if "mesh" in raw else None
         barrier = _barrier(raw["barrier"]) if "barrier" in raw else None
+        numbers = FixedPoint(**raw["fixed_point"]) if "fixed_point" in raw else None
         about = (str(raw["name"]), str(raw["source"]), bool(raw["estimate"]))
-        chip = Chip(*about, widths, energy, latency, barrier, core, mesh)
+        chip = Chip(*about, widths, energy, latency, barrier, core, mesh, numbers)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FileError(f"chip {name}: not valid TOML: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
@@ -232,6 +220,8 @@ def _parse(name: str, text: bytes) -> Chip:
         raise FileError(f"chip {name}: [core] and [mesh] belong together")
     if mesh is not None and not 0 < mesh.cores <= mesh.width * mesh.height * mesh.cores_per_tile:
         raise FileError(f"chip {name}: {mesh.cores} cores do not fit on its {mesh.width} x {mesh.height} tiles")
+    if numbers is not None and (missing := {"weight", "membrane", "threshold", "bias"} - set(widths)):
+        raise FileError(f"chip {name}: [fixed_point] needs the widths of {', '.join(sorted(missing))}")
     if missing := {"synaptic_operation", "multiply_accumulate", "update"} - set(energy):
         raise FileError(f"chip {name}: no energy for {', '.join(sorted(missing))}")
     return chip

@@ -159,28 +159,26 @@ def verify(
     program: Program,
     data: Dataset,
     *,
-    bits: int = 8,
     progress: Progress | None = None,
 ) -> tuple[Verification, Evaluation]:
     """Compare a program with its source network on a dataset.
 
     A float program is compared level by level with the source network. An integer program is compared, bit for bit, with the
-    integer QCFS network that quantization makes of ``reference``, evaluated in closed form.
+    integer QCFS network that the graph's own recipe of quantization (8 bits where it has none) makes of ``reference``, evaluated in closed form.
 
     Args:
         source: the source network.
         reference: the graph converted from it.
         program: the program under test; its graph should be ``reference``, or that quantized.
         data: images.
-        bits: of the quantization, where the program's graph is an integer one.
         progress: called with (images done, images in all).
 
     Raises:
         DataError: as :func:`run_batches`.
         TargetError: the target failed.
     """
-    integer = program.graph.is_integer
-    expected = (quantize(reference, bits) if integer else reference).replace(timing=program.graph.timing)
+    integer, made = program.graph.is_integer, program.graph.quantization or 8
+    expected = (quantize(reference, made) if integer else reference).replace(timing=program.graph.timing)
     verification = Verification(differences=expected.differences(program.graph))
 
     def compared() -> Iterator[Batch]:

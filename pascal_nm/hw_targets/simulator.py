@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pascal_nm import simulate
-from pascal_nm.graph import Array, Graph
+from pascal_nm.graph import Array, Graph, Quantization
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import mapping
+from pascal_nm.hw_targets import fixed_point, mapping
 from pascal_nm.hw_targets.traffic import Traffic
-from pascal_nm.quantization import quantize
 from pascal_nm.result import RunResult
 
 
@@ -41,15 +40,17 @@ class TorchTarget:
 class LoihiTarget:
     """A Loihi-style fixed-point chip: int8 weights, bit widths of the chip's description, overflow excluded by proof.
 
-    A float graph is quantized first (8 bits); the program's ``graph`` is the integer graph that runs.
+    A float graph is quantized first, such that it fits the chip's registers; the program's ``graph`` is the integer graph that runs.
 
     Attributes:
         chip: its name, or a file.
         cores: also count what happens on each core, for which the network is mapped.
+        bits: of the weights of a float graph.
     """
 
     chip: str = "loihi1"
     cores: bool = False
+    bits: int = 8
     name: str = "loihi"
 
     def compile(self, graph: Graph) -> SimulatorProgram:
@@ -58,7 +59,7 @@ class LoihiTarget:
         Raises:
             TargetError: a weight, bias, threshold or membrane potential could exceed the chip's bits.
         """
-        integer = graph if graph.is_integer else quantize(graph)
         chip = chips.load(self.chip)
-        chips.check_widths(integer, chip)
+        integer = graph if graph.is_integer else fixed_point.fit(graph, chip, Quantization(self.bits))
+        fixed_point.check(integer, chip)
         return SimulatorProgram(integer, Traffic(mapping.place(integer, chip), chip) if self.cores else None)

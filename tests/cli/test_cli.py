@@ -296,7 +296,7 @@ def test_a_file_keeps_its_schedule_on_every_target(pascal, trained, tmp_path, ta
         pytest.importorskip("lava")
     file = tmp_path / "fast.nir"
     plan = ["--schedule", "streaming", "--lag", "1,0,1"]
-    assert pascal("export", trained / "model.pt", "--nir", "--bits", 8, *plan, "-o", file)[0] == 0
+    assert pascal("quantize", trained / "model.pt", "--chip", "loihi1", *plan, "-o", file)[0] == 0
     assert "at most" in pascal("export", trained / "model.pt", "--nir", *plan, "-o", tmp_path / "float.nir")[1]
     command = ["--data", "digits", "--limit", 40, "--target", target, "--json"]
     report = json.loads(pascal("run", file, *command)[1])
@@ -339,9 +339,14 @@ def test_energy_of_a_chip_with_cores_counts_messages_hops_and_time(pascal, train
 
 
 def test_deploy_writes_a_bundle_that_runs(pascal, trained, tmp_path):
-    command = ["deploy", trained / "model.pt", "-o", tmp_path / "chip", "--schedule", "streaming", "--lag", 1]
+    plan = ["--chip", "loihi1", "--schedule", "streaming", "--lag", 1]
+    command = ["deploy", trained / "model.pt", "-o", tmp_path / "chip", *plan]
     report = json.loads(pascal(*command, "--json")[1])
-    assert (report["chip"], report["bits"], report["schedule"]) == ("Loihi 2 (estimate)", 8, "streaming")
+    assert (report["chip"], report["quantization"]["bits"], report["schedule"]) == (
+        "Loihi 1",
+        8,
+        "streaming",
+    )
     assert set(os.listdir(tmp_path / "chip")) == {
         "network.nir",
         "cores.json",
@@ -349,6 +354,7 @@ def test_deploy_writes_a_bundle_that_runs(pascal, trained, tmp_path):
         "check.npz",
         "manifest.json",
         "README.md",
+        "registers.npz",
     }
     again = json.loads(
         pascal("run", tmp_path / "chip" / "network.nir", "--limit", 50, "--target", "loihi", "--json")[1]
@@ -465,10 +471,36 @@ def test_verify_takes_the_bits_from_the_file(pascal, trained, tmp_path):
     assert pascal("export", trained / "model.pt", "--nir", "--bits", 4, "-o", tmp_path / "four.nir")[0] == 0
     command = ["verify", trained / "model.pt", "--nir", tmp_path / "four.nir", "--limit", 40]
     assert pascal(*command)[0] == 0
-    refused(pascal(*command, "--bits", 8), "4-bit")
+    refused(pascal(*command, "--bits", 8), "leave --bits out")
     code, out, _ = pascal("verify", trained / "model.pt", "--bits", 4, "--limit", 40)
     assert code == 0
     assert "integer QCFS network" in out
+
+
+def test_quantize_chooses_bits_by_data_and_says_what_each_layer_lost(pascal, trained, tmp_path):
+    file = tmp_path / "few.nir"
+    command = ["quantize", trained / "model.pt", "-o", file, "--data", "digits", "--limit", 100]
+    code, out, _ = pascal(*command, "--accuracy-drop", 1, "--range", "data", "--chip", "loihi1", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["integer_accuracy"] >= report["source_accuracy"] - 0.01 - 1e-9
+    assert report["bias_bits"] == 13
+    assert sum(report["bits"]) < 8 * len(report["bits"])
+    assert [layer["bits"] for layer in report["layers"]] == report["bits"]
+    assert report["weight_bits"] == sum(layer["bits"] * layer["weights"] for layer in report["layers"])
+    assert pascal("verify", trained / "model.pt", "--nir", file, "--target", "loihi", "--limit", 40)[0] == 0
+    assert pascal("deploy", file, "--chip", "loihi1", "-o", tmp_path / "chip")[0] == 0
+    with np.load(tmp_path / "chip" / "registers.npz") as registers:
+        assert "output_bias" in registers.files
+    refused(pascal(*command[:2], "-o", file, "--accuracy-drop", 1), "--data")
+    refused(pascal(*command[:2], "-o", file, "--bits", "4,x"), "--bits")
+    refused(pascal(*command[:2], "-o", file, "--range", "wide"), "--range takes")
+    refused(pascal("quantize", file, "-o", tmp_path / "again.nir"), "quantized already")
+    before = file.read_bytes()
+    refused(pascal(*command, "--bits", 2, "--accuracy-drop", 0), "already 2-bit weights cost")
+    assert file.read_bytes() == before
+    out = pascal("quantize", trained / "model.pt", "-o", file, "--bits", 5, "--range", "mse")[1]
+    assert "5-bit weights, 5.00 bits each" in out
 
 
 def test_a_reader_of_the_output_that_goes_does_not_change_the_answer(trained):

@@ -12,7 +12,7 @@ from pascal_nm.activity import events
 from pascal_nm.errors import FileError, TargetError
 from pascal_nm.graph import Dense, Graph, Population, Projection
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import find
+from pascal_nm.hw_targets import find, fixed_point
 from tests.strategies import inputs_for, integer_graphs
 
 CHIP = """
@@ -68,9 +68,9 @@ def one_neuron(weight=1, theta=1, bias=0, levels=1):
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(chip, fits, beyond, quantity):
-    chips.check_widths(one_neuron(**fits), chip())
+    fixed_point.check(one_neuron(**fits), chip())
     with pytest.raises(TargetError, match=f"neuron.*the {quantity} can reach .* bits"):
-        chips.check_widths(one_neuron(**beyond), chip())
+        fixed_point.check(one_neuron(**beyond), chip())
 
 
 def test_the_chip_target_refuses_before_it_runs():
@@ -133,4 +133,4 @@ def test_an_unknown_or_missing_chip_is_refused(tmp_path):
 
 
 def test_a_chip_without_widths_takes_any_graph():
-    chips.check_widths(one_neuron(weight=1001), dataclasses.replace(chips.load("loihi1"), widths={}))
+    fixed_point.check(one_neuron(weight=1001), dataclasses.replace(chips.load("loihi2"), widths={}))

@@ -1,0 +1,198 @@
+"""The command that makes an integer network, and says what it lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from pascal_nm.cli import options
+from pascal_nm.cli.output import percent, print_json, progress, say, table
+from pascal_nm.data import Dataset
+from pascal_nm.errors import DataError, FileError
+from pascal_nm.export.nir_format import write_nir
+from pascal_nm.files import writable
+from pascal_nm.graph import RANGES, Array, Graph, Quantization
+from pascal_nm.hw_targets import chip as chips
+from pascal_nm.hw_targets import evaluation, fixed_point
+from pascal_nm.precision import LayerLoss
+
+
+def quantize(
+    network: options.NetworkFile,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where to.", show_default="beside the network, as .int.nir"),
+    ] = None,
+    bits: Annotated[
+        str, typer.Option(help="Of the weights, 2 to 16: a number, or one for each layer and the output: 8,4,4,6.")
+    ] = "8",
+    ranges: Annotated[
+        str,
+        typer.Option(
+            "--range",
+            help="max: to a channel's largest weight; mse: where the squared error of its weights is least; data: for each layer that of the two "
+            "which errs less on the images.",
+        ),
+    ] = "max",
+    accuracy_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="Search for the fewest bits of each layer, --bits at most, that cost so many points of accuracy on the images.",
+            show_default="no search",
+            min=0.0,
+            max=100.0,
+        ),
+    ] = None,
+    data_name: Annotated[
+        str | None,
+        typer.Option(
+            "--data", "-d", help=f"Images to choose by, and to measure on: {options.DATA_HELP}", show_default=False
+        ),
+    ] = None,
+    limit: options.Limit = None,
+    chip: Annotated[
+        str | None,
+        typer.Option(
+            "--chip",
+            "-c",
+            help=f"Make it fit its registers: {', '.join(chips.available())}, or a .toml file.",
+            show_default=False,
+        ),
+    ] = None,
+    schedule: options.ScheduleName = None,
+    lag: options.Lag = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Quantize a float network to integers, choosing bits and ranges by data, and say what each layer lost."""
+    if ranges not in (*RANGES, "data"):
+        raise DataError(f"--range takes {', '.join(RANGES)} or data, not {ranges!r}")
+    for option, given in {"--accuracy-drop": accuracy_drop is not None, "--range data": ranges == "data"}.items():
+        if given and data_name is None:
+            raise DataError(f"{option} needs images: give --data")
+    path = writable(output or network.with_suffix(".int.nir"))
+    graph = options.timing(options.load_network(network), schedule, lag, None)
+    if graph.is_integer:
+        raise FileError(f"{network} is quantized already; give the float network that it came from")
+    described = None if chip is None else chips.load(chip)
+    data = None
+    if data_name is not None:
+        data = options.load_data(data_name, limit, image_column, label_column, network=graph)
+        evaluation.check(graph, data)
+    recipe = _recipe(graph, options.bits(bits), ranges, accuracy_drop, data)
+    integer = _made(graph, recipe, described)
+    losses, accuracies = _measured(graph, integer, data)
+    write_nir(integer, path)
+    if as_json:
+        print_json(_json(path, integer, losses, accuracies, described))
+        return
+    _show(path, integer, losses, accuracies, data)
+    if described is not None:
+        say(f"fits {described.name}: no weight, threshold, bias or potential can leave its registers")
+
+
+def _recipe(
+    graph: Graph, bits: int | tuple[int, ...], ranges: str, drop: float | None, data: Dataset | None
+) -> Quantization:
+    from pascal_nm import precision
+
+    recipe = Quantization(bits, "mse" if ranges == "data" else ranges)
+    recipe.check([p.name for p in graph.weighted])
+    if data is None:
+        return recipe
+    inputs = _inputs(graph, data)
+    if drop is not None:
+        with progress("searching bits") as update:
+            recipe = precision.fewest_bits(graph, inputs, data.labels, drop / 100, recipe, progress=update).recipe
+    return precision.ranges_for(graph, recipe, inputs) if ranges == "data" else recipe
+
+
+def _made(graph: Graph, recipe: Quantization, chip: chips.Chip | None) -> Graph:
+    from pascal_nm import quantization
+
+    return quantization.quantize(graph, recipe) if chip is None else fixed_point.fit(graph, chip, recipe)
+
+
+def _measured(graph: Graph, integer: Graph, data: Dataset | None) -> tuple[list[LayerLoss], dict[str, float]]:
+    """What each layer lost, and the accuracies before and after."""
+    from pascal_nm import precision, simulate
+
+    if data is None:
+        return precision.losses(graph, integer), {}
+    inputs = _inputs(graph, data)
+    with progress("measuring"):
+        losses = precision.losses(graph, integer, inputs)
+        right = {
+            name: simulate.counts(g, inputs).predictions == data.labels
+            for name, g in (("source", graph), ("integer", integer))
+        }
+    return losses, {f"{name}_accuracy": float(np.mean(r)) for name, r in right.items()}
+
+
+def _inputs(graph: Graph, data: Dataset) -> Array:
+    assert graph.preprocessing is not None, "evaluation.check refuses a graph without"
+    return graph.preprocessing(data.pixels)
+
+
+def _json(
+    path: Path, integer: Graph, losses: list[LayerLoss], accuracies: dict[str, float], chip: chips.Chip | None
+) -> dict[str, Any]:
+    assert integer.quantization is not None, "quantize leaves its recipe"
+    layers = [{k: None if v != v else v for k, v in vars(loss).items()} for loss in losses]  # JSON has no NaN
+    return {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "chip": None if chip is None else chip.name,
+        **vars(integer.quantization),
+        **accuracies,
+        "weight_bits": sum(loss.bits * loss.weights for loss in losses),
+        "layers": layers,
+    }
+
+
+def _show(
+    path: Path, integer: Graph, losses: list[LayerLoss], accuracies: dict[str, float], data: Dataset | None
+) -> None:
+    made = integer.quantization
+    assert made is not None, "quantize leaves its recipe"
+    rows = [
+        [
+            loss.name,
+            loss.bits,
+            made.layer(i).range,
+            loss.weights,
+            *map(_share, (loss.weight_error, loss.potential_error, loss.own, loss.total)),
+        ]
+        for i, loss in enumerate(losses)
+    ]
+    columns = (
+        "layer",
+        "bits",
+        "range",
+        "weights",
+        "error of weights",
+        "of potentials",
+        "levels it changes alone",
+        "that all change",
+    )
+    table("what quantization changes, layer by layer", columns, rows)
+    stored, weights = sum(loss.bits * loss.weights for loss in losses), sum(loss.weights for loss in losses)
+    say(
+        f"[bold]{path}[/bold]: {made} weights, {stored / weights:.2f} bits each on average, {stored / 8192:,.1f} KiB in all"
+    )
+    if data is not None:
+        say(
+            f"accuracy on {len(data):,} images of {data.name}: {percent(accuracies['source_accuracy'])} before, "
+            f"[bold]{percent(accuracies['integer_accuracy'])}[/bold] after"
+        )
+    else:
+        say("--data measures what that does to levels and accuracy")
+
+
+def _share(value: float) -> str:
+    return "" if value != value else percent(value)
