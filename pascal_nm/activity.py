@@ -97,8 +97,10 @@ def events(graph: Graph, result: RunResult) -> list[LayerEvents]:
 
 
 def plain(graph: Graph, layers: Sequence[LayerEvents]) -> list[LayerEvents]:
-    """The same run with plain integrate-and-fire neurons, to compare with (Section 4.2.1 of the paper): the same spikes and operations, but each
-    PASC neuron is updated once in each of its L timesteps, and no neuron waits for another layer.
+    """The same run with plain integrate-and-fire neurons, to compare with (Section 4.2.1 of the paper).
+
+    Spikes and operations stay (those too that streaming takes back); each spiking neuron is updated once in each of its L timesteps, and no
+    neuron waits for another layer.
     """
     result = []
     for layer in layers:
