@@ -67,7 +67,8 @@ def energy(
     bills = {name: _bill(programs[name], each, data) for name, each in described.items()}
     first = bills[names[0]]
     if plot is not None:
-        _draw(first, programs[names[0]], f"{network.name} on {first.chip.name}, mean of {len(data):,} images", plot)
+        title = f"{network.name} on {first.chip.name}\nmean of {len(data):,} images of {data.name}"
+        _draw(first, programs[names[0]], title, plot)
     if as_json:
         reports = [_json(bill, memory) for bill in bills.values()]
         content = {"images": len(data), **vars(graph.timing)}

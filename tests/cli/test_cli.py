@@ -19,7 +19,9 @@ from torch import nn
 from pascal_nm import QCFS, __version__
 from pascal_nm.checkpoint import load
 from pascal_nm.cli.main import main
+from pascal_nm.cli.plots import KIND_STYLES
 from pascal_nm.export.nir_format import read_nir
+from pascal_nm.hw_targets.chip import KINDS
 
 
 def interruptible():
@@ -384,6 +386,7 @@ def test_energy_with_memory_traffic(pascal, trained):
 )
 def test_energy_draws_where_it_goes(pascal, trained, tmp_path, monkeypatch, chip, drawn):
     matplotlib = pytest.importorskip("matplotlib")
+    assert set(KIND_STYLES) == set(KINDS)
     monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "none")
     picture = tmp_path / "energy.svg"
     command = ["energy", trained / "model.pt", "--limit", 5, "--memory", "--chip", chip, "--plot"]
