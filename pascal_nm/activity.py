@@ -96,6 +96,20 @@ def events(graph: Graph, result: RunResult) -> list[LayerEvents]:
     return layers
 
 
+def plain(graph: Graph, layers: Sequence[LayerEvents]) -> list[LayerEvents]:
+    """The same run with plain integrate-and-fire neurons, to compare with (Section 4.2.1 of the paper).
+
+    Spikes and operations stay (those too that streaming takes back); each spiking neuron is updated once in each of its L timesteps, and no
+    neuron waits for another layer.
+    """
+    result = []
+    for layer in layers:
+        p = graph[layer.name]
+        updates = np.full_like(layer.updates, p.levels * p.size) if p.kind == "pasc" else layer.updates
+        result.append(replace(layer, updates=updates, idle=np.zeros_like(layer.idle)))
+    return result
+
+
 def fan_out(projection: Projection, shape: Shape) -> Array:
     """Number of synapses that each source neuron of ``shape`` drives: int64 of that shape (:mod:`pascal_nm.reach`)."""
     return reach.of(projection, shape).fan_out.reshape(shape)

@@ -50,6 +50,21 @@ def test_resnet18_has_the_multiply_accumulates_of_its_shapes():
     assert sum(rows.values()) == 1_769_472 + stages + 5_120
 
 
+def test_table_14_in_operations_of_the_true_layers():
+    """By hand: VGG-16 without its first layer, which has analog input, and its classifier, which has no spiking neurons."""
+    synapses = 0.66 * (332_111_872 - 1_769_472 - 40_960)
+    neurons = 65_536 + 65_536 + 3 * 16_384 + 3 * 8_192 + 3 * 2_048 + 2 * 4_096
+    pasc = synapses + 18 * neurons
+    true = {what: entry.true for (where, what), entry in ENTRIES.items() if where == "Table 14"}
+    assert true == pytest.approx(
+        {
+            "energy, PASC over plain neurons": pasc / (synapses + 4 * neurons),
+            "energy of the neurons alone, PASC over plain": 4.5,
+            "PASC neurons' share of the energy, %": 100 * 18 * neurons / pasc,
+        }
+    )
+
+
 def test_equation_9_and_10_are_the_same():
     for levels in (1, 4, 16):
         ac, neuron = 1000.0, 3.0

@@ -52,7 +52,7 @@ COMMANDS = {
         "Is the spiking network the source network? Every level of every neuron is compared; exit code 1 means no.",
     ),
     "energy": Entry(
-        "runs", "What the network would cost on a chip: events counted on the images, times the chip's table."
+        "energy", "What the network would cost on chips: events counted on the images, times each chip's table."
     ),
     "map": Entry(
         "mapping",

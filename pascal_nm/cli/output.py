@@ -87,10 +87,20 @@ def _text(cell: object) -> str:
 
 def joules(value: float) -> str:
     """An energy with its unit: ``12.3 µJ``."""
-    for unit, size in (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value / 1e-12:.3g} pJ"
+    unit, size = energy_unit(value)
+    return f"{value / size:.3g} {unit}"
+
+
+def energy_unit(value: float) -> tuple[str, float]:
+    """The largest unit that an energy reaches, and its size in joules."""
+    units = (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9), ("pJ", 1e-12))
+    return next((unit for unit in units if value >= unit[1]), units[-1])
+
+
+def span(values: Sequence[int] | Any) -> str:
+    """One number, or mean and maximum of integers where they differ."""
+    least, most = min(values), max(values)
+    return str(most) if least == most else f"{sum(values) / len(values):.1f} on average, at most {most},"
 
 
 def percent(share: float) -> str:

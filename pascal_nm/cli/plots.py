@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pascal_nm.cli.output import energy_unit, joules
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.files import replacing, writable
 
@@ -94,18 +95,116 @@ def mesh(places: Array, values: Mapping[str, Array], title: str, path: Path) -> 
     Raises:
         DataError, FileError: as :func:`metric_bars`.
     """
-    width, height = (int(n) + 1 for n in places.max(0))
     figure, _ = _figure(4.5 * len(values) + 1, 3.8)
     figure.clear()
     for axes, (name, value) in zip(figure.subplots(1, len(values), squeeze=False)[0], values.items(), strict=True):
-        tiles = np.full((height, width), np.nan)
-        tiles[places[:, 1], places[:, 0]] = 0
-        np.add.at(tiles, (places[:, 1], places[:, 0]), value)
-        picture = axes.imshow(tiles, origin="lower", cmap="cividis")
-        axes.set(title=name, xlabel="column", ylabel="row", xticks=range(0, width, 2), yticks=range(0, height, 2))
-        figure.colorbar(picture, ax=axes, shrink=0.8)
+        _tiles(figure, axes, places, name, value)
     figure.suptitle(f"{title}, by tile")
     _save(figure, path)
+
+
+def _tiles(figure: Any, axes: Any, places: Array, name: str, value: Array) -> None:
+    """One quantity on the mesh."""
+    width, height = (int(n) + 1 for n in places.max(0))
+    tiles = np.full((height, width), np.nan)
+    tiles[places[:, 1], places[:, 0]] = 0
+    np.add.at(tiles, (places[:, 1], places[:, 0]), value)
+    picture = axes.imshow(tiles, origin="lower", cmap="cividis")
+    axes.set(title=name, xlabel="column", ylabel="row", xticks=range(0, width, 2), yticks=range(0, height, 2))
+    figure.colorbar(picture, ax=axes, shrink=0.8)
+
+
+KIND_STYLES: Mapping[str, tuple[str, str, str]] = {
+    "synaptic_operation": ("synaptic operations", COLOURS[0], ""),
+    "multiply_accumulate": ("multiply-accumulates", COLOURS[5], ""),
+    "synaptic_memory": ("memory of synapses", COLOURS[0], "////"),
+    "update": ("neuron updates", COLOURS[2], ""),
+    "idle": ("idle updates", COLOURS[1], ""),
+    "neuron_memory": ("memory of neurons", COLOURS[2], "////"),
+    "emitted": ("spikes out", COLOURS[3], ""),
+    "message": ("messages", COLOURS[4], ""),
+    "hop_x": ("hops along columns", COLOURS[6], ""),
+    "hop_y": ("hops along rows", COLOURS[6], "...."),
+}
+"""Label, colour and hatching of each of :data:`pascal_nm.hw_targets.chip.KINDS`, in the order of the bars."""
+
+SEEN = 1e-3
+"""The smallest share of the energy that is drawn: smaller ones are thinner than a line."""
+
+
+def energy(
+    layers: Mapping[str, Mapping[str, float]],
+    source: Mapping[str, float],
+    title: str,
+    path: Path,
+    cores: tuple[Array, Mapping[str, Array]] | None = None,
+) -> None:
+    """Energy of an image, stacked by kind of event: of the whole network beside the source network's, and of each layer; on cores, also the mesh.
+
+    Args:
+        layers: joules by layer and kind of event, in the order of the network.
+        source: the source network's joules by layer.
+        title: of the figure.
+        path: of the file.
+        cores: (cores, 2) column and row of each core's tile, and quantities of the cores as :func:`mesh` takes them.
+
+    Raises:
+        DataError, FileError: as :func:`metric_bars`.
+    """
+    figure, _ = _figure(8 if cores is None else 12, 0.26 * len(layers) + 3)
+    figure.clear()
+    left, right = (figure, None) if cores is None else figure.subfigures(1, 2, width_ratios=(2, 1))
+    above, below = left.subplots(2, 1, height_ratios=(2, max(3, len(layers))))
+    whole = {kind: sum(joules.get(kind, 0.0) for joules in layers.values()) for kind in KIND_STYLES}
+    kinds = [kind for kind, part in whole.items() if part > SEEN * sum(whole.values())]
+    _stacks(above, {"spiking network": whole, "source network": {}}, kinds)
+    total, reference = sum(whole.values()), sum(source.values())
+    above.barh(1, reference, color="#999999", label="source network")
+    above.axvline(reference, color="#000000", linestyle=":", linewidth=1)
+    for row, value in enumerate((total, reference)):
+        above.annotate(joules(value), (value, row), (3, 0), textcoords="offset points", va="center", fontsize=9)
+    above.margins(x=0.12)
+    _stacks(below, layers, kinds)
+    below.plot([source[name] for name in layers], range(len(layers)), "k|", markersize=9, markeredgewidth=2)
+    above.plot([], [], "k|", markersize=9, markeredgewidth=2, label="source network, that layer")
+    for axes, most in ((above, max(total, reference)), (below, max(max(source.values()), _longest(layers)))):
+        _energy_axis(axes, most)
+    above.set(title="all layers")
+    below.set(title="layer by layer")
+    handles, labels = above.get_legend_handles_labels()
+    left.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.suptitle(title)
+    if right is not None and cores is not None:
+        places, values = cores
+        column = right.subplots(len(values), 1, squeeze=False)[:, 0]
+        for axes, (name, quantity) in zip(column, values.items(), strict=True):
+            _tiles(right, axes, places, name, quantity)
+    _save(figure, path)
+
+
+def _stacks(axes: Any, rows: Mapping[str, Mapping[str, float]], kinds: Sequence[str]) -> None:
+    """Horizontal bars from the top, stacked by kind."""
+    ends = np.zeros(len(rows))
+    for kind in kinds:
+        label, colour, hatch = KIND_STYLES[kind]
+        parts = np.array([joules.get(kind, 0.0) for joules in rows.values()])
+        axes.barh(
+            range(len(rows)), parts, left=ends, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=label
+        )
+        ends += parts
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.invert_yaxis()
+
+
+def _longest(rows: Mapping[str, Mapping[str, float]]) -> float:
+    return max(sum(joules.values()) for joules in rows.values())
+
+
+def _energy_axis(axes: Any, most: float) -> None:
+    unit, size = energy_unit(most)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / size:g}")
+    axes.set_xlabel(f"energy of an image ({unit})")
+    axes.set_xlim(left=0)
 
 
 def nir_graph(raw: Any, path: Path) -> None:

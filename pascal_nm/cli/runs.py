@@ -1,4 +1,4 @@
-"""Commands that run networks on data: run, verify and energy."""
+"""Commands that run networks on data: run and verify."""
 
 from __future__ import annotations
 
@@ -9,18 +9,14 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from pascal_nm import analysis
-from pascal_nm.activity import LayerEvents
 from pascal_nm.cli import nir_files, options
-from pascal_nm.cli.output import joules, percent, print_json, progress, say, table
+from pascal_nm.cli.output import percent, print_json, progress, say, span, table
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import ForeignError, read_nir
 from pascal_nm.files import writable, write_answers
 from pascal_nm.graph import Graph
-from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import compiled, evaluation, find, workers
+from pascal_nm.hw_targets import compiled, evaluation, workers
 from pascal_nm.hw_targets.evaluation import Evaluation
-from pascal_nm.hw_targets.simulator import LoihiTarget
 from pascal_nm.verify import Verification
 
 
@@ -128,7 +124,7 @@ def run(
         return
     say(
         f"[bold]{percent(result.accuracy)}[/bold] of {len(data):,} images of {data.name} right on {target} "
-        f"({content['arithmetic']}, {_steps(result)} timesteps)"
+        f"({content['arithmetic']}, {span(result.timesteps)} timesteps)"
     )
     if result.schedule.stop is not None:
         say(
@@ -138,12 +134,6 @@ def run(
         f"per image: {spikes:,.0f} spikes, {content['synaptic_operations_per_image']:,.0f} synaptic operations; "
         f"{content['images_per_second']:,.0f} images a second"
     )
-
-
-def _steps(result: Evaluation) -> str:
-    """Timesteps to the answer: one number, or mean and maximum where images differ."""
-    least, most = int(result.timesteps.min()), int(result.timesteps.max())
-    return str(most) if least == most else f"{result.timesteps.mean():.1f} on average, at most {most},"
 
 
 SHOWN = 4
@@ -247,143 +237,3 @@ def _show_verification(
     else:
         where = f", first in [bold]{verification.culprit}[/bold]" if verification.culprit else ""
         say(f"[bold red]not exact[/bold red]: the spiking network is not the source network{where}")
-
-
-def energy(
-    network: options.NetworkFile,
-    data_name: options.DataName = "digits",
-    chip: Annotated[
-        str, typer.Option("--chip", "-c", help=f"{', '.join(chips.available())}, or a .toml file.")
-    ] = "loihi1",
-    limit: options.Limit = None,
-    schedule: options.ScheduleName = None,
-    lag: options.Lag = None,
-    image_column: options.ImageColumn = None,
-    label_column: options.LabelColumn = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """What the network would cost on a chip: events counted on the images, times the chip's table."""
-    described = chips.load(chip)
-    graph = options.timing(options.load_network(network), schedule, lag, None)
-    program = (LoihiTarget(chip, cores=described.core is not None) if described.widths else find("torch")).compile(
-        graph
-    )
-    data = options.load_data(data_name, limit, image_column, label_column, network=graph)
-    with progress("counting events") as update:
-        result = evaluation.evaluate(program, data, progress=update)
-    layers = chips.energy(result.events, described)
-    total = sum(layer.total for layer in layers)
-    source = chips.source_energy(program.graph, described)
-    formulas = _closed_formulas(program.graph, result)
-    if as_json:
-        print_json(
-            {
-                "chip": described.name,
-                "estimate": described.estimate,
-                "source": described.source,
-                "images": len(data),
-                **vars(graph.timing),
-                "timesteps": float(result.timesteps.mean()),
-                "accuracy": result.accuracy,
-                "joules_per_image": total,
-                "seconds_per_image": _seconds(result),
-                "source_network_joules_per_image": source,
-                "layers": [_layer_json(layer) for layer in layers],
-                "closed_formulas": {
-                    "effective_timesteps": formulas.effective_timesteps,
-                    "pasc_over_plain_neurons": formulas.energy_ratio,
-                    "source_over_spiking_fp32": formulas.source_ratio(analysis.FP32),
-                    "source_over_spiking_int8": formulas.source_ratio(analysis.INT8),
-                    "layers": [vars(layer) for layer in formulas.layers],
-                },
-            }
-        )
-        return
-    if total <= 0:
-        raise FileError(f"chip {chip} prices every counted event at nothing")
-    columns = (
-        "layer",
-        "synaptic op.",
-        "multiply-acc.",
-        "updates",
-        "idle updates",
-        "spikes out",
-        "inside",
-        "messages",
-        "hops",
-        "energy",
-        "share",
-    )
-    counts = [_counts(layer.events) for layer in layers]
-    rows = [
-        [layer.name, *row, joules(layer.total), percent(layer.total / total)]
-        for layer, row in zip(layers, counts, strict=True)
-    ]
-    sums = [sum(column) for column in zip(*counts, strict=True)]
-    table(
-        f"{described.name}, per image, mean of {len(data):,} images of {data.name}",
-        columns,
-        [*rows, ["all", *sums, joules(total), ""]],
-        total=True,
-    )
-    say(f"accuracy {percent(result.accuracy)}, {_steps(result)} timesteps an image")
-    if (seconds := _seconds(result)) is not None and result.chip is not None:
-        cores = result.chip.operations.shape[1]
-        say(
-            f"{1e3 * seconds:.3g} ms an image on {cores:,} cores: each timestep lasts as long as its slowest core, the longest way and the barrier"
-        )
-    cheaper, factor = ("less", source / total) if total <= source else ("more", total / source)
-    say(
-        f"the spiking network takes {factor:.3g} times {cheaper} than the source network's multiply-accumulates "
-        f"on the same table, {joules(source)}"
-    )
-    say(f"figures: {described.source}{' (an estimate, not published figures)' if described.estimate else ''}")
-    _show_formulas(formulas)
-
-
-def _counts(events: LayerEvents) -> list[int]:
-    means = events.means()
-    hops = means.pop("hops_x") + means.pop("hops_y")
-    return [round(count) for count in [*means.values(), hops]]
-
-
-def _seconds(result: Evaluation) -> float | None:
-    """Of an image, mean; None where the chip's file gives no times."""
-    if result.chip is None or np.isnan(result.chip.seconds).any():
-        return None
-    return float(result.chip.seconds.mean())
-
-
-def _closed_formulas(graph: Graph, result: Evaluation) -> analysis.Analysis:
-    """The paper's estimate from the spike rates that were measured."""
-    emitted = {layer.name: float(layer.emitted.mean()) for layer in result.events}
-    rates = {p.name: emitted[p.name] / p.size for p in graph.populations if p.kind in ("pasc", "max")}
-    return analysis.analyse(graph, rates)
-
-
-def _show_formulas(formulas: analysis.Analysis) -> None:
-    columns = ("layer", "levels", "spikes per input", "multiply-acc. of the source", "r' (Eq. 11, 12)", "r_E (Eq. 10)")
-
-    def figure(value: float | None) -> str:
-        return "" if value is None else f"{value:.4g}"
-
-    rows = [
-        [layer.name, layer.levels, figure(layer.rate), layer.macs, figure(layer.ratio), figure(layer.energy)]
-        for layer in formulas.layers
-    ]
-    table("the paper's closed formulas, with these spike rates", columns, rows)
-    say(
-        f"T_eff {formulas.effective_timesteps:.3g} (Eq. 16), PASC over plain neurons {formulas.energy_ratio:.4g} (Eq. 14), "
-        f"source over spiking network {formulas.source_ratio(analysis.FP32):.3g} in FP32 and "
-        f"{formulas.source_ratio(analysis.INT8):.3g} in INT8 (Table 3)"
-    )
-
-
-def _layer_json(layer: chips.LayerEnergy) -> dict[str, Any]:
-    return {
-        "name": layer.name,
-        "joules": layer.total,
-        "joules_by_event": dict(layer.joules),
-        "events": layer.events.means(),
-    }

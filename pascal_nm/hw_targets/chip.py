@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,12 @@ EVENTS = ("synaptic_operation", "multiply_accumulate", "update", "idle", "emitte
 
 LATENCIES = ("synaptic_operation", "update", "idle", "emitted", "message", "message_in", "hop_x", "hop_y")
 """What takes time: events, and a message's arrival."""
+
+KINDS = (*EVENTS, "synaptic_memory", "neuron_memory")
+"""Where energy goes: the events, and memory traffic of synapses and of neurons where it is counted apart (:class:`Memory`)."""
+
+NEURON_KINDS = ("update", "idle", "neuron_memory")
+"""Those of the neurons' own work; the rest does not depend on what the neurons do inside."""
 
 PJ, NS = 1e-12, 1e-9
 
@@ -106,6 +112,31 @@ class FixedPoint:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """What moving data costs where the energies of events are arithmetic only; the bits of an operation are docs/chips.md's.
+
+    A number of b bits costs b / ``width`` of an access: neighbours are stored together and used together.
+
+    Attributes:
+        access: picojoules.
+        width: bits that an access moves.
+        weight: bits of a weight.
+        activation: bits of a value that the source network's layers pass on, and of a neuron's spike counter, which holds the same number.
+        potential: bits of a membrane potential.
+    """
+
+    access: Figure
+    width: int
+    weight: int
+    activation: int
+    potential: int
+
+    def joules(self, bits: float) -> float:
+        """Energy of moving so many bits."""
+        return bits / self.width * self.access.value * PJ
+
+
+@dataclass(frozen=True)
 class Chip:
     """A chip's description.
 
@@ -120,6 +151,8 @@ class Chip:
         core: what a core holds; None for a description without cores.
         mesh: how cores are arranged, likewise.
         fixed_point: how mantissas and exponents make its numbers; None where they are whole numbers of ``widths``.
+        includes_memory: the energies of events have their memory traffic in them.
+        memory: what memory traffic costs besides; None where it is not counted (:func:`load` has to be asked).
     """
 
     name: str
@@ -132,6 +165,8 @@ class Chip:
     core: Core | None = None
     mesh: Mesh | None = None
     fixed_point: FixedPoint | None = None
+    includes_memory: bool = False
+    memory: Memory | None = None
 
     def nanoseconds(self, event: str) -> float:
         """Time of one of :data:`LATENCIES`; 0 where the file gives none."""
@@ -140,7 +175,7 @@ class Chip:
 
 @dataclass(frozen=True, eq=False)
 class LayerEnergy:
-    """Joules of one population: by event, mean over the images."""
+    """Joules of one population: by kind (:data:`KINDS`), mean over the images."""
 
     name: str
     joules: Mapping[str, float]
@@ -157,42 +192,95 @@ def available() -> list[str]:
     return sorted(f.name.removesuffix(".toml") for f in _folder().iterdir() if f.name.endswith(".toml"))
 
 
-def load(name: str) -> Chip:
+def load(name: str, *, memory: bool = False) -> Chip:
     """A chip by its name, or from a TOML file of one's own.
 
+    Args:
+        name: one of :func:`available`, or a path.
+        memory: energies are to include memory traffic: the events' own, or else that of the file's [memory] section is counted.
+
     Raises:
-        FileError: an unknown name, a missing or damaged file, a figure without its source.
+        FileError: an unknown name, a missing or damaged file, a figure without its source, nothing known of memory.
     """
     if name in available():
-        return _parse(name, _folder().joinpath(f"{name}.toml").read_bytes())
-    if not name.endswith(".toml"):
+        chip = _parse(name, _folder().joinpath(f"{name}.toml").read_bytes())
+    elif name.endswith(".toml"):
+        chip = _parse(name, readable(Path(name)).read_bytes())
+    else:
         raise FileError(f"unknown chip {name!r}: choose from {', '.join(available())}, or give a .toml file")
-    return _parse(name, readable(Path(name)).read_bytes())
+    if memory and chip.memory is None and not chip.includes_memory:
+        raise FileError(
+            f"chip {name} does not say what memory traffic costs: add a [memory] section, or includes_memory = true "
+            f"where its events have it in them (docs/chips.md)"
+        )
+    return chip if memory else replace(chip, memory=None)
 
 
 def energy(layers: Sequence[LayerEvents], chip: Chip) -> list[LayerEnergy]:
-    """Energy of counted events (:func:`pascal_nm.activity.events`) on ``chip``: per population, mean joules per image."""
+    """Energy of counted events (:func:`pascal_nm.activity.events`) on ``chip``: per population, mean joules per image.
+
+    Memory traffic, where the chip has it: each synaptic operation reads a weight, and reads and writes a potential; each multiply-accumulate of
+    the analog input reads a weight and a value; each neuron update reads and writes potential and counter. Spikes are passed on, not stored.
+    """
     return [LayerEnergy(layer.name, _joules(layer, chip), layer) for layer in layers]
 
 
-def source_energy(graph: Graph, chip: Chip) -> float:
-    """Joules per image of the source network's multiply-accumulates on the same table (no memory traffic)."""
-    macs = sum(int(fan_out(p, graph[p.source].shape).sum()) for p in graph.projections if graph[p.target].kind != "max")
-    return macs * chip.energy["multiply_accumulate"].value * PJ
+def source_energy(graph: Graph, chip: Chip) -> dict[str, float]:
+    """Joules per image of the source network on the same table, by population: its multiply-accumulates.
+
+    Memory traffic, where the chip has it: each multiply-accumulate reads a weight and an input, max-pooling its inputs, and each output is
+    written once. Sums stay in a register.
+    """
+    found = {}
+    for p in graph.populations:
+        if p.kind == "analog":
+            continue
+        synapses = sum(int(fan_out(q, graph[q.source].shape).sum()) for q in graph.incoming(p.name))
+        macs = 0 if p.kind == "max" else synapses
+        found[p.name] = macs * chip.energy["multiply_accumulate"].value * PJ
+        if (m := chip.memory) is not None:
+            found[p.name] += m.joules(macs * m.weight + (synapses + p.size) * m.activation)
+    return found
+
+
+def shares(layers: Sequence[LayerEnergy]) -> dict[str, float]:
+    """Where the energy of all layers goes: the share of each kind that costs anything, in the order of :data:`KINDS`."""
+    by_kind = {kind: sum(layer.joules.get(kind, 0.0) for layer in layers) for kind in KINDS}
+    total = sum(by_kind.values())
+    return {kind: part / total for kind, part in by_kind.items() if part}
+
+
+def core_seconds(layers: Sequence[LayerEvents], chip: Chip) -> float:
+    """Time of all cores' work added up, mean per image: no core waits for another, no barrier, no way of messages."""
+    work = 0.0
+    for layer in layers:
+        counted = _counts(layer)
+        counted["synaptic_operation"] += counted.pop("multiply_accumulate")  # an input value takes the time of a spike
+        counted["message_in"] = counted["message"]
+        del counted["hop_x"], counted["hop_y"]
+        work += sum(count * chip.nanoseconds(event) for event, count in counted.items())
+    return work * NS
+
+
+def _counts(layer: LayerEvents) -> dict[str, float]:
+    """Mean count of each of :data:`EVENTS`."""
+    counted: tuple[Array | int, ...] = (
+        *(layer.synaptic_operations, layer.multiply_accumulates, layer.updates, layer.idle, layer.emitted),
+        *(layer.messages, layer.hops_x, layer.hops_y),
+    )
+    return {event: float(np.mean(count)) for event, count in zip(EVENTS, counted, strict=True)}
 
 
 def _joules(layer: LayerEvents, chip: Chip) -> dict[str, float]:
-    counted: dict[str, float | Array] = {
-        "synaptic_operation": layer.synaptic_operations,
-        "multiply_accumulate": layer.multiply_accumulates,
-        "update": layer.updates,
-        "idle": layer.idle,
-        "emitted": layer.emitted,
-        "message": layer.messages,
-        "hop_x": layer.hops_x,
-        "hop_y": layer.hops_y,
-    }
-    return {event: float(np.mean(counted[event])) * figure.value * PJ for event, figure in chip.energy.items()}
+    counted = _counts(layer)
+    joules = {event: counted[event] * figure.value * PJ for event, figure in chip.energy.items()}
+    if (m := chip.memory) is not None:
+        operations, macs = counted["synaptic_operation"], counted["multiply_accumulate"]
+        updates = counted["update"] + (counted["idle"] if "idle" in chip.energy else 0.0)
+        bits = operations * (m.weight + 2 * m.potential) + macs * (m.weight + m.activation)
+        joules["synaptic_memory"] = m.joules(bits)
+        joules["neuron_memory"] = m.joules(updates * 2 * (m.potential + m.activation))
+    return joules
 
 
 def _parse(name: str, text: bytes) -> Chip:
@@ -204,8 +292,10 @@ def _parse(name: str, text: bytes) -> Chip:
         mesh = Mesh(**raw["mesh"]) if "mesh" in raw else None
         barrier = _barrier(raw["barrier"]) if "barrier" in raw else None
         numbers = FixedPoint(**raw["fixed_point"]) if "fixed_point" in raw else None
+        memory = _memory(raw["memory"]) if "memory" in raw else None
         about = (str(raw["name"]), str(raw["source"]), bool(raw["estimate"]))
-        chip = Chip(*about, widths, energy, latency, barrier, core, mesh, numbers)
+        included = bool(raw.get("includes_memory", False))
+        chip = Chip(*about, widths, energy, latency, barrier, core, mesh, numbers, included, memory)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FileError(f"chip {name}: not valid TOML: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
@@ -222,6 +312,8 @@ def _parse(name: str, text: bytes) -> Chip:
         raise FileError(f"chip {name}: {mesh.cores} cores do not fit on its {mesh.width} x {mesh.height} tiles")
     if numbers is not None and (missing := {"weight", "membrane", "threshold", "bias"} - set(widths)):
         raise FileError(f"chip {name}: [fixed_point] needs the widths of {', '.join(sorted(missing))}")
+    if included and memory is not None:
+        raise FileError(f"chip {name}: includes_memory = true, and so no [memory] section, or it would count twice")
     if missing := {"synaptic_operation", "multiply_accumulate", "update"} - set(energy):
         raise FileError(f"chip {name}: no energy for {', '.join(sorted(missing))}")
     return chip
@@ -231,6 +323,14 @@ def _barrier(raw: Mapping[str, Any]) -> Barrier:
     if len(raw["tiles"]) != len(raw["nanoseconds"]):
         raise ValueError("[barrier] has one time for each number of tiles")
     return Barrier(tuple(raw["tiles"]), tuple(map(float, raw["nanoseconds"])), str(raw["source"]))
+
+
+def _memory(raw: Mapping[str, Any]) -> Memory:
+    (access,) = _figures({"access": raw["access"]}).values()
+    bits = [int(raw[name]) for name in ("width", "weight", "activation", "potential")]
+    if min(bits) < 1:
+        raise ValueError("[memory] has bits of at least 1")
+    return Memory(access, *bits)
 
 
 def _figures(raw: Mapping[str, Any]) -> dict[str, Figure]:

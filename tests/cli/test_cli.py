@@ -19,7 +19,9 @@ from torch import nn
 from pascal_nm import QCFS, __version__
 from pascal_nm.checkpoint import load
 from pascal_nm.cli.main import main
+from pascal_nm.cli.plots import KIND_STYLES
 from pascal_nm.export.nir_format import read_nir
+from pascal_nm.hw_targets.chip import KINDS
 
 
 def interruptible():
@@ -336,6 +338,64 @@ def test_energy_of_a_chip_with_cores_counts_messages_hops_and_time(pascal, train
     assert "ms an image on" in pascal("energy", trained / "model.pt", "--chip", "loihi1", "--limit", 5)[1]
     plain = json.loads(pascal("energy", trained / "model.pt", "--chip", "cmos45_int8", "--limit", 5, "--json")[1])
     assert plain["seconds_per_image"] is None
+
+
+def test_energy_of_several_chips_is_that_of_each_alone(pascal, trained, tmp_path):
+    mine = tmp_path / "mine.toml"
+    entries = "\n".join(
+        f'{event} = {{ value = 1, source = "a test" }}'
+        for event in ("synaptic_operation", "multiply_accumulate", "update")
+    )
+    mine.write_text(f'name = "Mine"\nsource = "a test"\nestimate = true\n[energy]\n{entries}\n')
+    command = ["energy", trained / "model.pt", "--limit", 5, "--schedule", "two_phase"]
+    code, out, _ = pascal(*command, "--chip", "all", "--chip", mine, "--chip", "loihi1", "--json")
+    report = json.loads(out)
+    together = report.pop("chips")
+    names = ["cmos45_fp32", "cmos45_int8", "loihi1", "loihi1_calibrated", "loihi2", mine]
+    assert (code, len(together)) == (0, len(names))
+    for name, one in zip(names, together, strict=True):
+        assert json.loads(pascal(*command, "--chip", name, "--json")[1]) == report | one
+        assert sum(one["shares"].values()) == pytest.approx(1)
+        assert one["neurons"]["pasc_over_plain"] > 1
+    table = pascal(*command, "--chip", "loihi1", "--chip", "cmos45_int8")[1]
+    for said in ("loihi1", "cmos45_int8", "source over spiking", "idle updates", "left out", "in the events"):
+        assert said in table
+    refused(pascal(*command, "--chip", "loihi1", "--chip", "tpu"), "tpu")
+    refused(pascal(*command, "--chip", "all", "--chip", mine, "--memory"), "mine.toml", "[memory]")
+
+
+def test_energy_with_memory_traffic(pascal, trained):
+    command = ["energy", trained / "model.pt", "--limit", 5, "--chip"]
+    left_out = json.loads(pascal(*command, "cmos45_int8", "--json")[1])
+    counted = json.loads(pascal(*command, "cmos45_int8", "--memory", "--json")[1])
+    assert (left_out["memory"], counted["memory"]) == ("left out", "counted")
+    added = sum(
+        layer["joules_by_event"][kind] for layer in counted["layers"] for kind in ("synaptic_memory", "neuron_memory")
+    )
+    assert counted["joules_per_image"] == pytest.approx(left_out["joules_per_image"] + added)
+    assert added > left_out["joules_per_image"]
+    assert counted["source_network_joules_per_image"] > left_out["source_network_joules_per_image"]
+    loihi = [json.loads(pascal(*command, "loihi1", *option, "--json")[1]) for option in ([], ["--memory"])]
+    assert loihi[0] == loihi[1]
+    assert loihi[0]["memory"] == "in the events"
+    assert "and memory traffic on the same table" in pascal(*command, "cmos45_fp32", "--memory")[1]
+
+
+@pytest.mark.parametrize(
+    ("chip", "drawn"), [("loihi1_calibrated", "idle updates"), ("cmos45_int8", "memory of neurons")]
+)
+def test_energy_draws_where_it_goes(pascal, trained, tmp_path, monkeypatch, chip, drawn):
+    matplotlib = pytest.importorskip("matplotlib")
+    assert set(KIND_STYLES) == set(KINDS)
+    monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "none")
+    picture = tmp_path / "energy.svg"
+    command = ["energy", trained / "model.pt", "--limit", 5, "--memory", "--chip", chip, "--plot"]
+    assert pascal(*command, picture)[0] == 0
+    text = picture.read_text()
+    assert all(word in text for word in (drawn, "source network", "synaptic", "energy of an image (", "layer by layer"))
+    assert ("messages out by tile" in text) == (chip == "loihi1_calibrated")
+    refused(pascal(*command, tmp_path / "energy.gif"), ".png")
+    refused(pascal(*command, picture, "--chip", "loihi2"), "--plot", "one chip")
 
 
 def test_deploy_writes_a_bundle_that_runs(pascal, trained, tmp_path):
