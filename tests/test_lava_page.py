@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "lava.md"
 
 def test_the_blocks_of_the_tutorial_run():
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     names: dict[str, object] = {"__name__": "page"}
     for block in blocks:
         exec(block, names)

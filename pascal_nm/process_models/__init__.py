@@ -8,6 +8,7 @@ Importing a Process imports Lava, through :mod:`pascal_nm.process_models.compat`
 :mod:`~.max_pool.process`        ``MaxPool``: OR (or AND) of the spikes in a window
 :mod:`~.readout.process`         ``Readout``: adds up, never fires
 :mod:`~.conv.process`            ``Conv``, and likewise ``Dense`` and ``Identity``: the synapses
+:mod:`~.pasc_network.process`    ``PascNetwork``: a whole network as one Process
 ===============================  ====================================================================
 
 Every port carries a leading batch axis. Time is Lava's: a spike that is sent in timestep t is received by a synapse in t and

@@ -71,6 +71,9 @@ if TYPE_CHECKING:
 
         def __init__(self, **proc_params: Any) -> None: ...
 
+    class AbstractSubProcessModel:
+        """Lava's model of a Process that is made of Processes, as far as this package uses it."""
+
     class PyLoihiProcessModel:
         """Lava's model of a Process that is run in timesteps by a CPU, as far as this package uses it."""
 
@@ -211,6 +214,7 @@ else:
             from lava.magma.core.model.py.model import PyLoihiProcessModel
             from lava.magma.core.model.py.ports import PyInPort, PyInPortVectorDense, PyOutPort, PyOutPortVectorDense
             from lava.magma.core.model.py.type import LavaPyType
+            from lava.magma.core.model.sub.model import AbstractSubProcessModel
             from lava.magma.core.process.ports.ports import InPort, OutPort
             from lava.magma.core.process.process import AbstractProcess, ProcessServer
             from lava.magma.core.process.variable import Var, VarServer
@@ -230,6 +234,7 @@ __all__ = [
     "MGMT_COMMAND",
     "MGMT_RESPONSE",
     "AbstractProcess",
+    "AbstractSubProcessModel",
     "Compiler",
     "CspRecvPort",
     "CspSelector",

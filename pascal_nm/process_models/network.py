@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,124 @@ from pascal_nm.process_models.max_pool.process import MaxPool
 from pascal_nm.process_models.memory import Record, shared_zeros
 from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.readout.process import Readout
-from pascal_nm.process_models.timing import Cycle, Rota, Turns, Windows
+from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing, Turns, Windows
 from pascal_nm.result import Activity, RunResult
 from pascal_nm.schedule import Schedule
 from pascal_nm.simulate import answers
 
 LOOK = 2
 """Timesteps between two looks at whether a streaming network is quiet."""
+
+
+class Wiring:
+    """The Processes of a graph but its input, connected.
+
+    Args:
+        graph: the network.
+        batch: B, images that travel together.
+        cycle: how the schedule repeats.
+        inlet: the port that the analog input's currents come from, (B, *input shape).
+        windows: frames travel only in the timesteps that both ends know. Otherwise in every one, as between Lava's own Processes.
+        records: by population, where counts and activity are written.
+        potential: where the readout's is written.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        batch: int,
+        cycle: Rota,
+        inlet: Any,
+        *,
+        windows: bool = False,
+        records: Mapping[str, Record] | None = None,
+        potential: Array | None = None,
+    ) -> None:
+        self.graph, self.batch, self.cycle, self.inlet = graph, batch, cycle, inlet
+        self.windows, self.records, self.potential = windows, records or {}, potential
+        self.schedule: Schedule = schedule.of(graph, delay=1)
+        self.processes: dict[str, Any] = {p.name: self._population(p) for p in graph.populations if p.kind != "analog"}
+        for projection in graph.projections:
+            self._connect(projection)
+
+    def _population(self, p: Population) -> Any:
+        timing = self._timing(listening(self.graph, p, self.schedule), sending(p, self.schedule))
+        if p.kind == "max":
+            (projection,) = self.graph.incoming(p.name)
+            assert projection.pool is not None, "Graph refuses a max population without a window"
+            source = self.graph[projection.source]
+            return MaxPool(
+                shape_in=source.shape,
+                window=projection.pool,
+                receive=sending(source, self.schedule),
+                sign=p.threshold,
+                batch=self.batch,
+                cycle=self.cycle,
+                timing=self._timing(sending(source, self.schedule), sending(p, self.schedule)),
+                record=self.records.get(p.name),
+                name=p.name,
+            )
+        shared: dict[str, Any] = {
+            "shape": p.shape,
+            "bias": p.bias,
+            "dtype": self.graph.dtype,
+            "batch": self.batch,
+            "cycle": self.cycle,
+            "timing": timing,
+            "name": p.name,
+        }
+        if p.kind == "readout":
+            return Readout(window=listening(self.graph, p, self.schedule), potential=self.potential, **shared)
+        window = self.schedule.windows[p.name]
+        return Pasc(vth=p.threshold, levels=p.levels, window=window, record=self.records.get(p.name), **shared)
+
+    def _connect(self, projection: Projection) -> None:
+        source, target = self.graph[projection.source], self.graph[projection.target]
+        outlet = self.inlet if source.kind == "analog" else self.processes[source.name].s_out
+        if target.kind == "max":
+            outlet.connect(self.processes[target.name].s_in)
+            return
+        synapse = self._synapse(
+            projection,
+            source,
+            self._timing(sending(source, self.schedule), listening(self.graph, target, self.schedule)),
+        )
+        self.processes[projection.name] = synapse
+        outlet.connect(synapse.s_in)
+        synapse.a_out.connect(self.processes[target.name].a_in)
+
+    def _synapse(self, projection: Projection, source: Population, timing: Timing) -> Any:
+        shared: dict[str, Any] = {
+            "shape_in": source.shape,
+            "pool": projection.pool,
+            "batch": self.batch,
+            "largest": source.levels if source.kind == "analog" else 1,
+            "timing": timing,
+            "name": projection.name,
+        }
+        match projection.operator:
+            case Conv2d() as operator:
+                return conv.Conv(**vars(operator), **shared)
+            case Dense(weight):
+                return dense.Dense(weight=weight, **shared)
+            case Identity(weight):
+                return identity.Identity(weight=weight, **shared)
+
+    def _timing(self, receive: range, send: range) -> Timing:
+        """When frames travel to and from a Process."""
+        return Windows(receive, send, self.cycle) if self.windows else EVERY_STEP
+
+
+def sending(p: Population, plan: Schedule) -> range:
+    """The timesteps of batch 0 in which a population's spikes travel."""
+    span = plan.windows[p.name].emit
+    return range(span.start, span.stop)
+
+
+def listening(graph: Graph, p: Population, plan: Schedule) -> range:
+    """The timesteps of batch 0 in which currents reach a population, over all its projections."""
+    arrivals = [sending(graph[q.source], plan) for q in graph.incoming(p.name)]
+    return range(min(a.start for a in arrivals) + 1, max(a.stop for a in arrivals) + 1)
 
 
 class Network:
@@ -49,18 +160,22 @@ class Network:
             for p in graph.populations
             if p.kind in ("pasc", "max")
         }
-        self.heard = self._listening(graph.output)
+        self.heard = listening(graph, graph.output, self.schedule)
         shape = (self.batches, len(self.heard), self.batch, *graph.output.shape)
         self.potential = shared_zeros(shape, graph.dtype)
         self.ran = np.full(self.batches, self.schedule.steps)
-        self.processes: dict[str, Any] = {p.name: self._population(p) for p in graph.populations}
-        for projection in graph.projections:
-            self._connect(projection)
-
-    @property
-    def entry(self) -> Any:
+        timing = Windows(range(0), sending(graph.input, self.schedule), self.cycle)
+        self.entry = AnalogInput(currents=currents, cycle=self.cycle, timing=timing, name=graph.input.name)
         """A Process of the network: Lava finds the others by their connections."""
-        return self.processes[self.graph.input.name]
+        Wiring(
+            graph,
+            self.batch,
+            self.cycle,
+            self.entry.s_out,
+            windows=True,
+            records=self.records,
+            potential=self.potential,
+        )
 
     def run(self, run: Callable[[int], None]) -> None:
         """All batches, by ``run``, which runs so many timesteps on from where its last call ended."""
@@ -124,81 +239,6 @@ class Network:
                 self.potential[batch, heard - 1] if heard > 0 else bias
             )
         return over_time
-
-    def _population(self, p: Population) -> Any:
-        timing = self._timing(self._listening(p), self._sending(p))
-        if p.kind == "analog":
-            return AnalogInput(currents=self.currents, cycle=self.cycle, timing=timing, name=p.name)
-        if p.kind == "max":
-            (projection,) = self.graph.incoming(p.name)
-            assert projection.pool is not None, "Graph refuses a max population without a window"
-            source = self.graph[projection.source]
-            return MaxPool(
-                shape_in=source.shape,
-                window=projection.pool,
-                receive=self._sending(source),
-                sign=p.threshold,
-                batch=self.batch,
-                cycle=self.cycle,
-                timing=self._timing(self._sending(source), self._sending(p)),
-                record=self.records[p.name],
-                name=p.name,
-            )
-        shared: dict[str, Any] = {
-            "shape": p.shape,
-            "bias": p.bias,
-            "dtype": self.graph.dtype,
-            "batch": self.batch,
-            "cycle": self.cycle,
-            "timing": timing,
-            "name": p.name,
-        }
-        if p.kind == "readout":
-            return Readout(window=self.heard, potential=self.potential, **shared)
-        window = self.schedule.windows[p.name]
-        return Pasc(vth=p.threshold, levels=p.levels, window=window, record=self.records[p.name], **shared)
-
-    def _connect(self, projection: Projection) -> None:
-        source, target = self.graph[projection.source], self.graph[projection.target]
-        if target.kind == "max":
-            self.processes[source.name].s_out.connect(self.processes[target.name].s_in)
-            return
-        synapse = self._synapse(projection, source, self._timing(self._sending(source), self._listening(target)))
-        self.processes[projection.name] = synapse
-        self.processes[source.name].s_out.connect(synapse.s_in)
-        synapse.a_out.connect(self.processes[target.name].a_in)
-
-    def _synapse(self, projection: Projection, source: Population, timing: Windows) -> Any:
-        shared: dict[str, Any] = {
-            "shape_in": source.shape,
-            "pool": projection.pool,
-            "batch": self.batch,
-            "largest": source.levels if source.kind == "analog" else 1,
-            "timing": timing,
-            "name": projection.name,
-        }
-        match projection.operator:
-            case Conv2d() as operator:
-                return conv.Conv(**vars(operator), **shared)
-            case Dense(weight):
-                return dense.Dense(weight=weight, **shared)
-            case Identity(weight):
-                return identity.Identity(weight=weight, **shared)
-
-    def _timing(self, receive: range, send: range) -> Windows:
-        return Windows(receive, send, self.cycle)
-
-    def _sending(self, p: Population) -> range:
-        """The timesteps of batch 0 in which a population's spikes travel."""
-        span = self.schedule.windows[p.name].emit
-        return range(span.start, span.stop)
-
-    def _listening(self, p: Population) -> range:
-        """The timesteps of batch 0 in which currents reach a population, over all its projections."""
-        arrivals = [self._sending(self.graph[q.source]) for q in self.graph.incoming(p.name)]
-        if not arrivals:
-            return range(0)
-        return range(min(a.start for a in arrivals) + 1, max(a.stop for a in arrivals) + 1)
 
 
 def _per_image(sent: Array) -> Array:

@@ -5,12 +5,16 @@ import pytest
 
 pytest.importorskip("lava.magma", exc_type=ImportError)
 
+from pascal_nm import convert, quantize, simulate
+from pascal_nm.graph import Timing
 from pascal_nm.neuron import Stage
 from pascal_nm.process_models.analog.process import AnalogInput
 from pascal_nm.process_models.dense.process import Dense
 from pascal_nm.process_models.pasc.process import Pasc
+from pascal_nm.process_models.pasc_network.process import PascNetwork
 from pascal_nm.process_models.runtime import Session
 from pascal_nm.schedule import Span, Window
+from tests import networks
 
 
 def encoder(levels: int) -> Window:
@@ -46,3 +50,32 @@ def test_spikes_drive_a_stock_lava_neuron():
         session.run(10)
         # floor(13 / 5 + 1/2) = 3 spikes; Lava's fixed-point LIF shifts what arrives by 6 bits.
         assert stock.v.get().item() == 3 * 2**6
+
+
+@pytest.mark.parametrize("timing", ["pasc", "streaming"])
+@pytest.mark.parametrize("integer", [True, False])
+def test_a_whole_network_is_one_process_among_stock_ones(timing, integer):
+    """Two images one after the other, from a stock RingBuffer and into one: the simulator's potentials and spikes, image by image."""
+    from lava.proc.io.sink import RingBuffer
+    from lava.proc.io.source import RingBuffer as Source
+
+    graph = convert(networks.randomized(networks.Residual()), networks.images()).replace(timing=Timing(timing))
+    graph = quantize(graph, input_range=6.0) if integer else graph
+    inputs = networks.images(2, seed=3).numpy()
+    network = PascNetwork(graph=graph)
+    currents = np.zeros((*network.a_in.shape, 2 * network.interval), graph.dtype)
+    currents[..., [0, network.interval]] = np.moveaxis(graph.currents(inputs), 0, -1)
+    source = Source(data=currents)
+    sink = RingBuffer(shape=network.s_out.shape, buffer=2 * network.interval)
+    source.s_out.connect(network.a_in)
+    network.s_out.connect(sink.a_in)
+    expected = simulate.steps(graph, inputs)
+    last = list(expected.counts.values())[-1]
+    with Session(network, tag="fixed_pt" if integer else "floating_pt") as session:
+        for image in range(2):
+            session.run(network.interval)
+            np.testing.assert_allclose(
+                network.v.get()[0], expected.potential[image], rtol=0 if integer else 1e-12, atol=0 if integer else 1e-9
+            )
+        spikes = sink.data.get().reshape(*network.s_out.shape, 2, network.interval).sum(-1)
+    np.testing.assert_array_equal(np.moveaxis(spikes[0], -1, 0), last)

@@ -1,0 +1,1 @@
+"""A whole spiking network as one Process."""
