@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -40,11 +41,11 @@ def main() -> None:
         image = torch.zeros(1, 3, size, size)
         graph = quantize(convert(SourceNetwork(module, image)), input_range=1.0)
         with torch.no_grad():
-            forward = min(seconds(lambda: module(image)) for _ in range(options.rounds))
+            forward = min(seconds(partial(module, image)) for _ in range(options.rounds))
         for name in options.chips.split(","):
             described = chip.load(name)
-            least = min(seconds(lambda: mapping.place(graph, described)) for _ in range(options.rounds))
             found = mapping.place(graph, described)
+            least = min(seconds(partial(mapping.place, graph, described)) for _ in range(options.rounds))
             full = {
                 limit: sum(use.used[limit].sum() for use in found.use.values())
                 / sum(use.limits[limit] * len(use.used[limit]) for use in found.use.values())

@@ -1,6 +1,7 @@
 """Networks on cores: every neuron once, every limit kept, every message counted, against loops over single neurons."""
 
 import dataclasses
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,11 +11,11 @@ from hypothesis import strategies as st
 
 from pascal_nm import activity, schedule, simulate
 from pascal_nm.errors import TargetError
-from pascal_nm.graph import Dense, Timing
+from pascal_nm.graph import Conv2d, Dense, Graph, Identity, Population, Projection, Timing
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import mapping
+from pascal_nm.hw_targets import mapping, traffic
 from pascal_nm.hw_targets.traffic import Traffic
-from tests.cores import core_of
+from tests.cores import Trains, core_of
 from tests.hw_targets.test_chip import one_neuron
 from tests.strategies import inputs_for, integer_graphs
 
@@ -94,14 +95,16 @@ def test_every_core_keeps_every_limit(graph, chip):
     chip=small_chips(),
     seed=st.integers(0, 2**32 - 1),
     name=st.sampled_from(["pasc", "two_phase", "streaming"]),
+    together=st.sampled_from([1, traffic.FRAME_VALUES]),
 )
-def test_every_message_is_counted_once_for_each_core_that_it_reaches(graph, chip, seed, name):
+def test_every_message_is_counted_once_for_each_core_that_it_reaches(graph, chip, seed, name, together):
     """By a loop over single neurons, from the spikes that they sent: operations by core, messages, hops."""
     graph = graph.replace(timing=Timing(name))
     found = placed(graph, chip)
     if found is None:
         return
-    result = simulate.steps(graph, inputs_for(graph, seed, 2), watcher=Traffic(found, chip))
+    with mock.patch.object(traffic, "FRAME_VALUES", together):
+        result = simulate.steps(graph, inputs_for(graph, seed, 2), watcher=Traffic(found, chip))
     operations = np.zeros((2, found.cores))
     for p in graph.populations:
         if p.name not in result.spikes:
@@ -128,6 +131,78 @@ def test_every_message_is_counted_once_for_each_core_that_it_reaches(graph, chip
     by_layer = sum(layer.synaptic_operations for layer in activity.events(graph, result))
     np.testing.assert_array_equal(result.chip.operations.sum(1), by_layer)
     assert (result.chip.seconds > 1e-9 * 600 * result.timesteps).all()
+
+
+@SMALL
+@given(
+    graph=integer_graphs(),
+    chip=small_chips(),
+    seed=st.integers(0, 2**32 - 1),
+    name=st.sampled_from(["pasc", "two_phase", "streaming"]),
+)
+def test_the_time_of_an_image_is_that_of_a_loop_over_timesteps_and_synapses(graph, chip, seed, name):
+    graph = graph.replace(timing=Timing(name))
+    found = placed(graph, chip)
+    if found is None:
+        return
+    inputs = inputs_for(graph, seed, 2)
+    result = simulate.steps(graph, inputs, watcher=Traffic(found, chip))
+    simulate.steps(graph, inputs, watcher=(trains := Trains()))
+    plan, ns = schedule.of(graph), chip.nanoseconds
+    busy, way = np.zeros((plan.steps, 2, found.cores)), np.zeros((plan.steps, 2))
+    for p in graph.populations:
+        if p.name in found.blocks:
+            window, cores = plan.windows[p.name], np.bincount(core_of(found, p.name).reshape(-1), minlength=found.cores)
+            for t in range(plan.steps):
+                busy[t] += cores * ns("update" if window.start <= t < window.stop else "idle")
+        for q in graph.outgoing(p.name):
+            count, targets = synapses(q, p.shape), core_of(found, q.target).reshape(-1)
+            onto = np.stack([count[targets == core].sum(0) for core in range(found.cores)])
+            if p.name not in found.blocks:
+                busy[plan.delay] += onto.sum(1) * ns("synaptic_operation")
+                continue
+            first, train = trains.kept[p.name]
+            own = core_of(found, p.name).reshape(-1)
+            for t, image, neuron in zip(*np.nonzero(train.flatten(2).numpy()), strict=True):
+                core = own[neuron]
+                if q is graph.outgoing(p.name)[0]:
+                    busy[first + t, image, core] += ns("emitted")
+                for other in np.flatnonzero(onto[:, neuron]):
+                    busy[first + t, image, core] += ns("message")
+                    busy[first + t + plan.delay, image, other] += ns("message_in")
+                    busy[first + t + plan.delay, image, other] += onto[other, neuron] * ns("synaptic_operation")
+                    hops = np.abs(found.places[core] - found.places[other]) @ [ns("hop_x"), ns("hop_y")]
+                    way[first + t, image] = max(way[first + t, image], hops)
+    steps = busy.max(2) + way + chip.barrier.at(len(np.unique(found.places, axis=0)))
+    expected = [1e-9 * steps[: result.timesteps[image], image].sum() for image in range(2)]
+    np.testing.assert_allclose(result.chip.seconds, expected, rtol=1e-5)
+
+
+def test_operations_beyond_what_float32_holds_are_counted_exactly():
+    """Most of 4,096 neurons spike at once, each through up to 33,759 synapses onto one core."""
+    shape, channels, kernel = (1, 64, 64), 31, 33
+    one = np.ones((1, 1, 1), np.int32)
+    graph = Graph(
+        (
+            Population("input", "analog", shape, 1),
+            Population("neuron", "pasc", shape, 1, one, 0 * one),
+            Population("output", "readout", (channels, 64, 64), 1, np.ones(()), np.zeros((channels, 1, 1), np.int32)),
+        ),
+        (
+            Projection("input", "neuron", Identity(one)),
+            Projection("neuron", "output", Conv2d(np.ones((channels, 1, kernel, kernel), np.int8), padding=(16, 16))),
+        ),
+    )
+    chip = chips.load("loihi1")
+    core = dataclasses.replace(chip.core, neurons=2**20, memory_bits=2**40, in_axons=2**20, out_axons=2**20)
+    chip = dataclasses.replace(chip, core=core)
+    inputs = (np.random.default_rng(0).random((1, *shape)) < 0.9).astype(float)
+    result = simulate.steps(graph, inputs, watcher=Traffic(mapping.place(graph, chip), chip))
+    along = np.convolve(np.ones(64, int), np.ones(kernel, int))[16:-16]
+    expected = int(inputs[0, 0].astype(int).ravel() @ np.outer(along, along).ravel()) * channels
+    assert expected > 2**24
+    assert expected % 4
+    assert result.chip.operations.sum() == expected
 
 
 def test_a_timestep_lasts_as_long_as_its_slowest_core():
