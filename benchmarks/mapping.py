@@ -1,6 +1,6 @@
 """Time to map networks onto the cores of chips, beside one forward pass of the source network: VGG-16 for CIFAR-10 and ResNet-34 for ImageNet, full width.
 
-python benchmarks/mapping.py [--chips loihi1,loihi2] [--rounds 3]
+python benchmarks/mapping.py [--chips loihi1,loihi2] [--rounds 3] [--threads N]
 
 Weights are random: which neurons go where depends on the shapes alone. The table shows least times of the rounds.
 """
@@ -31,7 +31,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chips", default="loihi1,loihi2")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     print(
         f"{'':21}{'chip':8}{'seconds':>8}{'forward pass':>14}{'cores':>7}{'chips':>6}{'neurons':>9}{'memory':>8}{'hops':>7}  limit that binds"
     )

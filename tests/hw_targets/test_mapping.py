@@ -1,6 +1,8 @@
 """Networks on cores: every neuron once, every limit kept, every message counted, against loops over single neurons."""
 
 import dataclasses
+import statistics
+import time
 from unittest import mock
 
 import numpy as np
@@ -9,12 +11,13 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pascal_nm import activity, schedule, simulate
+from pascal_nm import activity, build, convert, quantize, schedule, simulate
 from pascal_nm.errors import TargetError
 from pascal_nm.graph import Conv2d, Dense, Graph, Identity, Population, Projection, Timing
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import mapping, traffic
 from pascal_nm.hw_targets.traffic import Traffic
+from pascal_nm.source import SourceNetwork
 from tests.cores import Trains, core_of
 from tests.hw_targets.test_chip import one_neuron
 from tests.strategies import inputs_for, integer_graphs
@@ -238,3 +241,56 @@ def test_what_cannot_fit_is_refused_with_the_limit_and_what_helps():
         mapping.place(one_neuron(), deaf)
     with pytest.raises(TargetError, match="described without cores"):
         mapping.place(one_neuron(), chips.load("cmos45_int8"))
+
+
+def network(arch, images, classes, **options):
+    """A network with random weights, in 8 bits; normalized on the images, so that all its layers spike."""
+    torch.manual_seed(0)
+    module, images = build(arch, images.shape[1:], classes, **options), torch.from_numpy(images)
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = None
+    with torch.no_grad():
+        module.train()(images)
+    return quantize(convert(SourceNetwork(module.eval(), images[:1])), input_range=float(images.abs().max()))
+
+
+def images(count, size):
+    return np.random.default_rng(0).normal(size=(count, 3, size, size)).astype(np.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["loihi1", "loihi2"])
+def test_resnet34_for_imagenet_is_mapped_within_every_limit(name):
+    chip = chips.load(name)
+    graph = network("resnet34", images(1, 224), 1000, stem="imagenet")
+    start = time.process_time()
+    found = mapping.place(graph, chip)
+    assert time.process_time() - start < 30
+    assert sum(blocks.sizes.sum() for blocks in found.blocks.values()) == sum(p.size for p in graph.populations[1:])
+    for use in found.use.values():
+        assert max(use.shares.values()) <= 1
+    assert np.unique(found.places, axis=0, return_counts=True)[1].max() <= chip.mesh.cores_per_tile
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("timing", [Timing(), Timing("streaming", 1)])
+def test_counting_everything_takes_at_most_half_as_long_as_the_run(timing):
+    """In the processor's time of one thread, of which other programs take nothing."""
+    inputs, chip = images(32, 32), chips.load("loihi1")
+    graph = network("vgg16", inputs, 10, width=0.125).replace(timing=timing)
+    watcher, threads = Traffic(mapping.place(graph, chip), chip), torch.get_num_threads()
+
+    def seconds(watcher):
+        start = time.process_time()
+        result = simulate.steps(graph, inputs, watcher=watcher)
+        if watcher is not None:
+            activity.events(graph, result)
+        return time.process_time() - start
+
+    torch.set_num_threads(1)
+    try:
+        ratios = [seconds(watcher) / seconds(None) for _ in range(7)]
+    finally:
+        torch.set_num_threads(threads)
+    assert statistics.median(ratios) <= 1.5
