@@ -45,7 +45,7 @@ def of(projection: Projection, shape: Shape) -> Reach:
     operator, pool = projection.operator, projection.pool
     inner = volume(pool.output_shape(shape) if pool else shape)
     if isinstance(operator, Dense):
-        ones = np.ones((len(operator.weight), inner[0]), np.int64)
+        ones = np.broadcast_to(np.int64(1), (len(operator.weight), inner[0]))  # all the same number in memory
         axes = [ones, np.ones((1, inner[1]), np.int64), np.ones((1, inner[2]), np.int64)]
     elif isinstance(operator, Conv2d):
         target = operator.output_shape(inner)

@@ -9,17 +9,19 @@ slowest core, the longest way of a message, and the barrier at its end:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pascal_nm import reach
+from pascal_nm.bounds import carrier
 from pascal_nm.graph import Array, Projection
 from pascal_nm.hw_targets.chip import NS, Chip
-from pascal_nm.hw_targets.mapping import Blocks, Mapping
+from pascal_nm.hw_targets.mapping import Mapping
 from pascal_nm.schedule import Schedule
 
 
@@ -61,69 +63,116 @@ class ChipActivity:
         return ChipActivity(messages, **arrays)
 
 
-class Axis(NamedTuple):
-    """A projection along one axis, from the source's indices; float64, in which all sums are exact.
+class Pairs(NamedTuple):
+    """Blocks of a source and of a target that are joined along one axis.
 
     Attributes:
-        synapses: (target blocks, indices), synapses onto a block.
-        pairs: (pairs, indices), 1 where an index lies in the pair's source block and reaches its target block.
+        reached: (pairs, indices), true where an index lies in the pair's source block and reaches its target block.
         sources: the source block of each pair.
         targets: its target block.
     """
 
-    synapses: Tensor
-    pairs: Tensor
+    reached: Array
     sources: Array
     targets: Array
 
+    @staticmethod
+    def of(inside: Array, onto: Array) -> Pairs:
+        """From the indices that each source block holds and the synapses onto each target block, (blocks, indices) both."""
+        both = inside[:, None] & (onto > 0)
+        sources, targets = np.nonzero(both.any(2))
+        return Pairs(both[sources, targets], sources, targets)
+
 
 class Path:
-    """A projection between two populations on cores; the analog input has none."""
+    """A projection between two populations on cores.
 
-    def __init__(self, mapping: Mapping, projection: Projection) -> None:
-        graph = mapping.graph
-        self.projection = projection
-        self.analog = projection.source not in mapping.blocks
-        shape = reach.volume(graph[projection.source].shape)
-        target = mapping.blocks[projection.target]
-        whole = Blocks(*(np.asarray([0, n]) for n in shape))
-        source = whole if self.analog else mapping.blocks[projection.source]
-        matrices = reach.of(projection, graph[projection.source].shape)
-        self.axes = [_axis(m, s, t) for m, s, t in zip(matrices, source, target, strict=True)]
-        self.first_target = mapping.first[projection.target]
-        self.target_cores = target.cores
-        self.source_ids = _flat([a.sources for a in self.axes], source.grid)
-        self.target_ids = _flat([a.targets for a in self.axes], target.grid)
-        if not self.analog:
-            ends = (self.source_ids + mapping.first[projection.source], self.target_ids + self.first_target)
-            self.hops = mapping.distances(*ends)
+    Args:
+        mapping: where they are.
+        projection: from one to the other.
+        inside: by axis, which indices of the source each of its blocks holds, (blocks, indices).
+        onto: by axis, synapses from each index onto each block of the target, (blocks, indices).
+        exact: a float type that holds the operations of a core in one timestep.
+    """
 
-    def operations(self, spikes: Tensor) -> Array:
-        """Synaptic operations of each target core, (frames, cores), for spikes (frames, C, H, W)."""
-        found = _contracted(spikes, [axis.synapses for axis in self.axes])
-        return np.asarray(found.flatten(1).numpy())
+    def __init__(
+        self, mapping: Mapping, projection: Projection, inside: list[Array], onto: list[Array], exact: type[Any]
+    ) -> None:
+        source, target = mapping.blocks[projection.source], mapping.blocks[projection.target]
+        pairs = [Pairs.of(i, o) for i, o in zip(inside, onto, strict=True)]
+        self.cores = _cores(mapping, projection.target)
+        self._synapses = _tensors(onto, exact)
+        self._pairs = _tensors([p.reached for p in pairs], carrier(mapping.graph[projection.source].size))
+        self._leaving = _tensors([np.eye(n)[:, p.sources] for n, p in zip(source.grid, pairs, strict=True)], np.float64)
+        self._arriving = _tensors(
+            [np.eye(n)[:, p.targets] for n, p in zip(target.grid, pairs, strict=True)], np.float64
+        )
+        sources = _flat([p.sources for p in pairs], source.grid) + mapping.first[projection.source]
+        self.hops = mapping.distances(sources, _flat([p.targets for p in pairs], target.grid) + self.cores.start)
 
-    def sent(self, spikes: Tensor) -> Array:
-        """Messages of each pair of cores, (frames, pairs)."""
-        found = _contracted(spikes, [axis.pairs for axis in self.axes])
-        return np.asarray(found.flatten(1).numpy())
+    def count(self, spikes: Tensor) -> tuple[Array, Array, Array, Array]:
+        """What spikes (steps, N, H, W, groups of channels) cause: arrays (steps, N, ...).
+
+        Operations of each target core, messages of each pair of cores, those out of each source core, those into each target core.
+        """
+        sent = _contracted(spikes, self._pairs).double()
+        out, into = (_contracted(sent, ends) for ends in (self._leaving, self._arriving))
+        return _flattened(_contracted(spikes, self._synapses)), _flattened(sent), _flattened(out), _flattened(into)
 
 
-def _axis(matrix: Array, source: Array, target: Array) -> Axis:
-    synapses = np.add.reduceat(matrix, target[:-1], axis=0)
-    pairs, sources, targets = [], [], []
-    for s, inside in enumerate(_inside(source)):
-        for t, row in enumerate(synapses > 0):
-            if (both := row & inside).any():
-                pairs.append(both)
-                sources.append(s)
-                targets.append(t)
-    both_ends = (np.asarray(sources, np.int64), np.asarray(targets, np.int64))
-    return Axis(
-        torch.from_numpy(synapses.astype(np.float64)),
-        torch.from_numpy(np.asarray(pairs, np.float64).reshape(-1, matrix.shape[1])),
-        *both_ends,
-    )
+class Sender:
+    """A population on cores. Channels that neither its own blocks nor those of its targets tell apart are added up before all else.
+
+    Attributes:
+        cores: its own.
+        paths: its projections, but for those that have no synapses.
+        values: the most numbers that one frame of its spikes becomes while it is counted.
+    """
+
+    def __init__(self, mapping: Mapping, name: str) -> None:
+        projections, size = mapping.graph.outgoing(name), mapping.graph[name].size
+        inside = [_inside(edges) for edges in mapping.blocks[name]]
+        onto = [_onto(mapping, q) for q in projections]
+        exact = [carrier(math.prod(float(axis.sum(1).max()) for axis in axes)) for axes in onto]
+        apart = np.concatenate([inside[0], *(axes[0] for axes in onto)])
+        _, first, group = np.unique(apart, axis=1, return_index=True, return_inverse=True)
+        order = np.argsort(first)  # without equal channels, every group is a channel, in order
+        for axes in (inside, *onto):
+            axes[0] = axes[0][:, first[order]]
+        ways = zip(projections, onto, exact, strict=True)
+        paths = [Path(mapping, q, inside, axes, bound) for q, axes, bound in ways]
+        self.cores = _cores(mapping, name)
+        self.paths = [path for path in paths if len(path.hops)]
+        self.values = max([size, *(len(path.hops) for path in self.paths)])
+        self._blocks = _tensors(inside, carrier(size))
+        (self._groups,) = _tensors([np.eye(len(first))[order][:, group.reshape(-1)]], carrier(size))
+
+    def grouped(self, train: Tensor) -> Tensor:
+        """Spikes of either sign (steps, N, *shape) as their number in each group of channels, (steps, N, H, W, groups)."""
+        spikes = train.abs().reshape(*train.shape[:2], *reach.volume(tuple(train.shape[2:]))).movedim(2, -1)
+        return spikes if len(self._groups) == spikes.shape[-1] else spikes.to(self._groups.dtype) @ self._groups.T
+
+    def emitted(self, spikes: Tensor) -> Array:
+        """Spikes (steps, N, H, W, groups) that leave each core, (steps, N, cores)."""
+        return _flattened(_contracted(spikes, self._blocks))
+
+
+def _cores(mapping: Mapping, name: str) -> slice:
+    first = mapping.first[name]
+    return slice(first, first + mapping.blocks[name].cores)
+
+
+def _onto(mapping: Mapping, projection: Projection) -> list[Array]:
+    """By axis, synapses from each index of the source onto each block of the target, (blocks, indices)."""
+    matrices = reach.of(projection, mapping.graph[projection.source].shape)
+    blocks = mapping.blocks[projection.target]
+    return [np.add.reduceat(m, edges[:-1], axis=0) for m, edges in zip(matrices, blocks, strict=True)]
+
+
+def _inside(edges: Array) -> Array:
+    """Which indices along an axis each block holds, (blocks, indices)."""
+    places = np.arange(edges[-1])
+    return (places >= edges[:-1, None]) & (places < edges[1:, None])
 
 
 def _flat(axes: list[Array], grid: tuple[int, int, int]) -> Array:
@@ -132,11 +181,27 @@ def _flat(axes: list[Array], grid: tuple[int, int, int]) -> Array:
     return np.ravel_multi_index([part.reshape(-1) for part in combined], grid)
 
 
-def _contracted(spikes: Tensor, matrices: list[Tensor]) -> Tensor:
-    """Spikes (frames, C, H, W), each axis taken through its matrix (new, old): columns and rows first, they shrink most."""
-    found = spikes @ matrices[2].T
-    found = torch.einsum("fchw,rh->fcrw", found, matrices[1])
-    return torch.einsum("fcrw,dc->fdrw", found, matrices[0])
+def _tensors(matrices: list[Array], exact: type[Any]) -> list[Tensor]:
+    return [torch.from_numpy(matrix.astype(exact)) for matrix in matrices]
+
+
+def _contracted(values: Tensor, matrices: list[Tensor]) -> Tensor:
+    """Values (..., H, W, C) with channels, rows and columns taken through their matrices (new, old); the axis that shrinks most goes first."""
+    values = values.to(matrices[0].dtype)
+    for axis in sorted(range(3), key=lambda axis: matrices[axis].shape[0] / matrices[axis].shape[1]):
+        matrix, place = matrices[axis], (-1, -3, -2)[axis]
+        if place == -1:
+            values = values @ matrix.T
+            continue
+        before, after = values.shape[:place], values.shape[place + 1 :]
+        flat = values.reshape(math.prod(before), matrix.shape[1], math.prod(after))
+        values = (matrix @ flat).view(*before, len(matrix), *after)
+    return values
+
+
+def _flattened(values: Tensor) -> Array:
+    """(steps, N, H, W, C) as float64 (steps, N, C * H * W)."""
+    return np.asarray(values.movedim(-1, 2).flatten(2).double().numpy())
 
 
 class Traffic:
@@ -149,9 +214,11 @@ class Traffic:
 
     def __init__(self, mapping: Mapping, chip: Chip) -> None:
         self.mapping, self.chip = mapping, chip
-        self.paths: dict[str, list[Path]] = {}
-        for q in mapping.graph.projections:
-            self.paths.setdefault(q.source, []).append(Path(mapping, q))
+        self.senders = {name: Sender(mapping, name) for name in mapping.blocks}
+        self.injected = []  # cores that hear the analog input, and their operations for an image
+        for q in mapping.graph.outgoing(mapping.graph.input.name):
+            dense = math.prod(np.ix_(*(axis.sum(1) for axis in _onto(mapping, q))))
+            self.injected.append((_cores(mapping, q.target), np.asarray(dense).reshape(1, 1, -1)))
 
     def start(self, images: int, plan: Schedule) -> Count:
         """A count of the next ``images`` images."""
@@ -173,56 +240,44 @@ class Count:
 
     def see(self, name: str, train: Tensor, first: int) -> None:
         """Spikes (steps, N, *shape) of a population, from timestep ``first`` on; graded values of the analog input."""
-        self._emitted(name, train, first)
-        shape = reach.volume(tuple(train.shape[2:]))
-        for path in self.traffic.paths.get(name, []):
-            block = max(1, FRAME_VALUES // int(np.prod(shape)))
-            for t in range(min(len(train), max(0, self.plan.steps - first - self.plan.delay))):
-                for n in range(0, self.images, block):
-                    frame = train[t, n : n + block].reshape(-1, *shape)
-                    images = slice(n, n + block)
-                    self._frame(path, name, first + t, images, frame.double().abs())
+        arrival = first + self.plan.delay
+        sender = self.traffic.senders.get(name)
+        if sender is None:  # every value of an image is an operation, zeros too
+            for cores, operations in self.traffic.injected:
+                self._take("synaptic_operation", arrival, slice(None), cores, operations)
+            return
+        train = train[: max(0, self.plan.steps - first)]
+        block = max(1, FRAME_VALUES // max(1, len(train) * sender.values))
+        for n in range(0, self.images, block):
+            images = slice(n, n + block)
+            spikes = sender.grouped(train[:, images])
+            if self.traffic.chip.nanoseconds("emitted"):
+                self._take("emitted", first, images, sender.cores, sender.emitted(spikes))
+            for path in sender.paths:
+                self._sent(name, path, first, images, spikes[: max(0, self.plan.steps - arrival)])
 
-    def _frame(self, path: Path, name: str, t: int, images: slice, spikes: Tensor) -> None:
-        chip = self.traffic.chip
-        cores = slice(path.first_target, path.first_target + path.target_cores)
-        arrival = t + self.plan.delay
-        if path.analog:  # every value of an image is an operation, zeros too
-            operations = path.operations(torch.ones_like(spikes))
-            if self.timed:
-                self.busy[arrival, images, cores] += operations * chip.nanoseconds("synaptic_operation")
-            return
-        if not spikes.any() or not len(path.source_ids):
-            return
-        operations, sent = path.operations(spikes), path.sent(spikes)
-        self.per_core["operations"][images, cores] += operations
-        first = self.traffic.mapping.first[name]
-        sources, targets = path.source_ids + first, path.target_ids + path.first_target
-        for key, ids in (("outgoing", sources), ("incoming", targets)):
-            _add(self.per_core[key][images], ids, sent)
-        counted = self.messages[name]
-        counted.sent[images] += np.rint(sent.sum(1)).astype(np.int64)
-        for total, hops in zip((counted.hops_x, counted.hops_y), path.hops.T, strict=True):
-            total[images] += np.rint(sent @ hops.astype(np.float64)).astype(np.int64)
+    def _sent(self, name: str, path: Path, first: int, images: slice, spikes: Tensor) -> None:
+        """Spikes (steps, n, H, W, groups) on one of a population's ways."""
+        own, arrival = self.traffic.senders[name].cores, first + self.plan.delay
+        operations, sent, outgoing, incoming = path.count(spikes)
+        self.per_core["operations"][images, path.cores] += operations.sum(0)
+        self.per_core["outgoing"][images, own] += outgoing.sum(0)
+        self.per_core["incoming"][images, path.cores] += incoming.sum(0)
+        total, counted = sent.sum(0), self.messages[name]
+        for number, each in zip(counted, (np.ones(len(path.hops)), *path.hops.T), strict=True):
+            number[images] += np.rint(total @ each.astype(np.float64)).astype(np.int64)
         if self.timed:
-            self.busy[arrival, images, cores] += operations * chip.nanoseconds("synaptic_operation")
-            for when, ids, event in ((t, sources, "message"), (arrival, targets, "message_in")):
-                if nanoseconds := chip.nanoseconds(event):
-                    _add(self.busy[when, images], ids, sent * nanoseconds)
-            lengths = path.hops @ [chip.nanoseconds(hop) for hop in ("hop_x", "hop_y")]
-            np.maximum(self.way[t, images], ((sent > 0) * lengths).max(1), out=self.way[t, images])
+            self._take("synaptic_operation", arrival, images, path.cores, operations)
+            self._take("message", first, images, own, outgoing)
+            self._take("message_in", arrival, images, path.cores, incoming)
+            lengths = path.hops @ [self.traffic.chip.nanoseconds(hop) for hop in ("hop_x", "hop_y")]
+            way = self.way[first : first + len(sent), images]
+            np.maximum(way, ((sent > 0) * lengths).max(2), out=way)
 
-    def _emitted(self, name: str, train: Tensor, first: int) -> None:
-        """Time that the neurons of a population take for their spikes (steps, N, *shape)."""
-        nanoseconds, blocks = self.traffic.chip.nanoseconds("emitted"), self.traffic.mapping.blocks.get(name)
-        if blocks is None or not nanoseconds:
-            return
-        shape = reach.volume(tuple(train.shape[2:]))
-        axes = [torch.from_numpy(_inside(edges).astype(np.float64)) for edges in blocks]
-        start = self.traffic.mapping.first[name]
-        for t in range(min(len(train), max(0, self.plan.steps - first))):
-            spikes = _contracted(train[t].reshape(-1, *shape).double().abs(), axes).flatten(1).numpy()
-            self.busy[first + t, :, start : start + blocks.cores] += spikes * nanoseconds
+    def _take(self, event: str, first: int, images: slice, cores: slice, counts: Array) -> None:
+        """Time of cores for so many events, (steps, n, cores), from timestep ``first`` on."""
+        if nanoseconds := self.traffic.chip.nanoseconds(event):
+            self.busy[first : first + len(counts), images, cores] += counts * nanoseconds
 
     def result(self, timesteps: Array) -> ChipActivity:
         """Everything seen, of images that took so many ``timesteps``, (N,)."""
@@ -245,18 +300,5 @@ class Count:
         return np.asarray(((slowest + self.way + barrier) * running).sum(0, dtype=np.float64) * NS)
 
 
-FRAME_VALUES = 1 << 22
-"""Neurons times images whose messages are counted together."""
-
-
-def _inside(edges: Array) -> Array:
-    """Which indices along an axis each block holds, (blocks, indices)."""
-    places = np.arange(edges[-1])
-    return (places >= edges[:-1, None]) & (places < edges[1:, None])
-
-
-def _add(total: Array, ids: Array, values: Array) -> None:
-    """Add values (N, pairs) to the columns of ``total`` (N, cores) that ``ids`` names, some of them more than once."""
-    order = np.argsort(ids, kind="stable")
-    starts = np.flatnonzero(np.diff(ids[order], prepend=-1))
-    total[:, ids[order][starts]] += np.add.reduceat(values[:, order], starts, axis=1)
+FRAME_VALUES = 1 << 20
+"""Neurons times images and timesteps whose messages are counted together: few enough for the processor's cache."""

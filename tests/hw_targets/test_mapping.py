@@ -1,6 +1,9 @@
 """Networks on cores: every neuron once, every limit kept, every message counted, against loops over single neurons."""
 
 import dataclasses
+import statistics
+import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -8,13 +11,14 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pascal_nm import activity, schedule, simulate
+from pascal_nm import activity, build, convert, quantize, schedule, simulate
 from pascal_nm.errors import TargetError
-from pascal_nm.graph import Dense, Timing
+from pascal_nm.graph import Conv2d, Dense, Graph, Identity, Population, Projection, Timing
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import mapping
+from pascal_nm.hw_targets import mapping, traffic
 from pascal_nm.hw_targets.traffic import Traffic
-from tests.cores import core_of
+from pascal_nm.source import SourceNetwork
+from tests.cores import Trains, core_of
 from tests.hw_targets.test_chip import one_neuron
 from tests.strategies import inputs_for, integer_graphs
 
@@ -94,14 +98,16 @@ def test_every_core_keeps_every_limit(graph, chip):
     chip=small_chips(),
     seed=st.integers(0, 2**32 - 1),
     name=st.sampled_from(["pasc", "two_phase", "streaming"]),
+    together=st.sampled_from([1, traffic.FRAME_VALUES]),
 )
-def test_every_message_is_counted_once_for_each_core_that_it_reaches(graph, chip, seed, name):
+def test_every_message_is_counted_once_for_each_core_that_it_reaches(graph, chip, seed, name, together):
     """By a loop over single neurons, from the spikes that they sent: operations by core, messages, hops."""
     graph = graph.replace(timing=Timing(name))
     found = placed(graph, chip)
     if found is None:
         return
-    result = simulate.steps(graph, inputs_for(graph, seed, 2), watcher=Traffic(found, chip))
+    with mock.patch.object(traffic, "FRAME_VALUES", together):
+        result = simulate.steps(graph, inputs_for(graph, seed, 2), watcher=Traffic(found, chip))
     operations = np.zeros((2, found.cores))
     for p in graph.populations:
         if p.name not in result.spikes:
@@ -128,6 +134,78 @@ def test_every_message_is_counted_once_for_each_core_that_it_reaches(graph, chip
     by_layer = sum(layer.synaptic_operations for layer in activity.events(graph, result))
     np.testing.assert_array_equal(result.chip.operations.sum(1), by_layer)
     assert (result.chip.seconds > 1e-9 * 600 * result.timesteps).all()
+
+
+@SMALL
+@given(
+    graph=integer_graphs(),
+    chip=small_chips(),
+    seed=st.integers(0, 2**32 - 1),
+    name=st.sampled_from(["pasc", "two_phase", "streaming"]),
+)
+def test_the_time_of_an_image_is_that_of_a_loop_over_timesteps_and_synapses(graph, chip, seed, name):
+    graph = graph.replace(timing=Timing(name))
+    found = placed(graph, chip)
+    if found is None:
+        return
+    inputs = inputs_for(graph, seed, 2)
+    result = simulate.steps(graph, inputs, watcher=Traffic(found, chip))
+    simulate.steps(graph, inputs, watcher=(trains := Trains()))
+    plan, ns = schedule.of(graph), chip.nanoseconds
+    busy, way = np.zeros((plan.steps, 2, found.cores)), np.zeros((plan.steps, 2))
+    for p in graph.populations:
+        if p.name in found.blocks:
+            window, cores = plan.windows[p.name], np.bincount(core_of(found, p.name).reshape(-1), minlength=found.cores)
+            for t in range(plan.steps):
+                busy[t] += cores * ns("update" if window.start <= t < window.stop else "idle")
+        for q in graph.outgoing(p.name):
+            count, targets = synapses(q, p.shape), core_of(found, q.target).reshape(-1)
+            onto = np.stack([count[targets == core].sum(0) for core in range(found.cores)])
+            if p.name not in found.blocks:
+                busy[plan.delay] += onto.sum(1) * ns("synaptic_operation")
+                continue
+            first, train = trains.kept[p.name]
+            own = core_of(found, p.name).reshape(-1)
+            for t, image, neuron in zip(*np.nonzero(train.flatten(2).numpy()), strict=True):
+                core = own[neuron]
+                if q is graph.outgoing(p.name)[0]:
+                    busy[first + t, image, core] += ns("emitted")
+                for other in np.flatnonzero(onto[:, neuron]):
+                    busy[first + t, image, core] += ns("message")
+                    busy[first + t + plan.delay, image, other] += ns("message_in")
+                    busy[first + t + plan.delay, image, other] += onto[other, neuron] * ns("synaptic_operation")
+                    hops = np.abs(found.places[core] - found.places[other]) @ [ns("hop_x"), ns("hop_y")]
+                    way[first + t, image] = max(way[first + t, image], hops)
+    steps = busy.max(2) + way + chip.barrier.at(len(np.unique(found.places, axis=0)))
+    expected = [1e-9 * steps[: result.timesteps[image], image].sum() for image in range(2)]
+    np.testing.assert_allclose(result.chip.seconds, expected, rtol=1e-5)
+
+
+def test_operations_beyond_what_float32_holds_are_counted_exactly():
+    """Most of 4,096 neurons spike at once, each through up to 33,759 synapses onto one core."""
+    shape, channels, kernel = (1, 64, 64), 31, 33
+    one = np.ones((1, 1, 1), np.int32)
+    graph = Graph(
+        (
+            Population("input", "analog", shape, 1),
+            Population("neuron", "pasc", shape, 1, one, 0 * one),
+            Population("output", "readout", (channels, 64, 64), 1, np.ones(()), np.zeros((channels, 1, 1), np.int32)),
+        ),
+        (
+            Projection("input", "neuron", Identity(one)),
+            Projection("neuron", "output", Conv2d(np.ones((channels, 1, kernel, kernel), np.int8), padding=(16, 16))),
+        ),
+    )
+    chip = chips.load("loihi1")
+    core = dataclasses.replace(chip.core, neurons=2**20, memory_bits=2**40, in_axons=2**20, out_axons=2**20)
+    chip = dataclasses.replace(chip, core=core)
+    inputs = (np.random.default_rng(0).random((1, *shape)) < 0.9).astype(float)
+    result = simulate.steps(graph, inputs, watcher=Traffic(mapping.place(graph, chip), chip))
+    along = np.convolve(np.ones(64, int), np.ones(kernel, int))[16:-16]
+    expected = int(inputs[0, 0].astype(int).ravel() @ np.outer(along, along).ravel()) * channels
+    assert expected > 2**24
+    assert expected % 4
+    assert result.chip.operations.sum() == expected
 
 
 def test_a_timestep_lasts_as_long_as_its_slowest_core():
@@ -163,3 +241,56 @@ def test_what_cannot_fit_is_refused_with_the_limit_and_what_helps():
         mapping.place(one_neuron(), deaf)
     with pytest.raises(TargetError, match="described without cores"):
         mapping.place(one_neuron(), chips.load("cmos45_int8"))
+
+
+def network(arch, images, classes, **options):
+    """A network with random weights, in 8 bits; normalized on the images, so that all its layers spike."""
+    torch.manual_seed(0)
+    module, images = build(arch, images.shape[1:], classes, **options), torch.from_numpy(images)
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = None
+    with torch.no_grad():
+        module.train()(images)
+    return quantize(convert(SourceNetwork(module.eval(), images[:1])), input_range=float(images.abs().max()))
+
+
+def images(count, size):
+    return np.random.default_rng(0).normal(size=(count, 3, size, size)).astype(np.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["loihi1", "loihi2"])
+def test_resnet34_for_imagenet_is_mapped_within_every_limit(name):
+    chip = chips.load(name)
+    graph = network("resnet34", images(1, 224), 1000, stem="imagenet")
+    start = time.process_time()
+    found = mapping.place(graph, chip)
+    assert time.process_time() - start < 30
+    assert sum(blocks.sizes.sum() for blocks in found.blocks.values()) == sum(p.size for p in graph.populations[1:])
+    for use in found.use.values():
+        assert max(use.shares.values()) <= 1
+    assert np.unique(found.places, axis=0, return_counts=True)[1].max() <= chip.mesh.cores_per_tile
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("timing", [Timing(), Timing("streaming", 1)])
+def test_counting_everything_takes_at_most_half_as_long_as_the_run(timing):
+    """In the processor's time of one thread, of which other programs take nothing."""
+    inputs, chip = images(32, 32), chips.load("loihi1")
+    graph = network("vgg16", inputs, 10, width=0.125).replace(timing=timing)
+    watcher, threads = Traffic(mapping.place(graph, chip), chip), torch.get_num_threads()
+
+    def seconds(watcher):
+        start = time.process_time()
+        result = simulate.steps(graph, inputs, watcher=watcher)
+        if watcher is not None:
+            activity.events(graph, result)
+        return time.process_time() - start
+
+    torch.set_num_threads(1)
+    try:
+        ratios = [seconds(watcher) / seconds(None) for _ in range(7)]
+    finally:
+        torch.set_num_threads(threads)
+    assert statistics.median(ratios) <= 1.5
