@@ -1,6 +1,6 @@
 """Accuracy against bits: post-training quantization of a network at every range, and the fewest bits of each layer that a search finds.
 
-python benchmarks/bits.py MODEL --data TEST --search TRAIN [--images 5000] [--limit N] [--bits 8,6,5,4,3] [--drop 0.2] [--chip loihi1]
+python benchmarks/bits.py MODEL --data TEST --search TRAIN [--images 5000] [--limit N] [--bits 8,6,5,4,3] [--drop 0.2] [--begin 8] [--range max] [--chip loihi1]
 
 Ranges (for `data`) and bits (for the search) are chosen on the first --images of TRAIN; all accuracies are of TEST, of which the choice saw nothing. The last
 row fits the registers of the chip, too.
@@ -35,6 +35,8 @@ def main():
     parser.add_argument("--limit", type=int)
     parser.add_argument("--bits", default="8,6,5,4,3")
     parser.add_argument("--drop", type=float, default=0.2, help="points of accuracy that the search may lose")
+    parser.add_argument("--begin", type=int, default=8, help="bits that the search begins with")
+    parser.add_argument("--range", default="max", help="of the search")
     parser.add_argument("--chip", default="loihi1")
     options = parser.parse_args()
     graph = checkpoint.load(options.model).graph()
@@ -50,17 +52,18 @@ def main():
         stored = sum(loss.bits * loss.weights for loss in precision.losses(graph, integer)) / 8192
         print(f"{name:24}{ranges:>8}{100 * after:10.2f}{100 * (after - before):+8.2f}{stored:9.1f}", flush=True)
 
-    for bits in map(int, options.bits.split(",")):
+    for bits in map(int, filter(None, options.bits.split(","))):
         recipes = {name: Quantization(bits, name) for name in RANGES}
         recipes["data"] = precision.ranges_for(graph, Quantization(bits), inputs)
         for name, recipe in recipes.items():
             show(f"{bits} bits", name, quantize(graph, recipe))
-    found = precision.fewest_bits(graph, inputs, train.labels, options.drop / 100)
+    begin = Quantization(options.begin, options.range)
+    found = precision.fewest_bits(graph, inputs, train.labels, options.drop / 100, begin)
     bits = found.recipe.bits
     mean = found.bits / sum(loss.weights for loss in precision.losses(graph, quantize(graph, found.recipe)))
-    show(f"searched, {mean:.2f} on average", "mse", quantize(graph, found.recipe))
+    show(f"searched, {mean:.2f} on average", options.range, quantize(graph, found.recipe))
     described = chip.load(options.chip)
-    show(f"the same, for {options.chip}", "mse", fixed_point.fit(graph, described, found.recipe))
+    show(f"the same, for {options.chip}", options.range, fixed_point.fit(graph, described, found.recipe))
     wide = replace(found.recipe, bits=8, range="max")
     show(f"8 bits, for {options.chip}", "max", fixed_point.fit(graph, described, wide))
     print(

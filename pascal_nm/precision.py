@@ -132,13 +132,13 @@ def fewest_bits(
         inputs: preprocessed images (N, *input shape), better not those that the result is judged on.
         labels: their classes, (N,).
         drop: of accuracy, as a share: 0.002 for 0.2 points.
-        recipe: where the search begins: its bits are the most. None: 8 bits, range ``mse``.
+        recipe: where the search begins: its bits are the most. None: 8 bits, range ``max``.
         progress: called with (evaluations done, about how many in all).
 
     Raises:
         DataError: already the bits that the search begins with cost more accuracy.
     """
-    recipe = recipe or Quantization(range="mse")
+    recipe = recipe or Quantization()
     search = _Search(graph, inputs, labels, recipe, progress)
     least = search.accuracy(graph) - drop
     if search.measured(search.most) < least:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-OPTIONAL = ("lava", "asteval", "datasets", "pyarrow", "PIL", "accelerate", "matplotlib", "nirviz", "graphviz")
+OPTIONAL = ("lava", "asteval", "datasets", "pyarrow", "PIL", "accelerate", "matplotlib", "nirviz", "graphviz", "distributed")
 
 ALONE = """
 import json, sys
@@ -60,6 +60,7 @@ PATH = (
 ADVICE = {
     "run model.nir --target lava --limit 20": "lava-nc",
     "run model.nir --data photos": "pascal-nm[data]",
+    "run model.nir --scheduler tcp://127.0.0.1:8786": "pascal-nm[dask]",
     "adapt model.pt --limit 50 --plot metric.svg": "pascal-nm[plot]",
     "inspect model.nir --plot graph.svg": "pascal-nm[plot]",
 }

@@ -57,6 +57,13 @@ def run(
     count: Annotated[
         int, typer.Option("--workers", help="Share the images among so many processes; the result is the same.", min=1)
     ] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Share them among the workers of a Dask cluster: tcp://host:8786, or the file of --scheduler-file.",
+            show_default=False,
+        ),
+    ] = None,
     mean: options.Mean = None,
     std: options.Std = None,
     scale: options.Scale = 255.0,
@@ -72,12 +79,14 @@ def run(
     wishes = nir_files.Wishes(timesteps, dt, reset, options.preprocessing(mean, std, scale))
     if output is not None:
         writable(output)
+    if scheduler is not None and count != 1:
+        raise DataError("--workers are of this machine, --scheduler has its own: give one")
     try:
         graph = options.load_network(network, mean, std, scale)
     except ForeignError:
-        if (bits, schedule, lag, count) != (None, None, None, 1):
+        if (bits, schedule, lag, count, scheduler) != (None, None, None, 1, None):
             raise DataError(
-                f"--bits, --schedule, --lag and --workers are for networks of this package; {network} is none"
+                f"--bits, --schedule, --lag, --workers and --scheduler are for networks of this package; {network} is none"
             ) from None
         images = options.load_data(data_name, limit, image_column, label_column)
         nir_files.run(network, target, images, wishes, output, as_json=as_json)
@@ -91,7 +100,9 @@ def run(
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     start = time.perf_counter()
     with progress(f"running on {target}") as update:
-        if count == 1:
+        if scheduler is not None:
+            result = workers.evaluate_on(scheduler, program.graph, target, data, progress=update)
+        elif count == 1:
             result = evaluation.evaluate(program, data, progress=update)
         else:
             result = workers.evaluate(program.graph, target, data, count, progress=update)

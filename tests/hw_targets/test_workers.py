@@ -82,3 +82,46 @@ def test_an_error_in_a_worker_is_the_runs_error(graph, digits):
     with pytest.raises(DataError, match="these pixels are not pixels"):
         workers.evaluate(failing, "torch", digits, 2)
     assert multiprocessing.active_children() == []
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, worker_dashboard_address=None
+    ) as running:
+        yield running
+
+
+def test_a_cluster_gives_what_one_process_gives_also_where_a_worker_is_killed(graph, digits, cluster):
+    killed = []
+
+    def progress(done, images):
+        if done and not killed:
+            killed.append(next(iter(cluster.workers.values())).pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    result = workers.evaluate_on(cluster.scheduler_address, graph, "torch", digits, size=4, progress=progress)
+    assert killed
+    assert_same(result, evaluation.evaluate(find("torch").compile(graph), digits))
+
+
+def test_an_error_on_a_cluster_is_the_runs_error(graph, digits, cluster):
+    failing = dataclasses.replace(graph, preprocessing=Failing(**vars(graph.preprocessing)))
+    with pytest.raises(DataError, match="these pixels are not pixels"):
+        workers.evaluate_on(cluster.scheduler_address, failing, "torch", digits)
+
+
+def test_a_scheduler_that_does_not_answer_is_named(graph, digits, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(workers, "ANSWER", "1s")
+    with pytest.raises(TargetError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+        workers.evaluate_on("tcp://127.0.0.1:9", graph, "torch", digits)
+
+
+@pytest.mark.slow
+def test_lava_runs_on_a_cluster(graph, digits, cluster):
+    pytest.importorskip("lava.magma", exc_type=ImportError)
+    few = digits.head(6)
+    result = workers.evaluate_on(cluster.scheduler_address, graph, "lava", few)
+    assert_same(result, evaluation.evaluate(find("lava").compile(graph), few))
