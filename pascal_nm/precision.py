@@ -151,8 +151,7 @@ def fewest_bits(
         middle = (low + high + 1) // 2
         low, high = (middle, high) if search.measured(way[middle]) >= least else (low, middle - 1)
     bits = way[low]
-    while (fewer := next((b for b in search.steps(bits) if search.measured(b) >= least), None)) is not None:
-        bits = fewer
+    bits = search.lowered(bits, least)
     found = replace(recipe, bits=bits)
     return Searched(found, search.measured(bits), least + drop, search.memory(bits))
 
@@ -228,11 +227,15 @@ class _Search:
             i = min(steps)[1]
             way.append(_with(bits, i, bits[i] - 1))
 
-    def steps(self, bits: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        """With one bit less in one layer, those first that save most memory."""
-        for i in sorted(range(len(bits)), key=lambda i: -self.weights[i]):
-            if bits[i] > BITS[0]:
-                yield _with(bits, i, bits[i] - 1)
+    def lowered(self, bits: tuple[int, ...], least: float) -> tuple[int, ...]:
+        """Bit by bit in one layer after the other, those first that save most memory, until none can lose another."""
+        before = None
+        while before != bits:
+            before = bits
+            for i in sorted(range(len(bits)), key=lambda i: -self.weights[i]):
+                while bits[i] > BITS[0] and self.measured(_with(bits, i, bits[i] - 1)) >= least:
+                    bits = _with(bits, i, bits[i] - 1)
+        return bits
 
 
 def _with(bits: tuple[int, ...], layer: int, value: int) -> tuple[int, ...]:

@@ -7,7 +7,18 @@ import sys
 
 import pytest
 
-OPTIONAL = ("lava", "asteval", "datasets", "pyarrow", "PIL", "accelerate", "matplotlib", "nirviz", "graphviz", "distributed")
+OPTIONAL = (
+    "lava",
+    "asteval",
+    "datasets",
+    "pyarrow",
+    "PIL",
+    "accelerate",
+    "matplotlib",
+    "nirviz",
+    "graphviz",
+    "distributed",
+)
 
 ALONE = """
 import json, sys
