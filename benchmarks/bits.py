@@ -1,9 +1,9 @@
 """Accuracy against bits: post-training quantization of a network at every range, and the fewest bits of each layer that a search finds.
 
-python benchmarks/bits.py MODEL --data TEST --search TRAIN [--images 5000] [--limit N] [--bits 8,6,5,4,3] [--drop 0.2] [--begin 8] [--range max] [--chip loihi1]
+python benchmarks/bits.py MODEL --data TEST --search HELD_OUT [--images 5000] [--limit N] [--bits 8,6,5,4,3] [--drop 0.2] [--begin 8] [--range max] [--chip loihi1]
 
-Ranges (for `data`) and bits (for the search) are chosen on the first --images of TRAIN; all accuracies are of TEST, of which the choice saw nothing. The last
-row fits the registers of the chip, too.
+Ranges (for `data`) and bits (for the search) are chosen on the first --images of the file that --search names; accuracies are of --data, less these images where it is the same
+file: of images that the choice did not see. The last rows fit the registers of the chip, too.
 """
 
 import argparse
@@ -41,8 +41,10 @@ def main():
     options = parser.parse_args()
     graph = checkpoint.load(options.model).graph()
     test = data.load(options.data, "test", limit=options.limit)
-    train = data.load(options.search, "train", limit=options.images)
-    inputs = graph.preprocessing(train.pixels)
+    chosen = data.load(options.search, "test", limit=options.images)
+    if options.search == options.data:
+        test = replace(test, pixels=test.pixels[len(chosen) :], labels=test.labels[len(chosen) :])
+    inputs = graph.preprocessing(chosen.pixels)
     before = accuracy(graph, test)
     print(f"{options.model}: {100 * before:.2f} % of {len(test):,} images of {test.name} in floats")
     print(f"{'weights':24}{'range':>8}{'accuracy':>10}{'points':>8}{'KiB':>9}", flush=True)
@@ -58,7 +60,7 @@ def main():
         for name, recipe in recipes.items():
             show(f"{bits} bits", name, quantize(graph, recipe))
     begin = Quantization(options.begin, options.range)
-    found = precision.fewest_bits(graph, inputs, train.labels, options.drop / 100, begin)
+    found = precision.fewest_bits(graph, inputs, chosen.labels, options.drop / 100, begin)
     bits = found.recipe.bits
     mean = found.bits / sum(loss.weights for loss in precision.losses(graph, quantize(graph, found.recipe)))
     show(f"searched, {mean:.2f} on average", options.range, quantize(graph, found.recipe))

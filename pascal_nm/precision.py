@@ -129,7 +129,7 @@ def fewest_bits(
 
     Args:
         graph: a float graph.
-        inputs: preprocessed images (N, *input shape), better not those that the result is judged on.
+        inputs: preprocessed images (N, *input shape), neither of the training (these bear rounding better than others) nor those that the result is judged on.
         labels: their classes, (N,).
         drop: of accuracy, as a share: 0.002 for 0.2 points.
         recipe: where the search begins: its bits are the most. None: 8 bits, range ``max``.

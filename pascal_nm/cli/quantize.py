@@ -49,7 +49,10 @@ def quantize(
     data_name: Annotated[
         str | None,
         typer.Option(
-            "--data", "-d", help=f"Images to choose by, and to measure on: {options.DATA_HELP}", show_default=False
+            "--data",
+            "-d",
+            help=f"Images to choose by, and to measure on, such as training did not see: {options.DATA_HELP}",
+            show_default=False,
         ),
     ] = None,
     limit: options.Limit = None,
