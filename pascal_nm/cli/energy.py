@@ -66,13 +66,13 @@ def energy(
         title = f"{network.name} on {first.chip.name}\nmean of {len(data):,} images of {data.name}"
         _draw(first, title, plot)
     if as_json:
-        reports = [bill.summary() | {"memory": _memory(bill.chip, memory)} for bill in bills.values()]
+        reports = [bill.summary() for bill in bills.values()]
         content = {"images": len(data), **vars(graph.timing)}
         print_json(content | (reports[0] if len(reports) == 1 else {"chips": reports}))
     elif len(bills) == 1:
         _show(first, data)
     else:
-        _compare(bills, f"{network}, per image, mean of {len(data):,} images of {data.name}", memory)
+        _compare(bills, f"{network}, per image, mean of {len(data):,} images of {data.name}")
 
 
 def chip_names(given: list[str]) -> list[str]:
@@ -124,7 +124,7 @@ def _show(bill: Bill, data: Dataset) -> None:
     _show_formulas(bill.closed_formulas)
 
 
-def _compare(bills: dict[str, Bill], title: str, memory: bool) -> None:
+def _compare(bills: dict[str, Bill], title: str) -> None:
     """A row for each chip, by the name or file that was given."""
     columns = ["chip", "energy", "ms", "source network", "source over spiking", "where the energy goes"]
     rows = [
@@ -144,7 +144,7 @@ def _compare(bills: dict[str, Bill], title: str, memory: bool) -> None:
         [
             name,
             span(bill.result.timesteps).removesuffix(","),
-            _memory(bill.chip, memory),
+            bill.chip.memory_traffic,
             percent(bill.neurons),
             *("" if ratio is None else f"{ratio:.4g}" for ratio in (bill.over_plain, bill.work_over_plain)),
         ]
@@ -167,12 +167,6 @@ LEAST = 5e-4
 
 def _figures(described: Chip) -> str:
     return f"{described.source}{' (an estimate, not published figures)' if described.estimate else ''}"
-
-
-def _memory(described: Chip, asked: bool) -> str:
-    if described.includes_memory:
-        return "in the events"
-    return "counted" if asked else "left out"
 
 
 def _draw(bill: Bill, title: str, path: Path) -> None:

@@ -142,6 +142,7 @@ class Bill:
             "chip": self.chip.name,
             "estimate": self.chip.estimate,
             "source": self.chip.source,
+            "memory": self.chip.memory_traffic,
             "timesteps": float(self.result.timesteps.mean()),
             "accuracy": self.result.accuracy,
             "joules_per_image": self.total,

@@ -6,15 +6,16 @@ image, and plotly.js does that from one script inside of the file. Figures have 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from plotly import graph_objects as go
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from pascal_nm.report.style import COLOURS, KIND_STYLES, STAGE_COLOURS
-from pascal_nm.units import energy_unit, joules, percent
+from pascal_nm.units import energy_unit, joules
 
 Report = Mapping[str, Any]
 
@@ -82,7 +83,8 @@ def counts(report: Report) -> go.Figure:
     most = max(layer["levels"] for layer in layers)
     figure = go.Figure()
     names = [layer["name"] for layer in layers]
-    for count in range(most + 1):
+    colours = sample_colorscale("Cividis", [0.1 + 0.9 * count / most for count in range(most + 1)])
+    for count, colour in enumerate(colours):
         shares = [
             100 * layer["share_of_each_count"][count] if count <= layer["levels"] else 0.0 for layer in layers
         ]
@@ -91,7 +93,7 @@ def counts(report: Report) -> go.Figure:
             x=shares,
             orientation="h",
             name=f"{count}",
-            marker={"color": count / most, "colorscale": "Cividis", "cmin": 0, "cmax": 1, "line": {"width": 0}},
+            marker={"color": colour, "line": {"width": 0}},
             hovertemplate=f"%{{y}}: %{{x:.2f}} % send {count}<extra></extra>",
         )
     figure.update_layout(barmode="stack", bargap=0.25, legend={"title": {"text": "spikes"}, "traceorder": "normal"})
@@ -158,7 +160,8 @@ def raster(report: Report, image: Mapping[str, Any]) -> go.Figure:
         for span in stages[layer["name"]]:
             stop = min(span["stop"], image["timesteps"])
             if stop > span["start"]:
-                figure.add_shape(_ground(span["stage"], span["start"], stop, y0=top - 0.5, y1=row - 0.5))
+                edges = {"x0": span["start"] - 0.5, "x1": stop - 0.5, "y0": top - 0.5, "y1": row - 0.5}
+                figure.add_shape(_ground(span["stage"]) | edges)
                 seen.append(span["stage"])
         middles.append((top + row - 1) / 2)
         names.append(layer["name"])
@@ -172,20 +175,22 @@ def raster(report: Report, image: Mapping[str, Any]) -> go.Figure:
                 customdata=[which for _, _, which in found],
                 mode="markers",
                 name=name,
-                marker={"symbol": "line-ns-open", "size": 7, "line": {"width": 2}} | ({"color": colour} if colour else {}),
+                marker={"symbol": "line-ns-open", "size": 6, "line": {"width": 2}} | ({"color": colour} if colour else {}),
                 hovertemplate="timestep %{x}<extra>click to see this neuron</extra>",
             )
-    _stage_legend(figure, seen)
+    for stage in STAGE_COLOURS:
+        if stage in seen:
+            figure.add_scatter(**_entry(stage))
     figure.update_yaxes(tickvals=middles, ticktext=names, range=[row - 1, -1], showgrid=False, zeroline=False)
     figure.update_xaxes(title="timestep", range=[-0.6, image["timesteps"] - 0.4], showgrid=False, zeroline=False)
-    return _finished(figure, 7 * row + 130)
+    return _finished(figure, 6 * row + 130)
 
 
 def potential(report: Report) -> go.Figure:
     """The empty axes on which the page draws one neuron: potential above, counter below."""
     figure = make_subplots(2, 1, shared_xaxes=True, row_heights=(0.62, 0.38), vertical_spacing=0.06)
-    line = {"shape": "hv", "width": 2}
-    figure.add_scatter(x=[], y=[], mode="lines", name="membrane potential", line=line | {"color": COLOURS[0]}, row=1, col=1)
+    line = {"shape": "hvh", "width": 2}  # the value after a timestep stands over that timestep
+    figure.add_scatter(x=[], y=[], mode="lines", name="membrane potential", line=line, row=1, col=1)
     for name, symbol, colour in (("fires +1", "triangle-up", COLOURS[2]), ("fires −1", "triangle-down", COLOURS[5])):
         marker = {"symbol": symbol, "size": 9, "color": colour}
         figure.add_scatter(x=[], y=[], mode="markers", name=name, marker=marker, row=1, col=1)
@@ -224,10 +229,10 @@ def energy(chip: Mapping[str, Any]) -> go.Figure:
         x=[layer["source_network_joules"] / size for layer in layers],
         mode="markers",
         name="source network",
-        marker={"symbol": "line-ns-open", "size": 14, "color": NEUTRAL, "line": {"width": 3}},
+        marker={"symbol": "line-ns-open", "size": 16, "line": {"width": 3}},
         hovertemplate=f"%{{y}}, source network: %{{x:.3g}} {unit}<extra></extra>",
     )
-    figure.update_layout(barmode="stack", bargap=0.25)
+    figure.update_layout(barmode="stack", bargap=0.25, legend_traceorder="normal")
     figure.update_xaxes(title=f"energy of an image ({unit})", rangemode="tozero")
     return _rows(figure, len(layers), extra=40)
 
@@ -265,13 +270,15 @@ def cores(chip: Mapping[str, Any], quantity: str, title: str) -> go.Figure:
     np.add.at(tiles, (rows, columns), np.array(found[quantity], float))
     names = np.full(shape, "", object)
     for column, row, layer in zip(columns, rows, found["layer"], strict=True):
-        if layer not in names[row, column].split(", "):
-            names[row, column] += f", {layer}" if names[row, column] else layer
+        if layer not in names[row, column].split("<br>"):
+            names[row, column] += f"<br>{layer}" if names[row, column] else layer
     figure = go.Figure(
         go.Heatmap(
             z=[[None if np.isnan(value) else float(value) for value in line] for line in tiles],
             text=names.tolist(),
+            texttemplate="%{text}" if shape[1] <= LABELLED else None,
             colorscale="Cividis",
+            zmin=0,
             xgap=2,
             ygap=2,
             colorbar={"title": {"text": title, "side": "right"}, "thickness": 12},
@@ -280,7 +287,11 @@ def cores(chip: Mapping[str, Any], quantity: str, title: str) -> go.Figure:
     )
     figure.update_xaxes(title="column", showgrid=False, zeroline=False, constrain="domain", dtick=_tick(shape[1]))
     figure.update_yaxes(title="row", showgrid=False, zeroline=False, scaleanchor="x", constrain="domain", dtick=_tick(shape[0]))
-    return _finished(figure, 330)
+    return _finished(figure, min(340, 110 + 80 * shape[0]))
+
+
+LABELLED = 4
+"""Columns of tiles up to which a tile has room for the names of its layers."""
 
 
 def _tick(n: int) -> int:
@@ -317,18 +328,20 @@ def schedule(each: Mapping[str, Any]) -> str:
     return f"{each['schedule']}{lags}"
 
 
-def _ground(stage: str, start: int, stop: int, **place: Any) -> dict[str, Any]:
-    """A stage's timesteps as a tinted rectangle."""
-    colour = STAGE_COLOURS[stage]
-    edges = {"x0": start - 0.5, "x1": stop - 0.5}
-    return {"type": "rect", "fillcolor": colour, "opacity": 0.3, "line": {"width": 0}, "layer": "below"} | edges | place
+def stages() -> list[dict[str, Any]]:
+    """Each stage as the ground of its timesteps, but for these, and as its entry in a legend."""
+    ground = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1}
+    legend = {"type": "scatter", "xaxis": "x", "yaxis": "y"}
+    return [{"stage": each, "ground": _ground(each) | ground, "legend": legend | _entry(each)} for each in STAGE_COLOURS]
 
 
-def _stage_legend(figure: go.Figure, seen: Sequence[str]) -> None:
-    for stage, colour in STAGE_COLOURS.items():
-        if stage in seen:
-            marker = {"symbol": "square", "size": 11, "color": colour, "opacity": 0.45}
-            figure.add_scatter(x=[None], y=[None], mode="markers", name=stage, marker=marker, hoverinfo="skip")
+def _ground(stage: str) -> dict[str, Any]:
+    return {"type": "rect", "fillcolor": STAGE_COLOURS[stage], "opacity": 0.25, "line": {"width": 0}, "layer": "below"}
+
+
+def _entry(stage: str) -> dict[str, Any]:
+    marker = {"symbol": "square", "size": 11, "color": STAGE_COLOURS[stage], "opacity": 0.45}
+    return {"x": [None], "y": [None], "mode": "markers", "name": stage, "marker": marker, "hoverinfo": "skip"}
 
 
 def _rows(figure: go.Figure, rows: int, extra: int = 0) -> go.Figure:
@@ -340,7 +353,7 @@ def _rows(figure: go.Figure, rows: int, extra: int = 0) -> go.Figure:
 def _finished(figure: go.Figure, height: int, left: int = 8) -> go.Figure:
     figure.update_layout(
         height=height,
-        margin={"l": left, "r": 12, "t": 10, "b": 8},
+        margin={"l": left, "r": 12, "t": 10, "b": 12},
         legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "font": {"size": 12}},
         dragmode=False,
         template="none",
@@ -355,27 +368,17 @@ CORE_QUANTITIES = {"synaptic_operations": "synaptic operations", "messages_out":
 
 
 def every(report: Report) -> dict[str, list[go.Figure]]:
-    """All figures by the place where the page puts them: one, or one for each image, chip or quantity that the reader picks."""
-    per_image: Callable[[Mapping[str, Any]], go.Figure] = lambda image: raster(report, image)  # noqa: E731
-    found = {
+    """All figures by the place where the page puts them: one, one for each image, chip or quantity that the reader picks, or none."""
+    on_cores = [chip for chip in report["chips"] if chip["cores"]]
+    return {
         "network": [network(report)],
         "counts": [counts(report)],
         "rates": [rates(report)],
-        "metric": [metric(report)],
-        "raster": [per_image(image) for image in report["images"]],
+        "metric": [metric(report)] if any(layer.get("al_metric") is not None for layer in report["layers"]) else [],
+        "raster": [raster(report, image) for image in report["images"]],
         "potential": [potential(report)],
+        "chips": [chips(report)] if len(report["chips"]) > 1 else [],
         "energy": [energy(chip) for chip in report["chips"]],
+        "cores": [cores(chip, *each) for chip in on_cores for each in CORE_QUANTITIES.items()],
         "timesteps": [timesteps(report)],
     }
-    if len(report["chips"]) > 1:
-        found["chips"] = [chips(report)]
-    if any(chip["cores"] for chip in report["chips"]):
-        found["cores"] = [
-            cores(chip, *each) for chip in report["chips"] if chip["cores"] for each in CORE_QUANTITIES.items()
-        ]
-    return found
-
-
-def share(value: float) -> str:
-    """A share for a sentence."""
-    return percent(value)
