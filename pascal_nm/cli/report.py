@@ -51,12 +51,15 @@ def report(
         from pascal_nm.report import page
     except ImportError as error:
         raise DataError("reports need plotly: pip install 'pascal-nm[report]'") from error
-    given = read_nir(network) if network.suffix == ".nir" else None
-    if model is not None and given is None:
+    if network.suffix == ".nir":
+        spiking = read_nir(network)
+        source = None if model is None else options.load_source(model, spiking)
+    elif model is None:
+        source = options.load_model(network)
+        spiking = source.graph()
+    else:
         raise DataError(f"{network} is a source network itself: leave --model out")
-    origin = network if given is None else model
-    source = None if origin is None else options.load_source(origin, given)
-    graph = options.timing(given or source.graph(), schedule, lag, None)
+    graph = options.timing(spiking, schedule, lag, None)
     described = {name: chips.load(name, memory=memory) for name in chip_names(chip)}
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     content = collect(network.name, graph, data, described, source, progress)

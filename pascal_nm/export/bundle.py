@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from pascal_nm.errors import FileError
-from pascal_nm.files import sha256
 from pascal_nm.export.nir_format import read_nir, write_nir
+from pascal_nm.files import sha256
 from pascal_nm.graph import Array, Graph
 from pascal_nm.schedule import Schedule
 

@@ -291,7 +291,8 @@ def _chip(name: str, bill: Bill) -> dict[str, Any]:
             "synaptic_operations": bill.result.chip.operations.mean(0).tolist(),
             "messages_out": bill.result.chip.outgoing.mean(0).tolist(),
         }
-    return {"name": name} | content | {"cores": cores}
+    arithmetic = "integer" if bill.graph.is_integer else str(bill.graph.dtype)
+    return {"name": name, "arithmetic": arithmetic} | content | {"cores": cores}
 
 
 def _in_every_schedule(

@@ -73,7 +73,7 @@ def network(report: Report) -> go.Figure:
 
 def _population(p: Mapping[str, Any]) -> str:
     levels = f", L = {p['levels']}" if p["kind"] == "pasc" else ""
-    shape = p["shape"].replace("x", "×")
+    shape = p["shape"].replace("x", " x ")
     return f"  <b>{p['name']}</b><br>   {shape}: {p['neurons']:,}{levels}"
 
 
@@ -85,9 +85,7 @@ def counts(report: Report) -> go.Figure:
     names = [layer["name"] for layer in layers]
     colours = sample_colorscale("Cividis", [0.1 + 0.9 * count / most for count in range(most + 1)])
     for count, colour in enumerate(colours):
-        shares = [
-            100 * layer["share_of_each_count"][count] if count <= layer["levels"] else 0.0 for layer in layers
-        ]
+        shares = [100 * layer["share_of_each_count"][count] if count <= layer["levels"] else 0.0 for layer in layers]
         figure.add_bar(
             y=names,
             x=shares,
@@ -97,7 +95,7 @@ def counts(report: Report) -> go.Figure:
             hovertemplate=f"%{{y}}: %{{x:.2f}} % send {count}<extra></extra>",
         )
     figure.update_layout(barmode="stack", bargap=0.25, legend={"title": {"text": "spikes"}, "traceorder": "normal"})
-    figure.update_xaxes(title="share of neurons and images (%)", range=[0, 100])
+    figure.update_xaxes(title="share (%)", range=[0, 100])
     return _rows(figure, len(layers))
 
 
@@ -118,7 +116,7 @@ def rates(report: Report) -> go.Figure:
                 hovertemplate="%{y}: %{x:.4g} spikes a neuron<extra></extra>",
             )
     figure.update_yaxes(categoryorder="array", categoryarray=[layer["name"] for layer in layers])
-    figure.update_xaxes(title="spikes of a neuron for an image")
+    figure.update_xaxes(title="spikes of a neuron")
     figure.update_layout(bargap=0.25, showlegend=len(figure.data) > 1)
     return _rows(figure, len(layers))
 
@@ -135,6 +133,7 @@ def metric(report: Report) -> go.Figure:
             orientation="h",
             name=f"cluster {cluster}",
             marker_color=COLOURS[cluster % 7],
+            text=[f"{layer['al_metric']:.3g}" for layer in mine],
             hovertemplate="%{y}: %{x:.4g}<extra></extra>",
         )
     figure.update_yaxes(categoryorder="array", categoryarray=[layer["name"] for layer in layers])
@@ -166,7 +165,7 @@ def raster(report: Report, image: Mapping[str, Any]) -> go.Figure:
         middles.append((top + row - 1) / 2)
         names.append(layer["name"])
         row += 1  # a gap between layers
-    for key, colour, name in (("spikes", None, "spike"), ("taken_back", COLOURS[5], "spike of −1")):
+    for key, colour, name in (("spikes", None, "spike"), ("taken_back", COLOURS[5], "spike of -1")):
         found = points[key]
         if found or key == "spikes":
             figure.add_scatter(
@@ -175,7 +174,8 @@ def raster(report: Report, image: Mapping[str, Any]) -> go.Figure:
                 customdata=[which for _, _, which in found],
                 mode="markers",
                 name=name,
-                marker={"symbol": "line-ns-open", "size": 6, "line": {"width": 2}} | ({"color": colour} if colour else {}),
+                marker={"symbol": "line-ns-open", "size": 4, "line": {"width": 2}}
+                | ({"color": colour} if colour else {}),
                 hovertemplate="timestep %{x}<extra>click to see this neuron</extra>",
             )
     for stage in STAGE_COLOURS:
@@ -191,7 +191,7 @@ def potential(report: Report) -> go.Figure:
     figure = make_subplots(2, 1, shared_xaxes=True, row_heights=(0.62, 0.38), vertical_spacing=0.06)
     line = {"shape": "hvh", "width": 2}  # the value after a timestep stands over that timestep
     figure.add_scatter(x=[], y=[], mode="lines", name="membrane potential", line=line, row=1, col=1)
-    for name, symbol, colour in (("fires +1", "triangle-up", COLOURS[2]), ("fires −1", "triangle-down", COLOURS[5])):
+    for name, symbol, colour in (("fires +1", "triangle-up", COLOURS[2]), ("fires -1", "triangle-down", COLOURS[5])):
         marker = {"symbol": symbol, "size": 9, "color": colour}
         figure.add_scatter(x=[], y=[], mode="markers", name=name, marker=marker, row=1, col=1)
     figure.add_scatter(x=[], y=[], mode="lines", name="spike counter", line=line | {"color": COLOURS[3]}, row=2, col=1)
@@ -286,7 +286,9 @@ def cores(chip: Mapping[str, Any], quantity: str, title: str) -> go.Figure:
         )
     )
     figure.update_xaxes(title="column", showgrid=False, zeroline=False, constrain="domain", dtick=_tick(shape[1]))
-    figure.update_yaxes(title="row", showgrid=False, zeroline=False, scaleanchor="x", constrain="domain", dtick=_tick(shape[0]))
+    figure.update_yaxes(
+        title="row", showgrid=False, zeroline=False, scaleanchor="x", constrain="domain", dtick=_tick(shape[0])
+    )
     return _finished(figure, min(340, 110 + 80 * shape[0]))
 
 
@@ -324,7 +326,9 @@ def timesteps(report: Report) -> go.Figure:
 def schedule(each: Mapping[str, Any]) -> str:
     """A schedule's name, with its lags where it has some."""
     lag = each["lag"]
-    lags = "" if each["schedule"] != "streaming" else f", lag {lag if isinstance(lag, int) else ' '.join(map(str, lag))}"
+    lags = (
+        "" if each["schedule"] != "streaming" else f", lag {lag if isinstance(lag, int) else ' '.join(map(str, lag))}"
+    )
     return f"{each['schedule']}{lags}"
 
 
@@ -332,7 +336,9 @@ def stages() -> list[dict[str, Any]]:
     """Each stage as the ground of its timesteps, but for these, and as its entry in a legend."""
     ground = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1}
     legend = {"type": "scatter", "xaxis": "x", "yaxis": "y"}
-    return [{"stage": each, "ground": _ground(each) | ground, "legend": legend | _entry(each)} for each in STAGE_COLOURS]
+    return [
+        {"stage": each, "ground": _ground(each) | ground, "legend": legend | _entry(each)} for each in STAGE_COLOURS
+    ]
 
 
 def _ground(stage: str) -> dict[str, Any]:

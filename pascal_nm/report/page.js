@@ -63,7 +63,7 @@ function drawNeuron() {
   figure.data.push(...figures.stages.filter((style) => present.includes(style.stage)).map((style) => style.legend));
   figure.layout.shapes = [...(layer.kind === "readout" ? [] : figure.layout.shapes), ...shapes];
   if (layer.kind === "readout") figure.layout.yaxis.title.text = "logit";
-  figure.layout.xaxis.range = figure.layout.xaxis2.range = [-0.6, steps.length - 0.4];
+  figure.layout.xaxis.range = figure.layout.xaxis2.range = [Math.max(-0.6, stages[0].start - 2.5), Math.min(steps.length - 0.4, stages.at(-1).stop + 1.5)];
   return draw("potential", figure);
 }
 
@@ -93,7 +93,7 @@ async function pickImage(i) {
   const since = answers.findLastIndex((answer) => answer !== last) + 2;
   const verdict = image.prediction === image.label ? "right" : `wrong, it is ${named(image.label)}`;
   byId("answer").textContent =
-    `Answer ${named(image.prediction)} (${verdict}), standing since timestep ${since} of ${image.timesteps}; ` +
+    `Answer ${named(image.prediction)} (${verdict}), unchanged after ${since} of ${image.timesteps} timesteps; ` +
     `${image.spikes.toLocaleString("en")} spikes.`;
   const plot = await draw("raster", figures.raster[i]);
   plot.removeAllListeners("plotly_click");

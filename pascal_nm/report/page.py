@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from pascal_nm.report import figures
-from pascal_nm.report.style import KIND_STYLES, STAGE_COLOURS
+from pascal_nm.report.style import KIND_STYLES
 from pascal_nm.units import joules, percent
 
 
@@ -25,7 +25,7 @@ def html(report: Mapping[str, Any], json_name: str) -> str:
     drawn = figures.every(report)
     content = {name: [json.loads(figure.to_json()) for figure in each] for name, each in drawn.items()}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "percent": percent,
         "joules": joules,
         "seconds": _seconds,
@@ -34,11 +34,12 @@ def html(report: Mapping[str, Any], json_name: str) -> str:
         "schedule": figures.schedule,
         "largest": _largest,
     }
+    environment.filters |= filters
     return environment.from_string(_text("page.html")).render(
         r=report,
         p=report["reproduce"],
         show={name: len(each) for name, each in drawn.items()},
-        windows={p["name"]: p["window"].replace("-", "–") for p in report["network"]["populations"]},
+        windows={p["name"]: p["window"] for p in report["network"]["populations"]},
         quantities=list(figures.CORE_QUANTITIES.values()),
         json_name=json_name,
         style=_text("page.css"),
