@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -165,10 +166,15 @@ class Bill:
                 for layer in self.layers
             ],
             "closed_formulas": {
-                "effective_timesteps": formulas.effective_timesteps,
-                "pasc_over_plain_neurons": formulas.energy_ratio,
+                "effective_timesteps": _finite(formulas.effective_timesteps),
+                "pasc_over_plain_neurons": _finite(formulas.energy_ratio),
                 "source_over_spiking_fp32": formulas.source_ratio(analysis.FP32),
                 "source_over_spiking_int8": formulas.source_ratio(analysis.INT8),
-                "layers": [vars(layer) for layer in formulas.layers],
+                "layers": [{key: _finite(value) for key, value in vars(layer).items()} for layer in formulas.layers],
             },
         }
+
+
+def _finite(value: Any) -> Any:
+    """A value for JSON, which has no infinity: None where a formula has no answer."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

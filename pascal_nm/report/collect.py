@@ -104,14 +104,14 @@ def provenance(command: str, files: Sequence[Path], model: Model | None) -> dict
         model: the source network; None where it is not known.
     """
     packages = ("torch", "numpy", "nir", "plotly")
-    recipe = {} if model is None else {"recipe": dict(model.recipe), "data": model.data, "metrics": model.metrics}
+    source = None if model is None else {"recipe": dict(model.recipe), "data": model.data, "metrics": model.metrics}
     return {
         "command": command,
         "files": {str(path): sha256(path) for path in files if path.is_file()},
         "versions": {"pascal-nm": pascal_nm.__version__, "python": platform.python_version()}
         | {package: metadata.version(package) for package in packages},
         "seed_of_the_neurons_shown": SEED,
-        "source_network": recipe,
+        "source_network": source,
     }
 
 

@@ -86,7 +86,7 @@ function liveliest(layer) {
   return busy.indexOf(Math.max(...busy));
 }
 
-async function pickImage(i) {
+function pickImage(i) {
   picked.image = i;
   const image = report.images[i], answers = image.answer_after_each_timestep, last = answers.at(-1);
   [...byId("images").children].forEach((button, n) => button.setAttribute("aria-pressed", n === i));
@@ -95,7 +95,8 @@ async function pickImage(i) {
   byId("answer").textContent =
     `Answer ${named(image.prediction)} (${verdict}), unchanged after ${since} of ${image.timesteps} timesteps; ` +
     `${image.spikes.toLocaleString("en")} spikes.`;
-  const plot = await draw("raster", figures.raster[i]);
+  draw("raster", figures.raster[i]);
+  const plot = byId("raster");
   plot.removeAllListeners("plotly_click");
   plot.on("plotly_click", ({ points }) => {
     const [layer, neuron] = points[0].customdata ?? [];

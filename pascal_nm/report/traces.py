@@ -78,6 +78,9 @@ def trace(graph: Graph, result: RunResult, recording: Recording, name: str, neur
     window = plan.windows[name]
     arrivals = {q.source: _arriving(graph, recording, q.source, name, neurons) for q in graph.incoming(name)}
     theta, bias = _of(p, p.threshold, neurons, arrivals), _of(p, p.bias, neurons, arrivals)
+    unit = torch.from_numpy(
+        _flat(p, p.threshold, neurons)
+    ).double()  # of a readout, it is no integer even among integers
     shift = neuron.initial_potential(theta)
     zeros = torch.zeros_like(theta)
     at_once = p.kind == "readout"  # it has its bias from the start, and no shift
@@ -95,7 +98,7 @@ def trace(graph: Graph, result: RunResult, recording: Recording, name: str, neur
             heard = current if span.stage in LISTENING else None
             spikes, state = neuron.step(span.stage, state, heard, theta, p.levels)
         inside = zeros if spikes is None or (span and span.stage in SENDING) else state.s - counter
-        rows.append((state.v / theta, state.s, inside))
+        rows.append((state.v.double() / unit, state.s, inside))
     potential, counter, inside = (np.stack([row[i].numpy() for row in rows]) for i in range(3))
     return Trace(potential, counter.astype(int), inside.astype(int))
 
@@ -115,5 +118,8 @@ def _heard(plan: Schedule, arrivals: dict[str, tuple[int, Tensor]], t: int) -> l
 
 def _of(p: Population, values: Array, neurons: Array, arrivals: dict[str, tuple[int, Tensor]]) -> Tensor:
     """A population's constants for these neurons, in the type of its currents."""
-    flat = np.ascontiguousarray(np.broadcast_to(values, p.shape).reshape(-1)[neurons])
-    return torch.from_numpy(flat).to(next(iter(arrivals.values()))[1].dtype)
+    return torch.from_numpy(_flat(p, values, neurons)).to(next(iter(arrivals.values()))[1].dtype)
+
+
+def _flat(p: Population, values: Array, neurons: Array) -> Array:
+    return np.ascontiguousarray(np.broadcast_to(values, p.shape).reshape(-1)[neurons])

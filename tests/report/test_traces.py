@@ -14,7 +14,7 @@ from tests.networks import Residual, convolutional, images, randomized
 @pytest.mark.parametrize("module", [Residual, convolutional])
 def test_traced_neurons_send_what_the_simulator_counted(module, timing, integer):
     inputs = images(1)
-    graph = convert(randomized(module(), 3), inputs, preprocessing=Preprocessing(1.0, (0.0, 0.0), (1.0, 1.0)))
+    graph = convert(randomized(module(), 3), inputs, preprocessing=Preprocessing(1.0, (0.5, 0.5), (0.1, 0.1)))
     graph = (quantize(graph) if integer else graph).replace(timing=timing)
     result, recording = record(graph, inputs.numpy())
     for p in graph.spiking:
