@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-OPTIONAL = ("lava", "asteval", "datasets", "pyarrow", "PIL", "accelerate", "matplotlib", "nirviz", "graphviz")
+OPTIONAL = ("lava", "asteval", "datasets", "pyarrow", "PIL", "accelerate", "matplotlib", "nirviz", "graphviz", "plotly")
 
 ALONE = """
 import json, sys
@@ -62,6 +62,7 @@ ADVICE = {
     "run model.nir --data photos": "pascal-nm[data]",
     "adapt model.pt --limit 50 --plot metric.svg": "pascal-nm[plot]",
     "inspect model.nir --plot graph.svg": "pascal-nm[plot]",
+    "report model.nir --limit 20": "pascal-nm[report]",
 }
 """What needs an optional package, and what its error names."""
 
