@@ -34,7 +34,7 @@ Progress = Callable[[str], AbstractContextManager[Callable[..., None]]]
 IMAGES = 6
 """Images that the reader may pick from; at most a third of them are answered wrongly."""
 
-NEURONS = 16
+NEURONS = 24
 """Neurons of each population whose spikes and potentials are shown, drawn by ``SEED``."""
 
 SEED = 0

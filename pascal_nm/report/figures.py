@@ -174,7 +174,7 @@ def raster(report: Report, image: Mapping[str, Any]) -> go.Figure:
                 customdata=[which for _, _, which in found],
                 mode="markers",
                 name=name,
-                marker={"symbol": "line-ns-open", "size": 4, "line": {"width": 2}}
+                marker={"symbol": "line-ns-open", "size": 2.6, "line": {"width": 2}}
                 | ({"color": colour} if colour else {}),
                 hovertemplate="timestep %{x}<extra>click to see this neuron</extra>",
             )
@@ -183,7 +183,7 @@ def raster(report: Report, image: Mapping[str, Any]) -> go.Figure:
             figure.add_scatter(**_entry(stage))
     figure.update_yaxes(tickvals=middles, ticktext=names, range=[row - 1, -1], showgrid=False, zeroline=False)
     figure.update_xaxes(title="timestep", range=[-0.6, image["timesteps"] - 0.4], showgrid=False, zeroline=False)
-    return _finished(figure, 6 * row + 130)
+    return _finished(figure, 4 * row + 130)
 
 
 def potential(report: Report) -> go.Figure:

@@ -53,6 +53,7 @@ function drawNeuron() {
     Object.assign(marks, { x: when, y: when.map((t) => one.potential[t]) });
   }
   Object.assign(counter, { x: steps, y: one.counter });
+  figure.layout.yaxis2.dtick = Math.ceil((Math.max(...one.counter) - Math.min(...one.counter, 0) + 1) / 6);
   const stages = report.network.populations.find((p) => p.name === layer.name).stages;
   const shapes = figures.stages.flatMap((style) =>
     stages
