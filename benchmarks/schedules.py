@@ -95,7 +95,7 @@ def draw(report, path):
     import matplotlib
     from matplotlib.figure import Figure
 
-    from pascal_nm.cli.plots import COLOURS
+    from pascal_nm.report.style import COLOURS
 
     matplotlib.rcParams["svg.hashsalt"] = "pascal-nm"
     figure = Figure((10, 5.4), layout="constrained")

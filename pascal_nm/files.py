@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -50,6 +51,15 @@ def write_answers(path: Path, predictions: Array, labels: Array) -> None:
     """
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, predictions=predictions, labels=labels)
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def writable(path: str | Path) -> Path:

@@ -177,7 +177,9 @@ def steps(
     return _in_batches(graph, inputs, STEPS_NEURONS, network.run)
 
 
-def _spike_synapse(projection: Projection, graph: Graph) -> Synapse:
+def spike_synapse(projection: Projection, graph: Graph) -> Synapse:
+    """A projection as a function of spikes (B, *source shape) -> currents in the type of the target's potential, as ``steps`` computes them."""
+
     def make() -> Synapse:
         if not graph.is_integer:
             return delivery(projection, graph.dtype)
@@ -195,7 +197,7 @@ class _Network:
 
     def __init__(self, graph: Graph, plan: schedule.Schedule, watcher: Watcher | None = None) -> None:
         self.graph, self.plan, self.watcher = graph, plan, watcher
-        self.synapses = {q.name: _spike_synapse(q, graph) for q in graph.projections if graph[q.target].kind != "max"}
+        self.synapses = {q.name: spike_synapse(q, graph) for q in graph.projections if graph[q.target].kind != "max"}
 
     def run(self, currents: Tensor) -> RunResult:
         """The currents (N, *input shape) of one batch through all populations."""

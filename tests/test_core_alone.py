@@ -18,6 +18,7 @@ OPTIONAL = (
     "nirviz",
     "graphviz",
     "distributed",
+    "plotly",
 )
 
 ALONE = """
@@ -74,6 +75,7 @@ ADVICE = {
     "run model.nir --scheduler tcp://127.0.0.1:8786": "pascal-nm[dask]",
     "adapt model.pt --limit 50 --plot metric.svg": "pascal-nm[plot]",
     "inspect model.nir --plot graph.svg": "pascal-nm[plot]",
+    "report model.nir --limit 20": "pascal-nm[report]",
 }
 """What needs an optional package, and what its error names."""
 

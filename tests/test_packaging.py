@@ -31,7 +31,7 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel):
     package = {p.relative_to(ROOT).as_posix() for p in (ROOT / "pascal_nm").rglob("*") if p.is_file()}
     package = {name for name in package if "__pycache__" not in name}
-    assert {"pascal_nm/py.typed", "pascal_nm/hw_targets/chips/loihi1.toml"} <= package
+    assert {"pascal_nm/py.typed", "pascal_nm/hw_targets/chips/loihi1.toml", "pascal_nm/report/page.html"} <= package
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert held == package
 
@@ -50,7 +50,7 @@ def test_the_core_requires_nothing_that_an_extra_brings(wheel):
     core = {name for name, rest in required if "extra ==" not in rest}
     extras = {name for name, rest in required if "extra ==" in rest}
     assert {"torch", "nir", "typer"} <= core
-    assert {"lava-nc", "datasets", "matplotlib", "accelerate"} <= extras
+    assert {"lava-nc", "datasets", "matplotlib", "accelerate", "plotly"} <= extras
     assert not core & extras
 
 

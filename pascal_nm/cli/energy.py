@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import typer
 
-from pascal_nm import activity, analysis
+from pascal_nm import analysis
 from pascal_nm.activity import LayerEvents
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import joules, percent, print_json, progress, say, span, table
 from pascal_nm.data import Dataset
-from pascal_nm.errors import DataError, FileError
-from pascal_nm.graph import Graph
+from pascal_nm.errors import DataError
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import evaluation, find
-from pascal_nm.hw_targets.chip import NEURON_KINDS, Chip, LayerEnergy
-from pascal_nm.hw_targets.evaluation import Evaluation
-from pascal_nm.hw_targets.simulator import LoihiTarget
-from pascal_nm.hw_targets.traffic import Traffic
+from pascal_nm.hw_targets.bill import Bill, priced
+from pascal_nm.hw_targets.chip import Chip
+from pascal_nm.report.style import KIND_STYLES
 from pascal_nm.result import Program
 
 ALL = "all"
+
+Chips = Annotated[
+    list[str],
+    typer.Option(
+        "--chip",
+        "-c",
+        help=f"{', '.join(chips.available())}, or a .toml file. Give it again to compare chips, or say {ALL}.",
+    ),
+]
 
 
 def energy(
     network: options.NetworkFile,
     data_name: options.DataName = "digits",
-    chip: Annotated[
-        list[str],
-        typer.Option(
-            "--chip",
-            "-c",
-            help=f"{', '.join(chips.available())}, or a .toml file. Give it again to compare chips, or say {ALL}.",
-        ),
-    ] = ["loihi1"],  # noqa: B006
+    chip: Chips = ["loihi1"],  # noqa: B006
     memory: Annotated[
         bool,
         typer.Option("--memory", help="Count memory traffic, too, where the energies of a chip's events leave it out."),
@@ -57,113 +53,36 @@ def energy(
 ) -> None:
     """What the network would cost on chips: events counted on the images, times each chip's table."""
     plots.check(plot)
-    names = list(dict.fromkeys(n for name in chip for n in (chips.available() if name == ALL else [name])))
+    names = chip_names(chip)
     if plot is not None and len(names) > 1:
         raise DataError("--plot draws one chip: give --chip once")
     described = {name: chips.load(name, memory=memory) for name in names}
     graph = options.timing(options.load_network(network), schedule, lag, None)
-    programs = {name: _compile(graph, name, each) for name, each in described.items()}
+    programs = {name: priced(graph, name, each) for name, each in described.items()}
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     bills = {name: _bill(programs[name], each, data) for name, each in described.items()}
     first = bills[names[0]]
     if plot is not None:
         title = f"{network.name} on {first.chip.name}\nmean of {len(data):,} images of {data.name}"
-        _draw(first, programs[names[0]], title, plot)
+        _draw(first, title, plot)
     if as_json:
-        reports = [_json(bill, memory) for bill in bills.values()]
+        reports = [bill.summary() for bill in bills.values()]
         content = {"images": len(data), **vars(graph.timing)}
         print_json(content | (reports[0] if len(reports) == 1 else {"chips": reports}))
     elif len(bills) == 1:
         _show(first, data)
     else:
-        _compare(bills, f"{network}, per image, mean of {len(data):,} images of {data.name}", memory)
+        _compare(bills, f"{network}, per image, mean of {len(data):,} images of {data.name}")
 
 
-@dataclass(frozen=True, eq=False)
-class Bill:
-    """What a network cost on one chip.
-
-    Attributes:
-        chip: the chip.
-        graph: the graph that ran.
-        result: the run.
-    """
-
-    chip: Chip
-    graph: Graph
-    result: Evaluation
-
-    @cached_property
-    def layers(self) -> list[LayerEnergy]:
-        """Joules of each layer."""
-        return chips.energy(self.result.events, self.chip)
-
-    @cached_property
-    def total(self) -> float:
-        """Joules of an image."""
-        return sum(layer.total for layer in self.layers)
-
-    @cached_property
-    def source(self) -> dict[str, float]:
-        """Joules of an image in the source network's layers."""
-        return chips.source_energy(self.graph, self.chip)
-
-    @property
-    def source_total(self) -> float:
-        """Joules of an image in the source network."""
-        return sum(self.source.values())
-
-    @cached_property
-    def shares(self) -> dict[str, float]:
-        """Where the energy goes."""
-        return chips.shares(self.layers)
-
-    @property
-    def neurons(self) -> float:
-        """The neurons' own share."""
-        return sum(self.shares.get(kind, 0.0) for kind in NEURON_KINDS)
-
-    @cached_property
-    def plain_events(self) -> list[LayerEvents]:
-        """Events of the same run with plain integrate-and-fire neurons."""
-        return activity.plain(self.graph, self.result.events)
-
-    @cached_property
-    def plain_layers(self) -> list[LayerEnergy]:
-        """Joules of each layer with plain neurons."""
-        return chips.energy(self.plain_events, self.chip)
-
-    @property
-    def over_plain(self) -> float | None:
-        """Energy with PASC neurons over that with plain ones; None where these cost nothing."""
-        plain = sum(layer.total for layer in self.plain_layers)
-        return self.total / plain if plain else None
-
-    @property
-    def work_over_plain(self) -> float | None:
-        """The cores' work in seconds, likewise; None where the chip's file gives no times."""
-        plain = chips.core_seconds(self.plain_events, self.chip)
-        return chips.core_seconds(self.result.events, self.chip) / plain if plain else None
-
-    @property
-    def seconds(self) -> float | None:
-        """Of an image, mean; None where the chip's file gives no times."""
-        if self.result.chip is None or np.isnan(self.result.chip.seconds).any():
-            return None
-        return float(self.result.chip.seconds.mean())
-
-
-def _compile(graph: Graph, name: str, described: Chip) -> Program:
-    target = LoihiTarget(name, cores=described.core is not None) if described.widths else find("torch")
-    return target.compile(graph)
+def chip_names(given: list[str]) -> list[str]:
+    """The chips that --chip names, each once."""
+    return list(dict.fromkeys(n for name in given for n in (chips.available() if name == ALL else [name])))
 
 
 def _bill(program: Program, described: Chip, data: Dataset) -> Bill:
     with progress(f"counting events, {described.name}") as update:
-        bill = Bill(described, program.graph, evaluation.evaluate(program, data, progress=update))
-    if bill.total <= 0:
-        raise FileError(f"chip {described.name} prices every counted event at nothing")
-    return bill
+        return Bill.of(program, described, data, progress=update)
 
 
 def _show(bill: Bill, data: Dataset) -> None:
@@ -202,10 +121,10 @@ def _show(bill: Bill, data: Dataset) -> None:
             f"L timesteps for the same spikes: {bill.over_plain:.4g}{timed}"
         )
     say(f"figures: {_figures(described)}")
-    _show_formulas(_closed_formulas(bill))
+    _show_formulas(bill.closed_formulas)
 
 
-def _compare(bills: dict[str, Bill], title: str, memory: bool) -> None:
+def _compare(bills: dict[str, Bill], title: str) -> None:
     """A row for each chip, by the name or file that was given."""
     columns = ["chip", "energy", "ms", "source network", "source over spiking", "where the energy goes"]
     rows = [
@@ -225,7 +144,7 @@ def _compare(bills: dict[str, Bill], title: str, memory: bool) -> None:
         [
             name,
             span(bill.result.timesteps).removesuffix(","),
-            _memory(bill.chip, memory),
+            bill.chip.memory_traffic,
             percent(bill.neurons),
             *("" if ratio is None else f"{ratio:.4g}" for ratio in (bill.over_plain, bill.work_over_plain)),
         ]
@@ -239,7 +158,7 @@ def _compare(bills: dict[str, Bill], title: str, memory: bool) -> None:
 def _goes(bill: Bill) -> list[str]:
     """Where the energy goes, the largest share first."""
     largest = sorted(bill.shares.items(), key=lambda item: -item[1])
-    return [f"{plots.KIND_STYLES[kind][0]} {percent(share)}" for kind, share in largest if share >= LEAST]
+    return [f"{KIND_STYLES[kind][0]} {percent(share)}" for kind, share in largest if share >= LEAST]
 
 
 LEAST = 5e-4
@@ -250,18 +169,12 @@ def _figures(described: Chip) -> str:
     return f"{described.source}{' (an estimate, not published figures)' if described.estimate else ''}"
 
 
-def _memory(described: Chip, asked: bool) -> str:
-    if described.includes_memory:
-        return "in the events"
-    return "counted" if asked else "left out"
-
-
-def _draw(bill: Bill, program: Program, title: str, path: Path) -> None:
+def _draw(bill: Bill, title: str, path: Path) -> None:
     cores = None
-    watcher, counted = getattr(program, "watcher", None), bill.result.chip
-    if isinstance(watcher, Traffic) and counted is not None:
+    if bill.mapping is not None and bill.result.chip is not None:
+        counted = bill.result.chip
         values = {"synaptic operations by tile": counted.operations, "messages out by tile": counted.outgoing}
-        cores = (watcher.mapping.places, {name: value.mean(0) for name, value in values.items()})
+        cores = (bill.mapping.places, {name: value.mean(0) for name, value in values.items()})
     plots.energy({layer.name: layer.joules for layer in bill.layers}, bill.source, title, path, cores)
 
 
@@ -269,13 +182,6 @@ def _counts(events: LayerEvents) -> list[int]:
     means = events.means()
     hops = means.pop("hops_x") + means.pop("hops_y")
     return [round(count) for count in [*means.values(), hops]]
-
-
-def _closed_formulas(bill: Bill) -> analysis.Analysis:
-    """The paper's estimate from the spike rates that were measured."""
-    emitted = {layer.name: float(layer.emitted.mean()) for layer in bill.result.events}
-    rates = {p.name: emitted[p.name] / p.size for p in bill.graph.populations if p.kind in ("pasc", "max")}
-    return analysis.analyse(bill.graph, rates)
 
 
 def _show_formulas(formulas: analysis.Analysis) -> None:
@@ -294,41 +200,3 @@ def _show_formulas(formulas: analysis.Analysis) -> None:
         f"source over spiking network {formulas.source_ratio(analysis.FP32):.3g} in FP32 and "
         f"{formulas.source_ratio(analysis.INT8):.3g} in INT8 (Table 3)"
     )
-
-
-def _json(bill: Bill, memory: bool) -> dict[str, Any]:
-    formulas = _closed_formulas(bill)
-    return {
-        "chip": bill.chip.name,
-        "estimate": bill.chip.estimate,
-        "source": bill.chip.source,
-        "memory": _memory(bill.chip, memory),
-        "timesteps": float(bill.result.timesteps.mean()),
-        "accuracy": bill.result.accuracy,
-        "joules_per_image": bill.total,
-        "seconds_per_image": bill.seconds,
-        "source_network_joules_per_image": bill.source_total,
-        "shares": bill.shares,
-        "neurons": {
-            "share": bill.neurons,
-            "pasc_over_plain": bill.over_plain,
-            "core_seconds_pasc_over_plain": bill.work_over_plain,
-        },
-        "layers": [
-            {
-                "name": layer.name,
-                "joules": layer.total,
-                "joules_by_event": dict(layer.joules),
-                "source_network_joules": bill.source[layer.name],
-                "events": layer.events.means(),
-            }
-            for layer in bill.layers
-        ],
-        "closed_formulas": {
-            "effective_timesteps": formulas.effective_timesteps,
-            "pasc_over_plain_neurons": formulas.energy_ratio,
-            "source_over_spiking_fp32": formulas.source_ratio(analysis.FP32),
-            "source_over_spiking_int8": formulas.source_ratio(analysis.INT8),
-            "layers": [vars(layer) for layer in formulas.layers],
-        },
-    }

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from pascal_nm import schedule
+from pascal_nm import schedule, summary
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import print_json, say, table
 from pascal_nm.export.nir_format import ForeignError, to_nir
-from pascal_nm.graph import Graph, Identity, Population
 
 
 def inspect(
@@ -33,7 +32,7 @@ def inspect(
     if plot is not None:
         plots.nir_graph(to_nir(graph), plot)
     plan = schedule.of(graph)
-    populations = [_population(graph, p, plan.windows[p.name]) for p in graph.populations]
+    populations = [summary.population(graph, p, plan.windows[p.name]) for p in graph.populations]
     content = {
         "file": str(network),
         "arithmetic": "integer" if graph.is_integer else str(graph.dtype),
@@ -65,33 +64,3 @@ def inspect(
     if model is not None and model.metrics:
         trained = f"{model.recipe['arch']} trained on {model.data}" if model.recipe else "network"
         say(f"{trained}: {', '.join(f'{key} {value:g}' for key, value in model.metrics.items())}")
-
-
-def _population(graph: Graph, p: Population, window: schedule.Window) -> dict[str, Any]:
-    low, high = float(p.threshold.min()), float(p.threshold.max())
-    return {
-        "name": p.name,
-        "kind": p.kind,
-        "shape": "x".join(map(str, p.shape)),
-        "levels": p.levels if p.kind in ("pasc", "max") else "",
-        "neurons": p.size,
-        "threshold": f"{low:.6g}" if low == high else f"{low:.6g}…{high:.6g}",
-        "from": ", ".join(_projection(graph, q.source, p.name) for q in graph.incoming(p.name)),
-        "window": f"{window.start}-{window.stop - 1}",
-    }
-
-
-def _projection(graph: Graph, source: str, target: str) -> str:
-    (q,) = (q for q in graph.incoming(target) if q.source == source)
-    kernel = q.operator.weight.shape
-    how = (
-        "identity"
-        if isinstance(q.operator, Identity)
-        else f"{type(q.operator).__name__.lower()} {'x'.join(map(str, kernel))}"
-    )
-    if graph[target].kind == "max":
-        how = "window"
-    pooled = (
-        f"{'x'.join(map(str, q.pool.kernel))} {'' if graph[target].kind == 'max' else 'sum-pooled '}" if q.pool else ""
-    )
-    return f"{source} ({pooled}{how})"

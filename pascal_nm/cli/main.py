@@ -54,6 +54,10 @@ COMMANDS = {
     "energy": Entry(
         "energy", "What the network would cost on chips: events counted on the images, times each chip's table."
     ),
+    "report": Entry(
+        "report",
+        "Write one page to read, show and send: accuracy, spikes, energy and proof of a network, with its numbers beside it.",
+    ),
     "map": Entry(
         "mapping",
         "Which neurons go to which core of a chip, what each core uses of its limits, and which limit binds.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
+import numpy as np
 import typer
 
 from pascal_nm import data
@@ -104,6 +105,18 @@ def load_model(path: Path, mean: str | None = None, std: str | None = None, scal
         raise FileError(f"{path} was trained with its own preprocessing: leave --mean and --std out")
     model.preprocessing = given or model.preprocessing
     return model
+
+
+def load_source(
+    path: Path, given: Graph | None, mean: str | None = None, std: str | None = None, scale: float = 255.0
+) -> Model:
+    """The model file of a spiking network's source: of the same float type, and what it does not say, the spiking network says."""
+    source = load_model(path, mean, std, scale)
+    if given is None:
+        return source
+    source.preprocessing = source.preprocessing or given.preprocessing
+    source.classes = source.classes or given.classes
+    return source.in_double() if given.dtype == np.float64 else source
 
 
 def preprocessing(mean: str | None, std: str | None, scale: float) -> Preprocessing | None:

@@ -15,6 +15,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from pascal_nm.units import energy_unit as energy_unit
+from pascal_nm.units import joules as joules
+from pascal_nm.units import percent as percent
+
 WIDTH = 120
 """Columns where the output is no terminal."""
 
@@ -85,27 +89,10 @@ def _text(cell: object) -> str:
     return f"{cell:.6g}" if isinstance(cell, float) else str(cell)
 
 
-def joules(value: float) -> str:
-    """An energy with its unit: ``12.3 µJ``."""
-    unit, size = energy_unit(value)
-    return f"{value / size:.3g} {unit}"
-
-
-def energy_unit(value: float) -> tuple[str, float]:
-    """The largest unit that an energy reaches, and its size in joules."""
-    units = (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9), ("pJ", 1e-12))
-    return next((unit for unit in units if value >= unit[1]), units[-1])
-
-
 def span(values: Sequence[int] | Any) -> str:
     """One number, or mean and maximum of integers where they differ."""
     least, most = min(values), max(values)
     return str(most) if least == most else f"{sum(values) / len(values):.1f} on average, at most {most},"
-
-
-def percent(share: float) -> str:
-    """A share as ``97.22 %``."""
-    return f"{100 * share:.2f} %"
 
 
 @contextmanager

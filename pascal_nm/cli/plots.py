@@ -11,6 +11,7 @@ import numpy as np
 from pascal_nm.cli.output import energy_unit, joules
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.files import replacing, writable
+from pascal_nm.report.style import COLOURS, KIND_STYLES
 
 if TYPE_CHECKING:
     from pascal_nm.adaptive import Plan
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from pascal_nm.lags import Cost
 
 KINDS = ("png", "svg", "pdf")
-
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
-"""Okabe and Ito's palette, https://jfly.uni-koeln.de/color/."""
 
 
 def metric_bars(made: Plan, title: str, path: Path) -> None:
@@ -113,20 +111,6 @@ def _tiles(figure: Any, axes: Any, places: Array, name: str, value: Array) -> No
     axes.set(title=name, xlabel="column", ylabel="row", xticks=range(0, width, 2), yticks=range(0, height, 2))
     figure.colorbar(picture, ax=axes, shrink=0.8)
 
-
-KIND_STYLES: Mapping[str, tuple[str, str, str]] = {
-    "synaptic_operation": ("synaptic operations", COLOURS[0], ""),
-    "multiply_accumulate": ("multiply-accumulates", COLOURS[5], ""),
-    "synaptic_memory": ("memory of synapses", COLOURS[0], "////"),
-    "update": ("neuron updates", COLOURS[2], ""),
-    "idle": ("idle updates", COLOURS[1], ""),
-    "neuron_memory": ("memory of neurons", COLOURS[2], "////"),
-    "emitted": ("spikes out", COLOURS[3], ""),
-    "message": ("messages", COLOURS[4], ""),
-    "hop_x": ("hops along columns", COLOURS[6], ""),
-    "hop_y": ("hops along rows", COLOURS[6], "...."),
-}
-"""Label, colour and hatching of each of :data:`pascal_nm.hw_targets.chip.KINDS`, in the order of the bars."""
 
 SEEN = 1e-3
 """The smallest share of the energy that is drawn: smaller ones are thinner than a line."""

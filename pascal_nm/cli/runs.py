@@ -172,13 +172,9 @@ def verify(
     quiet: options.Quiet = False,
 ) -> None:
     """Is the spiking network the source network? Every level of every neuron is compared; exit code 1 means no."""
-    source = options.load_model(model, mean, std, scale)
     given = None if nir is None else read_nir(nir)
-    if source.preprocessing is None and given is not None:
-        source.preprocessing = given.preprocessing
-    if given is not None and not source.classes:
-        source.classes = given.classes
-    if double or (given is not None and given.dtype == np.float64):
+    source = options.load_source(model, given, mean, std, scale)
+    if double:
         source = source.in_double()
     reference = source.graph()
     if given is not None and given.is_integer and bits is not None:

@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import shutil
@@ -26,6 +25,7 @@ import numpy as np
 
 from pascal_nm.errors import FileError
 from pascal_nm.export.nir_format import read_nir, write_nir
+from pascal_nm.files import sha256
 from pascal_nm.graph import Array, Graph
 from pascal_nm.schedule import Schedule
 
@@ -71,7 +71,7 @@ def write_bundle(
         if registers:
             np.savez_compressed(beside / "registers.npz", **registers)  # type: ignore[arg-type]
         (beside / "README.md").write_text(_readme(graph, about, bool(registers)))
-        files = {name: _sha256(beside / name) for name in FILES if (beside / name).exists()}
+        files = {name: sha256(beside / name) for name in FILES if (beside / name).exists()}
         _dump(beside / "manifest.json", {**about, "files": files})
         if folder.exists():
             shutil.rmtree(folder)
@@ -95,7 +95,7 @@ def read_bundle(folder: str | Path) -> tuple[Graph, dict[str, Array], dict[str, 
         for name, expected in manifest["files"].items():
             if name not in FILES:
                 raise FileError(f"{folder}: the manifest names {name!r}, which no bundle has")
-            if _sha256(folder / name) != expected:
+            if sha256(folder / name) != expected:
                 raise FileError(f"{folder / name} is not the file that the manifest names: it was changed since")
         with np.load(folder / "check.npz") as arrays:
             check = {name: arrays[name] for name in arrays.files}
@@ -137,10 +137,6 @@ def schedule_json(plan: Schedule) -> dict[str, Any]:
 
 def _dump(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 REGISTERS = """| `registers.npz` | for every population `NAME_…`: `exponent` E (one unit of its integers is 2**(6 + E) units of the membrane), `threshold` and `bias` mantissas, \

@@ -168,6 +168,13 @@ class Chip:
     includes_memory: bool = False
     memory: Memory | None = None
 
+    @property
+    def memory_traffic(self) -> str:
+        """Where memory traffic is in the energies: ``in the events``, ``counted`` besides, or ``left out``."""
+        if self.includes_memory:
+            return "in the events"
+        return "left out" if self.memory is None else "counted"
+
     def nanoseconds(self, event: str) -> float:
         """Time of one of :data:`LATENCIES`; 0 where the file gives none."""
         return self.latency[event].value if event in self.latency else 0.0

@@ -19,9 +19,9 @@ from torch import nn
 from pascal_nm import QCFS, __version__
 from pascal_nm.checkpoint import load
 from pascal_nm.cli.main import main
-from pascal_nm.cli.plots import KIND_STYLES
 from pascal_nm.export.nir_format import read_nir
 from pascal_nm.hw_targets.chip import KINDS
+from pascal_nm.report.style import KIND_STYLES
 
 
 def interruptible():

@@ -13,7 +13,7 @@ from pascal_nm.cli.main import COMMANDS, load
 from pascal_nm.export.nir_format import write_nir
 from tests.networks import for_digits
 
-HEAVY = {"torch", "nirtorch", "matplotlib", "datasets", "sklearn", "lava", "scipy", "PIL", "accelerate"}
+HEAVY = {"torch", "nirtorch", "matplotlib", "datasets", "sklearn", "lava", "scipy", "PIL", "accelerate", "plotly"}
 
 PLAIN = {"_TYPER_FORCE_DISABLE_TERMINAL": "1"}
 """Keeps typer from colouring its help where it takes logs for terminals, as on GitHub."""

@@ -1,0 +1,78 @@
+"""The command that writes a page about a network."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pascal_nm.cli import options
+from pascal_nm.cli.energy import Chips, chip_names
+from pascal_nm.cli.output import percent, print_json, progress, say
+from pascal_nm.errors import DataError, FileError
+from pascal_nm.export.nir_format import read_nir
+from pascal_nm.files import replacing, writable
+from pascal_nm.hw_targets import chip as chips
+from pascal_nm.report.collect import collect, provenance
+
+
+def report(
+    network: options.NetworkFile,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The page, .html; its numbers go to a .json beside it.")
+    ] = Path("report.html"),
+    data_name: options.DataName = "digits",
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", help="The source network of a .nir, to compare with.", show_default="a .pt is its own"),
+    ] = None,
+    limit: options.Limit = None,
+    chip: Chips = ["loihi1"],  # noqa: B006
+    memory: Annotated[
+        bool,
+        typer.Option("--memory", help="Count memory traffic, too, where the energies of a chip's events leave it out."),
+    ] = False,
+    schedule: options.ScheduleName = None,
+    lag: options.Lag = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write one page to read, show and send: accuracy, spikes, energy and proof of a network, with its numbers beside it."""
+    if output.suffix != ".html":
+        raise FileError(f"{output}: a report is written as .html")
+    numbers = writable(output).with_suffix(".json")
+    try:
+        from pascal_nm.report import page
+    except ImportError as error:
+        raise DataError("reports need plotly: pip install 'pascal-nm[report]'") from error
+    if network.suffix == ".nir":
+        spiking = read_nir(network)
+        source = None if model is None else options.load_source(model, spiking)
+    elif model is None:
+        source = options.load_model(network)
+        spiking = source.graph()
+    else:
+        raise DataError(f"{network} is a source network itself: leave --model out")
+    graph = options.timing(spiking, schedule, lag, None)
+    described = {name: chips.load(name, memory=memory) for name in chip_names(chip)}
+    data = options.load_data(data_name, limit, image_column, label_column, network=graph)
+    content = collect(network.name, graph, data, described, source, progress)
+    read = [network, *([model] if model else []), Path(data_name), *(Path(name) for name in described)]
+    content["reproduce"] = provenance(shlex.join(["pascal-nm", *sys.argv[1:]]), read, source)
+    text = page.html(content, numbers.name)
+    with replacing(numbers) as temporary:
+        temporary.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
+    with replacing(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    if as_json:
+        print_json(content)
+        return
+    size = output.stat().st_size / 1e6
+    say(f"{output}: {percent(content['accuracy'])} of {len(data):,} images of {data.name} right, {size:.1f} MB")
+    say(f"{numbers}: every number of it")

@@ -1,0 +1,322 @@
+"""Everything that a report says, as one dictionary of plain values: the JSON file, and all that the page is made of."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pascal_nm
+from pascal_nm import adaptive, schedule, summary
+from pascal_nm.checkpoint import Model
+from pascal_nm.data import Dataset
+from pascal_nm.files import sha256
+from pascal_nm.graph import Array, Graph, Timing
+from pascal_nm.hw_targets import chip as chips
+from pascal_nm.hw_targets import compiled, evaluation
+from pascal_nm.hw_targets.bill import Bill, priced
+from pascal_nm.hw_targets.chip import Chip
+from pascal_nm.hw_targets.evaluation import Evaluation
+from pascal_nm.report.traces import record, trace
+from pascal_nm.result import Program, RunResult
+from pascal_nm.verify import Verification
+
+Progress = Callable[[str], AbstractContextManager[Callable[..., None]]]
+"""A progress bar for the work that is named; :func:`pascal_nm.cli.output.progress`."""
+
+IMAGES = 6
+"""Images that the reader may pick from; at most a third of them are answered wrongly."""
+
+NEURONS = 24
+"""Neurons of each population whose spikes and potentials are shown, drawn by ``SEED``."""
+
+SEED = 0
+
+PIXELS = 48
+"""Rows and columns of a thumbnail at most: larger images are thinned."""
+
+CLUSTERS = 3
+"""Clusters of the AL metric, as `adapt` makes them."""
+
+SCHEDULES = ("pasc", "two_phase", "streaming")
+
+
+def collect(
+    name: str, graph: Graph, data: Dataset, described: Mapping[str, Chip], model: Model | None, progress: Progress
+) -> dict[str, Any]:
+    """Run a network in every way that the report shows.
+
+    Args:
+        name: of the network.
+        graph: the spiking network, with the schedule that it is to run with.
+        data: labelled images.
+        described: chips by the names or files that were given.
+        model: the source network; None where it is not known.
+        progress: a bar for each of the runs.
+
+    Raises:
+        PascalError: the data or the network do not fit each other, a chip or the source network.
+    """
+    programs = {chip: priced(graph, chip, each) for chip, each in described.items()}
+    counting = Counting(compiled(graph, "torch"))
+    certificate = None
+    if model is None:
+        with progress("running") as update:
+            result = evaluation.evaluate(counting, data, progress=update)
+    else:
+        reference, source = model.graph(), model.source()
+        with progress("verifying") as update:
+            verification, result = evaluation.verify(source, reference, counting, data, progress=update)
+        answers = evaluation.source_predictions(source, reference, data)
+        certificate = _certificate(verification, answers, result)
+    bills = {}
+    for chip, program in programs.items():
+        with progress(f"counting events, {described[chip].name}") as update:
+            bills[chip] = Bill.of(program, described[chip], data, progress=update)
+    return {
+        "network": _network(name, graph),
+        "data": {"name": data.name, "images": len(data), "classes": list(data.classes)},
+        "accuracy": result.accuracy,
+        "timesteps": _timesteps(result),
+        "spikes_per_image": sum(float(layer.emitted.mean()) for layer in result.events),
+        "synaptic_operations_per_image": sum(float(layer.synaptic_operations.mean()) for layer in result.events),
+        "source": certificate,
+        "layers": _layers(graph, result, counting.histograms),
+        "images": [_image(graph, data, i) for i in _chosen(result)],
+        "chips": [_chip(chip, bill) for chip, bill in bills.items()],
+        "schedules": [_schedule(*each) for each in _in_every_schedule(graph, data, result, progress)],
+    }
+
+
+def provenance(command: str, files: Sequence[Path], model: Model | None) -> dict[str, Any]:
+    """What it takes to make the same report again.
+
+    Args:
+        command: the command line.
+        files: those that were read; a folder, or a name of a dataset, has no checksum and is left out.
+        model: the source network; None where it is not known.
+    """
+    packages = ("torch", "numpy", "nir", "plotly")
+    source = None if model is None else {"recipe": dict(model.recipe), "data": model.data, "metrics": model.metrics}
+    return {
+        "command": command,
+        "files": {str(path): sha256(path) for path in files if path.is_file()},
+        "versions": {"pascal-nm": pascal_nm.__version__, "python": platform.python_version()}
+        | {package: metadata.version(package) for package in packages},
+        "seed_of_the_neurons_shown": SEED,
+        "source_network": source,
+    }
+
+
+@dataclass
+class Counting:
+    """A program that also counts, for each ``pasc`` population, how often each spike count from 0 to L occurred."""
+
+    program: Program
+    histograms: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def graph(self) -> Graph:
+        """See :class:`pascal_nm.result.Program`."""
+        return self.program.graph
+
+    def run(self, inputs: Array) -> RunResult:
+        """Run, and count."""
+        result = self.program.run(inputs)
+        for p in self.graph.spiking:
+            found = np.bincount(result.counts[p.name].reshape(-1), minlength=p.levels + 1)
+            self.histograms[p.name] = self.histograms.get(p.name, 0) + found
+        return result
+
+
+def _network(name: str, graph: Graph) -> dict[str, Any]:
+    plan = schedule.of(graph)
+    populations = []
+    for p in graph.populations:
+        window = plan.windows[p.name]
+        stages = [{"stage": span.stage.value, "start": span.start, "stop": span.stop} for span in window.spans]
+        sources = [
+            {"source": q.source, "what": summary.projection(graph, q), "weights": q.operator.weight.size}
+            for q in graph.incoming(p.name)
+        ]
+        populations.append(summary.population(graph, p, window) | {"stages": stages, "projections": sources})
+    return {
+        "name": name,
+        "arithmetic": "integer" if graph.is_integer else str(graph.dtype),
+        "neurons": sum(p.size for p in graph.populations if p.kind not in ("analog", "readout")),
+        "weights": sum(q.operator.weight.size for q in graph.projections),
+        **vars(graph.timing),
+        "initiation_interval": plan.initiation_interval,
+        "populations": populations,
+    }
+
+
+def _certificate(verification: Verification, answers: Array, result: Evaluation) -> dict[str, Any]:
+    layers = verification.layers.values()
+    return {
+        "accuracy": float(np.mean(answers == result.labels)),
+        "exact": verification.exact,
+        "images": verification.images,
+        "differing_predictions": verification.prediction_mismatches + verification.integer_mismatches,
+        "predictions_unlike_source": int(np.count_nonzero(answers != result.predictions)),
+        "levels_compared": sum(layer.neurons for layer in layers),
+        "flipped_by_rounding": sum(layer.flips for layer in layers),
+        "not_explained": sum(layer.unexplained for layer in layers),
+        "differing_counts": sum(layer.differing for layer in layers),
+        "differing_parameters": len(verification.differences),
+        "first_difference": verification.culprit,
+        "layers": [vars(layer) for layer in layers],
+    }
+
+
+def _timesteps(result: Evaluation) -> dict[str, float]:
+    return {
+        "mean": float(result.timesteps.mean()),
+        "percentile_99": float(np.percentile(result.timesteps, 99)),
+        "max": int(result.timesteps.max()),
+    }
+
+
+def _layers(graph: Graph, result: Evaluation, histograms: Mapping[str, Array]) -> list[dict[str, Any]]:
+    """The populations but for the input: size, spikes, and of those with levels, how the levels are used."""
+    metrics = adaptive.measure(histograms)
+    finite = sum(math.isfinite(m.metric) for m in metrics)
+    plan = adaptive.plan(metrics, min(CLUSTERS, max(1, finite)))
+    adapted = {m.name: (m.metric, label) for m, label in zip(metrics, plan.labels, strict=True)}
+    layers = []
+    for events in result.events:
+        p = graph[events.name]
+        layer: dict[str, Any] = {
+            "name": p.name,
+            "kind": p.kind,
+            "neurons": p.size,
+            "weights": sum(q.operator.weight.size for q in graph.incoming(p.name)),
+            "spikes_per_neuron": float(events.emitted.mean()) / p.size,
+            "synaptic_operations": float(events.synaptic_operations.mean()),
+        }
+        if p.name in adapted:
+            metric, cluster = adapted[p.name]
+            shares = histograms[p.name] / histograms[p.name].sum()
+            layer |= {
+                "levels": p.levels,
+                "share_of_each_count": shares.tolist(),
+                "silent": float(shares[0]),
+                "saturated": float(shares[-1]),
+                "al_metric": metric if math.isfinite(metric) else None,
+                "cluster": cluster,
+            }
+        layers.append(layer)
+    return layers
+
+
+def _chosen(result: Evaluation) -> list[int]:
+    """Images to look at: up to a third that are answered wrongly, then the first of each class."""
+    wrong = np.flatnonzero(result.predictions != result.labels)[: IMAGES // 3]
+    firsts = np.sort(np.unique(result.labels, return_index=True)[1])
+    rest = [i for i in (*firsts, *range(len(result.labels))) if i not in wrong]
+    return sorted([*wrong.tolist(), *list(dict.fromkeys(int(i) for i in rest))[: IMAGES - len(wrong)]])
+
+
+def _image(graph: Graph, data: Dataset, i: int) -> dict[str, Any]:
+    """One image: its pixels, its answer over time, and what some neurons of each population do."""
+    pixels = data.pixels[i : i + 1]
+    assert graph.preprocessing is not None, "evaluation refuses a graph without"
+    result, recording = record(graph, graph.preprocessing(pixels))
+    assert result.answers is not None, "the simulator has timesteps"
+    steps, logits = int(result.timesteps[0]), result.logits[0]
+    small = pixels[0][:, :: -(-pixels.shape[2] // PIXELS), :: -(-pixels.shape[3] // PIXELS)]
+    rng, layers = np.random.default_rng(SEED), []
+    for p in graph.populations:
+        if p.kind == "analog":
+            continue
+        if p.kind == "readout":
+            neurons = np.sort(np.argsort(-logits, kind="stable")[:NEURONS])
+        else:
+            neurons = np.sort(rng.choice(p.size, min(NEURONS, p.size), replace=False))
+        found = None if p.kind == "max" else trace(graph, result, recording, p.name, neurons)
+        shown: list[dict[str, Any]] = []
+        sent = None if p.kind == "readout" else recording.sent(p.name, neurons, steps)
+        for n, number in enumerate(neurons.tolist()):
+            one: dict[str, Any] = {"neuron": [int(place) for place in np.unravel_index(number, p.shape)]}
+            if sent is not None:
+                one |= {"spikes": _when(sent[:, n] > 0), "taken_back": _when(sent[:, n] < 0)}
+            if found is not None:
+                one |= {
+                    "potential": np.round(found.potential[:, n].astype(float), 4).tolist(),
+                    "counter": found.counter[:, n].tolist(),
+                    "up": _when(found.inside[:, n] > 0),
+                    "down": _when(found.inside[:, n] < 0),
+                }
+            shown.append(one)
+        layers.append({"name": p.name, "kind": p.kind, "levels": p.levels, "neurons": shown})
+    return {
+        "image": i,
+        "label": int(data.labels[i]),
+        "prediction": int(result.predictions[0]),
+        "timesteps": steps,
+        "answer_after_each_timestep": result.answers[0, :steps].tolist(),
+        "spikes": sum(int(activity.emitted[0]) for activity in result.activity.values()),
+        "scale": data.scale,
+        "pixels": small.tolist(),
+        "layers": layers,
+    }
+
+
+def _when(fired: Array) -> list[int]:
+    return [int(t) for t in np.flatnonzero(fired)]
+
+
+def _chip(name: str, bill: Bill) -> dict[str, Any]:
+    """What one chip costs, and which of its cores do it."""
+    content = bill.summary()
+    for layer, energy in zip(content["layers"], bill.layers, strict=True):
+        layer["core_seconds"] = chips.core_seconds([energy.events], bill.chip) if bill.chip.latency else None
+    cores = None
+    if bill.mapping is not None and bill.result.chip is not None:
+        layers = [layer for layer, blocks in bill.mapping.blocks.items() for _ in range(blocks.cores)]
+        columns, rows = bill.mapping.places.T.tolist()
+        cores = {
+            "chips": bill.mapping.chips,
+            "layer": layers,
+            "column": columns,
+            "row": rows,
+            "neurons": np.concatenate([blocks.sizes for blocks in bill.mapping.blocks.values()]).tolist(),
+            "synaptic_operations": bill.result.chip.operations.mean(0).tolist(),
+            "messages_out": bill.result.chip.outgoing.mean(0).tolist(),
+        }
+    arithmetic = "integer" if bill.graph.is_integer else str(bill.graph.dtype)
+    return {"name": name, "arithmetic": arithmetic} | content | {"cores": cores}
+
+
+def _in_every_schedule(
+    graph: Graph, data: Dataset, result: Evaluation, progress: Progress
+) -> Iterator[tuple[Graph, Evaluation]]:
+    """The same network under each schedule; its own has been run."""
+    for each in SCHEDULES:
+        if each == graph.timing.schedule:
+            yield graph, result
+            continue
+        other = graph.replace(timing=Timing(each))
+        with progress(f"running, {each}") as update:
+            yield other, evaluation.evaluate(compiled(other, "torch"), data, progress=update)
+
+
+def _schedule(graph: Graph, result: Evaluation) -> dict[str, Any]:
+    steps = int(result.timesteps.max())
+    final = result.exact[None] & (result.timesteps[None] <= np.arange(1, steps + 1)[:, None])
+    return {
+        **vars(graph.timing),
+        "accuracy_over_time": result.accuracy_over_time[:steps].tolist(),
+        "certified_over_time": final.mean(1).tolist(),
+        "certified": float(result.exact.mean()),
+        "accuracy": result.accuracy,
+        "timesteps": _timesteps(result),
+        "spikes_per_image": sum(float(layer.emitted.mean()) for layer in result.events),
+    }

@@ -1,0 +1,70 @@
+"""The page: one HTML file that holds its style, its script, plotly.js and every number, and asks nothing of a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from pascal_nm.report import figures
+from pascal_nm.report.style import KIND_STYLES
+from pascal_nm.units import joules, percent
+
+
+def html(report: Mapping[str, Any], json_name: str) -> str:
+    """The page of a report.
+
+    Args:
+        report: from :func:`pascal_nm.report.collect.collect`, with its ``reproduce``.
+        json_name: the file that holds the same numbers.
+    """
+    drawn = figures.every(report)
+    content = {name: [json.loads(figure.to_json()) for figure in each] for name, each in drawn.items()}
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    filters: dict[str, Callable[..., str]] = {
+        "percent": percent,
+        "joules": joules,
+        "seconds": _seconds,
+        "number": lambda value: f"{round(value):,}",
+        "short": lambda value: f"{value:.3g}",
+        "schedule": figures.schedule,
+        "largest": _largest,
+    }
+    environment.filters |= filters
+    return environment.from_string(_text("page.html")).render(
+        r=report,
+        p=report["reproduce"],
+        show={name: len(each) for name, each in drawn.items()},
+        windows={p["name"]: p["window"] for p in report["network"]["populations"]},
+        quantities=list(figures.CORE_QUANTITIES.values()),
+        json_name=json_name,
+        style=_text("page.css"),
+        script=_text("page.js"),
+        plotly=get_plotlyjs(),
+        report_json=_embedded(report),
+        figures_json=_embedded(content | {"stages": figures.stages()}),
+    )
+
+
+def _text(name: str) -> str:
+    return resources.files("pascal_nm.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _embedded(content: Any) -> str:
+    """JSON that cannot end the script element that holds it."""
+    return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _seconds(value: float) -> str:
+    return f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} µs"
+
+
+def _largest(layer: Mapping[str, Any]) -> str:
+    """The kind of event that takes most of a layer's energy."""
+    parts = layer["joules_by_event"]
+    kind = max(parts, key=parts.__getitem__)
+    return f"{KIND_STYLES[kind][0]} {percent(parts[kind] / layer['joules'])}" if layer["joules"] else ""

@@ -1,0 +1,32 @@
+"""Colours and labels that pictures share, so that a kind of event looks the same in each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
+"""Okabe and Ito's palette, https://jfly.uni-koeln.de/color/."""
+
+KIND_STYLES: Mapping[str, tuple[str, str, str]] = {
+    "synaptic_operation": ("synaptic operations", COLOURS[0], ""),
+    "multiply_accumulate": ("multiply-accumulates", COLOURS[5], ""),
+    "synaptic_memory": ("memory of synapses", COLOURS[0], "////"),
+    "update": ("neuron updates", COLOURS[2], ""),
+    "idle": ("idle updates", COLOURS[1], ""),
+    "neuron_memory": ("memory of neurons", COLOURS[2], "////"),
+    "emitted": ("spikes out", COLOURS[3], ""),
+    "message": ("messages", COLOURS[4], ""),
+    "hop_x": ("hops along columns", COLOURS[6], ""),
+    "hop_y": ("hops along rows", COLOURS[6], "...."),
+}
+"""Label, colour and hatching of each of :data:`pascal_nm.hw_targets.chip.KINDS`, in the order of the bars."""
+
+STAGE_COLOURS: Mapping[str, str] = {
+    "accumulate": "#999999",
+    "integrate": COLOURS[0],
+    "correct": COLOURS[1],
+    "encode": COLOURS[3],
+    "emit": COLOURS[2],
+    "stream": COLOURS[4],
+}
+"""Colour of each :class:`pascal_nm.neuron.Stage`."""

@@ -1,0 +1,41 @@
+"""A network in words: what `inspect` and `report` say of its parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pascal_nm.graph import Graph, Identity, Population, Projection
+from pascal_nm.schedule import Window
+
+
+def population(graph: Graph, p: Population, window: Window) -> dict[str, Any]:
+    """What a population is, where its input comes from, and in which timesteps it works."""
+    low, high = float(p.threshold.min()), float(p.threshold.max())
+    return {
+        "name": p.name,
+        "kind": p.kind,
+        "shape": "x".join(map(str, p.shape)),
+        "levels": p.levels if p.kind in ("pasc", "max") else "",
+        "neurons": p.size,
+        "threshold": f"{low:.6g}" if low == high else f"{low:.6g}…{high:.6g}",
+        "from": ", ".join(projection(graph, q) for q in graph.incoming(p.name)),
+        "window": f"{window.start}-{window.stop - 1}",
+    }
+
+
+def projection(graph: Graph, q: Projection) -> str:
+    """Where a projection comes from, and what it does on the way."""
+    kernel = q.operator.weight.shape
+    how = (
+        "identity"
+        if isinstance(q.operator, Identity)
+        else f"{type(q.operator).__name__.lower()} {'x'.join(map(str, kernel))}"
+    )
+    if graph[q.target].kind == "max":
+        how = "window"
+    pooled = (
+        f"{'x'.join(map(str, q.pool.kernel))} {'' if graph[q.target].kind == 'max' else 'sum-pooled '}"
+        if q.pool
+        else ""
+    )
+    return f"{q.source} ({pooled}{how})"

@@ -1,0 +1,20 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+
+def joules(value: float) -> str:
+    """An energy with its unit: ``12.3 µJ``."""
+    unit, size = energy_unit(value)
+    return f"{value / size:.3g} {unit}"
+
+
+def energy_unit(value: float) -> tuple[str, float]:
+    """The largest unit that an energy reaches, and its size in joules."""
+    units = (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9), ("pJ", 1e-12))
+    return next((unit for unit in units if value >= unit[1]), units[-1])
+
+
+def percent(share: float) -> str:
+    """A share as ``97.22 %``."""
+    return f"{100 * share:.2f} %"
