@@ -279,6 +279,7 @@ def cores(chip: Mapping[str, Any], quantity: str, title: str) -> go.Figure:
             texttemplate="%{text}" if shape[1] <= LABELLED else None,
             colorscale="Cividis",
             zmin=0,
+            zmax=float(np.nanmax(tiles)),
             xgap=2,
             ygap=2,
             colorbar={"title": {"text": title, "side": "right"}, "thickness": 12},

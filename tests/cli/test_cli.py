@@ -19,9 +19,10 @@ from torch import nn
 from pascal_nm import QCFS, __version__
 from pascal_nm.checkpoint import load
 from pascal_nm.cli.main import main
-from pascal_nm.export.nir_format import read_nir
+from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.hw_targets.chip import KINDS
 from pascal_nm.report.style import KIND_STYLES
+from tests.networks import for_digits
 
 
 def interruptible():
@@ -362,6 +363,13 @@ def test_energy_of_several_chips_is_that_of_each_alone(pascal, trained, tmp_path
         assert said in table
     refused(pascal(*command, "--chip", "loihi1", "--chip", "tpu"), "tpu")
     refused(pascal(*command, "--chip", "all", "--chip", mine, "--memory"), "mine.toml", "[memory]")
+
+
+def test_energy_of_one_spiking_layer_has_no_figure_where_a_formula_has_no_answer(pascal, tmp_path):
+    write_nir(for_digits(), tmp_path / "digits.nir")
+    code, out, _ = pascal("energy", tmp_path / "digits.nir", "--limit", 5, "--json")
+    assert code == 0
+    assert json.loads(out)["closed_formulas"]["effective_timesteps"] is None
 
 
 def test_energy_with_memory_traffic(pascal, trained):

@@ -36,7 +36,7 @@ def command(*arguments):
 def made(tmp_path_factory):
     """A folder with model.pt, model.nir, and the report of the latter: report.html and report.json."""
     folder = tmp_path_factory.mktemp("report")
-    assert command("train", "--epochs", 2, "--width", 0.5, "-q", "-o", folder / "model.pt") == 0
+    assert command("train", "--epochs", 1, "--width", 0.25, "-q", "-o", folder / "model.pt") == 0
     assert command("export", folder / "model.pt", "--nir", "-q") == 0
     chips = ("--chip", "loihi1", "--chip", "cmos45_int8")
     network = (folder / "model.nir", "--model", folder / "model.pt", "--limit", IMAGES)
@@ -131,6 +131,7 @@ def test_the_report_says_how_to_make_it_again(made, report):
     assert {"pascal-nm", "python", "torch", "numpy", "nir", "plotly"} == set(again["versions"])
 
 
+@pytest.mark.slow
 def test_the_same_command_writes_the_same_files(made, tmp_path, report):
     arguments = ("--limit", IMAGES, "-q", "-o", tmp_path / "a.html")
     pages = []
