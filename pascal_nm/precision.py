@@ -119,6 +119,7 @@ def fewest_bits(
     drop: float,
     recipe: Quantization | None = None,
     *,
+    make: Callable[[Graph, Quantization], Graph] = quantize,
     progress: Callable[[int, int], None] | None = None,
 ) -> Searched:
     """Bits for each layer, as few in all as a greedy search finds, such that the accuracy drops by ``drop`` at most.
@@ -133,13 +134,15 @@ def fewest_bits(
         labels: their classes, (N,).
         drop: of accuracy, as a share: 0.002 for 0.2 points.
         recipe: where the search begins: its bits are the most. None: 8 bits, range ``max``.
+        make: gives the integer graph of a recipe with one number of bits; for a chip, :func:`pascal_nm.hw_targets.fixed_point.fit`. What it changes in the
+            recipe is part of what is found.
         progress: called with (evaluations done, about how many in all).
 
     Raises:
         DataError: already the bits that the search begins with cost more accuracy.
     """
     recipe = recipe or Quantization()
-    search = _Search(graph, inputs, labels, recipe, progress)
+    search = _Search(graph, inputs, labels, recipe, make, progress)
     least = search.accuracy(graph) - drop
     if search.measured(search.most) < least:
         raise DataError(
@@ -152,8 +155,7 @@ def fewest_bits(
         low, high = (middle, high) if search.measured(way[middle]) >= least else (low, middle - 1)
     bits = way[low]
     bits = search.lowered(bits, least)
-    found = replace(recipe, bits=bits)
-    return Searched(found, search.measured(bits), least + drop, search.memory(bits))
+    return Searched(search.recipe(bits), search.measured(bits), least + drop, search.memory(bits))
 
 
 class _Search:
@@ -165,12 +167,13 @@ class _Search:
         inputs: Array,
         labels: Array,
         recipe: Quantization,
+        make: Callable[[Graph, Quantization], Graph],
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self.inputs, self.labels, self.progress = inputs, labels, progress
         layers = [p.name for p in graph.weighted]
         self.most = tuple(recipe.layer(i).bits for i in range(len(layers)))
-        self.graphs = {b: quantize(graph, replace(recipe, bits=b)) for b in range(BITS[0], max(self.most) + 1)}
+        self.graphs = {b: make(graph, replace(recipe, bits=b)) for b in range(BITS[0], max(self.most) + 1)}
         self.numbers = dict(zip(layers, range(len(layers)), strict=True))
         self.weights = [_weights(graph, name) for name in layers]
         self.known: dict[tuple[int, ...], float] = {}
@@ -178,6 +181,13 @@ class _Search:
 
     def memory(self, bits: Sequence[int]) -> int:
         return sum(b * n for b, n in zip(bits, self.weights, strict=True))
+
+    def recipe(self, bits: tuple[int, ...]) -> Quantization:
+        """What makes the network with these bits."""
+        made = [self.graphs[b].quantization for b in bits]
+        layers = [q.layer(i) for i, q in enumerate(made) if q is not None]
+        ranges, shifts = tuple(layer.range for layer in layers), tuple(layer.shift for layer in layers)
+        return Quantization(bits, ranges, shifts, layers[0].bias_bits)
 
     def mixed(self, bits: Sequence[int]) -> Graph:
         any_graph = self.graphs[BITS[0]]

@@ -11,6 +11,8 @@ from pascal_nm import precision, simulate
 from pascal_nm.errors import DataError, GraphError
 from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.graph import Preprocessing, Quantization
+from pascal_nm.hw_targets import chip as chips
+from pascal_nm.hw_targets import fixed_point
 from tests import networks
 
 PRE = Preprocessing(255.0, (0.51, 0.4), (0.25, 0.2))
@@ -46,7 +48,7 @@ def test_each_layer_is_quantized_as_if_alone(name):
     graph = float_graph(name)
     bits = tuple(np.random.default_rng(0).integers(2, 9, len(layers(graph))).tolist())
     x, _ = images()
-    search = precision._Search(graph, x, np.zeros(len(x)), Quantization(range="mse"), None)
+    search = precision._Search(graph, x, np.zeros(len(x)), Quantization(range="mse"), pnm.quantize, None)
     assert pnm.quantize(graph, Quantization(bits, "mse")).differences(search.mixed(bits)) == []
 
 
@@ -108,6 +110,20 @@ def test_the_search_stops_where_no_layer_can_lose_another_bit():
         if b > 2:
             fewer = Quantization((*bits[:i], b - 1, *bits[i + 1 :]), "mse")
             assert accuracy(fewer) < found.source_accuracy - 0.1
+
+
+def test_a_search_for_a_chip_keeps_its_promise_on_the_chip():
+    x, labels = images()
+    chip = chips.load("loihi1")
+
+    def make(graph, recipe):
+        return fixed_point.fit(graph, chip, precision.ranges_for(graph, recipe, x))
+
+    found = precision.fewest_bits(balanced(), x, labels, 0.25, make=make)
+    integer = pnm.quantize(balanced(), found.recipe)
+    fixed_point.check(integer, chip)
+    assert np.mean(simulate.counts(integer, x).predictions == labels) == found.accuracy >= 0.75
+    assert found.recipe.bias_bits == 13
 
 
 def test_a_drop_that_the_first_bits_exceed_is_refused():

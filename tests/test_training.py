@@ -183,6 +183,7 @@ def run_training(path, *arguments, launcher=()):
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_network(tmp_path):
     """`accelerate launch`: half of every batch each, and as good as one process."""
     pytest.importorskip("accelerate")

@@ -87,8 +87,7 @@ def quantize(
     if data_name is not None:
         data = options.load_data(data_name, limit, image_column, label_column, network=graph)
         evaluation.check(graph, data)
-    recipe = _recipe(graph, options.bits(bits), ranges, accuracy_drop, data)
-    integer = _made(graph, recipe, described)
+    integer = _made(graph, options.bits(bits), ranges, accuracy_drop, data, described)
     losses, accuracies = _measured(graph, integer, data)
     write_nir(integer, path)
     if as_json:
@@ -99,26 +98,34 @@ def quantize(
         say(f"fits {described.name}: no weight, threshold, bias or potential can leave its registers")
 
 
-def _recipe(
-    graph: Graph, bits: int | tuple[int, ...], ranges: str, drop: float | None, data: Dataset | None
-) -> Quantization:
-    from pascal_nm import precision
+def _made(
+    graph: Graph,
+    bits: int | tuple[int, ...],
+    ranges: str,
+    drop: float | None,
+    data: Dataset | None,
+    chip: chips.Chip | None,
+) -> Graph:
+    """The integer graph that the options ask for."""
+    from pascal_nm import precision, quantization
 
-    recipe = Quantization(bits, "mse" if ranges == "data" else ranges)
+    inputs = None if data is None else _inputs(graph, data)
+
+    def make(graph: Graph, recipe: Quantization) -> Graph:
+        if ranges == "data" and inputs is not None:
+            recipe = precision.ranges_for(graph, recipe, inputs)
+        return quantization.quantize(graph, recipe) if chip is None else fixed_point.fit(graph, chip, recipe)
+
+    recipe = Quantization(bits, "max" if ranges == "data" else ranges)
     recipe.check([p.name for p in graph.weighted])
-    if data is None:
-        return recipe
-    inputs = _inputs(graph, data)
-    if drop is not None:
-        with progress("searching bits") as update:
-            recipe = precision.fewest_bits(graph, inputs, data.labels, drop / 100, recipe, progress=update).recipe
-    return precision.ranges_for(graph, recipe, inputs) if ranges == "data" else recipe
-
-
-def _made(graph: Graph, recipe: Quantization, chip: chips.Chip | None) -> Graph:
-    from pascal_nm import quantization
-
-    return quantization.quantize(graph, recipe) if chip is None else fixed_point.fit(graph, chip, recipe)
+    if drop is None or data is None or inputs is None:
+        return make(graph, recipe)
+    with progress("searching bits") as update:
+        found = precision.fewest_bits(graph, inputs, data.labels, drop / 100, recipe, make=make, progress=update)
+    integer = quantization.quantize(graph, found.recipe)
+    if chip is not None:
+        fixed_point.check(integer, chip)
+    return integer
 
 
 def _measured(graph: Graph, integer: Graph, data: Dataset | None) -> tuple[list[LayerLoss], dict[str, float]]:

@@ -434,7 +434,7 @@ def test_deploy_writes_a_bundle_that_runs(pascal, trained, tmp_path):
 
 
 def test_lags_for_a_limit(pascal, trained, tmp_path):
-    command = ["lags", trained / "model.pt", "--bits", 8, "--limit", 20]
+    command = ["lags", trained / "model.pt", "--bits", 8, "--limit", 6]
     code, out, _ = pascal(*command, "--json")
     uniform = json.loads(out)["uniform"]
     assert (code, [len(set(cost["lags"])) for cost in uniform]) == (0, [1] * 4)
@@ -446,7 +446,7 @@ def test_lags_for_a_limit(pascal, trained, tmp_path):
     assert best["timesteps"] <= limit
     assert best["energy"] <= uniform[0]["energy"]
     assert picture.read_text().startswith("<?xml")
-    run = ["run", trained / "model.pt", "--bits", 8, "--limit", 20, "--lag", lags, "--json"]
+    run = ["run", trained / "model.pt", "--bits", 8, "--limit", 6, "--lag", lags, "--json"]
     report = json.loads(pascal(*run)[1])
     assert report["lag"] == best["lags"]
     assert report["timesteps_to_the_answer"]["mean"] == best["timesteps"]

@@ -136,6 +136,7 @@ def test_every_message_is_counted_once_for_each_core_that_it_reaches(graph, chip
     assert (result.chip.seconds > 1e-9 * 600 * result.timesteps).all()
 
 
+@pytest.mark.slow
 @SMALL
 @given(
     graph=integer_graphs(),

@@ -93,6 +93,7 @@ def cluster():
         yield running
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_what_one_process_gives_also_where_a_worker_is_killed(graph, digits, cluster):
     killed = []
 
