@@ -44,10 +44,21 @@ def largest_input(source: Population) -> int:
     return source.levels
 
 
+def common_exponent(weight: Array) -> int:
+    """Of the largest power of two that divides all integer weights, which chips keep as one exponent."""
+    common = int(np.bitwise_or.reduce(weight.reshape(-1).astype(np.int64))) if weight.size else 0
+    return (common & -common).bit_length() - 1 if common else 0
+
+
 def mantissa(weight: Array) -> Array:
-    """Integer weights without their common power of two, which chips keep as one exponent."""
-    common = int(np.bitwise_or.reduce(weight.reshape(-1))) if weight.size else 0
-    return np.asarray(weight // (common & -common or 1))
+    """Integer weights without their common power of two."""
+    return np.asarray(weight // 2 ** common_exponent(weight))
+
+
+def exponents(values: Array, bits: int) -> Array:
+    """The smallest exponents from 0 on, int64, with which signed mantissas of so many bits reach each of ``values``."""
+    largest = 2 ** (bits - 1) - 1
+    return np.asarray(np.maximum(0, np.ceil(np.log2(np.maximum(np.abs(values), 1) / largest))), np.int64)
 
 
 def weight_bits(projection: Projection) -> int:

@@ -20,6 +20,7 @@ from functools import reduce
 
 import numpy as np
 
+from pascal_nm.bounds import exponents
 from pascal_nm.errors import GraphError
 from pascal_nm.graph import Array, Graph, Identity, LayerQuantization, Operator, Population, Projection, Quantization
 
@@ -62,9 +63,9 @@ def quantize(graph: Graph, recipe: Quantization | int = 8, *, input_range: float
             projections += [_with_weight(q, q.operator.weight.astype(np.int8)) for q in incoming]
             continue
         own = recipe.layer(next(layers))
-        exponents, grid = _grid(p, incoming, own)
+        powers, grid = _grid(p, incoming, own)
         populations.append(_quantize_population(p, grid, own.bias_bits))
-        projections += [_quantize_projection(q, grid, e, own.largest) for q, e in zip(incoming, exponents, strict=True)]
+        projections += [_quantize_projection(q, grid, e, own.largest) for q, e in zip(incoming, powers, strict=True)]
     return graph.replace(populations=tuple(populations), projections=tuple(projections), quantization=recipe)
 
 
@@ -101,16 +102,16 @@ def _grid(p: Population, incoming: list[Projection], recipe: LayerQuantization) 
     peaks = [_per_channel_peak(q.operator, p) for q in incoming]
     tops = [float(peak.max()) for peak in peaks]
     smallest = min((top for top in tops if top > 0), default=1.0)
-    exponents = [max(0, round(np.log2(top / smallest))) if top > 0 else 0 for top in tops]
-    widest = reduce(np.maximum, [peak / 2**e for peak, e in zip(peaks, exponents, strict=True)]) / recipe.largest
+    powers = [max(0, round(np.log2(top / smallest))) if top > 0 else 0 for top in tops]
+    widest = reduce(np.maximum, [peak / 2**e for peak, e in zip(peaks, powers, strict=True)]) / recipe.largest
     if recipe.range == "max":
-        return exponents, _aligned(p, widest, recipe)
+        return powers, _aligned(p, widest, recipe)
     grids = [_aligned(p, widest * clip, recipe) for clip in CLIPS]
-    weights = list(zip(incoming, exponents, strict=True))
+    weights = list(zip(incoming, powers, strict=True))
     errors = np.stack([sum(_squared_error(q, grid, e, recipe.largest) for q, e in weights) for grid in grids])
     if p.kind == "readout":
-        return exponents, grids[int(errors.reshape(len(grids), -1).sum(1).argmin())]
-    return exponents, np.take_along_axis(np.stack(grids), errors.argmin(0)[None], 0)[0]
+        return powers, grids[int(errors.reshape(len(grids), -1).sum(1).argmin())]
+    return powers, np.take_along_axis(np.stack(grids), errors.argmin(0)[None], 0)[0]
 
 
 def _aligned(p: Population, grid: Array, recipe: LayerQuantization) -> Array:
@@ -157,9 +158,7 @@ def _quantize_population(p: Population, grid: Array, bias_bits: int) -> Populati
 
 def _rounded_bias(bias: Array, bits: int, name: str) -> Array:
     """Rounded once: to whole numbers, or to those with so many significant bits."""
-    unit = np.ones_like(bias)
-    if bits:
-        unit = 2.0 ** np.maximum(0, np.ceil(np.log2(np.maximum(np.abs(bias), 1) / (2 ** (bits - 1) - 1))))
+    unit = 2.0 ** exponents(bias, bits) if bits else 1.0
     return _to_int32(np.rint(bias / unit) * unit, f"the bias of {name}")
 
 

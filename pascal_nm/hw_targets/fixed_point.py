@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pascal_nm import schedule
-from pascal_nm.bounds import mantissa, potential_bound
+from pascal_nm.bounds import common_exponent, exponents, mantissa, potential_bound
 from pascal_nm.errors import TargetError
 from pascal_nm.graph import Array, Graph, Population, Quantization
 from pascal_nm.hw_targets.chip import Chip, FixedPoint
@@ -133,7 +133,7 @@ class _Trial:
     def __init__(self, graph: Graph, p: Population, chip: Chip, numbers: FixedPoint, exponent: int) -> None:
         self.graph, self.p, self.chip, self.numbers, self.exponent = graph, p, chip, numbers, exponent
         self.unit = 2 ** (numbers.shift + exponent)  # of the membrane
-        self.weights = {q.source: exponent + _common_exponent(q.operator.weight) for q in graph.incoming(p.name)}
+        self.weights = {q.source: exponent + common_exponent(q.operator.weight) for q in graph.incoming(p.name)}
 
     def overflows(self) -> bool:
         """Whether a potential can leave the membrane's register."""
@@ -149,33 +149,25 @@ class _Trial:
             threshold = p.threshold.astype(np.float64) * 2.0**self.exponent
             if np.any(threshold != np.floor(threshold)) or threshold.max() > 2 ** widths["threshold"] - 1:
                 return f"its thresholds are no multiples of {2**-self.exponent}, or exceed {widths['threshold']} bits: {CHOOSES}"
-        mantissas, exponents = self._bias()
-        if np.any(mantissas != np.floor(mantissas)) or exponents.max() > numbers.bias_exponents[1]:
+        mantissas, powers = self._bias()
+        if np.any(mantissas != np.floor(mantissas)) or powers.max() > numbers.bias_exponents[1]:
             return f"its biases have more bits than a mantissa of {widths['bias']}: {CHOOSES}"
         return ""
 
     def encoding(self) -> Encoding:
-        mantissas, exponents = self._bias()
+        mantissas, powers = self._bias()
         threshold = None if self.p.kind == "readout" else self.p.threshold.astype(np.int64) >> -self.exponent
-        return Encoding(self.exponent, self.weights, threshold, mantissas.astype(np.int64), exponents)
+        return Encoding(self.exponent, self.weights, threshold, mantissas.astype(np.int64), powers)
 
     def _bias(self) -> tuple[Array, Array]:
         """Mantissas, and the smallest exponents at which they fit."""
         value = self.p.bias.astype(np.float64) * self.unit
-        largest = 2 ** (self.chip.widths["bias"] - 1) - 1
-        exponents = np.ceil(np.log2(np.maximum(np.abs(value), 1) / largest)).astype(np.int64)
-        exponents = np.maximum(exponents, self.numbers.bias_exponents[0])
-        return value / 2.0**exponents, exponents
+        found = np.maximum(exponents(value, self.chip.widths["bias"]), self.numbers.bias_exponents[0])
+        return value / 2.0**found, found
 
 
 def _bound(graph: Graph, p: Population) -> float:
     return potential_bound(graph, p.name, streams=schedule.of(graph).streams)
-
-
-def _common_exponent(weight: Array) -> int:
-    """Of the power of two that all weights have in common."""
-    common = int(np.bitwise_or.reduce(weight.reshape(-1).astype(np.int64)))
-    return (common & -common).bit_length() - 1 if common else 0
 
 
 def _require_width(chip: Chip, quantity: str, largest: float, where: str) -> None:
