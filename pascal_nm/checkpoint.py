@@ -53,6 +53,12 @@ class Model:
     data: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """L of each QCFS layer, in the order of execution; for networks that are modules."""
+        assert isinstance(self.module, nn.Module), "a program's levels are in its graph()"
+        return tuple(layer.levels for _, layer in qcfs_layers(self.module))
+
     def source(self) -> SourceNetwork:
         """The traced network, in the float type of its parameters."""
         if isinstance(self.module, ExportedProgram):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import math
 import os
 import shutil
@@ -13,12 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.nn import functional as F
 
 from pascal_nm.augmentation import augment, auto_augment
 from pascal_nm.checkpoint import Model, save
 from pascal_nm.data import WHOLE, Images, Part
-from pascal_nm.errors import DataError, FileError, first_line
+from pascal_nm.errors import ConversionError, DataError, FileError, first_line
 from pascal_nm.files import readable, replacing
 from pascal_nm.graph import Array
 from pascal_nm.models import build, set_levels
@@ -156,35 +159,43 @@ def train(
     test_data: Images,
     config: TrainingConfig,
     *,
+    start: Model | None = None,
     progress: Callable[[Progress], None] | None = None,
     checkpoint: str | Path | None = None,
     branch: str | Path | None = None,
 ) -> Model:
-    """Train a network from scratch, or go on from a training checkpoint.
+    """Train a network from scratch or from the weights of another one, or go on from a training checkpoint.
 
     Args:
         train_data: images to learn from: a :class:`pascal_nm.data.Dataset`, or a stream (:mod:`pascal_nm.streaming`).
         test_data: images for the accuracy in ``progress`` and in the model's metrics.
         config: see :class:`TrainingConfig`.
+        start: a network to begin with (fine-tuning): its weights, architecture and preprocessing, so that ``config.arch`` and
+            ``config.options`` have no effect. Its levels become those of ``config``. The network itself stays as it is.
         progress: called after every step, and after every epoch with the accuracy on ``test_data``.
         checkpoint: a file for the whole state of the training. It is replaced after every epoch; if it exists, training goes on from it and
             ends with the same weights as an unbroken run.
         branch: a file for the state at ``config.switch_epoch``, from which a training with other ``final_levels`` can start.
 
     Raises:
-        DataError: test images do not look like the training images.
+        DataError: test images do not look like the training images, or these not like what ``start`` takes.
+        ConversionError: ``start`` is a program of ``torch.export``, which can be run, not trained.
         FileError: the checkpoint is damaged or belongs to another configuration.
     """
     if test_data.shape != train_data.shape or len(test_data.classes) > len(train_data.classes):
         raise DataError(f"training images are {train_data.shape}, test images {test_data.shape}: they must be alike")
     torch.manual_seed(config.seed)
-    recipe = {
-        "arch": config.arch,
-        "input_shape": list(train_data.shape),
-        "classes": len(train_data.classes),
-        **config.options,
-    }
-    run = _Training(build(**{**recipe, "levels": _listed(config.levels)}), train_data, config)
+    if start is None:
+        recipe = {
+            "arch": config.arch,
+            "input_shape": list(train_data.shape),
+            "classes": len(train_data.classes),
+            **config.options,
+        }
+        run = _Training(build(**{**recipe, "levels": _listed(config.levels)}), train_data, config)
+    else:
+        recipe = dict(start.recipe)
+        run = _Training(_started(start, train_data, config.levels), train_data, config, start)
     first = 0 if checkpoint is None or not Path(checkpoint).exists() else run.restore(checkpoint)
     accuracy = run.accuracy(test_data) if first else 0.0
     for epoch in range(first, config.epochs):
@@ -203,7 +214,8 @@ def train(
         accuracy = run.accuracy(test_data)
     final = config.levels if config.final_levels is None else config.final_levels
     metrics = {"test_accuracy": accuracy, "epochs": float(config.epochs)}
-    recipe["levels"] = _listed(final)
+    if recipe:
+        recipe["levels"] = _listed(final)
     module = _placed(run.module, "cpu", torch.contiguous_format).eval()
     return Model(module, train_data.shape, train_data.classes, run.preprocessing, recipe, train_data.name, metrics)
 
@@ -219,10 +231,11 @@ def train_to_file(
     config: TrainingConfig,
     path: str | Path,
     progress: Callable[[Progress], None] | None = None,
+    start: Model | None = None,
 ) -> Model:
     """Train and write ``path``; until then the state stands in :func:`state_file`, from which a stopped training goes on."""
     state = state_file(path)
-    model = train(train_data, test_data, config, progress=progress, checkpoint=state)
+    model = train(train_data, test_data, config, start=start, progress=progress, checkpoint=state)
     if is_main_process():
         save(model, path)
         state.unlink(missing_ok=True)
@@ -241,6 +254,7 @@ def train_adaptively(
     path: str | Path,
     choose: Callable[[Model], Sequence[int]],
     progress: Callable[[Progress], None] | None = None,
+    start: Model | None = None,
 ) -> tuple[Model, Model]:
     """Algorithm 4: train with uniform levels, measure, train again with levels of its own for each layer from ``switch_epoch`` on.
 
@@ -254,17 +268,18 @@ def train_adaptively(
         path: where the second network is written; the first goes to :func:`uniform_file`.
         choose: gives the levels of each layer for the first network (:mod:`pascal_nm.adaptive`).
         progress: as in :func:`train`.
+        start: as in :func:`train`.
 
     Returns:
         The network with uniform and that with adapted levels.
     """
     first, second, branch = (Path(f"{path}.{name}") for name in ("uniform.training", "training", "branch"))
-    uniform = train(train_data, test_data, config, progress=progress, checkpoint=first, branch=branch)
+    uniform = train(train_data, test_data, config, start=start, progress=progress, checkpoint=first, branch=branch)
     if not second.exists() and is_main_process():
         with replacing(second) as temporary:
             shutil.copyfile(branch, temporary)
     config = replace(config, final_levels=tuple(choose(uniform)))
-    adapted = train(train_data, test_data, config, progress=progress, checkpoint=second)
+    adapted = train(train_data, test_data, config, start=start, progress=progress, checkpoint=second)
     if is_main_process():
         save(uniform, uniform_file(path))
         save(adapted, path)
@@ -278,6 +293,28 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def _started(start: Model, data: Images, levels: int | tuple[int, ...]) -> nn.Module:
+    """A copy of a network to begin with, with the levels of the first epochs."""
+    if isinstance(start.module, ExportedProgram):
+        raise ConversionError("a program of torch.export (.pt2) can be run, not trained: fine-tune the module it was made of")
+    if start.input_shape != data.shape:
+        raise DataError(f"the network to begin with takes images of shape {start.input_shape}, the training images are {data.shape}")
+    module = copy.deepcopy(start.module)
+    outputs = module(torch.zeros(1, *data.shape)).shape[1]
+    if outputs != len(data.classes):
+        raise DataError(f"the network to begin with has {outputs} outputs, the training images {len(data.classes)} classes")
+    set_levels(module, levels)
+    return module
+
+
+def _digest(module: nn.Module) -> str:
+    """What tells networks with different weights or buffers apart."""
+    found = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        found.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+    return found.hexdigest()
+
+
 def _listed(levels: int | tuple[int, ...]) -> int | list[int]:
     return levels if isinstance(levels, int) else list(levels)
 
@@ -285,9 +322,11 @@ def _listed(levels: int | tuple[int, ...]) -> int | list[int]:
 class _Training:
     """A network with its optimizer, on its device."""
 
-    def __init__(self, module: nn.Module, data: Images, config: TrainingConfig) -> None:
+    def __init__(self, module: nn.Module, data: Images, config: TrainingConfig, start: Model | None = None) -> None:
         self.config, self.data = config, data
-        self.preprocessing = data.preprocessing()
+        given = None if start is None else start.preprocessing
+        self.preprocessing = given or data.preprocessing()
+        self.start = "" if start is None else _digest(module)
         self.memory_format = _memory_format(module, config)
         self.processes = _processes(config)
         self.device = str(self.processes.device) if self.processes else _usable(config.device)
@@ -395,7 +434,7 @@ class _Training:
         try:
             state = torch.load(readable(path), weights_only=True, map_location=self.device)
             here = self._settings()
-            stored = here | state["config"]  # states of earlier versions say less
+            stored = here | {"start": ""} | state["config"]  # states of earlier versions say less
             if not self._fits(stored, here, int(state["epochs_done"])):
                 other = ", ".join(_changed(stored, here))
                 raise FileError(f"{path} belongs to a training with other settings ({other}): delete it, or use those")
@@ -410,7 +449,11 @@ class _Training:
 
     def _settings(self) -> dict[str, Any]:
         """What the weights depend on."""
-        return _plain(self.config) | {"input_shape": list(self.data.shape), "images": len(self.data)}
+        return _plain(self.config) | {
+            "input_shape": list(self.data.shape),
+            "images": len(self.data),
+            "start": self.start,
+        }
 
     def _fits(self, stored: dict[str, Any], here: dict[str, Any], epochs_done: int) -> bool:
         """Whether a state belongs to this training. Before the switch it does not depend on the final levels."""

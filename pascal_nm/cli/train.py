@@ -16,7 +16,7 @@ from pascal_nm.checkpoint import Model
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import note, percent, print_json, progress, say, table
 from pascal_nm.data import Images
-from pascal_nm.errors import DataError
+from pascal_nm.errors import DataError, FileError
 from pascal_nm.graph import Array, Graph
 from pascal_nm.hw_targets import evaluation
 from pascal_nm.models import ARCHITECTURES
@@ -26,6 +26,15 @@ from pascal_nm.training import Progress, TrainingConfig
 def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the network.")] = Path("model.pt"),
     data_name: options.DataName = "digits",
+    start_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Fine-tune: begin with the network of this file (.pt, also of `import-checkpoint`), with its levels where --levels says no others.",
+            show_default="from scratch",
+        ),
+    ] = None,
     arch: Annotated[
         str | None, typer.Option(help=f"One of: {', '.join(ARCHITECTURES)}.", show_default="by the images")
     ] = None,
@@ -139,6 +148,10 @@ def train(
         for key, value in (("width", options.width(width)), ("pool", pool), ("stem", _stem(stem)))
         if value is not None
     }
+    start = None
+    if start_file is not None:
+        start = _start(start_file, [*(["arch"] if arch else []), *shape])
+        config = replace(config, levels=start.levels)
     config = replace(
         config,
         **{key: value for key, value in given.items() if value is not None},
@@ -151,9 +164,9 @@ def train(
         auto_augment=auto_augment,
     )
     if adapt_clusters is not None:
-        _train_adaptively(train_data, test_data, config, output, adapt_clusters, as_json)
+        _train_adaptively(train_data, test_data, config, output, adapt_clusters, as_json, start)
         return
-    model = train_network(train_data, test_data, config, output)
+    model = train_network(train_data, test_data, config, output, start)
     if not training.is_main_process():
         return
     if as_json:
@@ -191,10 +204,22 @@ def _stem(name: str | None) -> str | None:
     return name
 
 
-def train_network(train_data: Images, test_data: Images, config: TrainingConfig, path: Path) -> Model:
+def _start(path: Path, options_of_the_network: list[str]) -> Model:
+    """The network to begin with."""
+    if options_of_the_network:
+        raise DataError(f"--{options_of_the_network[0]} does not go with --from: the network is that of {path}")
+    model = options.load_model(path)
+    if not model.recipe:
+        raise FileError(f"{path} is a program of torch.export, which can be run, not trained: --from takes a .pt")
+    return model
+
+
+def train_network(
+    train_data: Images, test_data: Images, config: TrainingConfig, path: Path, start: Model | None = None
+) -> Model:
     """Train with a progress bar, one line per epoch on stderr, into a file."""
     with _shown(config, path) as show:
-        return training.train_to_file(train_data, test_data, config, path, show)
+        return training.train_to_file(train_data, test_data, config, path, show, start)
 
 
 @contextmanager
@@ -223,7 +248,13 @@ def _shown(config: TrainingConfig, path: Path) -> Iterator[Callable[[Progress], 
 
 
 def _train_adaptively(
-    train_data: Images, test_data: Images, config: TrainingConfig, path: Path, clusters: int, as_json: bool
+    train_data: Images,
+    test_data: Images,
+    config: TrainingConfig,
+    path: Path,
+    clusters: int,
+    as_json: bool,
+    start: Model | None,
 ) -> None:
     def choose(model: Model) -> list[int]:
         graph = model.graph()
@@ -233,7 +264,7 @@ def _train_adaptively(
         return made.levels
 
     with _shown(config, path) as show:
-        uniform, adapted = training.train_adaptively(train_data, test_data, config, path, choose, show)
+        uniform, adapted = training.train_adaptively(train_data, test_data, config, path, choose, show, start)
     if not training.is_main_process():
         return
     accuracies = [model.metrics["test_accuracy"] for model in (uniform, adapted)]
