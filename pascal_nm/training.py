@@ -296,13 +296,19 @@ def is_main_process() -> bool:
 def _started(start: Model, data: Images, levels: int | tuple[int, ...]) -> nn.Module:
     """A copy of a network to begin with, with the levels of the first epochs."""
     if isinstance(start.module, ExportedProgram):
-        raise ConversionError("a program of torch.export (.pt2) can be run, not trained: fine-tune the module it was made of")
+        raise ConversionError(
+            "a program of torch.export (.pt2) can be run, not trained: fine-tune the module it was made of"
+        )
     if start.input_shape != data.shape:
-        raise DataError(f"the network to begin with takes images of shape {start.input_shape}, the training images are {data.shape}")
+        raise DataError(
+            f"the network to begin with takes images of shape {start.input_shape}, the training images are {data.shape}"
+        )
     module = copy.deepcopy(start.module)
     outputs = module(torch.zeros(1, *data.shape)).shape[1]
     if outputs != len(data.classes):
-        raise DataError(f"the network to begin with has {outputs} outputs, the training images {len(data.classes)} classes")
+        raise DataError(
+            f"the network to begin with has {outputs} outputs, the training images {len(data.classes)} classes"
+        )
     set_levels(module, levels)
     return module
 
@@ -312,7 +318,7 @@ def _digest(module: nn.Module) -> str:
     found = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         found.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
-    return found.hexdigest()
+    return found.hexdigest()[:16]
 
 
 def _listed(levels: int | tuple[int, ...]) -> int | list[int]:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from pascal_nm import QCFS
 from pascal_nm.errors import ConversionError
+from pascal_nm.qcfs import qcfs
 
 
 @settings(deadline=None)
@@ -34,6 +35,19 @@ def test_gradients_go_straight_through_the_floor_and_stop_outside():
 def test_the_registered_operator_passes_torchs_own_checks():
     x, threshold = torch.randn(4, 3, dtype=torch.float64), torch.tensor([1.5], dtype=torch.float64)
     torch.library.opcheck(torch.ops.pascal_nm.qcfs.default, (x.requires_grad_(), threshold.requires_grad_(), 4))
+
+
+def test_gradients_keep_the_order_in_memory_of_their_input_which_compiled_training_relies_on():
+    x, grad = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    for x_format, grad_format in (
+        (torch.channels_last, torch.contiguous_format),
+        (torch.contiguous_format, torch.channels_last),
+    ):
+        given = [x.contiguous(memory_format=x_format), grad.contiguous(memory_format=grad_format)]
+        operator = torch.ops.pascal_nm.qcfs_backward.default
+        arguments = (given[1], given[0], torch.tensor([1.5]), qcfs(given[0], torch.tensor([1.5]), 4))
+        torch.library.opcheck(operator, arguments, test_utils=("test_schema", "test_faketensor"))
+        assert operator(*arguments)[0].stride() == given[0].stride()
 
 
 @pytest.mark.parametrize("levels", [0, -1, 1.5])

@@ -224,3 +224,64 @@ def test_narrow_networks_take_the_memory_order_in_which_torch_does_not_hang():
     config = TrainingConfig(channels_last=True)
     formats = [training._memory_format(build("resnet8", (1, 8, 8), 3, width=w), config) for w in (0.25, 1.0)]
     assert formats == [torch.contiguous_format, torch.channels_last]
+
+
+def test_fine_tuning_begins_with_the_weights_of_a_network_and_leaves_it_as_it_was(digits):
+    first = training.train(*digits, replace(SMALL, epochs=6, levels=8))
+    kept = state(first)
+    still = training.train(*digits, replace(SMALL, epochs=1, levels=8, learning_rate=1e-9), start=first)
+    assert still.metrics["test_accuracy"] == pytest.approx(first.metrics["test_accuracy"], abs=0.02)
+    tuned = training.train(*digits, replace(SMALL, arch="cnn", options={}, levels=2, learning_rate=0.02), start=first)
+    assert tuned.recipe == first.recipe | {"levels": 2}  # the network's architecture, not the configuration's
+    assert tuned.levels == (2, 2) != first.levels
+    assert all(torch.equal(v, kept[k]) for k, v in state(first).items())
+    assert any(not torch.equal(v, kept[k]) for k, v in state(tuned).items())
+
+
+def test_fine_tuning_keeps_the_preprocessing_that_the_network_was_trained_with(digits):
+    first = training.train(*digits, replace(SMALL, epochs=1))
+    first.preprocessing = replace(first.preprocessing, mean=(0.25,))
+    assert training.train(*digits, replace(SMALL, epochs=1), start=first).preprocessing.mean == (0.25,)
+
+
+def test_a_relu_network_of_ones_own_is_fine_tuned(digits):
+    torch.manual_seed(0)
+    relu = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 30), torch.nn.ReLU(), torch.nn.Linear(30, 10))
+    calibration = torch.from_numpy(digits[0].preprocessing()(digits[0].pixels))
+    start = checkpoint.Model(to_qcfs(relu, 4, calibration), digits[0].shape)
+    tuned = training.train(*digits, replace(SMALL, epochs=8), start=start)
+    assert tuned.metrics["test_accuracy"] > 0.7
+    assert tuned.graph().populations[-1].name  # it converts
+
+
+def test_a_stopped_fine_tuning_goes_on_from_its_own_start_only(digits, tmp_path):
+    one, other = (training.train(*digits, replace(SMALL, epochs=1, seed=seed)) for seed in (1, 2))
+    config = replace(SMALL, epochs=2)
+    whole = training.train(*digits, config, start=one)
+
+    def stop(progress):
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train_to_file(*digits, config, tmp_path / "model.pt", stop, start=one)
+    for start in (other, None):
+        with pytest.raises(FileError, match=r"other settings \(start"):
+            training.train_to_file(*digits, config, tmp_path / "model.pt", start=start)
+    resumed = training.train_to_file(*digits, config, tmp_path / "model.pt", start=one)
+    assert all(torch.equal(v, state(whole)[k]) for k, v in state(resumed).items())
+
+
+def test_what_cannot_be_fine_tuned_is_said(digits):
+    first = training.train(*digits, replace(SMALL, epochs=1))
+    wide = replace(first, input_shape=(1, 16, 16))
+    with pytest.raises(DataError, match=r"takes images of shape \(1, 16, 16\)"):
+        training.train(*digits, SMALL, start=wide)
+    train, test = digits
+    with pytest.raises(DataError, match="has 10 outputs, the training images 9 classes"):
+        training.train(
+            replace(train, classes=train.classes[:9]), replace(test, classes=test.classes[:9]), SMALL, start=first
+        )
+    program = torch.export.export(first.module, (torch.zeros(1, 1, 8, 8),))
+    with pytest.raises(ConversionError, match="can be run, not trained"):
+        training.train(*digits, SMALL, start=replace(first, module=program))

@@ -597,6 +597,16 @@ def test_preprocessing_that_cannot_work_is_refused(pascal, trained, tmp_path):
     assert os.listdir(tmp_path) == ["own.pt2"]
 
 
+def test_fine_tuning_from_a_file(pascal, trained, tmp_path):
+    command = ["train", "--from", trained / "model.pt", "--epochs", 1, "-o", tmp_path / "m.pt"]
+    refused(pascal(*command, "--width", 2), "--width does not go with --from")
+    refused(pascal(*command, "--arch", "mlp"), "--arch does not go with --from")
+    refused(pascal(*command[:2], trained / "model.nir"), "model.nir", "source network")
+    assert pascal(*command, "--final-levels", 2)[0] == 0
+    populations = json.loads(pascal("inspect", tmp_path / "m.pt", "--json")[1])["populations"]
+    assert {p["levels"] for p in populations if p["kind"] == "pasc"} == {2}
+
+
 def test_trainings_that_cannot_work_are_refused(pascal, tmp_path):
     command = ["train", "--arch", "mlp", "--epochs", 1, "-o", tmp_path / "m.pt"]
     refused(pascal(*command, "--width", 0), "width")
