@@ -11,12 +11,12 @@ import numpy as np
 from pascal_nm.cli.output import energy_unit, joules
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.files import replacing, writable
-from pascal_nm.report.style import COLOURS, KIND_STYLES
+from pascal_nm.report.style import COLOURS, KIND_STYLES, POPULATION_COLOURS
 
 if TYPE_CHECKING:
     from pascal_nm.adaptive import Plan
     from pascal_nm.export.profile import Measured
-    from pascal_nm.graph import Array
+    from pascal_nm.graph import Array, Population
     from pascal_nm.lags import Cost
 
 KINDS = ("png", "svg", "pdf")
@@ -110,6 +110,51 @@ def _tiles(figure: Any, axes: Any, places: Array, name: str, value: Array) -> No
     picture = axes.imshow(tiles, origin="lower", cmap="cividis")
     axes.set(title=name, xlabel="column", ylabel="row", xticks=range(0, width, 2), yticks=range(0, height, 2))
     figure.colorbar(picture, ax=axes, shrink=0.8)
+
+
+def activity(
+    layers: Sequence[tuple[Population, float]], accuracy: Array, timesteps: Array, title: str, path: Path
+) -> None:
+    """What a run did: spikes of a neuron in each layer (the paper's Figure 4), and the accuracy while the timesteps pass.
+
+    Args:
+        layers: spiking populations with the spikes that a neuron of theirs sends for an image, in the order of the network.
+        accuracy: share of correct predictions after each timestep, (steps,).
+        timesteps: until the answer was final, (N,).
+        title: of the figure.
+        path: of the file.
+
+    Raises:
+        DataError, FileError: as :func:`metric_bars`.
+    """
+    figure, _ = _figure(9, 0.26 * len(layers) + 2.2)
+    figure.clear()
+    left, right = figure.subplots(1, 2)
+    for kind, name in (("pasc", "PASC neurons"), ("max", "max pooling")):
+        rows = [(i, rate) for i, (population, rate) in enumerate(layers) if population.kind == kind]
+        if rows:
+            left.barh(*zip(*rows, strict=True), color=POPULATION_COLOURS[kind], label=name)
+    for i, (_, rate) in enumerate(layers):
+        left.annotate(f"{rate:.2f}", (rate, i), (3, 0), textcoords="offset points", va="center", fontsize=9)
+    left.set_yticks(range(len(layers)), [population.name for population, _ in layers])
+    left.invert_yaxis()
+    left.margins(x=0.14)
+    left.set(xlabel="spikes of a neuron for an image, mean", title="spike rate of each layer")
+    if any(population.kind == "max" for population, _ in layers):
+        left.legend(frameon=False, fontsize=9)
+    right.plot(range(1, len(accuracy) + 1), 100 * accuracy, color=COLOURS[0])
+    final = float(np.mean(timesteps))
+    right.axvline(final, color="#000000", linestyle=":", label=f"final after {final:.4g}, mean")
+    right.set(
+        xlabel="timesteps",
+        ylabel="accuracy (%)",
+        title="accuracy while the spikes arrive",
+        ylim=(0, 102),
+        xlim=(0, None),
+    )
+    right.legend(frameon=False, fontsize=9, loc="upper left")
+    figure.suptitle(title)
+    _save(figure, path)
 
 
 SEEN = 1e-3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from pascal_nm.cli import nir_files, options
+from pascal_nm.cli import nir_files, options, plots
 from pascal_nm.cli.output import percent, print_json, progress, say, span, table
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import ForeignError, read_nir
@@ -64,6 +65,12 @@ def run(
             show_default=False,
         ),
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw the spike rate of each layer and the accuracy over the timesteps to a .png, .svg or .pdf."
+        ),
+    ] = None,
     mean: options.Mean = None,
     std: options.Std = None,
     scale: options.Scale = 255.0,
@@ -79,14 +86,15 @@ def run(
     wishes = nir_files.Wishes(timesteps, dt, reset, options.preprocessing(mean, std, scale))
     if output is not None:
         writable(output)
+    plots.check(plot)
     if scheduler is not None and count != 1:
         raise DataError("--workers are of this machine, --scheduler has its own: give one")
     try:
         graph = options.load_network(network, mean, std, scale)
     except ForeignError:
-        if (bits, schedule, lag, count, scheduler) != (None, None, None, 1, None):
+        if (bits, schedule, lag, count, scheduler, plot) != (None, None, None, 1, None, None):
             raise DataError(
-                f"--bits, --schedule, --lag, --workers and --scheduler are for networks of this package; {network} is none"
+                f"--bits, --schedule, --lag, --workers, --scheduler and --plot are for networks of this package; {network} is none"
             ) from None
         images = options.load_data(data_name, limit, image_column, label_column)
         nir_files.run(network, target, images, wishes, output, as_json=as_json)
@@ -109,7 +117,13 @@ def run(
     seconds = time.perf_counter() - start
     if output is not None:
         write_answers(output, result.predictions, result.labels)
-    spikes = sum(float(layer.emitted.mean()) for layer in result.events)
+    emitted = {layer.name: float(layer.emitted.mean()) for layer in result.events}
+    if plot is not None:
+        rates = [
+            (p, emitted[p.name] / math.prod(p.shape)) for p in program.graph.populations if p.kind in ("pasc", "max")
+        ]
+        title = f"{network.name}, {len(data):,} images of {data.name}, {graph.timing.schedule}"
+        plots.activity(rates, result.accuracy_over_time, result.timesteps, title, plot)
     content = {
         "network": str(network),
         "target": target,
@@ -126,7 +140,7 @@ def run(
             "percentile_99": float(np.percentile(result.timesteps, 99)),
             "max": int(result.timesteps.max()),
         },
-        "spikes_per_image": spikes,
+        "spikes_per_image": sum(emitted.values()),
         "synaptic_operations_per_image": sum(float(layer.synaptic_operations.mean()) for layer in result.events),
         "images_per_second": len(data) / seconds,
     }
@@ -142,7 +156,7 @@ def run(
             f"after {result.schedule.steps} timesteps {percent(float(result.exact.mean()))} of the answers are final: exact, by certificate"
         )
     say(
-        f"per image: {spikes:,.0f} spikes, {content['synaptic_operations_per_image']:,.0f} synaptic operations; "
+        f"per image: {content['spikes_per_image']:,.0f} spikes, {content['synaptic_operations_per_image']:,.0f} synaptic operations; "
         f"{content['images_per_second']:,.0f} images a second"
     )
 

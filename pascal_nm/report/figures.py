@@ -14,15 +14,10 @@ from plotly import graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from pascal_nm.report.style import COLOURS, KIND_STYLES, STAGE_COLOURS
+from pascal_nm.report.style import COLOURS, KIND_STYLES, NEUTRAL, POPULATION_COLOURS, STAGE_COLOURS
 from pascal_nm.units import energy_unit, joules
 
 Report = Mapping[str, Any]
-
-NEUTRAL = "#888888"
-"""Seen on light and on dark paper."""
-
-KIND_COLOURS = {"analog": NEUTRAL, "pasc": COLOURS[0], "max": COLOURS[3], "readout": COLOURS[2]}
 
 SEEN = 1e-3
 """The smallest share of the energy that is drawn: smaller ones are thinner than a line."""
@@ -49,7 +44,7 @@ def network(report: Report) -> go.Figure:
                 showlegend=False,
             )
     largest = max(p["neurons"] for p in populations)
-    for kind, colour in KIND_COLOURS.items():
+    for kind, colour in POPULATION_COLOURS.items():
         mine = [p for p in populations if p["kind"] == kind]
         if not mine:
             continue
@@ -111,7 +106,7 @@ def rates(report: Report) -> go.Figure:
                 x=[layer["spikes_per_neuron"] for layer in mine],
                 orientation="h",
                 name=name,
-                marker_color=KIND_COLOURS[kind],
+                marker_color=POPULATION_COLOURS[kind],
                 text=[f"{layer['spikes_per_neuron']:.2f}" for layer in mine],
                 hovertemplate="%{y}: %{x:.4g} spikes a neuron<extra></extra>",
             )

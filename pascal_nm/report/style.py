@@ -7,6 +7,17 @@ from collections.abc import Mapping
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
 """Okabe and Ito's palette, https://jfly.uni-koeln.de/color/."""
 
+NEUTRAL = "#888888"
+"""Seen on light and on dark paper."""
+
+POPULATION_COLOURS: Mapping[str, str] = {
+    "analog": NEUTRAL,
+    "pasc": COLOURS[0],
+    "max": COLOURS[3],
+    "readout": COLOURS[2],
+}
+"""Colour of each kind of population."""
+
 KIND_STYLES: Mapping[str, tuple[str, str, str]] = {
     "synaptic_operation": ("synaptic operations", COLOURS[0], ""),
     "multiply_accumulate": ("multiply-accumulates", COLOURS[5], ""),

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -404,6 +405,23 @@ def test_energy_draws_where_it_goes(pascal, trained, tmp_path, monkeypatch, chip
     assert ("messages out by tile" in text) == (chip == "loihi1_calibrated")
     refused(pascal(*command, tmp_path / "energy.gif"), ".png")
     refused(pascal(*command, picture, "--chip", "loihi2"), "--plot", "one chip")
+
+
+def test_run_draws_what_it_counted(pascal, trained, tmp_path, monkeypatch):
+    matplotlib = pytest.importorskip("matplotlib")
+    monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "none")
+    command = ["run", trained / "model.nir", "--limit", 20, "--plot"]
+    code, out, _ = pascal(*command, tmp_path / "run.svg", "--json")
+    report, text = json.loads(out), (tmp_path / "run.svg").read_text()
+    assert code == 0
+    assert f"final after {report['timesteps']}, mean" in text
+    populations = json.loads(pascal("inspect", trained / "model.nir", "--json")[1])["populations"]
+    spiking = [p for p in populations if p["kind"] in ("pasc", "max")]
+    assert spiking and all(f">{p['name']}<" in text for p in spiking)
+    drawn = [float(x) for x in re.findall(r">(\d+\.\d\d)<", text)][: len(spiking)]
+    neurons = [p["neurons"] for p in spiking]
+    assert np.dot(drawn, neurons) == pytest.approx(report["spikes_per_image"], abs=0.01 * sum(neurons))
+    refused(pascal(*command, tmp_path / "run.gif"), ".png")
 
 
 def test_deploy_writes_a_bundle_that_runs(pascal, trained, tmp_path):
