@@ -7,6 +7,7 @@ The short way through::
     net = pnm.convert(model, x)  # a torch module with pnm.QCFS activations, and an input of it
     pnm.export.write_nir(net, "model.nir")
     result = pnm.run(net, data, target="lava")
+    assert pnm.verify(model, net, data).exact
 
 Names are imported when they are first used, so that ``import pascal_nm`` costs nothing.
 """
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
     from pascal_nm.data import Dataset
     from pascal_nm.errors import PascalError
     from pascal_nm.graph import Graph, Population, Preprocessing, Projection
-    from pascal_nm.hw_targets import run
+    from pascal_nm.hw_targets import run, verify
     from pascal_nm.hw_targets.evaluation import Evaluation
     from pascal_nm.models import build, to_qcfs
     from pascal_nm.qcfs import QCFS
     from pascal_nm.quantization import quantize
     from pascal_nm.result import RunResult
     from pascal_nm.source import SourceNetwork
+    from pascal_nm.verification import Verification
 
 __all__ = [
     "QCFS",
@@ -43,6 +45,7 @@ __all__ = [
     "Projection",
     "RunResult",
     "SourceNetwork",
+    "Verification",
     "build",
     "checkpoint",
     "convert",
@@ -53,6 +56,7 @@ __all__ = [
     "run",
     "to_qcfs",
     "training",
+    "verify",
 ]
 
 _HOMES = {
@@ -66,11 +70,13 @@ _HOMES = {
     "Projection": "graph",
     "RunResult": "result",
     "SourceNetwork": "source",
+    "Verification": "verification",
     "build": "models",
     "convert": "conversion",
     "quantize": "quantization",
     "run": "hw_targets",
     "to_qcfs": "models",
+    "verify": "hw_targets",
 }
 """Where each name is defined; what else :data:`__all__` lists is a module."""
 

@@ -1,5 +1,8 @@
 """The Python interface as its first example says: convert, write, run, by names of the package alone."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +55,23 @@ def test_a_run_of_labelled_images_knows_how_many_are_right(net, digits):
     assert isinstance(result, pnm.Evaluation)
     np.testing.assert_array_equal(result.predictions, pnm.run(net, net.preprocessing(digits.pixels)).predictions)
     assert result.accuracy == np.mean(result.predictions == digits.labels)
+
+
+@pytest.mark.parametrize("target", ["torch", "loihi"])
+def test_verification_says_yes_of_the_network_and_no_of_another(model, net, digits, target):
+    found = pnm.verify(model, net, digits, target)
+    assert isinstance(found, pnm.Verification)
+    assert (found.exact, found.images, found.prediction_mismatches) == (True, 20, 0)
+    assert pnm.verify(model, pnm.quantize(net, 6), digits, target).exact
+    changed = net.replace(populations=[replace(p, bias=p.bias + 1) if p.kind == "pasc" else p for p in net.populations])
+    assert not pnm.verify(model, changed, digits, target).exact
+
+
+def test_verification_in_double_precision(model, digits):
+    double = copy.deepcopy(model).double()
+    net = pnm.convert(double, torch.zeros(1, 1, 8, 8, dtype=torch.float64), preprocessing=digits.preprocessing())
+    found = pnm.verify(double, net, digits)
+    assert found.exact and all(layer.flips == 0 for layer in found.layers.values())
 
 
 def test_labelled_images_need_a_network_that_says_how_pixels_become_inputs(model, digits):

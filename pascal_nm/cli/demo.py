@@ -22,7 +22,7 @@ from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, find
 from pascal_nm.hw_targets.evaluation import Evaluation
 from pascal_nm.quantization import quantize
-from pascal_nm.verify import Verification
+from pascal_nm.verification import Verification
 
 CHIP = "loihi1"
 

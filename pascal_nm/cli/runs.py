@@ -18,7 +18,7 @@ from pascal_nm.files import writable, write_answers
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import compiled, evaluation, workers
 from pascal_nm.hw_targets.evaluation import Evaluation
-from pascal_nm.verify import Verification
+from pascal_nm.verification import Verification
 
 
 def run(

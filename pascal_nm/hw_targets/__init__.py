@@ -10,9 +10,12 @@ from pascal_nm.graph import Array, Graph
 from pascal_nm.result import Program, RunResult, Target
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+    from torch.export import ExportedProgram
 
     from pascal_nm.hw_targets.evaluation import Evaluation
+    from pascal_nm.source import SourceNetwork
+    from pascal_nm.verification import Verification
 
 TARGETS = ("torch", "lava", "loihi")
 
@@ -83,3 +86,34 @@ def run(graph: Graph, data: Array | Tensor | Dataset, target: str = "torch") -> 
     from pascal_nm.hw_targets import evaluation
 
     return evaluation.evaluate(program, data)
+
+
+def verify(
+    model: nn.Module | ExportedProgram | SourceNetwork, graph: Graph, data: Dataset, target: str = "torch"
+) -> Verification:
+    """Is the spiking network the source network? Every level of every neuron is compared on every image.
+
+    Args:
+        model: the source network, in the graph's float type.
+        graph: the spiking network, from ``convert``, ``quantize`` or a file. An integer graph is compared with the integer QCFS network that its own
+            recipe of quantization makes of the model.
+        data: images; the graph says how their pixels become inputs.
+        target: ``torch``, ``lava`` or ``loihi``.
+
+    Returns:
+        The answer (``exact``), and what was counted in each layer.
+
+    Raises:
+        PascalError: the model cannot be converted; the target is unknown or not installed; the data or the graph do not fit.
+    """
+    import torch
+
+    from pascal_nm.conversion import convert
+    from pascal_nm.hw_targets import evaluation
+    from pascal_nm.source import SourceNetwork
+
+    if not isinstance(model, SourceNetwork):
+        dtype = torch.float32 if graph.is_integer else torch.from_numpy(graph.input.threshold).dtype
+        model = SourceNetwork(model, torch.zeros(1, *graph.input.shape, dtype=dtype))
+    reference = convert(model, preprocessing=graph.preprocessing, classes=graph.classes)
+    return evaluation.verify(model, reference, find(target).compile(graph), data)[0]

@@ -18,7 +18,7 @@ from pascal_nm.quantization import quantize
 from pascal_nm.result import Program, RunResult
 from pascal_nm.schedule import Schedule
 from pascal_nm.source import SourceNetwork
-from pascal_nm.verify import Verification
+from pascal_nm.verification import Verification
 
 BATCH_NEURONS = 1 << 25
 """Neurons times images of one batch: what the simulator's spike trains and the recorded counts take stays below a gigabyte."""

@@ -26,7 +26,7 @@ from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.evaluation import Evaluation
 from pascal_nm.report.traces import record, trace
 from pascal_nm.result import Program, RunResult
-from pascal_nm.verify import Verification
+from pascal_nm.verification import Verification
 
 Progress = Callable[[str], AbstractContextManager[Callable[..., None]]]
 """A progress bar for the work that is named; :func:`pascal_nm.cli.output.progress`."""

@@ -8,7 +8,7 @@ import torch
 
 import pascal_nm as pnm
 from pascal_nm import simulate
-from pascal_nm.verify import Verification
+from pascal_nm.verification import Verification
 from tests import networks
 
 
