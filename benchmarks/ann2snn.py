@@ -3,7 +3,8 @@
 .readers/spikingjelly/bin/python benchmarks/ann2snn.py MODEL --data DATA [--limit 200] [--timesteps 64]
 
 The network's weights with ReLU in place of QCFS, converted as the documentation says (rate coding, thresholds at the 99.9th percentile of the
-activations of 200 training images), each image shown as a constant current, answers by the sum of the outputs.
+activations of 200 images: of the training part where the data have parts, or else of the tested ones, which helps it), each image shown as a
+constant current, answers by the sum of the outputs.
 """
 
 import argparse

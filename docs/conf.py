@@ -1,0 +1,31 @@
+"""How `make docs` builds the pages: Sphinx with MyST Markdown and notebooks that keep the outputs stored in them."""
+
+import pascal_nm
+
+project = "pascal-nm"
+author = "the pascal-nm authors"
+version = release = pascal_nm.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinxcontrib.mermaid",
+]
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_fence_as_directive = ["mermaid"]
+myst_heading_anchors = 4
+myst_url_schemes = ["http", "https", "mailto"]
+nb_execution_mode = "off"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+
+html_theme = "furo"
+html_title = f"pascal-nm {version}"
+html_show_copyright = False

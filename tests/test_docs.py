@@ -1,0 +1,153 @@
+"""README and documentation: every block of Python and every command runs, in order, as a reader would run them.
+
+A block that begins with `# package==version` is run by the Python of that reader, where it is installed. A command with the comment "not run by
+the tests" is not; installations and benchmarks are checked for what they name.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pascal_nm.hw_targets.chip import tomllib  # tomli before Python 3.11
+from pascal_nm.interop import readers
+from pascal_nm.training import TrainingConfig, train_to_file
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data"
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SLOW = {"start", "chips", "paper", "report"}
+"""Pages that take more than a few seconds."""
+
+PAGES = [
+    pytest.param(path, marks=[pytest.mark.slow] if path.stem in SLOW else [], id=path.stem)
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
+    if path.stem != "readers"  # tests/test_readers_page.py
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A network for the digits as `model.pt`, for pages that begin with one."""
+    from pascal_nm import data
+
+    path = tmp_path_factory.mktemp("model") / "model.pt"
+    train_to_file(*data.load_pair("digits"), TrainingConfig(arch="cnn", epochs=3, shift=1), path)
+    return path
+
+
+@pytest.fixture
+def folder(model, tmp_path, monkeypatch):
+    """Where a reader sits: a trained network, its NIR file, the committed models, and the data sets that are there."""
+    from pascal_nm import checkpoint, export
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(model, tmp_path)
+    export.write_nir(checkpoint.load(model).graph(), tmp_path / "model.nir")
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    for file in DATA.glob("*.parquet"):
+        (tmp_path / file.name).symlink_to(file)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_runs(page, folder, pascal, capsys):
+    names = {"__name__": page.stem}
+    printed = []
+    for language, text in BLOCK.findall(page.read_text()):
+        if language == "python" and (package := re.match(r"# (\w+)==([\d.]+)\n", text)):
+            assert _elsewhere(text, *package.groups(), folder) in (None, "1.0")
+        elif language == "python":
+            if "lava" in text or "PascNetwork" in text:
+                pytest.importorskip("lava.magma", exc_type=ImportError)
+            exec(compile(text, str(page), "exec"), names)
+            printed.append(capsys.readouterr().out)
+        elif language == "sh":
+            for line in text.splitlines():
+                _command(line, pascal)
+    CHECKS.get(page.stem, lambda names, printed: None)(names, "".join(printed))
+
+
+def _command(line, pascal):
+    words = shlex.split(line, comments=True)
+    if not words or "not run by the tests" in line:
+        return
+    missing = [w for w in words if w.endswith(".parquet") and not Path(w).exists()]
+    if missing:
+        pytest.skip(f"{missing[0]} is not here")
+    if words[0] == "pascal-nm":
+        if "lava" in words:
+            pytest.importorskip("lava.magma", exc_type=ImportError)
+        code, out, err = pascal(*words[1:])
+        assert code == 0, f"{line}\n{out}{err}"
+    elif words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
+    elif words[:2] == ["pip", "install"]:
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        for asked in re.findall(r"\.\[([\w,]+)\]", line):
+            assert set(asked.split(",")) <= set(extras), line
+    else:
+        assert words[0].endswith("python") and (ROOT / words[1]).exists(), line
+
+
+def _elsewhere(code, package, version, folder):
+    """What a reader's own Python prints last; None where it is not installed in that version."""
+    python = readers.python_of(package, ROOT / ".readers")
+    if python is None:
+        return None
+    check = f"from importlib.metadata import version; print(version('{package}'))"
+    found = subprocess.run([python, "-c", check], capture_output=True, text=True, check=True).stdout.strip()
+    if found != version:
+        return None
+    done = subprocess.run([python, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-1000:]
+    return done.stdout.strip().splitlines()[-1]
+
+
+def _readme(names, printed):
+    spiking, source = (float(re.search(rf"{who}\s+([\d.]+)", printed)[1]) for who in ("spiking", "source"))
+    assert spiking == source > 0.9
+
+
+def _own_model(names, printed):
+    assert "sigmoid" in printed or "mul" in printed
+    tuned = float(re.search(r"L = 2, tuned: ([\d.]+)%", printed)[1])
+    untuned = float(re.search(r"L = 2: ([\d.]+)%", printed)[1])
+    assert tuned > max(untuned, 85)
+
+
+def _lava(names, printed):
+    assert names["answer"].shape == (2, 2)
+
+
+CHECKS = {"README": _readme, "own_model": _own_model, "lava": _lava}
+
+
+def test_the_pages_have_what_they_are_read_for():
+    blocks = {page.values[0].stem: BLOCK.findall(page.values[0].read_text()) for page in PAGES}
+    assert sum(language == "python" for found in blocks.values() for language, _ in found) > 20
+    assert {language for found in blocks.values() for language, _ in found} == {
+        "python",
+        "sh",
+        "",
+        "mermaid",
+        "toml",
+        "toctree",
+    } | {"eval"}
+    for stem, found in blocks.items():
+        for language, text in found:
+            if language == "":
+                assert not re.search(r"^(pascal-nm|pip|make|python) ", text, re.MULTILINE), (
+                    f"a command that no test runs: {stem}"
+                )
+
+
+def test_links_and_files_that_pages_name_are_there():
+    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md"), ROOT / "models" / "README.md"):
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[\w-]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for name in re.findall(r"`((?:benchmarks|tests|pascal_nm|examples|models)/[\w./]+\.\w+)`", page.read_text()):
+            assert (ROOT / name).exists(), f"{page.name}: {name}"
