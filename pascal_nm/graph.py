@@ -351,12 +351,12 @@ def _each(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """A spiking network: populations in topological order, and the projections between them.
 
     Construction validates everything: a Graph that exists is well formed. Exactly one population is ``analog``
-    (the input) and one is ``readout`` (the output).
+    (the input) and one is ``readout`` (the output). Printed, it is a table of its populations.
     """
 
     populations: tuple[Population, ...]
@@ -375,6 +375,11 @@ class Graph:
     @cached_property
     def _by_name(self) -> dict[str, Population]:
         return {population.name: population for population in self.populations}
+
+    def __repr__(self) -> str:
+        from pascal_nm import summary  # it is made of graphs
+
+        return summary.text(self)
 
     def __getitem__(self, name: str) -> Population:
         try:

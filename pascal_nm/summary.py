@@ -1,11 +1,33 @@
-"""A network in words: what `inspect` and `report` say of its parts."""
+"""A network in words: what `inspect`, `report` and `print` say of its parts."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from pascal_nm import schedule
 from pascal_nm.graph import Graph, Identity, Population, Projection
 from pascal_nm.schedule import Window
+
+NUMBERS = ("levels", "neurons")
+"""Columns that stand right."""
+
+
+def text(graph: Graph) -> str:
+    """A whole network as a table: a line for each population."""
+    plan = schedule.of(graph)
+    rows = [population(graph, p, plan.windows[p.name]) for p in graph.populations]
+    names = [*(name for name in rows[0] if name != "from"), "from"]  # the longest stands last
+    columns = {name: [name, *(_text(row[name]) for row in rows)] for name in names}
+    for name, column in columns.items():
+        width = max(map(len, column))
+        columns[name] = [cell.rjust(width) if name in NUMBERS else cell.ljust(width) for cell in column]
+    numbers = f"{graph.quantization or 'given'} integers" if graph.is_integer else str(graph.dtype)
+    title = f"Spiking network in {numbers}, schedule {graph.timing.schedule}, {plan.steps} timesteps"
+    return "\n".join([title, *("  ".join(line).rstrip() for line in zip(*columns.values(), strict=True))])
+
+
+def _text(cell: object) -> str:
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)
 
 
 def population(graph: Graph, p: Population, window: Window) -> dict[str, Any]:
