@@ -1,5 +1,8 @@
 """How `make docs` builds the pages: Sphinx with MyST Markdown and notebooks that keep the outputs stored in them."""
 
+import re
+from typing import Any
+
 import pascal_nm
 
 project = "pascal-nm"
@@ -29,3 +32,13 @@ napoleon_numpy_docstring = False
 html_theme = "furo"
 html_title = f"pascal-nm {version}"
 html_show_copyright = False
+
+
+def _stars(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Shapes such as (N, *shape) are no emphasis."""
+    lines[:] = [re.sub(r"(?<!\*)\*(?=\w[\w ]*[),])", r"\\*", line) for line in lines]
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", _stars, priority=100)

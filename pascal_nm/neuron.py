@@ -9,14 +9,14 @@ population's weights); the spike counter ``s`` counts spikes. ``theta`` is the p
 
 One neuron passes through *stages* (:class:`Stage`); a :class:`pascal_nm.schedule.Schedule` says when:
 
-=============  ====================================================================================
+==============  ======================================================================================================================
 ``ACCUMULATE``  add the current to ``v`` without firing (inputs that come before the main window; readout)
 ``INTEGRATE``   Algorithm 1, lines 4 to 8: add the current, fire with soft reset, count
 ``CORRECT``     Algorithm 1, lines 10 to 16: fire or inhibit (signed spikes) until ``0 <= v < theta``
 ``ENCODE``      Algorithm 2, line 3: the level of an analog current in closed form
 ``EMIT``        Algorithm 1, lines 19 to 21 and Algorithm 2, lines 5 to 7: spike while the counter is positive
 ``STREAM``      add the current, and send signed spikes at once, so that the count follows the potential (not in the paper)
-=============  ====================================================================================
+==============  ======================================================================================================================
 
 ``EMIT`` gives a *thermometer* train: a neuron of count c spikes in the first c steps of its window. ``STREAM`` gives a signed train whose sum is c
 once the neuron is quiet (docs/schedules.md has the proof).

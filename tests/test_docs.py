@@ -113,7 +113,7 @@ def _readme(names, printed):
 
 
 def _own_model(names, printed):
-    assert "sigmoid" in printed or "mul" in printed
+    assert re.search(r"mul\b.* cannot be converted", printed)
     tuned = float(re.search(r"L = 2, tuned: ([\d.]+)%", printed)[1])
     untuned = float(re.search(r"L = 2: ([\d.]+)%", printed)[1])
     assert tuned > max(untuned, 85)
@@ -135,8 +135,7 @@ def test_the_pages_have_what_they_are_read_for():
         "",
         "mermaid",
         "toml",
-        "toctree",
-    } | {"eval"}
+    }
     for stem, found in blocks.items():
         for language, text in found:
             if language == "":
@@ -147,7 +146,8 @@ def test_the_pages_have_what_they_are_read_for():
 
 def test_links_and_files_that_pages_name_are_there():
     for page in (ROOT / "README.md", *ROOT.glob("docs/*.md"), ROOT / "models" / "README.md"):
-        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[\w-]*)?\)", page.read_text()):
+        text = BLOCK.sub("", page.read_text())
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[\w-]*)?\)", text):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
-        for name in re.findall(r"`((?:benchmarks|tests|pascal_nm|examples|models)/[\w./]+\.\w+)`", page.read_text()):
+        for name in re.findall(r"`((?:benchmarks|tests|pascal_nm|examples|models)/[\w./]+\.\w+)`", text):
             assert (ROOT / name).exists(), f"{page.name}: {name}"

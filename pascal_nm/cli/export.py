@@ -23,7 +23,13 @@ from pascal_nm.quantization import quantize
 
 
 def export(
-    model: options.ModelFile,
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="model.pt from `train`, .pt2 from torch.export.save, or a .nir of this package, to write it anew.",
+            show_default=False,
+        ),
+    ],
     nir: Annotated[bool, typer.Option("--nir", help="Write a NIR file.")] = False,
     profile: Annotated[
         str,
@@ -73,11 +79,20 @@ def export(
     if not nir:
         raise FileError("say what to write: --nir")
     _check_options(profile, reader, (schedule, lag), timesteps, data_name, limit, plot)
-    source = options.load_model(model, mean, std, scale)
-    if classes is not None:
-        source.classes = tuple(classes.split(","))
-    graph = (source.in_double() if double else source).graph()
+    if model.suffix == ".nir":
+        graph = _from_nir(
+            model,
+            output if profile == "pasc" else model,
+            {"--double": double, "--mean": mean, "--std": std, "--classes": classes},
+        )
+    else:
+        source = options.load_model(model, mean, std, scale)
+        if classes is not None:
+            source.classes = tuple(classes.split(","))
+        graph = (source.in_double() if double else source).graph()
     if bits is not None:
+        if graph.is_integer:
+            raise FileError(f"{model} holds integer weights already: leave --bits out")
         graph = quantize(graph, bits)
     path = output or model.with_suffix(".nir" if profile == "pasc" else f".{profile}.nir")
     if profile == "unrolled":
@@ -104,6 +119,16 @@ def export(
     )
     if graph.preprocessing is None:
         say("It does not say how pixels become inputs: give --mean and --std to run images from the file.")
+
+
+def _from_nir(path: Path, output: Path | None, given: dict[str, object]) -> Graph:
+    """The network of a file that is to be written anew."""
+    for option, value in given.items():
+        if value:
+            raise FileError(f"{option} is for a source network: {path} says that itself")
+    if output is None:
+        raise FileError(f"{path} is there already: say by --output where the new file goes")
+    return read_nir(path)
 
 
 def _check_options(

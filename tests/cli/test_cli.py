@@ -407,6 +407,25 @@ def test_energy_draws_where_it_goes(pascal, trained, tmp_path, monkeypatch, chip
     refused(pascal(*command, picture, "--chip", "loihi2"), "--plot", "one chip")
 
 
+def test_a_nir_file_is_written_anew(pascal, trained, tmp_path):
+    command = ["export", trained / "model.nir", "--nir"]
+    refused(pascal(*command), "--output")
+    refused(pascal(*command, "-o", tmp_path / "x.nir", "--double"), "--double", "source network")
+    plan = ["--schedule", "streaming", "--lag", 1]
+    assert pascal(*command, *plan, "--bits", 8, "-o", tmp_path / "anew.nir")[0] == 0
+    assert pascal("export", trained / "model.pt", "--nir", *plan, "--bits", 8, "-o", tmp_path / "new.nir")[0] == 0
+    assert not read_nir(tmp_path / "anew.nir").differences(read_nir(tmp_path / "new.nir"))
+    refused(pascal("export", tmp_path / "new.nir", "--nir", "--bits", 8, "-o", tmp_path / "x.nir"), "leave --bits out")
+    assert pascal(*command, "--profile", "unrolled", "-o", tmp_path / "unrolled.nir")[0] == 0
+    assert pascal("export", trained / "model.pt", "--nir", "--profile", "unrolled", "-o", tmp_path / "u.nir")[0] == 0
+    assert sorted(os.listdir(tmp_path)) == ["anew.nir", "new.nir", "u.nir", "unrolled.nir"]
+    ours, theirs = (nir.read(tmp_path / name) for name in ("unrolled.nir", "u.nir"))
+    assert sorted(ours.nodes) == sorted(theirs.nodes)
+    for name, node in ours.nodes.items():
+        if hasattr(node, "weight"):
+            np.testing.assert_array_equal(node.weight, theirs.nodes[name].weight)
+
+
 def test_run_draws_what_it_counted(pascal, trained, tmp_path, monkeypatch):
     matplotlib = pytest.importorskip("matplotlib")
     monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "none")
