@@ -2,7 +2,7 @@
 # make test-all   with the slow proofs                 make readers   other simulators, for `pascal-nm interop`
 # make wheel-test  build, install into a bare environment, and run there what a user gets
 # make test-python PY=python3.12   the tests on another Python     make cross-checks   SANA-FE and NeuroBench count the same
-# make clean      remove what these targets made
+# make docs       the documentation as a site: site/html/index.html      make clean   remove what these targets made
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ CONSTRAINTS := requirements/constraints-$(VERSION).txt
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: test-python demo test test-all lint types readers wheel-test clean cross-checks
+.PHONY: docs test-python demo test test-all lint types readers wheel-test clean cross-checks
 
 demo: $(STAMP)
 	$(BIN)/pascal-nm demo
@@ -51,6 +51,11 @@ readers: $(STAMP)
 	.readers/spikingjelly/bin/pip install -q --no-deps spikingjelly==2.0.0 nirtorch==2.6 loguru==0.7.3
 	.readers/sinabs/bin/pip install -q --no-deps sinabs==3.1.3 nir==1.0.4 nirtorch==1.0 pbr samna
 
+# A link to nowhere, or a page that no other leads to, is an error.
+docs: $(STAMP)
+	$(PIP) install -q -c $(CONSTRAINTS) -e '.[docs]'
+	$(BIN)/python -m sphinx -q -W --keep-going docs site/html
+
 # The wheel as a user installs it, but with the dependencies of our environment, lent after the installation and not copied: torch is large.
 # The wheel is built from the source distribution, and run outside the repository, so that nothing but its own files can be found.
 wheel-test: $(STAMP)
@@ -73,4 +78,4 @@ cross-checks: $(STAMP)
 	.readers/checks/bin/python -m pytest tests/cross_checks
 
 clean:
-	rm -rf $(VENV) .readers .wheel build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .readers .wheel site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -3,6 +3,9 @@
 import re
 from typing import Any
 
+from docutils import nodes
+from latex2mathml.converter import convert
+
 import pascal_nm
 
 project = "pascal-nm"
@@ -13,7 +16,6 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinxcontrib.mermaid",
@@ -29,6 +31,7 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"pascal-nm {version}"
 html_show_copyright = False
@@ -39,6 +42,17 @@ def _stars(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
     lines[:] = [re.sub(r"(?<!\*)\*(?=\w[\w ]*[),])", r"\\*", line) for line in lines]
 
 
+def _inline(translator: Any, node: Any) -> None:
+    translator.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def _displayed(translator: Any, node: Any) -> None:
+    translator.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>')
+    raise nodes.SkipNode
+
+
 def setup(app: Any) -> None:
-    """Called by Sphinx."""
+    """Called by Sphinx. Equations become MathML, which browsers draw without a script or a network."""
+    app.add_html_math_renderer("mathml", (_inline, None), (_displayed, None))
     app.connect("autodoc-process-docstring", _stars, priority=100)

@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,14 @@ def test_links_and_files_that_pages_name_are_there():
             assert (page.parent / target).exists(), f"{page.name}: {target}"
         for name in re.findall(r"`((?:benchmarks|tests|pascal_nm|examples|models)/[\w./]+\.\w+)`", text):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path):
+    for module in ("furo", "myst_nb", "latex2mathml"):
+        pytest.importorskip(module)
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", ROOT / "docs", tmp_path / "site" / "html"]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    theory = (tmp_path / "site" / "html" / "theory.html").read_text()
+    assert "<math" in theory and "mathjax" not in theory.lower()

@@ -151,7 +151,7 @@ def train(
     start = None
     if start_file is not None:
         start = _start(start_file, [*(["arch"] if arch else []), *shape])
-        config = replace(config, levels=start.levels)
+        config = replace(config, arch=start.recipe["arch"], options={}, levels=start.levels)
     config = replace(
         config,
         **{key: value for key, value in given.items() if value is not None},
