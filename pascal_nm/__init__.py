@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from pascal_nm.conversion import convert
     from pascal_nm.data import Dataset
     from pascal_nm.errors import PascalError
-    from pascal_nm.graph import Graph, Population, Preprocessing, Projection
-    from pascal_nm.hw_targets import run, verify
+    from pascal_nm.graph import Graph, Population, Preprocessing, Projection, Quantization, Timing
+    from pascal_nm.hw_targets import energy, run, verify
+    from pascal_nm.hw_targets.bill import Bill
     from pascal_nm.hw_targets.evaluation import Evaluation
     from pascal_nm.models import build, to_qcfs
     from pascal_nm.qcfs import QCFS
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "QCFS",
+    "Bill",
     "Dataset",
     "Evaluation",
     "Graph",
@@ -43,13 +45,16 @@ __all__ = [
     "Population",
     "Preprocessing",
     "Projection",
+    "Quantization",
     "RunResult",
     "SourceNetwork",
+    "Timing",
     "Verification",
     "build",
     "checkpoint",
     "convert",
     "data",
+    "energy",
     "export",
     "hw_targets",
     "quantize",
@@ -60,7 +65,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Bill": "hw_targets.bill",
     "QCFS": "qcfs",
+    "Quantization": "graph",
+    "Timing": "graph",
     "Dataset": "data",
     "Evaluation": "hw_targets.evaluation",
     "Graph": "graph",
@@ -73,6 +81,7 @@ _HOMES = {
     "Verification": "verification",
     "build": "models",
     "convert": "conversion",
+    "energy": "hw_targets",
     "quantize": "quantization",
     "run": "hw_targets",
     "to_qcfs": "models",

@@ -1,6 +1,7 @@
 """The Python interface as its first example says: convert, write, run, by names of the package alone."""
 
 import copy
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -65,6 +66,18 @@ def test_verification_says_yes_of_the_network_and_no_of_another(model, net, digi
     assert pnm.verify(model, pnm.quantize(net, 6), digits, target).exact
     changed = net.replace(populations=[replace(p, bias=p.bias + 1) if p.kind == "pasc" else p for p in net.populations])
     assert not pnm.verify(model, changed, digits, target).exact
+
+
+def test_the_energy_of_a_network_is_that_of_the_command(net, digits, tmp_path, pascal):
+    pnm.export.write_nir(net, tmp_path / "net.nir")
+    for chip, memory in (("loihi1", False), ("cmos45_int8", True)):
+        bill = pnm.energy(net, digits, chip, memory=memory)
+        command = ["energy", tmp_path / "net.nir", "--limit", 20, "--chip", chip, *(["--memory"] if memory else [])]
+        report = json.loads(pascal(*command, "--json")[1])
+        assert bill.total == pytest.approx(report["joules_per_image"], rel=1e-12)
+        assert sum(layer.total for layer in bill.layers) == pytest.approx(bill.total)
+    with pytest.raises(pnm.PascalError, match="unknown chip"):
+        pnm.energy(net, digits, "loihi9")
 
 
 def test_verification_in_double_precision(model, digits):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.export import ExportedProgram
 
+    from pascal_nm.hw_targets.bill import Bill
     from pascal_nm.hw_targets.evaluation import Evaluation
     from pascal_nm.source import SourceNetwork
     from pascal_nm.verification import Verification
@@ -117,3 +118,25 @@ def verify(
         model = SourceNetwork(model, torch.zeros(1, *graph.input.shape, dtype=dtype))
     reference = convert(model, preprocessing=graph.preprocessing, classes=graph.classes)
     return evaluation.verify(model, reference, find(target).compile(graph), data)[0]
+
+
+def energy(graph: Graph, data: Dataset, chip: str = "loihi1", *, memory: bool = False) -> Bill:
+    """What a network costs on a chip: events counted in a run on the images, times the figures of the chip's file.
+
+    Args:
+        graph: float or integer; where the chip computes in integers, a float graph is quantized for it, to fit its registers.
+        data: images.
+        chip: a name of :func:`pascal_nm.hw_targets.chip.available`, or a TOML file.
+        memory: count memory traffic, too, where the figures of the chip are arithmetic only.
+
+    Returns:
+        Joules of an image (``total``) by layer and kind of event, seconds, cores, beside the source network's joules (``source_total``).
+
+    Raises:
+        PascalError: an unknown chip, or the network or the data do not fit.
+    """
+    from pascal_nm.hw_targets import bill
+    from pascal_nm.hw_targets import chip as chips
+
+    described = chips.load(chip, memory=memory)
+    return bill.Bill.of(bill.priced(graph, chip, described), described, data)
