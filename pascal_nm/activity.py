@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pascal_nm import reach
-from pascal_nm.graph import Array, Graph, Projection, Shape
+from pascal_nm.graph import Array, Graph, Identity, Projection, Shape
 from pascal_nm.result import RunResult
 
 
@@ -113,3 +113,19 @@ def plain(graph: Graph, layers: Sequence[LayerEvents]) -> list[LayerEvents]:
 def fan_out(projection: Projection, shape: Shape) -> Array:
     """Number of synapses that each source neuron of ``shape`` drives: int64 of that shape (:mod:`pascal_nm.reach`)."""
     return reach.of(projection, shape).fan_out.reshape(shape)
+
+
+def source_operations(projection: Projection, shape: Shape) -> tuple[int, int]:
+    """Additions and multiply-accumulates that a projection from ``shape`` stands for in the source network.
+
+    There, a pooling is added up first, and what follows it sees one value for each window, where each spike goes through every window that it is in.
+    A shortcut adds.
+    """
+    additions = 0
+    if projection.pool is not None:
+        windows = replace(projection, operator=Identity(np.ones((1, 1, 1))))
+        additions, shape = int(fan_out(windows, shape).sum()), projection.pool.output_shape(shape)
+    synapses = int(fan_out(replace(projection, pool=None), shape).sum())
+    if isinstance(projection.operator, Identity):
+        return additions or synapses, 0
+    return additions, synapses

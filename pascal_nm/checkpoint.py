@@ -135,8 +135,8 @@ def _load_checkpoint(path: Path) -> Model:
         raise FileError(f"{path} is not a pascal-nm checkpoint, or is damaged: {first_line(error)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileError(
-            f"{path} is a torch file, but not a pascal-nm checkpoint: train one with `pascal-nm train`, "
-            "or save a network of your own with torch.export.save as .pt2"
+            f"{path} is a torch file, but not a pascal-nm checkpoint: train one with `pascal-nm train`, read one of the PASCAL or QCFS "
+            "repositories with `pascal-nm import-checkpoint`, or save a network of your own with torch.export.save as .pt2"
         )
     if content.get("version", 0) > VERSION:
         raise FileError(f"{path} was written by a newer pascal-nm (format {content['version']}); update to read it")

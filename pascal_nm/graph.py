@@ -210,7 +210,7 @@ class Projection:
 class Preprocessing:
     """How a stored pixel becomes the network's input: ``(pixel / scale - mean) / std`` per channel.
 
-    ``scale`` is the largest pixel value (255 for 8-bit images).
+    ``scale`` is the largest pixel value (255 for 8-bit images); ``mean`` and ``std`` have one number for each channel.
     """
 
     scale: float = 1.0
@@ -218,6 +218,8 @@ class Preprocessing:
     std: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
+        for name in ("mean", "std"):  # one number stands for one channel
+            object.__setattr__(self, name, tuple(float(x) for x in np.atleast_1d(getattr(self, name))))
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise DataError(f"the largest pixel value (scale) must be positive, not {self.scale:g}")
         if len(self.mean) != len(self.std):

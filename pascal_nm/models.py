@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -143,12 +144,18 @@ def to_qcfs(
 
 def _calibrate(module: nn.Module, inputs: Tensor, method: str) -> None:
     """Set thresholds layer by layer, each on the activations that the calibrated layers before it give."""
-    order: list[QCFS] = []
+    uses: dict[QCFS, int] = {}
+    first = next(module.parameters())
+    inputs = torch.as_tensor(inputs)
+    if not inputs.is_floating_point():
+        raise DataError(
+            f"calibration needs the network's inputs, {first.dtype}, not {inputs.dtype}: preprocess the pixels"
+        )
 
     def calibrate(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, QCFS)
-        if layer not in order:
-            order.append(layer)
+        uses[layer] = uses.get(layer, 0) + 1
+        if uses[layer] == 1:
             layer.threshold.data.fill_(_threshold(arguments[0], layer.levels, method))
 
     hooks = [layer.register_forward_pre_hook(calibrate) for _, layer in qcfs_layers(module)]
@@ -158,6 +165,13 @@ def _calibrate(module: nn.Module, inputs: Tensor, method: str) -> None:
     finally:
         for hook in hooks:
             hook.remove()
+    shared = [name for name, layer in qcfs_layers(module) if uses.get(layer, 0) > 1]
+    if shared:
+        warnings.warn(
+            f"one threshold for several places loses accuracy: {', '.join(shared)} is used more than once, and was calibrated on its first use; "
+            "give each place an nn.ReLU of its own",
+            stacklevel=3,
+        )
 
 
 def _threshold(x: Tensor, levels: int, method: str) -> float:

@@ -6,7 +6,10 @@ to be known. The files are read with ``weights_only``: nothing in them is run.
 
 from __future__ import annotations
 
+import itertools
 import math
+import pickle
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -102,7 +105,12 @@ def _state_dict(path: Path) -> Mapping[str, Tensor]:
         content = torch.load(readable(path), weights_only=True, map_location="cpu")
     except FileError:
         raise
-    except Exception as error:  # damaged files and refused pickles raise many types
+    except pickle.UnpicklingError as error:
+        raise FileError(
+            f"{path} holds pickled Python objects, which could run code, or is damaged, and was not opened: where you trust it, load it yourself "
+            "and torch.save(model.state_dict(), path)"
+        ) from error
+    except Exception as error:  # damaged files raise many types
         raise FileError(f"{path} is not a state_dict, or is damaged: {first_line(error)}") from error
     if isinstance(content, Mapping) and not _holds_tensors(content):
         content = next(filter(_holds_tensors, content.values()), content)
@@ -121,7 +129,21 @@ def _parts(state: Mapping[str, Tensor], path: str | Path) -> list[Part]:
     for key, value in state.items():
         layer, _, name = key.rpartition(".")
         layers.setdefault(layer, {})["threshold" if name in THRESHOLDS else name] = value
+    for before, after in itertools.pairwise(layers):
+        if _out_of_order(before, after):
+            raise FileError(
+                f"{path}: {after} stands behind {before}; the keys must be in the order of the modules, as model.state_dict() gives them"
+            )
     return [Part(layer, _kind(layer, tensors, path), tensors) for layer, tensors in layers.items()]
+
+
+def _out_of_order(before: str, after: str) -> bool:
+    """Whether the first part in which two paths differ counts downward: block 0 behind block 1, layer2 behind layer3."""
+    for a, b in zip(before.split("."), after.split("."), strict=False):
+        if a != b:
+            one, other = (re.fullmatch(r"(\D*)(\d+)(\D*)", part) for part in (a, b))
+            return bool(one and other and one[1] == other[1] and one[3] == other[3] and int(one[2]) > int(other[2]))
+    return False
 
 
 def _kind(layer: str, tensors: Mapping[str, Tensor], path: str | Path) -> Kind:

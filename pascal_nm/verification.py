@@ -98,8 +98,10 @@ class Verification:
         self.integer_mismatches += int(np.count_nonzero(expected.predictions != result.predictions))
         for name in expected.counts:
             check = self.layers.setdefault(name, LayerCheck(name))
+            check.neurons += result.counts[name].size
             check.differing += int(np.count_nonzero(expected.counts[name] != result.counts[name]))
         output = self.layers.setdefault("output", LayerCheck("output"))
+        output.neurons += result.potential.size
         output.differing += int(np.count_nonzero(expected.potential != result.potential))
 
 

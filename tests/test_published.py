@@ -1,5 +1,7 @@
 """Checkpoints with the key names of the PASCAL and QCFS repositories."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -145,5 +147,18 @@ def test_a_wrong_architecture_or_number_of_levels_is_refused(tmp_path):
     with pytest.raises(FileError, match="unknown architecture"):
         published.load(tmp_path / "r18.pth", "alexnet", 4)
     torch.save(nn.Linear(2, 2), tmp_path / "module.pth")
-    with pytest.raises(FileError, match=r"module.pth is not a state_dict"):
+    with pytest.raises(FileError, match=r"module.pth holds pickled Python objects"):
         published.load(tmp_path / "module.pth", "vgg16", 4)
+
+
+@pytest.mark.parametrize("arch", ["vgg11", "resnet18"])
+def test_keys_in_another_order_than_the_modules_are_refused(arch, tmp_path):
+    keys = (vgg_keys if arch == "vgg11" else resnet_keys)(random_network(arch, 0, 4), "thresh")
+    swapped = ("layer3.0", "layer3.4") if arch == "vgg11" else ("conv2_x.0", "conv2_x.1")
+    block = [{k: v for k, v in keys.items() if k.startswith(f"{name}.")} for name in swapped]
+    rest = {k: v for k, v in keys.items() if k not in block[0] and k not in block[1]}
+    first = next(iter(block[0]))
+    before = dict(itertools.takewhile(lambda item: item[0] != first, keys.items()))
+    torch.save(before | block[1] | block[0] | {k: v for k, v in rest.items() if k not in before}, tmp_path / "x.pth")
+    with pytest.raises(FileError, match=rf"{swapped[0]}.* stands behind {swapped[1]}"):
+        published.load(tmp_path / "x.pth", arch, 4)

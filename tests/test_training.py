@@ -11,6 +11,7 @@ import torch
 
 from pascal_nm import checkpoint, data, training
 from pascal_nm.errors import ConversionError, DataError, FileError
+from pascal_nm.graph import Preprocessing
 from pascal_nm.models import build, qcfs_layers, to_qcfs
 from pascal_nm.training import TrainingConfig
 
@@ -285,3 +286,30 @@ def test_what_cannot_be_fine_tuned_is_said(digits):
     program = torch.export.export(first.module, (torch.zeros(1, 1, 8, 8),))
     with pytest.raises(ConversionError, match="can be run, not trained"):
         training.train(*digits, SMALL, start=replace(first, module=program))
+
+
+def test_a_relu_used_twice_is_said_to_share_its_threshold():
+    class Twice(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.act = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4), torch.nn.ReLU()
+
+        def forward(self, x):
+            return self.act(self.b(self.act(self.a(x))))
+
+    with pytest.warns(UserWarning, match="act is used more than once"):
+        to_qcfs(Twice(), 4, torch.randn(8, 4))
+
+
+def test_calibration_takes_inputs_not_pixels(recwarn):
+    relu = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU())
+    with pytest.raises(DataError, match=r"torch.float32, not torch.uint8: preprocess the pixels"):
+        to_qcfs(relu, 4, torch.zeros(2, 4, dtype=torch.uint8))
+    inputs = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    array, tensor = (to_qcfs(relu, 4, x)[1].threshold for x in (inputs, torch.from_numpy(inputs)))
+    assert torch.equal(array, tensor)
+    assert not recwarn
+
+
+def test_one_number_is_the_mean_of_one_channel():
+    assert Preprocessing(255.0, 0.1307, np.float32(0.25)) == Preprocessing(255.0, (0.1307,), (0.25,))

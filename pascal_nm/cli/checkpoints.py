@@ -38,6 +38,8 @@ def import_checkpoint(
     assert number is not None, "--levels is required"
     if trained_on is not None and trained_on not in published.PREPROCESSING:
         raise FileError(f"--trained-on takes {', '.join(published.PREPROCESSING)}, not {trained_on!r}")
+    if trained_on is not None and (mean is not None or std is not None):
+        raise FileError("--trained-on says mean and std: leave --mean and --std out, or it")
     usual = None if trained_on is None else published.PREPROCESSING[trained_on]
     model = published.load(
         file,

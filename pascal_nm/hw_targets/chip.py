@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pascal_nm.activity import LayerEvents, fan_out
+from pascal_nm.activity import LayerEvents, source_operations
 from pascal_nm.errors import FileError
 from pascal_nm.files import readable
 from pascal_nm.graph import Array, Graph
@@ -233,20 +234,29 @@ def energy(layers: Sequence[LayerEvents], chip: Chip) -> list[LayerEnergy]:
 
 
 def source_energy(graph: Graph, chip: Chip) -> dict[str, float]:
-    """Joules per image of the source network on the same table, by population: its multiply-accumulates.
+    """Joules per image of the source network on the same table, by population: its multiply-accumulates, and the additions of poolings and shortcuts,
+    which cost what a synaptic operation costs.
 
-    Memory traffic, where the chip has it: each multiply-accumulate reads a weight and an input, max-pooling its inputs, and each output is
-    written once. Sums stay in a register.
+    Memory traffic, where the chip has it: each multiply-accumulate reads a weight and an input, each addition and each input of a max-pooling one
+    value, and each output, of a pooling too, is written once. Sums stay in a register.
     """
+    addition = chip.energy["synaptic_operation"].value if "synaptic_operation" in chip.energy else 0.0
     found = {}
     for p in graph.populations:
         if p.kind == "analog":
             continue
-        synapses = sum(int(fan_out(q, graph[q.source].shape).sum()) for q in graph.incoming(p.name))
-        macs = 0 if p.kind == "max" else synapses
-        found[p.name] = macs * chip.energy["multiply_accumulate"].value * PJ
+        additions = macs = 0
+        written = p.size
+        for q in graph.incoming(p.name):
+            shape = graph[q.source].shape
+            more = source_operations(q, shape)
+            additions, macs = additions + more[0], macs + more[1]
+            if q.pool is not None and more[1]:
+                written += math.prod(q.pool.output_shape(shape))
+        arithmetic = 0.0 if p.kind == "max" else additions * addition + macs * chip.energy["multiply_accumulate"].value
+        found[p.name] = arithmetic * PJ
         if (m := chip.memory) is not None:
-            found[p.name] += m.joules(macs * m.weight + (synapses + p.size) * m.activation)
+            found[p.name] += m.joules(macs * m.weight + (macs + additions + written) * m.activation)
     return found
 
 

@@ -1,13 +1,17 @@
 """Chips: bit widths refused before a run, energies that add up, descriptions with sources."""
 
+import copy
 import dataclasses
+import re
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from pascal_nm import simulate
+from pascal_nm import QCFS, convert, simulate
 from pascal_nm.activity import events, plain
 from pascal_nm.errors import FileError, TargetError
 from pascal_nm.graph import Dense, Graph, Identity, Population, Projection, SumPool2d
@@ -149,6 +153,39 @@ def test_max_pooling_of_the_source_network_reads_its_inputs_and_multiplies_nothi
     found = chips.source_energy(graph, chip(lambda text: text + MEMORY, memory=True))
     assert found["pool"] == close(bit * (4 + 1) * 4)
     assert chips.source_energy(graph, chip())["pool"] == 0
+
+
+def test_the_source_network_pools_before_it_multiplies(chip):
+    torch.manual_seed(0)
+    layers = [
+        *(nn.Conv2d(2, 3, 3, padding=1), QCFS(2), nn.AvgPool2d(2), nn.Conv2d(3, 4, 3, padding=1), QCFS(2)),
+        *(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 5)),
+    ]
+    expected = []
+
+    def count(module, inputs, output):
+        """Terms of the sums with the borders as they are: the same layer of ones."""
+        plain = copy.deepcopy(module).requires_grad_(False)
+        plain._forward_hooks.clear()
+        for parameter in plain.parameters():
+            parameter.fill_(parameter.ndim > 1)
+        expected.append(plain(torch.ones_like(inputs[0])).sum().item())
+
+    hooks = [x.register_forward_hook(count) for x in layers if isinstance(x, nn.Conv2d | nn.Linear)]
+    network = nn.Sequential(*layers).eval()
+    image = torch.rand(1, 2, 8, 8)
+    network(image)
+    for hook in hooks:
+        hook.remove()
+    first, second, last = expected
+    graph = convert(network, image)
+    energy = "[energy]\nmultiply_accumulate = { value = 3.0, source = 'a' }\nsynaptic_operation = { value = 0.5, source = 'a' }\n"
+    described = chip(lambda text: re.sub(r"\[energy\].*", energy, text, flags=re.DOTALL))
+    found = list(chips.source_energy(graph, described).values())
+    additions = (3 * 8 * 8, 4 * 4 * 4)
+    assert found == close(
+        [3e-12 * first, 3e-12 * second + 0.5e-12 * additions[0], 3e-12 * last + 0.5e-12 * additions[1]]
+    )
 
 
 def test_memory_is_counted_only_where_it_is_asked_for_and_not_in_the_events_already(chip):
