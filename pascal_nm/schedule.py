@@ -10,6 +10,7 @@ there, and :func:`streaming`, in which it fires ``lag`` timesteps after its inpu
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -39,12 +40,21 @@ class Window:
     """The stages of one population, in order and without gaps.
 
     Attributes:
-        spans: the stages.
+        spans: the stages, in order; a gap is a GraphError.
         shift: the timestep in which the potential gets its theta / 2; None: it has it from the start.
     """
 
     spans: tuple[Span, ...]
     shift: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.spans or any(span.steps < 1 for span in self.spans):
+            raise GraphError("a window needs at least one stage, and each stage a timestep")
+        for before, after in itertools.pairwise(self.spans):
+            if before.stop != after.start:
+                raise GraphError(
+                    f"stages follow each other without gaps: {before.stage.value} ends before timestep {before.stop}, {after.stage.value} starts in {after.start}"
+                )
 
     @property
     def start(self) -> int:

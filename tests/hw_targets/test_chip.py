@@ -179,7 +179,7 @@ def test_the_source_network_pools_before_it_multiplies(chip):
         hook.remove()
     first, second, last = expected
     graph = convert(network, image)
-    energy = "[energy]\nmultiply_accumulate = { value = 3.0, source = 'a' }\nsynaptic_operation = { value = 0.5, source = 'a' }\n"
+    energy = "[energy]\nmultiply_accumulate = { value = 3.0, source = 'a' }\nsynaptic_operation = { value = 0.5, source = 'a' }\nupdate = { value = 1, source = 'a' }\n"
     described = chip(lambda text: re.sub(r"\[energy\].*", energy, text, flags=re.DOTALL))
     found = list(chips.source_energy(graph, described).values())
     additions = (3 * 8 * 8, 4 * 4 * 4)

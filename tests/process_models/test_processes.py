@@ -6,12 +6,14 @@ import pytest
 pytest.importorskip("lava.magma", exc_type=ImportError)
 
 from pascal_nm import convert, quantize, simulate
+from pascal_nm.errors import GraphError
 from pascal_nm.graph import Timing
 from pascal_nm.neuron import Stage
 from pascal_nm.process_models.analog.process import AnalogInput
 from pascal_nm.process_models.dense.process import Dense
 from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.pasc_network.process import PascNetwork
+from pascal_nm.process_models.readout.process import Readout
 from pascal_nm.process_models.runtime import Session
 from pascal_nm.schedule import Span, Window
 from tests import networks
@@ -34,6 +36,31 @@ def test_signed_counter_and_potential_can_be_read_as_vars():
         np.testing.assert_array_equal(neuron.s.get(), [[1, 0, 4]])
         session.run(1)
         np.testing.assert_array_equal(neuron.s.get(), [[0, 0, 3]])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"vth": np.array([5.9])}, "vth is of type float64; int32 models take integers"),
+        ({"vth": np.array([0], np.int32)}, "vth must be positive"),
+        ({"vth": np.array([5, 5], np.int32)}, r"vth of shape \(2,\) does not broadcast to \(3,\)"),
+        ({"bias": np.zeros((3, 1), np.int32)}, "bias of shape"),
+        ({"levels": 5}, "5 levels spikes in 5 timesteps; its window has 4"),
+        ({"window": Window((Span(Stage.ENCODE, 1, 2),))}, "its window has 0"),
+    ],
+)
+def test_a_neuron_that_would_go_wrong_in_a_child_is_refused_where_it_is_made(changed, message):
+    with pytest.raises(GraphError, match=message):
+        Pasc(**({"shape": (3,), "vth": np.array([5], np.int32), "levels": 4, "window": encoder(4)} | changed))
+
+
+def test_windows_have_no_gaps_and_readouts_a_timestep():
+    with pytest.raises(GraphError, match="integrate ends before timestep 3, emit starts in 4"):
+        Window((Span(Stage.INTEGRATE, 1, 3), Span(Stage.EMIT, 4, 6)))
+    with pytest.raises(GraphError, match="at least one stage"):
+        Window(())
+    with pytest.raises(GraphError, match="no timestep"):
+        Readout(shape=(2,), window=range(0))
 
 
 def test_spikes_drive_a_stock_lava_neuron():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
+from pascal_nm.errors import GraphError
 from pascal_nm.graph import Array, Shape
+from pascal_nm.neuron import Stage
 from pascal_nm.process_models.compat import AbstractProcess, InPort, OutPort, Var
 from pascal_nm.process_models.memory import Record
 from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing
@@ -42,6 +46,10 @@ class Pasc(AbstractProcess):
         record: where to write counts and activity, for ``cycle.batches`` batches; None to write nothing.
         name: of the Process.
 
+    Raises:
+        GraphError: a threshold that is not positive or does not fit the shape, numbers that are not of the type of ``dtype``, a window that
+            does not spike for L timesteps.
+
     Ports:
         a_in: (B, \*shape), currents in the unit of ``vth``; several connections add up.
         s_out: (B, \*shape), spikes in {-1, 0, +1}.
@@ -66,12 +74,14 @@ class Pasc(AbstractProcess):
         record: Record | None = None,
         name: str | None = None,
     ) -> None:
+        bias = np.zeros((1,) * len(shape), dtype) if bias is None else bias
+        _check(shape, {"vth": vth, "bias": bias}, levels, window, np.dtype(dtype))
         super().__init__(
             shape=shape,
             vth=vth,
             levels=levels,
             window=window,
-            bias=np.zeros((1,) * len(shape), dtype) if bias is None else bias,
+            bias=bias,
             dtype=np.dtype(dtype),
             batch=batch,
             cycle=cycle or Cycle(interval=window.stop - window.start),
@@ -83,3 +93,23 @@ class Pasc(AbstractProcess):
         self.s_out = OutPort(shape=(batch, *shape))
         self.v = Var(shape=(batch, *shape), init=0)
         self.s = Var(shape=(batch, *shape), init=0)
+
+
+def _check(shape: Shape, values: dict[str, Array], levels: int, window: Window, dtype: np.dtype[Any]) -> None:
+    """Refuse here, with a name, what would fail or go wrong in a child process."""
+    for name, value in values.items():
+        array = np.asarray(value)
+        if np.issubdtype(dtype, np.integer) and not np.issubdtype(array.dtype, np.integer):
+            raise GraphError(
+                f"Pasc: {name} is of type {array.dtype}; {dtype} models take integers (or give dtype=np.float32)"
+            )
+        try:
+            np.broadcast_to(array, shape)
+        except ValueError as error:
+            raise GraphError(f"Pasc: {name} of shape {array.shape} does not broadcast to {shape}") from error
+    if (np.asarray(values["vth"]) <= 0).any():
+        raise GraphError("Pasc: vth must be positive")
+    if window.span(Stage.STREAM) is None and window.emit.steps != levels:
+        raise GraphError(
+            f"Pasc: a neuron of {levels} levels spikes in {levels} timesteps; its window has {window.emit.steps} of stage emit"
+        )

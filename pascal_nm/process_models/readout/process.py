@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pascal_nm.errors import GraphError
 from pascal_nm.graph import Array, Shape
 from pascal_nm.process_models.compat import AbstractProcess, InPort, Var
 from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing
@@ -44,6 +45,8 @@ class Readout(AbstractProcess):
         potential: Array | None = None,
         name: str | None = None,
     ) -> None:
+        if not window:
+            raise GraphError("Readout: the window has no timestep")
         super().__init__(
             window=window,
             bias=np.zeros((1,) * len(shape), dtype) if bias is None else bias,
