@@ -60,6 +60,8 @@ class TrainingConfig:
         compile: compile the network with ``torch.compile``.
         final_levels: levels from the epoch ``switch * epochs`` on (Algorithm 4, line 4); None keeps ``levels``.
         switch: share of the epochs that are trained with ``levels`` first, 2/3 in the paper.
+        average: of a fine-tuned network, the mean of the weights, thresholds and statistics that it began with and those that it ended with: one step of
+            stochastic weight averaging (Izmailov et al., https://arxiv.org/abs/1803.05407), between the ends of two cosine schedules.
         half: round the trained weights to half precision, so that the file is half as large. The accuracy is that of the rounded weights.
         seed: of weights, order and augmentation.
         device: ``cpu``, ``cuda``…
@@ -83,6 +85,7 @@ class TrainingConfig:
     compile: bool = False
     final_levels: int | tuple[int, ...] | None = None
     switch: float = 2 / 3
+    average: bool = False
     half: bool = False
     seed: int = 0
     device: str = "cpu"
@@ -209,8 +212,11 @@ def train(
         if progress is not None:
             progress(state._replace(test_accuracy=accuracy))
     run.set_levels(config.epochs)
+    if config.average and start is not None:
+        run.average(start)
     if config.half:
         run.round_weights()
+    if config.average or config.half:
         accuracy = run.accuracy(test_data)
     final = config.levels if config.final_levels is None else config.final_levels
     metrics = {"test_accuracy": accuracy, "epochs": float(config.epochs)}
@@ -400,6 +406,15 @@ class _Training:
         if config.auto_augment:
             pixels = auto_augment(pixels, rng)
         return augment(self._inputs(pixels), rng, shift=config.shift, flip=config.flip, cutout=config.cutout)
+
+    @torch.no_grad()
+    def average(self, start: Model) -> None:
+        """The mean of this network and the one that it began with."""
+        assert isinstance(start.module, nn.Module), "_started refuses a program"
+        before = start.module.state_dict()
+        for name, value in self.module.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(before[name].to(value), 0.5)
 
     @torch.no_grad()
     def round_weights(self) -> None:

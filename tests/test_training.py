@@ -313,3 +313,13 @@ def test_calibration_takes_inputs_not_pixels(recwarn):
 
 def test_one_number_is_the_mean_of_one_channel():
     assert Preprocessing(255.0, 0.1307, np.float32(0.25)) == Preprocessing(255.0, (0.1307,), (0.25,))
+
+
+def test_averaging_gives_the_mean_of_before_and_after(digits):
+    first = training.train(*digits, replace(SMALL, epochs=1))
+    after = training.train(*digits, SMALL, start=first)
+    mean = training.train(*digits, replace(SMALL, average=True), start=first)
+    for name, value in state(mean).items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, (state(first)[name] + state(after)[name]) / 2)
+    assert mean.metrics["test_accuracy"] != after.metrics["test_accuracy"]

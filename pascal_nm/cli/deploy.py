@@ -53,6 +53,7 @@ def deploy(
         "network": network.name,
         "chip": described.name,
         "estimate": described.estimate,
+        "remark": described.remark,
         "quantization": None if graph.quantization is None else vars(graph.quantization),
         "cores": found.cores,
         "chips": found.chips,

@@ -166,7 +166,7 @@ LEAST = 5e-4
 
 
 def _figures(described: Chip) -> str:
-    return f"{described.source}{' (an estimate, not published figures)' if described.estimate else ''}"
+    return f"{described.source}{' (an estimate, not published figures)' if described.estimate else ''}{'. ' if described.remark else ''}{described.remark}"
 
 
 def _draw(bill: Bill, title: str, path: Path) -> None:

@@ -97,6 +97,12 @@ def train(
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1…")] = "cpu",
     mixed_precision: Annotated[bool, typer.Option(help="Forward pass in bfloat16.")] = False,
+    average: Annotated[
+        bool,
+        typer.Option(
+            "--average", help="With --from: the mean of the weights before and after, which often generalizes better."
+        ),
+    ] = False,
     half: Annotated[
         bool, typer.Option("--half", help="Round the trained weights to half precision: a file half as large.")
     ] = False,
@@ -149,6 +155,8 @@ def train(
         if value is not None
     }
     start = None
+    if average and start_file is None:
+        raise DataError("--average belongs to --from: there is nothing to average with")
     if start_file is not None:
         start = _start(start_file, [*(["arch"] if arch else []), *shape])
         config = replace(config, arch=start.recipe["arch"], options={}, levels=start.levels)
@@ -159,6 +167,7 @@ def train(
         seed=seed,
         device=device,
         mixed_precision=mixed_precision,
+        average=average,
         half=half,
         compile=compile_network,
         auto_augment=auto_augment,

@@ -149,6 +149,7 @@ def _readme(graph: Graph, about: Mapping[str, Any], registers: bool) -> str:
     return f"""# A spiking network for {about["chip"]}
 
 `network.nir` is an integer network: inputs of shape {shapes}, {graph.output.size} outputs, {sum(1 for _ in graph.spiking)} spiking layers, {about["cores"]} cores on {about["chips"]} chip(s).
+{about.get("remark") or ""}
 Run as written here it gives, bit for bit, the integer QCFS network's spike counts and potentials; `check.npz` has some to compare with.
 
 | file | holds |

@@ -154,6 +154,7 @@ class Chip:
         fixed_point: how mantissas and exponents make its numbers; None where they are whole numbers of ``widths``.
         includes_memory: the energies of events have their memory traffic in them.
         memory: what memory traffic costs besides; None where it is not counted (:func:`load` has to be asked).
+        remark: what who reads the figures has to know; empty for nothing.
     """
 
     name: str
@@ -168,6 +169,7 @@ class Chip:
     fixed_point: FixedPoint | None = None
     includes_memory: bool = False
     memory: Memory | None = None
+    remark: str = ""
 
     @property
     def memory_traffic(self) -> str:
@@ -240,7 +242,6 @@ def source_energy(graph: Graph, chip: Chip) -> dict[str, float]:
     Memory traffic, where the chip has it: each multiply-accumulate reads a weight and an input, each addition and each input of a max-pooling one
     value, and each output, of a pooling too, is written once. Sums stay in a register.
     """
-    addition = chip.energy["synaptic_operation"].value if "synaptic_operation" in chip.energy else 0.0
     found = {}
     for p in graph.populations:
         if p.kind == "analog":
@@ -253,7 +254,11 @@ def source_energy(graph: Graph, chip: Chip) -> dict[str, float]:
             additions, macs = additions + more[0], macs + more[1]
             if q.pool is not None and more[1]:
                 written += math.prod(q.pool.output_shape(shape))
-        arithmetic = 0.0 if p.kind == "max" else additions * addition + macs * chip.energy["multiply_accumulate"].value
+        arithmetic = (
+            0.0
+            if p.kind == "max"
+            else additions * chip.energy["synaptic_operation"].value + macs * chip.energy["multiply_accumulate"].value
+        )
         found[p.name] = arithmetic * PJ
         if (m := chip.memory) is not None:
             found[p.name] += m.joules(macs * m.weight + (macs + additions + written) * m.activation)
@@ -312,7 +317,8 @@ def _parse(name: str, text: bytes) -> Chip:
         memory = _memory(raw["memory"]) if "memory" in raw else None
         about = (str(raw["name"]), str(raw["source"]), bool(raw["estimate"]))
         included = bool(raw.get("includes_memory", False))
-        chip = Chip(*about, widths, energy, latency, barrier, core, mesh, numbers, included, memory)
+        remark = str(raw.get("remark", ""))
+        chip = Chip(*about, widths, energy, latency, barrier, core, mesh, numbers, included, memory, remark)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FileError(f"chip {name}: not valid TOML: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
