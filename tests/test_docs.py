@@ -20,7 +20,7 @@ from pascal_nm.training import TrainingConfig, train_to_file
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SLOW = {"start", "own_model", "authors", "chips", "paper", "report"}
+SLOW = {"start", "chips", "paper", "report"}
 """Pages that take more than a few seconds."""
 
 PAGES = [
