@@ -4,6 +4,7 @@ A block that begins with `# package==version` is run by the Python of that reade
 the tests" is not; installations and benchmarks are checked for what they name.
 """
 
+import contextlib
 import re
 import shlex
 import shutil
@@ -14,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from pascal_nm.hw_targets.chip import tomllib  # tomli before Python 3.11
-from pascal_nm.interop import readers
 from pascal_nm.training import TrainingConfig, train_to_file
+from tests import elsewhere
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -60,7 +61,8 @@ def test_a_page_runs(page, folder, pascal, capsys):
     printed = []
     for language, text in BLOCK.findall(page.read_text()):
         if language == "python" and (package := re.match(r"# (\w+)==([\d.]+)\n", text)):
-            assert _elsewhere(text, *package.groups(), folder) in (None, "1.0")
+            with contextlib.suppress(elsewhere.MissingError):
+                assert elsewhere.last_line(text, *package.groups(), folder) == "1.0"
         elif language == "python":
             if "lava" in text or "PascNetwork" in text:
                 pytest.importorskip("lava.magma", exc_type=ImportError)
@@ -92,20 +94,6 @@ def _command(line, pascal):
             assert set(asked.split(",")) <= set(extras), line
     else:
         assert words[0].endswith("python") and (ROOT / words[1]).exists(), line
-
-
-def _elsewhere(code, package, version, folder):
-    """What a reader's own Python prints last; None where it is not installed in that version."""
-    python = readers.python_of(package, ROOT / ".readers")
-    if python is None:
-        return None
-    check = f"from importlib.metadata import version; print(version('{package}'))"
-    found = subprocess.run([python, "-c", check], capture_output=True, text=True, check=True).stdout.strip()
-    if found != version:
-        return None
-    done = subprocess.run([python, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-1000:]
-    return done.stdout.strip().splitlines()[-1]
 
 
 def _readme(names, printed):

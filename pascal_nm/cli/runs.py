@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -117,11 +116,8 @@ def run(
     seconds = time.perf_counter() - start
     if output is not None:
         write_answers(output, result.predictions, result.labels)
-    emitted = {layer.name: float(layer.emitted.mean()) for layer in result.events}
     if plot is not None:
-        rates = [
-            (p, emitted[p.name] / math.prod(p.shape)) for p in program.graph.populations if p.kind in ("pasc", "max")
-        ]
+        rates = [(program.graph[name], rate) for name, rate in result.spike_rates(program.graph).items()]
         title = f"{network.name}, {len(data):,} images of {data.name}, {graph.timing.schedule}"
         plots.activity(rates, result.accuracy_over_time, result.timesteps, title, plot)
     content = {
@@ -140,7 +136,7 @@ def run(
             "percentile_99": float(np.percentile(result.timesteps, 99)),
             "max": int(result.timesteps.max()),
         },
-        "spikes_per_image": sum(emitted.values()),
+        "spikes_per_image": sum(float(layer.emitted.mean()) for layer in result.events),
         "synaptic_operations_per_image": sum(float(layer.synaptic_operations.mean()) for layer in result.events),
         "images_per_second": len(data) / seconds,
     }

@@ -132,9 +132,7 @@ class Bill:
     @cached_property
     def closed_formulas(self) -> analysis.Analysis:
         """The paper's estimate from the spike rates that were measured."""
-        emitted = {layer.name: float(layer.emitted.mean()) for layer in self.result.events}
-        rates = {p.name: emitted[p.name] / p.size for p in self.graph.populations if p.kind in ("pasc", "max")}
-        return analysis.analyse(self.graph, rates)
+        return analysis.analyse(self.graph, self.result.spike_rates(self.graph))
 
     def summary(self) -> dict[str, Any]:
         """Every figure, for JSON."""

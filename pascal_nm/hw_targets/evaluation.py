@@ -89,6 +89,11 @@ class Evaluation:
         """Share of correct predictions."""
         return float(np.mean(self.predictions == self.labels))
 
+    def spike_rates(self, graph: Graph) -> dict[str, float]:
+        """Spikes that a neuron sends for an image, mean over each spiking population of the graph that ran (the paper's Figure 4)."""
+        emitted = {layer.name: float(layer.emitted.mean()) for layer in self.events}
+        return {p.name: emitted[p.name] / p.size for p in graph.populations if p.kind in ("pasc", "max")}
+
     @staticmethod
     def of(graph: Graph, batches: Iterator[Batch]) -> Evaluation:
         """Add up batches as they come; their spike counts are not kept."""
