@@ -15,15 +15,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import getitem
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from pascal_nm.errors import ConversionError, GraphError
 from pascal_nm.graph import (
+    MAX_LEVELS,
     Array,
     Conv2d,
     Dense,
@@ -36,10 +39,20 @@ from pascal_nm.graph import (
     Projection,
     Shape,
     SumPool2d,
+    canonical,
 )
-from pascal_nm.source import QCFS, SourceNetwork, location, population_name
-
-aten = torch.ops.aten
+from pascal_nm.proof import prove
+from pascal_nm.source import (
+    COPIES,
+    DROPOUTS,
+    QCFS,
+    SourceNetwork,
+    aten,
+    constants,
+    drops,
+    location,
+    population_name,
+)
 
 
 def convert(
@@ -48,25 +61,34 @@ def convert(
     *,
     preprocessing: Preprocessing | None = None,
     classes: Sequence[str] = (),
+    check: bool = True,
 ) -> Graph:
     """Convert a QCFS network into a spiking graph with the same answers.
+
+    The result is proven before it is returned: :func:`pascal_nm.proof.prove` compares every pre-activation, level and
+    output of the graph with the traced program's.
 
     Args:
         network: the user's module, an exported program, or a traced :class:`SourceNetwork`.
         example: one input batch of shape (N, *input shape); only its shape and type matter.
         preprocessing: how pixels become inputs; travels with the graph.
         classes: names of the outputs; travel with the graph.
+        check: prove the result; without it, conversion takes the time of two forward passes of three images less.
 
     Returns:
         A float graph in the network's own float type (float32 for half precision).
 
     Raises:
-        ConversionError: names the part of the network that has no exact spiking equivalent, and why.
+        ConversionError: names the part of the network that has no exact spiking equivalent, and why; or the first
+            place at which the graph is not the network.
     """
     source = network if isinstance(network, SourceNetwork) else SourceNetwork(network, example)
     populations, projections = _Converter(source).run()
     try:
-        return Graph(tuple(populations), tuple(projections), preprocessing, tuple(classes))
+        graph = Graph(tuple(populations), tuple(projections), preprocessing, tuple(classes))
+        if check:
+            prove(source, graph, example)
+        return graph.astype(np.float64 if source.dtype == torch.float64 else np.float32)
     except GraphError as error:
         raise ConversionError(str(error)) from error
 
@@ -95,9 +117,19 @@ class _Value:
     flat: bool = False
     window: SumPool2d | None = None
 
+    @property
+    def pooled(self) -> Shape:
+        """The shape behind the max-pooling that waits."""
+        return self.shape if self.window is None else self.window.output_shape(self.shape)
+
+    @property
+    def seen(self) -> Shape:
+        """The shape that the network sees, without the batch."""
+        return (math.prod(self.pooled),) if self.flat else self.pooled
+
 
 class _Converter:
-    """Walks the traced network in order; ``values`` holds what each node gave."""
+    """Walks the traced network in order; ``values`` holds what each node gave, in float64."""
 
     def __init__(self, source: SourceNetwork) -> None:
         self.source = source
@@ -105,11 +137,17 @@ class _Converter:
         self.projections: list[Projection] = []
         self.values: dict[str, _Value] = {}
         self.shapes: dict[str, Shape] = {}
-        self.constants = _constants(source.program)
-        self.dtype = np.float64 if source.dtype == torch.float64 else np.float32
+        self.constants = constants(source.functional)
+        self.batch: Any = None
 
     def run(self) -> tuple[list[Population], list[Projection]]:
-        for node in self.source.program.graph.nodes:
+        changed = self.source.functional.graph_signature.buffers_to_mutate
+        if changed:
+            raise ConversionError(
+                f"the network changes {', '.join(map(repr, changed.values()))} while it runs, so its answers depend on "
+                "what it has seen before; what keeps a state cannot be converted"
+            )
+        for node in self.source.functional.graph.nodes:
             if node.op == "placeholder":
                 if node.name not in self.constants:
                     self._input(node)
@@ -120,8 +158,9 @@ class _Converter:
         return self._live()
 
     def _call(self, node: fx.Node) -> None:
-        if not any(isinstance(a, fx.Node) and a.name in self.values for a in node.all_input_nodes):
-            return  # shapes and constants
+        if not any(a.name in self.values for a in node.all_input_nodes):
+            self._fold(node)
+            return
         handler = _HANDLERS.get(node.target)
         if handler is None:
             if not isinstance(node.meta.get("val"), Tensor):
@@ -131,7 +170,28 @@ class _Converter:
                 _REASONS.get(str(node.target).split(".")[1], "this operation has no exact spiking equivalent here"),
             )
         value = handler(self, node, *node.args, **node.kwargs)
+        if isinstance(node.meta["val"], Tensor):
+            self._check(node, value)
         self.values[node.name] = value
+
+    def _check(self, node: fx.Node, value: _Value) -> None:
+        """What holds for every operation: the traced shape and type are the ones that the value has."""
+        traced = node.meta["val"]
+        if tuple(traced.shape[1:]) != value.seen or not statically_known_true(traced.shape[0] == self.batch):
+            raise _refusal(
+                node, f"it gives a tensor of shape {tuple(traced.shape)}, in which an image is not of shape {value.seen}"
+            )
+        kept = traced.dtype.is_floating_point
+        if not kept or torch.finfo(traced.dtype).bits < torch.finfo(self.source.dtype).bits:
+            raise _refusal(node, f"it makes {traced.dtype} of numbers of type {self.source.dtype}, which changes them")
+
+    def _fold(self, node: fx.Node) -> None:
+        """Compute what depends on parameters alone, as the network does."""
+        known = all(a.name in self.constants for a in node.all_input_nodes)
+        if known and isinstance(node.target, torch._ops.OpOverload) and not _is_random(node.target):
+            args, kwargs = fx.map_arg((node.args, node.kwargs), lambda a: self.constants[a.name])  # type: ignore[arg-type]
+            with torch.no_grad():
+                self.constants[node.name] = node.target(*args, **kwargs)
 
     def value(self, node: fx.Node, argument: Any) -> _Value:
         """The value of an argument, which must come from the network's input."""
@@ -147,46 +207,67 @@ class _Converter:
 
     def constant(self, node: fx.Node, argument: Any) -> Array:
         """A parameter, a buffer or a number, as float64."""
-        if isinstance(argument, (int, float)):
+        if isinstance(argument, (int, float, np.ndarray)):
             return np.asarray(argument, np.float64)
         if isinstance(argument, fx.Node) and argument.name in self.constants:
-            array = self.constants[argument.name].detach().to(torch.float64).numpy()
+            array = torch.as_tensor(self.constants[argument.name]).detach().to(torch.float64).numpy()
             if not np.all(np.isfinite(array)):
                 raise _refusal(node, "its parameters hold NaN or infinite values")
             return np.asarray(array)
-        raise _refusal(node, "a weight or a factor is computed from the input")
+        raise _refusal(node, "a weight or a factor is computed from the input, or is random")
+
+    def spread(self, node: fx.Node, argument: Any, value: _Value) -> Array:
+        """A constant, broadcast as torch does against a value: one axis for each of the value's, of length 1 where it is constant."""
+        array = self.constant(node, argument)
+        try:
+            full = np.broadcast_to(array, (1, *value.seen))[0]
+        except ValueError:
+            raise _refusal(
+                node, f"a constant of shape {array.shape} makes more of a value of shape {value.seen} than it is"
+            ) from None
+        return canonical(full.reshape(value.pooled), value.pooled, "constant")
+
+    def channelwise(self, node: fx.Node, argument: Any, value: _Value) -> Array:
+        """As :meth:`spread`, for a constant that is the same at all pixels of a channel."""
+        array = self.spread(node, argument, value)
+        if math.prod(array.shape[1:]) > 1:
+            raise _refusal(
+                node,
+                f"by torch's rules, a constant of shape {self.constant(node, argument).shape} differs from pixel to pixel "
+                f"of a value of shape {value.seen}; one number for each channel has shape ({value.shape[0]}, 1, 1)",
+            )
+        return array
 
     # -- populations -------------------------------------------------------------------------------------------
 
     def _input(self, node: fx.Node) -> None:
         shape = self.source.input_shape
+        self.batch = node.meta["val"].shape[0]
         if len(shape) not in (1, 3):
             raise ConversionError(
                 f"the input must have shape (N, C, H, W) or (N, F), not (N, {', '.join(map(str, shape))})"
             )
-        self._add(
-            Population(
-                "input", "analog", shape, levels=0, threshold=np.ones((), self.dtype), bias=np.zeros((), self.dtype)
-            )
-        )
+        self._add(Population("input", "analog", shape, levels=0))
         self.values[node.name] = _source_value("input", shape, np.ones(()))
 
     def qcfs(self, node: fx.Node, x: Any, threshold: Any, levels: int) -> _Value:
         value = self.value(node, x)
-        step = self.constant(node, threshold) / levels
-        if levels < 1:
-            raise _refusal(node, f"its levels must be at least 1, not {levels}")
+        if not 1 <= levels <= MAX_LEVELS:
+            raise _refusal(node, f"its levels must be 1 to {MAX_LEVELS:,}, not {levels:,}")
+        each = self.spread if value.window is None else self.channelwise
+        step = each(node, threshold, value) / levels
         if np.any(step == 0):
             raise _refusal(node, "its threshold is zero")
-        if step.ndim == len(value.shape) + 1:
-            step = step[0]
-        step = _column(step, value.shape)
         # A negative threshold is the same neuron with negated inputs, |threshold|, and spikes of negative amplitude.
         # Where the network pools first, the level that it sees is the max population's: that one takes the name.
-        name, sign = self.source.names[node.name], np.sign(step)
+        name, sign = self.source.functional_names[node.name], np.sign(step)
         if value.window is not None:
             name = f"{name}_unpooled"
-        positive = _scale(value, sign, np.zeros(()), node) if np.any(sign < 0) else value
+        positive = value
+        if np.any(sign < 0):
+            if math.prod(sign.shape[1:]) > 1:
+                raise _refusal(node, "the sign of its threshold differs from pixel to pixel")
+            positive = _scale(value, sign)
         self._close(positive, Population(name, "pasc", value.shape, levels, np.abs(step)))
         result = replace(_source_value(name, value.shape, step), flat=value.flat)
         return result if value.window is None else self._max(node, result, value.window)
@@ -194,21 +275,22 @@ class _Converter:
     def _max(self, node: fx.Node, value: _Value, window: SumPool2d) -> _Value:
         (term,) = value.terms
         amplitude = np.asarray(term.operator.weight)
-        taken = {p.name for p in self.populations} | set(self.source.names.values())
+        taken = {p.name for p in self.populations} | set(self.source.functional_names.values())
         source = next(p for p in self.populations if p.name == term.source)
         shape = window.output_shape(value.shape)
         name = population_name(node, taken)
         if node.target is QCFS:
-            name = self.source.names[node.name]
+            name = self.source.functional_names[node.name]
         self._add(Population(name, "max", shape, source.levels, np.sign(amplitude), np.zeros(())))
         self.projections.append(Projection(term.source, name, Identity(np.ones((1,) * len(shape))), window))
         return _source_value(name, shape, amplitude)
 
     def _output(self, node: fx.Node) -> None:
+        outputs = self.source.functional.graph_signature.user_outputs
+        if len(outputs) != 1:
+            raise ConversionError(f"the network returns {len(outputs)} values; exactly one can be converted")
         results: Any = node.args[0]
-        if len(results) != 1:
-            raise ConversionError(f"the network returns {len(results)} values; exactly one can be converted")
-        value = self.value(node, results[0])
+        value = self.value(node, next(r for r in results if r is not None and r.name == outputs[0]))
         if value.window is not None:
             raise ConversionError("the network ends in a max-pooling without a QCFS activation behind it")
         self._close(value, Population("output", "readout", value.shape))
@@ -218,15 +300,9 @@ class _Converter:
         divisor = math.lcm(*(term.divisor for term in value.terms))
         for term in value.terms:
             factor = divisor // term.divisor
-            operator = _map_weight(term.operator, lambda w, factor=factor: (w * factor).astype(self.dtype))  # type: ignore[misc]
-            self.projections.append(Projection(term.source, population.name, operator, term.pool))
-        self._add(
-            replace(
-                population,
-                threshold=(population.threshold * divisor).astype(self.dtype),
-                bias=(np.broadcast_to(value.bias, _column(value.bias, value.shape).shape) * divisor).astype(self.dtype),
-            )
-        )
+            scaled = _map_weight(term.operator, lambda w, factor=factor: w * factor)  # type: ignore[misc]
+            self.projections.append(Projection(term.source, population.name, scaled, term.pool))
+        self._add(replace(population, threshold=population.threshold * divisor, bias=value.bias * divisor))
 
     def _add(self, population: Population) -> None:
         self.populations.append(population)
@@ -268,10 +344,8 @@ class _Converter:
         return _Value(terms, _column(carried + own, (len(w), 1, 1)), conv.output_shape(value.shape))
 
     def _then_conv(self, node: fx.Node, term: _Term, conv: Conv2d) -> Operator:
-        first, w = term.operator, conv.weight
+        first, w = _uniform(node, term.operator), conv.weight
         if isinstance(first, Identity):
-            if first.weight.shape[1:] != (1, 1):
-                raise _refusal(node, "the amplitude of the spikes that it receives differs from pixel to pixel")
             return conv.scale_input(first.weight, (w.shape[1] * conv.groups, 1, 1))
         if isinstance(first, Conv2d) and first.groups == conv.groups == 1:
             if w.shape[2:] == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0):
@@ -329,7 +403,7 @@ class _Converter:
         return replace(value, terms=terms, bias=bias, shape=pool.output_shape(value.shape))
 
     def _then_pool(self, node: fx.Node, term: _Term, pool: SumPool2d) -> _Term:
-        first, last = term.operator, term.pool
+        first, last = _uniform(node, term.operator), term.pool
         if isinstance(first, Identity):
             if last is None:
                 return replace(term, pool=pool)
@@ -357,7 +431,7 @@ class _Converter:
             raise _refusal(node, f"an output of {target} does not divide its input of {value.shape[1:]}")
         return self.avg_pool2d(node, x, [s // n for n, s in zip(target, value.shape[1:], strict=True)])
 
-    def mean(self, node: fx.Node, x: Any, dim: Any, keepdim: bool = False) -> _Value:
+    def mean(self, node: fx.Node, x: Any, dim: Any, keepdim: bool = False, dtype: Any = None) -> _Value:
         value = self.value(node, x)
         if len(value.shape) != 3 or sorted(d % 4 for d in dim) != [2, 3]:
             raise _refusal(node, "only the mean over height and width can be converted")
@@ -383,7 +457,8 @@ class _Converter:
             for t in value.terms
             if isinstance(t.operator, Identity) and t.pool is None and kinds[t.source] in ("pasc", "max")
         ]
-        if len(value.terms) == len(sources) == 1 and not np.any(value.bias):
+        if len(value.terms) == len(sources) == 1 and not np.any(value.bias) and np.all(sources[0].operator.weight):
+            _uniform(node, sources[0].operator)
             return self._max(node, value, window)
         return replace(value, window=window)
 
@@ -404,20 +479,35 @@ class _Converter:
             raise _refusal(
                 node, "it normalizes with the statistics of the batch; export the network in evaluation mode"
             )
+        value = self.value(node, x)
         scale = 1 / np.sqrt(self.constant(node, variance) + eps)
         if weight is not None:
             scale = scale * self.constant(node, weight)
         shift = -self.constant(node, mean) * scale + (0.0 if bias is None else self.constant(node, bias))
-        return _scale(self.value(node, x), scale, shift, node)
+        column = (-1, *(1,) * (len(value.seen) - 1))
+        return _scale(
+            value,
+            self.channelwise(node, scale.reshape(column), value),
+            self.channelwise(node, shift.reshape(column), value),
+        )
 
-    def add(self, node: fx.Node, x: Any, y: Any, alpha: float = 1) -> _Value:
-        if not self._is_value(x):
-            x, y = y, x
-        if not self._is_value(y):
-            return _scale(self.value(node, x), np.ones(()), self._factor(node, x, y) * alpha, node)
-        a, b = self.value(node, x), _scale(self.value(node, y), np.asarray(float(alpha)), np.zeros(()), node)
+    def normalization(
+        self, node: fx.Node, x: Any, weight: Any, bias: Any, mean: Any, variance: Any, momentum: float, eps: float
+    ) -> _Value:
+        """Batch normalization in evaluation mode, in a program without in-place operations: the first of three results."""
+        return self.batch_norm(node, x, weight, bias, mean, variance, False, momentum, eps)
+
+    def getitem(self, node: fx.Node, x: Any, index: int) -> _Value:
+        if index != 0:
+            raise _refusal(node, "it takes a second result of an operation")
+        return self.value(node, x)
+
+    def add(self, node: fx.Node, x: Any, y: Any, alpha: Any = 1) -> _Value:
+        like = self.value(node, x if self._is_value(x) else y)
+        a, b = self._operand(node, x, like), self._operand(node, y, like)
+        b = _scale(b, self.channelwise(node, alpha, like))
         if a.shape != b.shape or a.flat != b.flat:
-            raise _refusal(node, f"it adds values of different shapes: {a.shape} and {b.shape}")
+            raise _refusal(node, f"it adds values of different shapes: {a.seen} and {b.seen}")
         terms = list(a.terms)
         for term in b.terms:
             twin = next((t for t in terms if t.source == term.source), None)
@@ -425,33 +515,48 @@ class _Converter:
                 terms.append(term)
             else:
                 terms[terms.index(twin)] = _join(node, twin, term)
-        return replace(a, terms=tuple(terms), bias=_column(a.bias, a.shape) + _column(b.bias, b.shape))
+        return replace(a, terms=tuple(terms), bias=a.bias + b.bias)
 
-    def sub(self, node: fx.Node, x: Any, y: Any, alpha: float = 1) -> _Value:
-        return self.add(node, x, y, -alpha)
+    def sub(self, node: fx.Node, x: Any, y: Any, alpha: Any = 1) -> _Value:
+        return self.add(node, x, y, -self.constant(node, alpha))
+
+    def rsub(self, node: fx.Node, x: Any, y: Any, alpha: Any = 1) -> _Value:
+        return self.sub(node, y, x, alpha)
+
+    def neg(self, node: fx.Node, x: Any) -> _Value:
+        return self.mul(node, x, -1)
 
     def mul(self, node: fx.Node, x: Any, y: Any) -> _Value:
         if self._is_value(x) and self._is_value(y):
             raise _refusal(node, "the product of two activations is not linear")
-        if not self._is_value(x):
-            x, y = y, x
-        return _scale(self.value(node, x), self._factor(node, x, y), np.zeros(()), node)
+        value, factor = (self.value(node, x), y) if self._is_value(x) else (self.value(node, y), x)
+        return _scale(value, self.channelwise(node, factor, value))
 
     def div(self, node: fx.Node, x: Any, y: Any) -> _Value:
         if self._is_value(y):
-            raise _refusal(node, "the quotient of two activations is not linear")
-        return _scale(self.value(node, x), 1 / self._factor(node, x, y), np.zeros(()), node)
-
-    def flatten(self, node: fx.Node, x: Any, *_: Any, **__: Any) -> _Value:
+            raise _refusal(node, "a quotient with an activation below is not linear")
         value = self.value(node, x)
-        shape = tuple(node.meta["val"].shape)
-        if len(shape) == 2 and shape[1] == math.prod(value.shape):
-            return replace(value, flat=True)
-        if tuple(shape[1:]) == value.shape:
-            return value
-        raise _refusal(
-            node, f"it reshapes {value.shape} to {tuple(shape[1:])}; only flattening to a vector is converted"
-        )
+        divisor = self.channelwise(node, y, value)
+        if np.any(divisor == 0):
+            raise _refusal(node, "it divides by zero")
+        return _scale(value, 1 / divisor)
+
+    def reshape(self, node: fx.Node, x: Any, *_: Any, **__: Any) -> _Value:
+        """Every operation that keeps the order of the numbers of an image: it may flatten, and take that back."""
+        value = self.value(node, x)
+        shape = tuple(node.meta["val"].shape[1:])
+        if shape in (value.shape, (math.prod(value.shape),)):
+            return replace(value, flat=shape != value.shape)
+        raise _refusal(node, f"it reshapes {value.seen} to {shape}; only flattening to a vector is converted")
+
+    def dropout(self, node: fx.Node, x: Any, *_: Any) -> _Value:
+        if drops(node):
+            raise _refusal(
+                node,
+                "it drops values at random: export in evaluation mode (model.eval()), and give functional.dropout its "
+                "training=self.training",
+            )
+        return self.value(node, x)
 
     def same(self, node: fx.Node, x: Any, *_: Any, **__: Any) -> _Value:
         return self.value(node, x)
@@ -459,13 +564,11 @@ class _Converter:
     def _is_value(self, argument: Any) -> bool:
         return isinstance(argument, fx.Node) and argument.name in self.values
 
-    def _factor(self, node: fx.Node, x: fx.Node, y: Any) -> Array:
-        """A constant that the network adds or multiplies, as one number per channel."""
-        array, shape = self.constant(node, y), self.values[x.name].shape
-        array = array[0] if array.ndim == len(shape) + 1 else array
-        if array.ndim in (0, len(shape)) and array.size in (1, shape[0]):
-            return array.reshape(-1)
-        raise _refusal(node, f"a constant of shape {array.shape} is not one number per channel")
+    def _operand(self, node: fx.Node, argument: Any, like: _Value) -> _Value:
+        """What an addition adds: a value, or a constant as a value without terms."""
+        if self._is_value(argument):
+            return self.value(node, argument)
+        return replace(like, terms=(), bias=self.channelwise(node, argument, like))
 
     def _no_padded_bias(self, node: fx.Node, value: _Value, padding: Pair) -> None:
         if padding != (0, 0) and np.any(value.bias):
@@ -479,14 +582,21 @@ def _source_value(name: str, shape: Shape, amplitude: Array) -> _Value:
     return _Value((_Term(name, Identity(_column(amplitude, shape))),), np.zeros((1,) * len(shape)), shape)
 
 
-def _scale(value: _Value, scale: Array, shift: Array, node: fx.Node) -> _Value:
-    """The value scaled and shifted, per channel."""
-    scale, shift = _column(scale, value.shape), _column(shift, value.shape)
-    if value.flat and max(scale.size, shift.size) > 1 and math.prod(value.shape[1:]) > 1:
-        raise _refusal(node, f"it scales each entry of a flattened {value.shape}; put it in front of the flattening")
-
+def _scale(value: _Value, scale: Array, shift: Array | float = 0.0) -> _Value:
+    """The value scaled and shifted, by arrays with one number per channel."""
     terms = tuple(replace(term, operator=term.operator.scale_output(scale)) for term in value.terms)
-    return replace(value, terms=terms, bias=_column(value.bias, value.shape) * scale + shift)
+    return replace(value, terms=terms, bias=value.bias * scale + shift)
+
+
+def _uniform(node: fx.Node, first: Operator) -> Operator:
+    """The operator, if its amplitude does not differ within a channel."""
+    if isinstance(first, Identity) and math.prod(first.weight.shape[1:]) > 1:
+        raise _refusal(node, "the amplitude of the spikes that it receives differs from pixel to pixel")
+    return first
+
+
+def _is_random(target: torch._ops.OpOverload) -> bool:
+    return torch.Tag.nondeterministic_seeded in target.tags
 
 
 def _join(node: fx.Node, a: _Term, b: _Term) -> _Term:
@@ -496,17 +606,12 @@ def _join(node: fx.Node, a: _Term, b: _Term) -> _Term:
     y = _map_weight(b.operator, lambda w: w * (common // b.divisor))
     if isinstance(x, Identity) and isinstance(y, Conv2d):
         return _join(node, b, a)
-    if (
-        isinstance(x, Conv2d)
-        and isinstance(y, Identity)
-        and x.stride == (1, 1)
-        and x.groups == 1
-        and a.pool is b.pool is None
-    ):
+    if isinstance(x, Conv2d) and isinstance(_uniform(node, y), Identity) and a.pool is b.pool is None:
         y = _identity_as_conv(y, x)
+    kernels = [o.weight.shape[2:] if isinstance(o, Conv2d) else () for o in (x, y)]
     geometry = [
-        {key: v for key, v in vars(o).items() if key != "weight"} | {"type": type(o), "kernel": o.weight.shape[2:]}
-        for o in (x, y)
+        {key: v for key, v in vars(o).items() if key != "weight"} | {"type": type(o), "kernel": k}
+        for o, k in zip((x, y), kernels, strict=True)
     ]
     pools = [None if t.pool is None else vars(t.pool) for t in (a, b)]
     if geometry[0] != geometry[1] or pools[0] != pools[1]:
@@ -517,8 +622,10 @@ def _join(node: fx.Node, a: _Term, b: _Term) -> _Term:
 
 
 def _identity_as_conv(identity: Identity, like: Conv2d) -> Operator:
-    centre = tuple(p // d for p, d in zip(like.padding, like.dilation, strict=True))
-    if any(2 * p != d * (k - 1) for p, d, k in zip(like.padding, like.dilation, like.weight.shape[2:], strict=True)):
+    kernel = like.weight.shape[2:]
+    centre = (kernel[0] // 2, kernel[1] // 2)
+    middle = (like.dilation[0] * centre[0], like.dilation[1] * centre[1])
+    if like.stride != (1, 1) or like.groups != 1 or like.padding != middle or not all(k % 2 for k in kernel):
         return identity
     weight = np.zeros_like(like.weight)
     channels = np.arange(len(weight))
@@ -552,35 +659,13 @@ def _pair(value: Any) -> Pair:
     return (int(first), int(rest[0] if rest else first))
 
 
-def _constants(program: ExportedProgram) -> dict[str, Tensor]:
-    signature = program.graph_signature
-    by_input = {
-        **signature.inputs_to_parameters,
-        **signature.inputs_to_buffers,
-        **signature.inputs_to_lifted_tensor_constants,
-    }
-    tensors = {**program.state_dict, **program.constants}
-    return {node: tensors[name] for node, name in by_input.items() if name in tensors}
-
-
 def _refusal(node: fx.Node, reason: str) -> ConversionError:
     operation = str(node.target).removeprefix("aten.").split(".")[0]
     return ConversionError(f"{location(node)}: {operation} cannot be converted: {reason}")
 
 
-_TRANSPARENT = {
-    aten.dropout.default,
-    aten.dropout_.default,
-    aten.feature_dropout.default,
-    aten.alias.default,
-    aten.clone.default,
-    aten.contiguous.default,
-    aten.detach.default,
-    aten.detach_.default,
-    aten.lift_fresh_copy.default,
-    aten.to.dtype,
-    aten._to_copy.default,
-}
+_TRANSPARENT = {*COPIES, *DROPOUTS}
+"""What may stand between a max-pooling and its QCFS activation."""
 
 _HANDLERS: dict[Any, Callable[..., _Value]] = {
     QCFS: _Converter.qcfs,
@@ -592,20 +677,22 @@ _HANDLERS: dict[Any, Callable[..., _Value]] = {
     aten.mean.dim: _Converter.mean,
     aten.max_pool2d.default: _Converter.max_pool2d,
     aten.batch_norm.default: _Converter.batch_norm,
+    aten._native_batch_norm_legit_no_training.default: _Converter.normalization,
+    getitem: _Converter.getitem,
     aten.add.Tensor: _Converter.add,
-    aten.add_.Tensor: _Converter.add,
     aten.sub.Tensor: _Converter.sub,
-    aten.sub_.Tensor: _Converter.sub,
     aten.mul.Tensor: _Converter.mul,
-    aten.mul_.Tensor: _Converter.mul,
     aten.div.Tensor: _Converter.div,
-    aten.div_.Tensor: _Converter.div,
-    aten.flatten.using_ints: _Converter.flatten,
-    aten.view.default: _Converter.flatten,
-    aten.reshape.default: _Converter.flatten,
-    aten.squeeze.default: _Converter.flatten,
-    aten.squeeze.dims: _Converter.flatten,
-} | dict.fromkeys(_TRANSPARENT, _Converter.same)
+    aten.rsub.Scalar: _Converter.rsub,
+    aten.rsub.Tensor: _Converter.rsub,
+    aten.neg.default: _Converter.neg,
+    aten.flatten.using_ints: _Converter.reshape,
+    aten.view.default: _Converter.reshape,
+    aten.reshape.default: _Converter.reshape,
+    aten.squeeze.default: _Converter.reshape,
+    aten.squeeze.dims: _Converter.reshape,
+}
+_HANDLERS |= dict.fromkeys(COPIES, _Converter.same) | dict.fromkeys(DROPOUTS, _Converter.dropout)
 
 _REASONS = {
     "relu": "ReLU is not QCFS; pascal_nm.to_qcfs(module, levels) replaces nn.ReLU modules: make this one such a module, used once",

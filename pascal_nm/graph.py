@@ -241,6 +241,9 @@ class Preprocessing:
         return float(np.max(np.maximum(np.abs(mean), np.abs(1 - mean)) / std))
 
 
+MAX_LEVELS = 2**15 - 1
+"""Most levels of a population: spike counts are of type int16."""
+
 SCHEDULES = ("pasc", "two_phase", "streaming")
 """Names of the schedules in :mod:`pascal_nm.schedule`."""
 
@@ -450,6 +453,18 @@ class Graph:
     def replace(self, **changes: Any) -> Graph:
         """A copy with some fields changed, validated again."""
         return replace(self, **changes)
+
+    def astype(self, dtype: npt.DTypeLike) -> Graph:
+        """A float graph with all its numbers in another float type."""
+        return self.replace(
+            populations=tuple(
+                replace(p, threshold=p.threshold.astype(dtype), bias=p.bias.astype(dtype)) for p in self.populations
+            ),
+            projections=tuple(
+                replace(q, operator=replace(q.operator, weight=q.operator.weight.astype(dtype)))
+                for q in self.projections
+            ),
+        )
 
     def differences(self, other: Graph) -> list[str]:
         """What differs between two graphs, bit for bit, one line each; empty when they are the same network."""

@@ -16,7 +16,33 @@ from pascal_nm.errors import ConversionError, first_line
 from pascal_nm.graph import Array
 from pascal_nm.qcfs import qcfs as _registered  # noqa: F401  # importing it registers the operator
 
+aten = torch.ops.aten
 QCFS = torch.ops.pascal_nm.qcfs.default
+
+DROPOUTS = (
+    aten.dropout.default,
+    aten.dropout_.default,
+    aten.feature_dropout.default,
+    aten.feature_dropout_.default,
+    aten.alpha_dropout.default,
+    aten.alpha_dropout_.default,
+    aten.feature_alpha_dropout.default,
+    aten.feature_alpha_dropout_.default,
+)
+
+COPIES = (
+    aten.alias.default,
+    aten.clone.default,
+    aten.contiguous.default,
+    aten.detach.default,
+    aten.lift_fresh_copy.default,
+    aten.to.dtype,
+    aten.to.dtype_layout,
+    aten.to.device,
+    aten.type_as.default,
+    aten._to_copy.default,
+)
+"""Operations that give their input; its type may change."""
 
 
 class SourceNetwork:
@@ -31,7 +57,9 @@ class SourceNetwork:
 
     Attributes:
         program: the exported program.
-        names: population name of each QCFS node, by node name, in order of execution.
+        functional: the same program without in-place operations, for whoever follows values through it.
+        names: population name of each QCFS node of ``program``, by node name, in order of execution.
+        functional_names: the same of ``functional``.
     """
 
     def __init__(self, module: nn.Module | ExportedProgram, example: Tensor | None = None) -> None:
@@ -41,14 +69,21 @@ class SourceNetwork:
             raise ConversionError(
                 "the network has no QCFS activation: put pascal_nm.QCFS where it has ReLU (pascal_nm.to_qcfs does that) and train it"
             )
-        self._module = self.program.module()
+        self.module = self.program.module()
         placeholders = [n for n in self.program.graph.nodes if n.op == "placeholder" and n.name in self._user_inputs]
         if len(placeholders) != 1:
             raise ConversionError(f"the network takes {len(placeholders)} inputs; exactly one can be converted")
         shape = placeholders[0].meta["val"].shape
         self.input_shape: tuple[int, ...] = tuple(int(n) for n in shape[1:])
         self.dtype: torch.dtype = placeholders[0].meta["val"].dtype
-        self._batch = shape[0] if isinstance(shape[0], int) else None
+        if not self.dtype.is_floating_point:
+            raise ConversionError(
+                f"the network's input is of type {self.dtype}: give an example of a floating type; what the network "
+                "does to make it one then changes nothing"
+            )
+        self.batch = shape[0] if isinstance(shape[0], int) else None
+        self.functional = _functional(self.program)
+        self.functional_names = _matched(self.program.graph, self.functional.graph, self.names)
 
     @property
     def _user_inputs(self) -> tuple[str, ...]:
@@ -57,21 +92,22 @@ class SourceNetwork:
     @torch.no_grad()
     def __call__(self, inputs: Array | Tensor) -> Array:
         """Logits of shape (N, classes) for inputs of shape (N, *input shape)."""
-        return np.concatenate([_logits(self._module(x)) for x in self._batches(inputs)])
+        return np.concatenate([logits(self.module(x)) for x in self.batches(inputs)])
 
     @torch.no_grad()
     def levels(self, inputs: Array | Tensor) -> tuple[Array, Mapping[str, Array]]:
         """Logits, and the level (0 to L) of every QCFS neuron by population name, (N, *shape) each."""
-        logits, levels = [], []
-        for x in self._batches(inputs):
-            recorder = _Recorder(self._module, self.names)
-            logits.append(_logits(recorder.run(x)))
+        outputs, levels = [], []
+        for x in self.batches(inputs):
+            recorder = _Recorder(self.module, self.names)
+            outputs.append(logits(recorder.run(x)))
             levels.append(recorder.levels)
-        return np.concatenate(logits), {name: np.concatenate([part[name] for part in levels]) for name in levels[0]}
+        return np.concatenate(outputs), {name: np.concatenate([part[name] for part in levels]) for name in levels[0]}
 
-    def _batches(self, inputs: Array | Tensor) -> list[Tensor]:
-        x = torch.as_tensor(inputs).to(self.dtype)
-        return list(torch.split(x, self._batch)) if self._batch and len(x) != self._batch else [x]
+    def batches(self, inputs: Array | Tensor, dtype: torch.dtype | None = None) -> list[Tensor]:
+        """Inputs in the batches that the program takes, as copies: a network may work in place on its input."""
+        x = torch.as_tensor(inputs).to(dtype or self.dtype, copy=True)
+        return list(torch.split(x, self.batch)) if self.batch and len(x) != self.batch else [x]
 
 
 class _Recorder(fx.Interpreter):
@@ -91,9 +127,22 @@ class _Recorder(fx.Interpreter):
         return result
 
 
-def _logits(output: Any) -> Array:
+def logits(output: Any) -> Array:
+    """The one output of a program, (N, classes)."""
     tensor = output if isinstance(output, Tensor) else output[0]
     return np.asarray(tensor.flatten(1).numpy())
+
+
+def constants(program: ExportedProgram) -> dict[str, Tensor]:
+    """Parameters, buffers and constants of a program, by the name of their placeholder."""
+    signature = program.graph_signature
+    by_input = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    tensors = {**program.state_dict, **program.constants}
+    return {node: tensors[name] for node, name in by_input.items() if name in tensors}
 
 
 def location(node: fx.Node) -> str:
@@ -122,10 +171,49 @@ def _module(node: fx.Node) -> tuple[str, str]:
 
 def _names(graph: fx.Graph) -> dict[str, str]:
     names: dict[str, str] = {}
-    for node in graph.nodes:
-        if node.target is QCFS:
-            names[node.name] = population_name(node, set(names.values()))
+    for node in _qcfs_nodes(graph):
+        names[node.name] = population_name(node, set(names.values()))
     return names
+
+
+def _qcfs_nodes(graph: fx.Graph) -> list[fx.Node]:
+    return [node for node in graph.nodes if node.target is QCFS]
+
+
+def _functional(program: ExportedProgram) -> ExportedProgram:
+    """The program without in-place operations: what they change through an alias is written out by torch itself."""
+    if not any(isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable for n in program.graph.nodes):
+        return program
+    program = copy.copy(program)
+    program._graph_module = copy.deepcopy(program.graph_module)
+    # An inactive dropout returns its own input. Torch's functional form takes a copy in its place, which would hide
+    # what is done to the one from the other.
+    for node in program.graph.nodes:
+        if node.target in DROPOUTS and not drops(node):
+            node.target, node.args = aten.alias.default, node.args[:1]
+    program.graph_module.recompile()
+    try:
+        return program.run_decompositions({})
+    except Exception as error:  # torch raises many types for in-place operations that it cannot write out
+        raise ConversionError(f"the network's in-place operations cannot be followed: {first_line(error)}") from error
+
+
+def drops(node: fx.Node) -> bool:
+    """Whether a dropout is active: it has a probability, and was traced in training mode."""
+    _, probability, training = node.args
+    return bool(training) and probability != 0
+
+
+def _matched(graph: fx.Graph, functional: fx.Graph, names: Mapping[str, str]) -> dict[str, str]:
+    """The names of the QCFS nodes of the functional graph: the same nodes in the same order, less those without a use."""
+    found: dict[str, str] = {}
+    nodes = iter(_qcfs_nodes(graph))
+    for node in _qcfs_nodes(functional):
+        twin = next((n for n in nodes if _module(n) == _module(node) and n.args[2:] == node.args[2:]), None)
+        if twin is None:
+            raise ConversionError(f"{location(node)}: the network's in-place operations cannot be followed here")
+        found[node.name] = names[twin.name]
+    return found
 
 
 def _export(module: nn.Module, example: Tensor | None) -> ExportedProgram:

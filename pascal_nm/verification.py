@@ -1,13 +1,14 @@
-r"""Is the spiking network the source network? Compared level by level, and every difference explained or named.
+r"""Is the spiking network the source network? Every level and every output compared, every difference explained or named.
 
 In floating point, a level may flip where a sum lands on a rounding boundary. A flip is *explained* when it lies within the
 rounding error of the sum itself: with unit roundoff u and n additions, the computed sum differs from the true one by at most
 
 .. math:: \gamma_n \left(\sum_i |w_i| |c_i| + |b| + \theta\right), \qquad \gamma_n = \frac{n u}{1 - n u}
 
-(Higham, Accuracy and Stability of Numerical Algorithms, Section 3.1). Each population is checked on its own inputs, in float64,
-so that one flip is not blamed on the layers behind it. Anything outside that bound is a mistake, not rounding. In integers there
-is nothing to explain: counts are equal or they are wrong.
+(Higham, Accuracy and Stability of Numerical Algorithms, Section 3.1). Each population is checked on its own inputs, in
+float64, so that one flip is not blamed on the layers behind it; the readout's values are held to the same bound. Where the
+source network adds up larger terms than the graph, :mod:`pascal_nm.rounding` says what they may change. Anything outside
+these bounds is a mistake, not rounding. In integers there is nothing to explain: counts and outputs are equal or wrong.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from pascal_nm import simulate
+from pascal_nm import rounding, simulate
 from pascal_nm.graph import Array, Graph, Identity, Population, Projection
 from pascal_nm.result import RunResult
 from pascal_nm.source import SourceNetwork
@@ -34,10 +37,11 @@ class LayerCheck:
 
     Attributes:
         name: the population.
-        neurons: levels compared (neurons times images).
-        flips: levels that differ from the source network's.
-        unexplained: levels, of the target or of the source, that rounding cannot explain; 0 if the graph is the network.
-        differing: integer counts that differ from the integer QCFS network's; 0 if the target is right.
+        neurons: levels, or output values of the readout, that were compared (neurons times images).
+        flips: levels that differ from the source network's, for whatever reason.
+        unexplained: levels or output values, of the target or of the source, that rounding cannot explain; 0 if the graph
+            is the network.
+        differing: integer counts or outputs that differ from the integer QCFS network's; 0 if the target is right.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Verification:
         prediction_mismatches: images on which the float spiking network and the source network disagree.
         integer_mismatches: images on which target and integer QCFS network disagree.
         differences: parameters in which the given graph differs from the converted model, one line each.
+        output_difference: the largest difference between an output of the spiking and of the source network, both float.
     """
 
     layers: dict[str, LayerCheck] = field(default_factory=dict)
@@ -64,12 +69,18 @@ class Verification:
     prediction_mismatches: int = 0
     integer_mismatches: int = 0
     differences: list[str] = field(default_factory=list)
+    output_difference: float = 0.0
 
     @property
     def exact(self) -> bool:
-        """True when the answer is yes: no differing parameter, count or prediction, and no flip that rounding cannot explain."""
+        """True when the answer is yes: no differing parameter, count or prediction, and nothing that rounding cannot explain."""
         wrong = any(layer.unexplained or layer.differing for layer in self.layers.values())
         return not (wrong or self.prediction_mismatches or self.integer_mismatches or self.differences)
+
+    @property
+    def flips(self) -> int:
+        """Levels that differ from the source network's, in all layers; rounding explains those that are in no ``unexplained``."""
+        return sum(layer.flips for layer in self.layers.values())
 
     @property
     def culprit(self) -> str | None:
@@ -81,16 +92,26 @@ class Verification:
         logits, levels = source.levels(inputs)
         self.images += len(inputs)
         self.prediction_mismatches += int(np.count_nonzero(logits.argmax(1) != result.predictions))
-        wide = in_float64(reference)
-        roundoff = float(np.finfo(reference.dtype).eps) / 2
-        source_counts = with_max_populations(wide, levels)
-        for p in reference.spiking:
-            layer = judged(reference, p, levels)
+        self.output_difference = max(self.output_difference, float(np.abs(logits - result.logits).max(initial=0)))
+        wide, roundoff = reference.astype(np.float64), float(np.finfo(reference.dtype).eps) / 2
+        names = {p.name for p in wide.populations}
+        levels = {name: level.reshape(-1, *wide[name].shape) for name, level in levels.items() if name in names}
+        there = _Side(with_max_populations(wide, levels), logits)
+        here = _Side(result.counts, result.logits, result.spikes)
+        errors = cache(lambda: rounding.errors(source, inputs, levels, roundoff))
+        for p in (*wide.spiking, wide.output):
+            layer = judged(wide, p, levels)
             check = self.layers.setdefault(layer.name, LayerCheck(layer.name))
-            check.neurons += levels[layer.name].size
-            check.flips += int(np.count_nonzero(levels[layer.name] != result.counts[layer.name]))
-            for counts in (source_counts, result.counts):
-                check.unexplained += unexplained(wide, p, counts, inputs, roundoff)
+            check.neurons += layer.size * len(inputs)
+            if p.kind == "pasc":
+                check.flips += int(np.count_nonzero(there.counts[layer.name] != here.counts[layer.name]))
+            for side in (there, here):
+                expected = interval(wide, p, layer, side.counts, inputs, roundoff, side.sent)
+                found = side.found(layer)
+                wrong = expected.excludes(found, p)
+                if side is there and wrong.any():
+                    wrong = expected.widened(errors().of(layer.name).reshape(found.shape)).excludes(found, p)
+                check.unexplained += int(np.count_nonzero(wrong))
 
     def add_integer(self, expected: RunResult, result: RunResult) -> None:
         """Compare an integer run with the integer QCFS network: counts, potentials, predictions."""
@@ -105,52 +126,83 @@ class Verification:
         output.differing += int(np.count_nonzero(expected.potential != result.potential))
 
 
+class _Side(NamedTuple):
+    """What the source network or a target found: counts of all populations, outputs, and the spikes that it took."""
+
+    counts: Mapping[str, Array]
+    outputs: Array
+    sent: Mapping[str, Array] | None = None
+
+    def found(self, p: Population) -> Array:
+        """What stands against the interval of a population."""
+        return self.outputs.reshape(-1, *p.shape) if p.kind == "readout" else self.counts[p.name]
+
+
 def judged(graph: Graph, p: Population, counts: Mapping[str, Array]) -> Population:
     """The population by whose counts ``p`` is judged: itself, or the max behind it where the source network pools first."""
-    return p if p.name in counts else graph[graph.outgoing(p.name)[0].target]
+    return p if p.kind == "readout" or p.name in counts else graph[graph.outgoing(p.name)[0].target]
 
 
-def unexplained(graph: Graph, p: Population, counts: Mapping[str, Array], inputs: Array, roundoff: float) -> int:
-    """Levels of population ``p`` that rounding cannot explain, given the counts of its own sources.
+class Interval(NamedTuple):
+    """What a population computes from given counts: ``z / theta + 1/2`` of Equation 1, or ``z / theta`` of a readout.
+
+    ``low`` and ``high`` are what rounding can make of it, at most. Arrays of shape (N, *shape).
+    """
+
+    value: Array
+    low: Array
+    high: Array
+
+    def widened(self, more: Array) -> Interval:
+        """With a further error of at most ``more``."""
+        return Interval(self.value, self.low - more, self.high + more)
+
+    def holds(self, found: Array) -> Array:
+        """Where ``found`` lies inside; NaN lies nowhere."""
+        return np.asarray((self.low <= found) & (found <= self.high))
+
+    def excludes(self, found: Array, p: Population) -> Array:
+        """Where a level (of a readout: an output) is found that no value of the interval gives."""
+        if p.kind == "readout":
+            return ~self.holds(found)
+        low, high = (np.clip(np.floor(bound), 0, p.levels) for bound in (self.low, self.high))
+        return ~np.asarray((low <= found) & (found <= high))
+
+
+def interval(
+    graph: Graph,
+    p: Population,
+    layer: Population,
+    counts: Mapping[str, Array],
+    inputs: Array,
+    roundoff: float,
+    sent: Mapping[str, Array] | None = None,
+) -> Interval:
+    """What a population computes, given the counts of its own sources.
 
     Args:
         graph: a float64 graph.
-        p: one of its pasc populations.
+        p: one of its pasc populations, or its readout.
+        layer: the population by whose counts it is judged: behind a max population, the interval is pooled, too.
         counts: spike counts by population, (N, *shape) each.
         inputs: the inputs that gave the counts, (N, *input shape).
         roundoff: unit roundoff of the arithmetic under test (eps / 2).
+        sent: spikes of either sign that were added up to these counts, where there were more of them.
     """
-    layer = judged(graph, p, counts)
-    found = counts[layer.name]
-
-    def level(argument: Array) -> Array:
-        levels = np.clip(np.floor(argument), 0, p.levels)
-        return levels if layer is p else _pooled(graph, layer, levels)
-
-    exact = _argument(graph, p, counts, inputs)
-    suspects = level(exact) != found
-    if not suspects.any():
-        return 0
+    value = _argument(graph, p, counts, inputs)
     magnitude = replace(graph, projections=tuple(_absolute(q) for q in graph.projections))
-    size = _argument(magnitude, replace(p, bias=np.abs(p.bias)), counts, np.abs(inputs)) + 1
-    terms = sum(_fan_in(graph, q) * (graph[q.source].steps + 1) for q in graph.incoming(p.name)) + MARGIN
-    error = size * (terms * roundoff / (1 - terms * roundoff))
-    bounds = level(exact - error), level(exact + error)
-    return int(np.count_nonzero(suspects & ((found < np.minimum(*bounds)) | (found > np.maximum(*bounds)))))
+    absolute = replace(p, bias=np.abs(p.bias))
+    size = _argument(magnitude, absolute, sent or counts, np.abs(inputs)) + (1 if p.kind == "pasc" else 0)
+    spikes = {q.source: _spikes(graph[q.source], sent) for q in graph.incoming(p.name)}
+    terms = sum(_fan_in(graph, q) * (spikes[q.source] + 1) for q in graph.incoming(p.name)) + 2 * p.levels + MARGIN
+    error = size * rounding.gamma(terms, roundoff)
+    bounds = (value, value - error, value + error)
+    return Interval(*(bounds if layer is p else (_pooled(graph, layer, bound) for bound in bounds)))
 
 
-def in_float64(graph: Graph) -> Graph:
-    """The same float graph with every parameter widened, without rounding."""
-    return graph.replace(
-        populations=tuple(
-            replace(p, threshold=p.threshold.astype(np.float64), bias=p.bias.astype(np.float64))
-            for p in graph.populations
-        ),
-        projections=tuple(
-            replace(q, operator=replace(q.operator, weight=q.operator.weight.astype(np.float64)))
-            for q in graph.projections
-        ),
-    )
+def _spikes(source: Population, sent: Mapping[str, Array] | None) -> int:
+    """The most spikes that a neuron of a source sent."""
+    return source.steps if sent is None or source.name not in sent else int(sent[source.name].max(initial=source.steps))
 
 
 def with_max_populations(graph: Graph, levels: Mapping[str, Array]) -> dict[str, Array]:
@@ -171,7 +223,7 @@ def _pooled(graph: Graph, p: Population, counts: Array) -> Array:
 
 
 def _argument(graph: Graph, p: Population, counts: Mapping[str, Array], inputs: Array) -> Array:
-    """The argument z / theta + 1/2 of Equation 1, in float64."""
+    """The argument z / theta + 1/2 of Equation 1, or a readout's z / theta, in float64."""
     values = {
         q.source: torch.from_numpy(
             graph.currents(inputs) if graph[q.source].kind == "analog" else counts[q.source].astype(np.float64)
@@ -179,7 +231,7 @@ def _argument(graph: Graph, p: Population, counts: Mapping[str, Array], inputs: 
         for q in graph.incoming(p.name)
     }
     z = simulate.sum_currents(graph, p, values).numpy() + p.bias
-    return np.asarray(z / p.threshold + 0.5)
+    return np.asarray(z / p.threshold + (0 if p.kind == "readout" else 0.5))
 
 
 def _absolute(projection: Projection) -> Projection:
