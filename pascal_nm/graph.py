@@ -201,6 +201,13 @@ class Projection:
         """``source__target``, unique as two projections between the same pair are refused."""
         return f"{self.source}__{self.target}"
 
+    def reach(self) -> float:
+        """No sum over the synapses of a target neuron is larger, where the source sends values up to 1."""
+        weight, window = self.operator.weight, math.prod(self.pool.kernel) if self.pool else 1
+        synapses = 1 if isinstance(self.operator, Identity) else weight[0].size
+        largest = max(abs(float(weight.max())), abs(float(weight.min()))) if weight.size else 0.0
+        return largest * synapses * window
+
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of the target for a source of ``shape``."""
         return self.operator.output_shape(self.pool.output_shape(shape) if self.pool else shape)
@@ -441,9 +448,16 @@ class Graph:
         exceeds its range. Every target runs on these same numbers.
 
         Raises:
-            DataError: another shape, NaN or infinite values, or values outside the quantized range.
+            DataError: another shape, NaN or infinite values, values outside the quantized range, or so large that sums of
+                floats overflow.
         """
-        return self.input.currents(inputs, self.dtype)
+        currents = self.input.currents(inputs, self.dtype)
+        if not self.is_integer and currents.size:
+            largest = float(np.abs(currents).max())
+            reach = max(q.reach() for q in self.outgoing(self.input.name))
+            if not largest * max(reach, 1.0) < np.finfo(self.dtype).max / _HEADROOM:
+                raise DataError(f"the data reaches {largest:.3g}: with the network's weights, beyond {self.dtype}")
+        return currents
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -522,6 +536,7 @@ def _validate(graph: Graph) -> None:
         seen.add(population.name)
     for name in (n for edge in edges for n in edge):
         _require(name in seen, f"a projection names the unknown population {name!r}")
+    _validate_types(graph)
     pre, channels = graph.preprocessing, graph.input.shape[0]
     given = len(pre.mean) if pre is not None else 1
     _require(given in (1, channels), f"the preprocessing is for {given} channels, the network's input has {channels}")
@@ -540,9 +555,13 @@ def _validate_population(graph: Graph, p: Population) -> None:
     _require(p.name.isidentifier(), f"{where}: a name is made of letters, digits and underscores")
     _require(p.kind in ("analog", "pasc", "max", "readout"), f"{where}: unknown kind {p.kind!r}")
     _require(len(p.shape) in (1, 3) and min(p.shape) > 0, f"{where}: shape must be (C, H, W) or (N,), not {p.shape}")
-    _require(p.levels >= (0 if p.kind == "analog" else 1), f"{where}: levels must be at least 1, not {p.levels}")
-    _require(bool(np.all(np.isfinite(p.bias))), f"{where}: the bias holds NaN or infinite values")
-    _require(bool(np.all(np.isfinite(p.threshold))), f"{where}: the threshold holds NaN or infinite values")
+    least, most = (0, np.iinfo(np.int32).max) if p.kind == "analog" else (1, MAX_LEVELS)
+    _require(
+        not isinstance(p.levels, bool) and isinstance(p.levels, int | np.integer) and least <= p.levels <= most,
+        f"{where}: levels must be a whole number from {least} to {most:,}, not {p.levels}",
+    )
+    for what in ("bias", "threshold"):
+        _validate_numbers(getattr(p, what), f"{where}: the {what}")
     if p.kind == "max":
         _require(bool(np.all(np.abs(p.threshold) == 1)), f"{where}: the threshold of a max population is +1 or -1")
     else:
@@ -555,7 +574,7 @@ def _validate_population(graph: Graph, p: Population) -> None:
 def _validate_projection(source: Population, target: Population, projection: Projection, where: str) -> None:
     _require(source.kind != "readout", f"{where}: a readout sends no spikes")
     weight = projection.operator.weight
-    _require(bool(np.all(np.isfinite(weight))), f"{where}: the weights hold NaN or infinite values")
+    _validate_numbers(weight, f"{where}: the weights")
     try:
         shape = projection.output_shape(source.shape)
     except GraphError as error:
@@ -566,6 +585,45 @@ def _validate_projection(source: Population, target: Population, projection: Pro
         _require(thermometer, f"{where}: a max population takes the spikes of one population of its own levels")
         plain = isinstance(projection.operator, Identity) and bool(np.all(weight == 1)) and projection.pool is not None
         _require(plain, f"{where}: a max population takes a pooling window and the identity")
+
+
+def _validate_numbers(array: Array, what: str) -> None:
+    """Finite floats of 32 or 64 bits, or signed integers of 32 bits at most whose magnitude has that type, too."""
+    _require(array.dtype in _NUMBERS, f"{what} must be floats of 32 or 64 bits or signed integers, not {array.dtype}")
+    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+    _require(math.isfinite(low) and math.isfinite(high), f"{what} holds NaN or infinite values")
+    if array.dtype == np.int32:
+        least = -np.iinfo(np.int32).max
+        _require(low >= least, f"{what} reaches {low:.0f}; the least is {least}")
+
+
+_NUMBERS = [np.dtype(t) for t in (np.float32, np.float64, np.int8, np.int16, np.int32)]
+
+
+def _validate_types(graph: Graph) -> None:
+    """One kind of arithmetic in the whole graph, and sums that its type can hold."""
+    types = {q.operator.weight.dtype for q in graph.projections if graph[q.target].kind != "max"}
+    if any(np.issubdtype(t, np.integer) for t in types):
+        found = [(f"the weights of {q.name}", q.operator.weight) for q in graph.projections]
+        for p in graph.populations:
+            found += [] if p.kind == "analog" else [(f"the bias of {p.name}", p.bias)]
+            found += [(f"the threshold of {p.name}", p.threshold)] if p.kind in ("pasc", "max") else []
+        for what, array in found:
+            integer = np.issubdtype(array.dtype, np.integer)
+            _require(integer, f"an integer graph has integers only, but {what} are of type {array.dtype}")
+        return
+    _require(len(types) == 1, f"a float graph has one type, not {' and '.join(sorted(map(str, types)))}")
+    for q in graph.projections:
+        source = graph[q.source]
+        if source.kind != "analog" and q.reach() * source.levels > np.finfo(graph.dtype).max / _HEADROOM:
+            raise GraphError(
+                f"projection {q.source} -> {q.target}: the sum of its weights times {source.levels} spikes is beyond the "
+                f"range of {graph.dtype}"
+            )
+
+
+_HEADROOM = 2.0**20
+"""What a float type must hold beside one projection's sum: other projections, biases, thresholds."""
 
 
 def _require(condition: bool, message: str) -> None:

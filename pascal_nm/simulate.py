@@ -119,9 +119,13 @@ def _counts(graph: Graph, currents: Tensor) -> RunResult:
             if p.kind == "readout":
                 potential = z.to(_integer_type(graph, p.name)) if graph.is_integer else z
                 continue
-            theta, half = (_constant(x, z.dtype) for x in (p.threshold, neuron.initial_potential(p.threshold)))
-            # Exact for integers too: z / theta cannot round up to a whole number while z stays below 2**24 (2**53 in float64).
-            value = z.add_(half).div_(theta).floor_().clamp_(0, p.levels)
+            theta = _constant(p.threshold, z.dtype)
+            if graph.is_integer:
+                # z / theta cannot round up to a whole number while z stays below 2**24 (2**53 in float64).
+                z.add_(_constant(neuron.initial_potential(p.threshold), z.dtype)).div_(theta)
+            else:
+                z.div_(theta).add_(0.5)  # in the order of Equation 1, so that ties fall as in the source network
+            value = z.floor_().clamp_(0, p.levels)
         values[p.name] = value
         recorded[p.name] = value.to(torch.int16).numpy()
         _forget(values, graph, p)
