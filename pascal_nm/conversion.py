@@ -179,7 +179,8 @@ class _Converter:
         traced = node.meta["val"]
         if tuple(traced.shape[1:]) != value.seen or not statically_known_true(traced.shape[0] == self.batch):
             raise _refusal(
-                node, f"it gives a tensor of shape {tuple(traced.shape)}, in which an image is not of shape {value.seen}"
+                node,
+                f"it gives a tensor of shape {tuple(traced.shape)}, in which an image is not of shape {value.seen}",
             )
         kept = traced.dtype.is_floating_point
         if not kept or torch.finfo(traced.dtype).bits < torch.finfo(self.source.dtype).bits:
@@ -189,7 +190,7 @@ class _Converter:
         """Compute what depends on parameters alone, as the network does."""
         known = all(a.name in self.constants for a in node.all_input_nodes)
         if known and isinstance(node.target, torch._ops.OpOverload) and not _is_random(node.target):
-            args, kwargs = fx.map_arg((node.args, node.kwargs), lambda a: self.constants[a.name])  # type: ignore[arg-type]
+            args, kwargs = fx.map_arg((node.args, node.kwargs), lambda a: self.constants[a.name])
             with torch.no_grad():
                 self.constants[node.name] = node.target(*args, **kwargs)
 
@@ -606,7 +607,8 @@ def _join(node: fx.Node, a: _Term, b: _Term) -> _Term:
     y = _map_weight(b.operator, lambda w: w * (common // b.divisor))
     if isinstance(x, Identity) and isinstance(y, Conv2d):
         return _join(node, b, a)
-    if isinstance(x, Conv2d) and isinstance(_uniform(node, y), Identity) and a.pool is b.pool is None:
+    if isinstance(x, Conv2d) and isinstance(y, Identity) and a.pool is b.pool is None:
+        _uniform(node, y)
         y = _identity_as_conv(y, x)
     kernels = [o.weight.shape[2:] if isinstance(o, Conv2d) else () for o in (x, y)]
     geometry = [

@@ -592,9 +592,9 @@ def _validate_numbers(array: Array, what: str) -> None:
     _require(array.dtype in _NUMBERS, f"{what} must be floats of 32 or 64 bits or signed integers, not {array.dtype}")
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
     _require(math.isfinite(low) and math.isfinite(high), f"{what} holds NaN or infinite values")
-    if array.dtype == np.int32:
-        least = -np.iinfo(np.int32).max
-        _require(low >= least, f"{what} reaches {low:.0f}; the least is {least}")
+    if np.issubdtype(array.dtype, np.integer):  # the magnitude of the least number of a type is not of that type
+        least = -np.iinfo(array.dtype).max
+        _require(low >= least, f"{what} reaches {low:.0f}; the least of type {array.dtype} is {least}")
 
 
 _NUMBERS = [np.dtype(t) for t in (np.float32, np.float64, np.int8, np.int16, np.int32)]

@@ -99,16 +99,18 @@ class _Forced(fx.Interpreter):
         self._source, self._rng, self._free = source, rng, free
         self._run = _Run()
         self._moving: set[fx.Node] = set()
-        for node in self.module.graph.nodes:
+        for node in source.module.graph.nodes:
             if node.op == "placeholder" or any(a in self._moving for a in node.all_input_nodes):
                 self._moving.add(node)
 
     @torch.no_grad()
     def play(self, x: Tensor) -> _Run:
+        """Run one batch."""
         self._run.outputs = logits(self.run(x))
         return self._run
 
     def run_node(self, n: fx.Node) -> Any:
+        """Run one node; what comes from the input is of double precision."""
         if n not in self._moving or n.op in ("placeholder", "output"):
             return super().run_node(n)
         if n.op == "call_module" or n.target is aten._assert_tensor_metadata.default:
@@ -135,14 +137,17 @@ class _Forced(fx.Interpreter):
         run = self._run
         run.arguments[name] = (z / step + 0.5).numpy()
         run.found[name], run.levels[name] = found.numpy(), passed.numpy()
-        return passed * step
+        result: Tensor = passed * step
+        return result
 
 
 def _problems(source: SourceNetwork, graph: Graph, inputs: Array, run: _Run) -> Iterator[str]:
     """Where graph and program differ, first places first."""
     names = {p.name for p in graph.populations}
     levels = {name: level for name, level in run.levels.items() if name in names}
-    counts = with_max_populations(graph, {name: level.reshape(-1, *graph[name].shape) for name, level in levels.items()})
+    counts = with_max_populations(
+        graph, {name: level.reshape(-1, *graph[name].shape) for name, level in levels.items()}
+    )
     errors = cache(lambda: rounding.errors(source, inputs, run.levels, ROUNDOFF))
     for p in (*graph.spiking, graph.output):
         layer = judged(graph, p, counts)

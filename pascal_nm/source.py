@@ -182,7 +182,9 @@ def _qcfs_nodes(graph: fx.Graph) -> list[fx.Node]:
 
 def _functional(program: ExportedProgram) -> ExportedProgram:
     """The program without in-place operations: what they change through an alias is written out by torch itself."""
-    if not any(isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable for n in program.graph.nodes):
+    if not any(
+        isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable for n in program.graph.nodes
+    ):
         return program
     program = copy.copy(program)
     program._graph_module = copy.deepcopy(program.graph_module)
@@ -193,15 +195,16 @@ def _functional(program: ExportedProgram) -> ExportedProgram:
             node.target, node.args = aten.alias.default, node.args[:1]
     program.graph_module.recompile()
     try:
-        return program.run_decompositions({})
+        functional: ExportedProgram = program.run_decompositions({})
     except Exception as error:  # torch raises many types for in-place operations that it cannot write out
         raise ConversionError(f"the network's in-place operations cannot be followed: {first_line(error)}") from error
+    return functional
 
 
 def drops(node: fx.Node) -> bool:
     """Whether a dropout is active: it has a probability, and was traced in training mode."""
     _, probability, training = node.args
-    return bool(training) and probability != 0
+    return bool(training is not False and probability != 0)
 
 
 def _matched(graph: fx.Graph, functional: fx.Graph, names: Mapping[str, str]) -> dict[str, str]:

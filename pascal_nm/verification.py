@@ -14,7 +14,7 @@ these bounds is a mistake, not rounding. In integers there is nothing to explain
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import NamedTuple
@@ -61,7 +61,11 @@ class Verification:
         prediction_mismatches: images on which the float spiking network and the source network disagree.
         integer_mismatches: images on which target and integer QCFS network disagree.
         differences: parameters in which the given graph differs from the converted model, one line each.
-        output_difference: the largest difference between an output of the spiking and of the source network, both float.
+        output_difference: the largest difference between an output of a float run and of the source network.
+        source_predictions: the source network's own classes, (N,).
+        changed: predictions of an integer network that are not the float source network's: what quantization changed.
+        arithmetic: of the spiking network: its float type, or its bits.
+        taken: what the model does not say and was taken from the graph under test: not compared.
     """
 
     layers: dict[str, LayerCheck] = field(default_factory=dict)
@@ -70,6 +74,10 @@ class Verification:
     integer_mismatches: int = 0
     differences: list[str] = field(default_factory=list)
     output_difference: float = 0.0
+    source_predictions: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    changed: int = 0
+    arithmetic: str = "float"
+    taken: tuple[str, ...] = ()
 
     @property
     def exact(self) -> bool:
@@ -83,14 +91,57 @@ class Verification:
         return sum(layer.flips for layer in self.layers.values())
 
     @property
+    def verdict(self) -> str:
+        """The answer in a sentence that says what is exact, and with what it was compared."""
+        layers = [layer for layer in self.layers.values() if layer.name != "output"]
+        levels = f"{sum(layer.neurons for layer in layers):,}"
+        images, changed = f"{self.images:,} image{'s' if self.images != 1 else ''}", f"{self.changed:,}"
+        if not self.exact:
+            return f"not exact: {'; '.join(self._reasons())}"
+        if self.arithmetic.startswith("float"):
+            apart = f"outputs differ by {self.output_difference:.2g} at most ({self.arithmetic})"
+            if not self.flips:
+                return f"exact: each of {levels} levels on {images} is the source network's; {apart}"
+            return (
+                f"equal up to rounding: of {levels} levels on {images}, {self.flips:,} lie on the other side of a step than "
+                f"in the source network, each within the rounding error of its sum; {apart}; all predictions are the same"
+            )
+        return (
+            f"exact: each of {levels} spike counts and every output on {images} is that of the integer QCFS network "
+            f"({self.arithmetic}), bit for bit; quantization changed {changed} predictions of the float source network"
+        )
+
+    def _reasons(self) -> Iterator[str]:
+        if self.differences:
+            yield f"the network under test differs from the model in {len(self.differences):,} place(s)"
+        wrong = sum(layer.unexplained + layer.differing for layer in self.layers.values())
+        if wrong:
+            kind = "that rounding does not explain" if self.arithmetic.startswith("float") else "that differ"
+            yield f"{wrong:,} levels or outputs {kind}, first in {self.culprit}"
+        if self.prediction_mismatches:
+            why = "" if wrong else ", though rounding explains each flipped level"
+            yield f"{self.prediction_mismatches:,} of {self.images:,} predictions differ from the source network's{why}"
+        if self.integer_mismatches:
+            yield f"{self.integer_mismatches:,} of {self.images:,} predictions differ from the integer QCFS network's"
+
+    def __str__(self) -> str:
+        return self.verdict
+
+    @property
     def culprit(self) -> str | None:
         """The first population, in order, at which target and source part for another reason than rounding."""
         return next((layer.name for layer in self.layers.values() if layer.unexplained or layer.differing), None)
 
+    def see(self, logits: Array) -> None:
+        """Note what the source network says of further images: logits, (N, classes)."""
+        self.images += len(logits)
+        self.source_predictions = np.append(self.source_predictions, logits.argmax(1))
+
     def add_float(self, source: SourceNetwork, reference: Graph, result: RunResult, inputs: Array) -> None:
         """Compare a float run on ``inputs`` with the source network; ``reference`` is the graph converted from it."""
         logits, levels = source.levels(inputs)
-        self.images += len(inputs)
+        self.see(logits)
+        self.arithmetic = str(reference.dtype)
         self.prediction_mismatches += int(np.count_nonzero(logits.argmax(1) != result.predictions))
         self.output_difference = max(self.output_difference, float(np.abs(logits - result.logits).max(initial=0)))
         wide, roundoff = reference.astype(np.float64), float(np.finfo(reference.dtype).eps) / 2
@@ -113,9 +164,18 @@ class Verification:
                     wrong = expected.widened(errors().of(layer.name).reshape(found.shape)).excludes(found, p)
                 check.unexplained += int(np.count_nonzero(wrong))
 
-    def add_integer(self, expected: RunResult, result: RunResult) -> None:
-        """Compare an integer run with the integer QCFS network: counts, potentials, predictions."""
-        self.images += len(result.predictions)
+    def add_integer(self, expected: RunResult, result: RunResult, logits: Array, arithmetic: str) -> None:
+        """Compare an integer run with the integer QCFS network: counts, potentials, predictions.
+
+        Args:
+            expected: of the integer QCFS network.
+            result: of the target.
+            logits: of the float source network, (N, classes): they say what quantization changed.
+            arithmetic: in words.
+        """
+        self.see(logits)
+        self.arithmetic = arithmetic
+        self.changed += int(np.count_nonzero(logits.argmax(1) != result.predictions))
         self.integer_mismatches += int(np.count_nonzero(expected.predictions != result.predictions))
         for name in expected.counts:
             check = self.layers.setdefault(name, LayerCheck(name))

@@ -89,11 +89,11 @@ def test_an_integer_run_that_differs_by_one_count_is_not_exact():
     expected = simulate.counts(integer, inputs)
     result = simulate.steps(integer, inputs)
     verification = Verification()
-    verification.add_integer(expected, result)
+    verification.add_integer(expected, result, expected.logits, "8-bit weights")
     assert verification.exact
     name = next(integer.spiking).name
     counts = {k: v.copy() for k, v in result.counts.items()}
     counts[name].reshape(-1)[0] += 1
-    verification.add_integer(expected, replace(result, counts=counts))
+    verification.add_integer(expected, replace(result, counts=counts), expected.logits, "8-bit weights")
     assert not verification.exact
     assert verification.culprit == name

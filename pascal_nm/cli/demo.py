@@ -69,7 +69,7 @@ def demo(
         with progress(f"verifying {name}") as update:
             verification, result = evaluation.verify(source, reference, program, test_data, progress=update)
         rows.append(Row(name, verification, result, program.graph.is_integer))
-    answers = evaluation.source_predictions(source, reference, test_data)
+    answers = rows[0].verification.source_predictions
     accuracy = float(np.mean(answers == test_data.labels))
     chip = chips.load(CHIP)
     cost = sum(layer.total for layer in chips.energy(rows[-1].evaluation.events, chip))

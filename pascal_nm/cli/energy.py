@@ -16,6 +16,7 @@ from pascal_nm.errors import DataError
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets.bill import Bill, priced
 from pascal_nm.hw_targets.chip import Chip
+from pascal_nm.hw_targets.evaluation import changed_by_quantization
 from pascal_nm.report.style import KIND_STYLES
 from pascal_nm.result import Program
 
@@ -62,17 +63,20 @@ def energy(
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     bills = {name: _bill(programs[name], each, data) for name, each in described.items()}
     first = bills[names[0]]
+    changed = {name: changed_by_quantization(graph, programs[name], bill.result, data) for name, bill in bills.items()}
     if plot is not None:
         title = f"{network.name} on {first.chip.name}\nmean of {len(data):,} images of {data.name}"
         _draw(first, title, plot)
     if as_json:
-        reports = [bill.summary() for bill in bills.values()]
+        reports = [
+            bill.summary() | {"predictions_changed_by_quantization": changed[name]} for name, bill in bills.items()
+        ]
         content = {"images": len(data), **vars(graph.timing)}
         print_json(content | (reports[0] if len(reports) == 1 else {"chips": reports}))
     elif len(bills) == 1:
-        _show(first, data)
+        _show(first, data, changed[names[0]])
     else:
-        _compare(bills, f"{network}, per image, mean of {len(data):,} images of {data.name}")
+        _compare(bills, changed, f"{network}, per image, mean of {len(data):,} images of {data.name}")
 
 
 def chip_names(given: list[str]) -> list[str]:
@@ -85,7 +89,7 @@ def _bill(program: Program, described: Chip, data: Dataset) -> Bill:
         return Bill.of(program, described, data, progress=update)
 
 
-def _show(bill: Bill, data: Dataset) -> None:
+def _show(bill: Bill, data: Dataset, changed: int | None) -> None:
     """One chip, layer by layer."""
     described, result, total = bill.chip, bill.result, bill.total
     events = ("synaptic op.", "multiply-acc.", "updates", "idle updates", "spikes out", "inside", "messages", "hops")
@@ -101,7 +105,10 @@ def _show(bill: Bill, data: Dataset) -> None:
         [*rows, ["all", *sums, joules(total), ""]],
         total=True,
     )
-    say(f"accuracy {percent(result.accuracy)}, {span(result.timesteps)} timesteps an image")
+    which = "" if changed is None else f" of the {bill.graph.quantization} network, whose energy this is"
+    say(f"accuracy {percent(result.accuracy)}{which}, {span(result.timesteps)} timesteps an image")
+    if changed is not None:
+        say(f"quantization changed {changed:,} of {len(data):,} predictions of the float network")
     if bill.seconds is not None and result.chip is not None:
         cores = result.chip.operations.shape[1]
         say(
@@ -124,14 +131,15 @@ def _show(bill: Bill, data: Dataset) -> None:
     _show_formulas(bill.closed_formulas)
 
 
-def _compare(bills: dict[str, Bill], title: str) -> None:
+def _compare(bills: dict[str, Bill], changed: dict[str, int | None], title: str) -> None:
     """A row for each chip, by the name or file that was given."""
-    columns = ["chip", "energy", "ms", "source network", "source over spiking", "where the energy goes"]
+    columns = ["chip", "energy", "ms", "accuracy", "source network", "source over spiking", "where the energy goes"]
     rows = [
         [
             name,
             joules(bill.total),
             "" if bill.seconds is None else f"{1e3 * bill.seconds:.3g}",
+            percent(bill.result.accuracy) + ("" if changed[name] is None else f"\n{changed[name]:,} changed"),
             joules(bill.source_total),
             f"{bill.source_total / bill.total:.3g}",
             "\n".join(_goes(bill)),
@@ -139,6 +147,8 @@ def _compare(bills: dict[str, Bill], title: str) -> None:
         for name, bill in bills.items()
     ]
     table(title, columns, rows)
+    if any(number is not None for number in changed.values()):
+        say("changed: predictions of the float network that quantization for the chip changed")
     columns = ["chip", "timesteps", "memory", "neurons' share", "PASC over plain neurons", "in the cores' working time"]
     rows = [
         [

@@ -109,14 +109,23 @@ def load_model(path: Path, mean: str | None = None, std: str | None = None, scal
 
 def load_source(
     path: Path, given: Graph | None, mean: str | None = None, std: str | None = None, scale: float = 255.0
-) -> Model:
-    """The model file of a spiking network's source: of the same float type, and what it does not say, the spiking network says."""
+) -> tuple[Model, tuple[str, ...]]:
+    """The model file of a spiking network's source, of the same float type.
+
+    What it does not say (a .pt2 holds no preprocessing and no names of classes), the spiking network says; the names of that
+    come with it, since it cannot be compared.
+    """
     source = load_model(path, mean, std, scale)
     if given is None:
-        return source
-    source.preprocessing = source.preprocessing or given.preprocessing
-    source.classes = source.classes or given.classes
-    return source.in_double() if given.dtype == np.float64 else source
+        return source, ()
+    taken = []
+    if source.preprocessing is None and given.preprocessing is not None:
+        source.preprocessing = given.preprocessing
+        taken.append("preprocessing")
+    if not source.classes and given.classes:
+        source.classes = given.classes
+        taken.append("class names")
+    return source.in_double() if given.dtype == np.float64 else source, tuple(taken)
 
 
 def preprocessing(mean: str | None, std: str | None, scale: float) -> Preprocessing | None:

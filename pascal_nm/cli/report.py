@@ -53,7 +53,7 @@ def report(
         raise DataError("reports need plotly: pip install 'pascal-nm[report]'") from error
     if network.suffix == ".nir":
         spiking = read_nir(network)
-        source = None if model is None else options.load_source(model, spiking)
+        source = None if model is None else options.load_source(model, spiking)[0]
     elif model is None:
         source = options.load_model(network)
         spiking = source.graph()

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich.markup import escape
 
 from pascal_nm.cli import nir_files, options, plots
 from pascal_nm.cli.output import percent, print_json, progress, say, span, table
@@ -114,6 +115,7 @@ def run(
         else:
             result = workers.evaluate(program.graph, target, data, count, progress=update)
     seconds = time.perf_counter() - start
+    changed = evaluation.changed_by_quantization(graph, program, result, data)
     if output is not None:
         write_answers(output, result.predictions, result.labels)
     if plot is not None:
@@ -127,6 +129,7 @@ def run(
         "data": data.name,
         "images": len(data),
         "accuracy": result.accuracy,
+        "predictions_changed_by_quantization": changed,
         **vars(graph.timing),
         "timesteps": result.schedule.steps,
         "exact": float(result.exact.mean()),
@@ -147,6 +150,8 @@ def run(
         f"[bold]{percent(result.accuracy)}[/bold] of {len(data):,} images of {data.name} right on {target} "
         f"({content['arithmetic']}, {span(result.timesteps)} timesteps)"
     )
+    if changed is not None:
+        say(f"quantization changed {changed:,} of {len(data):,} predictions of the float network")
     if result.schedule.stop is not None:
         say(
             f"after {result.schedule.steps} timesteps {percent(float(result.exact.mean()))} of the answers are final: exact, by certificate"
@@ -183,7 +188,7 @@ def verify(
 ) -> None:
     """Is the spiking network the source network? Every level of every neuron is compared; exit code 1 means no."""
     given = None if nir is None else read_nir(nir)
-    source = options.load_source(model, given, mean, std, scale)
+    source, taken = options.load_source(model, given, mean, std, scale)
     if double:
         source = source.in_double()
     reference = source.graph()
@@ -193,64 +198,70 @@ def verify(
     data = options.load_data(data_name, limit, image_column, label_column, network=reference)
     network = source.source()
     with progress(f"verifying on {target}") as update:
-        verification, result = evaluation.verify(network, reference, program, data, progress=update)
-    answers = evaluation.source_predictions(network, reference, data)
+        verification, result = evaluation.verify(network, reference, program, data, given=given, progress=update)
+    verification.taken = taken
     if as_json:
-        print_json(_verification_json(verification, result, answers, target))
+        files = {"model": str(model), "network": None if nir is None else str(nir)}
+        print_json(files | _verification_json(verification, result, target))
     else:
-        _show_verification(verification, result, answers, program.graph)
+        compared = f"{model}, converted now," if nir is None else str(nir)
+        say(f"compared: {escape(compared)} on {target} with the source network {escape(str(model))}")
+        for what in taken:
+            say(
+                f"[yellow]not compared:[/yellow] {what}; {escape(str(model))} does not say it, and it was taken from {escape(str(nir))}"
+            )
+        _show_verification(verification, result, program.graph)
     if not verification.exact:
         raise typer.Exit(1)
 
 
-def _verification_json(
-    verification: Verification, result: Evaluation, answers: np.ndarray[Any, Any], target: str
-) -> dict[str, Any]:
+def _verification_json(verification: Verification, result: Evaluation, target: str) -> dict[str, Any]:
     return {
         "exact": verification.exact,
+        "verdict": verification.verdict,
         "target": target,
+        "arithmetic": verification.arithmetic,
         "images": verification.images,
         "culprit": verification.culprit,
         "differences": verification.differences,
+        "not_compared": list(verification.taken),
         "prediction_mismatches": verification.prediction_mismatches,
         "integer_mismatches": verification.integer_mismatches,
+        "levels_flipped": verification.flips,
+        "output_difference": verification.output_difference,
         "layers": [vars(layer) for layer in verification.layers.values()],
-        "source_accuracy": float(np.mean(answers == result.labels)),
+        "source_accuracy": _accuracy(verification, result),
         "accuracy": result.accuracy,
-        "predictions_unlike_source": int(np.count_nonzero(answers != result.predictions)),
+        "predictions_unlike_source": int(np.count_nonzero(verification.source_predictions != result.predictions)),
     }
 
 
-def _show_verification(
-    verification: Verification, result: Evaluation, answers: np.ndarray[Any, Any], graph: Graph
-) -> None:
+def _accuracy(verification: Verification, result: Evaluation) -> float:
+    """The source network's."""
+    return float(np.mean(verification.source_predictions == result.labels))
+
+
+def _show_verification(verification: Verification, result: Evaluation, graph: Graph) -> None:
     layers = verification.layers.values()
     if graph.is_integer:
         rows = [[layer.name, layer.differing] for layer in layers]
         if rows:
-            table("against the integer QCFS network", ("layer", "differing counts"), rows)
-        say(f"differing predictions: {verification.integer_mismatches} of {verification.images:,}")
-        changed = int(np.count_nonzero(answers != result.predictions))
-        say(f"against the float source network, quantization changed {changed} of {len(answers):,} predictions")
+            table("against the integer QCFS network", ("layer", "differing counts or outputs"), rows)
     else:
         rows = [[layer.name, layer.neurons, layer.flips, layer.unexplained] for layer in layers]
         if rows:
-            columns = ("layer", "levels compared", "flipped, all in all", "not explained by rounding")
+            columns = ("layer", "levels (outputs) compared", "flipped, all in all", "not explained by rounding")
             table("against the source network, level by level", columns, rows)
-        say(f"differing predictions: {verification.prediction_mismatches} of {verification.images:,}")
     say(
-        f"accuracy: source network {percent(float(np.mean(answers == result.labels)))}, spiking {percent(result.accuracy)}"
+        f"accuracy: source network {percent(_accuracy(verification, result))}, spiking network "
+        f"({verification.arithmetic}) {percent(result.accuracy)}"
     )
     if verification.prediction_mismatches and graph.dtype == np.float32 and verification.culprit is None:
-        say("rounding explains every flip: --double compares the same network without it")
+        say("rounding explains every flip: --double compares the same network with less of it")
     shown = verification.differences[:SHOWN]
     for difference in shown:
         say(f"[red]differs from the model:[/red] {difference}")
     if len(verification.differences) > len(shown):
         say(f"… and {len(verification.differences) - len(shown)} more: is this the file of another training?")
-    if verification.exact:
-        what = "the integer QCFS network, bit for bit" if graph.is_integer else "the source network"
-        say(f"[bold green]exact[/bold green]: the spiking network is {what}")
-    else:
-        where = f", first in [bold]{verification.culprit}[/bold]" if verification.culprit else ""
-        say(f"[bold red]not exact[/bold red]: the spiking network is not the source network{where}")
+    head, _, rest = verification.verdict.partition(":")
+    say(f"[bold {'green' if verification.exact else 'red'}]{head}[/]:{rest}")

@@ -96,13 +96,14 @@ def verify(
 
     Args:
         model: the source network, in the graph's float type.
-        graph: the spiking network, from ``convert``, ``quantize`` or a file. An integer graph is compared with the integer QCFS network that its own
-            recipe of quantization makes of the model.
-        data: images; the graph says how their pixels become inputs.
+        graph: the spiking network, from ``convert``, ``quantize`` or a file. An integer graph is compared with the integer
+            QCFS network that its own recipe of quantization makes of the model.
+        data: images; the graph says how their pixels become inputs and what the classes are called: a model does not, so
+            that this is not compared.
         target: ``torch``, ``lava`` or ``loihi``.
 
     Returns:
-        The answer (``exact``), and what was counted in each layer.
+        The answer (``exact``; ``verdict`` in words), and what was counted in each layer.
 
     Raises:
         PascalError: the model cannot be converted; the target is unknown or not installed; the data or the graph do not fit.
@@ -117,7 +118,9 @@ def verify(
         dtype = torch.float32 if graph.is_integer else torch.from_numpy(graph.input.threshold).dtype
         model = SourceNetwork(model, torch.zeros(1, *graph.input.shape, dtype=dtype))
     reference = convert(model, preprocessing=graph.preprocessing, classes=graph.classes)
-    return evaluation.verify(model, reference, find(target).compile(graph), data)[0]
+    verification, _ = evaluation.verify(model, reference, find(target).compile(graph), data, given=graph)
+    verification.taken = ("preprocessing", "class names")
+    return verification
 
 
 def energy(graph: Graph, data: Dataset, chip: str = "loihi1", *, memory: bool = False) -> Bill:

@@ -12,7 +12,7 @@ from pascal_nm import activity, simulate
 from pascal_nm.activity import LayerEvents
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError
-from pascal_nm.graph import Array, Graph
+from pascal_nm.graph import Array, Graph, Quantization
 from pascal_nm.hw_targets.traffic import ChipActivity
 from pascal_nm.quantization import quantize
 from pascal_nm.result import Program, RunResult
@@ -164,27 +164,33 @@ def verify(
     program: Program,
     data: Dataset,
     *,
+    given: Graph | None = None,
     progress: Progress | None = None,
 ) -> tuple[Verification, Evaluation]:
     """Compare a program with its source network on a dataset.
 
-    A float program is compared level by level with the source network. An integer program is compared, bit for bit, with the
-    integer QCFS network that the graph's own recipe of quantization (8 bits where it has none) makes of ``reference``, evaluated in closed form.
+    A float program is compared with the source network, every level and every output. An integer program is compared, bit for
+    bit, with the integer QCFS network that the graph's own recipe of quantization (8 bits where it has none) makes of
+    ``reference``, evaluated in closed form.
 
     Args:
         source: the source network.
         reference: the graph converted from it.
         program: the program under test; its graph should be ``reference``, or that quantized.
         data: images.
+        given: the graph from which the program was made, which is compared with ``reference``, too: what quantization
+            rounds away would be overlooked otherwise.
         progress: called with (images done, images in all).
 
     Raises:
         DataError: as :func:`run_batches`.
         TargetError: the target failed.
     """
-    integer, made = program.graph.is_integer, program.graph.quantization or 8
+    integer, made = program.graph.is_integer, program.graph.quantization or Quantization()
     expected = (quantize(reference, made) if integer else reference).replace(timing=program.graph.timing)
     verification = Verification(differences=expected.differences(program.graph))
+    if given is not None and integer and not given.is_integer:
+        verification.differences[:0] = reference.replace(timing=given.timing).differences(given)
 
     def compared() -> Iterator[Batch]:
         for batch in run_batches(program, data, progress=progress):
@@ -192,20 +198,34 @@ def verify(
                 (p.name, p.shape) for p in program.graph.populations
             ]:
                 if integer:
-                    verification.add_integer(simulate.counts(expected, batch.inputs), batch.result)
+                    wanted = simulate.counts(expected, batch.inputs)
+                    verification.add_integer(wanted, batch.result, source(batch.inputs), f"{made} weights")
                 else:
                     verification.add_float(source, expected, batch.result, batch.inputs)
+            else:  # of two different networks, answers can be compared and nothing else
+                logits = source(batch.inputs)
+                verification.see(logits)
+                mismatches = np.count_nonzero(logits.argmax(1) != batch.result.predictions)
+                verification.prediction_mismatches += int(mismatches)
             yield batch
 
     evaluation = Evaluation.of(program.graph, compared())
     return verification, evaluation
 
 
-def source_predictions(source: SourceNetwork, graph: Graph, data: Dataset) -> Array:
-    """The source network's own classes, (N,), for a graph's preprocessing."""
+def predictions(graph: Graph, data: Dataset) -> Array:
+    """The classes that a network gives, (N,), in closed form."""
     check(graph, data)
     assert graph.preprocessing is not None, "check refuses a graph without"
-    return np.concatenate([source(graph.preprocessing(p)).argmax(1) for p, _ in data.batches(BATCH_IMAGES)])
+    parts = [simulate.counts(graph, graph.preprocessing(p)).predictions for p, _ in data.batches(batch_images(graph))]
+    return np.concatenate(parts)
+
+
+def changed_by_quantization(graph: Graph, program: Program, result: Evaluation, data: Dataset) -> int | None:
+    """How many predictions of a float network its quantized form changed; None where nothing was quantized."""
+    if graph.is_integer or not program.graph.is_integer:
+        return None
+    return int(np.count_nonzero(predictions(graph, data) != result.predictions))
 
 
 def check(graph: Graph, data: Dataset) -> None:

@@ -7,12 +7,11 @@ from typing import cast, get_args
 
 import numpy as np
 
-from pascal_nm import simulate
 from pascal_nm.data import Dataset
 from pascal_nm.export.nir_modules import Reading
 from pascal_nm.export.profile import Measured, profile_of
 from pascal_nm.export.rate import rate_network
-from pascal_nm.graph import Array, Graph
+from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import evaluation, nir_network
 from pascal_nm.nir_neuron import Reset
 
@@ -49,8 +48,7 @@ def measure(
         ConversionError: the network has no rate form.
         DataError: the images do not fit the network.
     """
-    evaluation.check(graph, data)
-    expected = source_predictions(graph, data)
+    expected = evaluation.predictions(graph, data)
     found = []
     for i, t in enumerate(timesteps):
         raw = rate_network(graph, t)
@@ -70,13 +68,6 @@ def measure(
     return sorted(found, key=lambda m: (RESETS.index(cast("Reset", m.reset)), m.timesteps))
 
 
-def source_predictions(graph: Graph, data: Dataset) -> Array:
-    """The source network's classes, (N,), in closed form."""
-    assert graph.preprocessing is not None, "evaluation.check refuses a graph without"
-    batches = data.batches(evaluation.BATCH_IMAGES)
-    return np.concatenate([simulate.counts(graph, graph.preprocessing(pixels)).predictions for pixels, _ in batches])
-
-
 def source_accuracy(graph: Graph, data: Dataset) -> float:
     """Share of the source network's right classes."""
-    return float(np.mean(source_predictions(graph, data) == data.labels))
+    return float(np.mean(evaluation.predictions(graph, data) == data.labels))

@@ -74,8 +74,7 @@ def collect(
         reference, source = model.graph(), model.source()
         with progress("verifying") as update:
             verification, result = evaluation.verify(source, reference, counting, data, progress=update)
-        answers = evaluation.source_predictions(source, reference, data)
-        certificate = _certificate(verification, answers, result)
+        certificate = _certificate(verification, result)
     bills = {}
     for chip, program in programs.items():
         with progress(f"counting events, {described[chip].name}") as update:
@@ -90,7 +89,7 @@ def collect(
         "source": certificate,
         "layers": _layers(graph, result, counting.histograms),
         "images": [_image(graph, data, i) for i in _chosen(result)],
-        "chips": [_chip(chip, bill) for chip, bill in bills.items()],
+        "chips": [_chip(chip, bill, graph, result) for chip, bill in bills.items()],
         "schedules": [_schedule(*each) for each in _in_every_schedule(graph, data, result, progress)],
     }
 
@@ -158,11 +157,13 @@ def _network(name: str, graph: Graph) -> dict[str, Any]:
     }
 
 
-def _certificate(verification: Verification, answers: Array, result: Evaluation) -> dict[str, Any]:
-    layers = verification.layers.values()
+def _certificate(verification: Verification, result: Evaluation) -> dict[str, Any]:
+    layers, answers = verification.layers.values(), verification.source_predictions
     return {
         "accuracy": float(np.mean(answers == result.labels)),
         "exact": verification.exact,
+        "verdict": verification.verdict,
+        "arithmetic": verification.arithmetic,
         "images": verification.images,
         "differing_predictions": verification.prediction_mismatches + verification.integer_mismatches,
         "predictions_unlike_source": int(np.count_nonzero(answers != result.predictions)),
@@ -273,9 +274,12 @@ def _when(fired: Array) -> list[int]:
     return [int(t) for t in np.flatnonzero(fired)]
 
 
-def _chip(name: str, bill: Bill) -> dict[str, Any]:
-    """What one chip costs, and which of its cores do it."""
+def _chip(name: str, bill: Bill, graph: Graph, result: Evaluation) -> dict[str, Any]:
+    """What one chip costs, and which of its cores do it; and what became of the answers, where it runs other numbers."""
     content = bill.summary()
+    quantized = bill.graph.is_integer and not graph.is_integer
+    changed = int(np.count_nonzero(bill.result.predictions != result.predictions)) if quantized else None
+    content["predictions_changed_by_quantization"] = changed
     for layer, energy in zip(content["layers"], bill.layers, strict=True):
         layer["core_seconds"] = chips.core_seconds([energy.events], bill.chip) if bill.chip.latency else None
     cores = None

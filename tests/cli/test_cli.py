@@ -111,7 +111,7 @@ def test_workers_give_the_report_of_one_process(pascal, trained):
 def test_verify_says_yes(pascal, trained, target):
     code, out, _ = pascal("verify", trained / "model.pt", "--target", target, "--limit", 100)
     assert code == 0
-    assert "exact" in out
+    assert any(line.startswith(("exact: ", "equal up to rounding: ")) for line in out.splitlines())
     code, out, _ = pascal(
         "verify", trained / "model.pt", "--nir", trained / "model.nir", "--target", target, "--limit", 50, "--json"
     )
@@ -137,7 +137,7 @@ def test_verify_names_the_layer_whose_threshold_was_altered(pascal, trained, tmp
     assert any(name in difference and "threshold" in difference for difference in report["differences"])
     code, out, _ = pascal("verify", trained / "model.pt", "--nir", path, "--target", target, "--limit", 60)
     assert code == 1
-    assert f"not exact: the spiking network is not the source network, first in {name}" in out
+    assert "not exact: " in out and f"first in {name}" in out
 
 
 def test_energy_adds_up(pascal, trained):

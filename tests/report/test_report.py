@@ -188,7 +188,7 @@ def test_a_network_that_is_not_its_source_is_called_so(made, tmp_path):
     arguments = (tmp_path / "other.nir", "--model", made / "model.pt", "--limit", 8, "-q", "-o", tmp_path / "r.html")
     assert command("report", *arguments) == 0
     assert json.loads((tmp_path / "r.json").read_text())["source"]["exact"] is False
-    assert "<b>Not exact.</b>" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<b>Not exact</b>:" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
