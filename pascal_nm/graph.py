@@ -177,7 +177,8 @@ class Population:
         if not np.all(np.isfinite(inputs)):
             raise DataError("the data holds NaN or infinite values")
         if not np.issubdtype(dtype, np.integer):
-            return np.asarray(inputs / self.threshold, dtype=dtype)
+            with np.errstate(over="ignore"):  # Graph.currents refuses what is too large
+                return np.asarray(inputs / self.threshold, dtype=dtype)
         currents = np.rint(np.asarray(inputs, np.float64) / self.threshold)
         if currents.size and np.abs(currents).max() > self.levels:
             raise DataError(
@@ -455,9 +456,14 @@ class Graph:
         if not self.is_integer and currents.size:
             largest = float(np.abs(currents).max())
             reach = max(q.reach() for q in self.outgoing(self.input.name))
-            if not largest * max(reach, 1.0) < np.finfo(self.dtype).max / _HEADROOM:
+            if not largest * max(reach, 1.0) < self._most:
                 raise DataError(f"the data reaches {largest:.3g}: with the network's weights, beyond {self.dtype}")
         return currents
+
+    @property
+    def _most(self) -> float:
+        """The largest sum of one projection: the float type holds others, biases and thresholds beside it."""
+        return float(np.finfo(self.dtype).max) / 2**20
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -615,15 +621,11 @@ def _validate_types(graph: Graph) -> None:
     _require(len(types) == 1, f"a float graph has one type, not {' and '.join(sorted(map(str, types)))}")
     for q in graph.projections:
         source = graph[q.source]
-        if source.kind != "analog" and q.reach() * source.levels > np.finfo(graph.dtype).max / _HEADROOM:
+        if source.kind != "analog" and q.reach() * source.levels > graph._most:
             raise GraphError(
                 f"projection {q.source} -> {q.target}: the sum of its weights times {source.levels} spikes is beyond the "
                 f"range of {graph.dtype}"
             )
-
-
-_HEADROOM = 2.0**20
-"""What a float type must hold beside one projection's sum: other projections, biases, thresholds."""
 
 
 def _require(condition: bool, message: str) -> None:

@@ -1,9 +1,10 @@
 """Is a converted graph the traced network? Proven on the spot, before anybody has to rely on it.
 
-Between two QCFS activations both are affine maps, so one look at a few inputs in general position tells them apart. The
-traced program runs in double precision, in place and aliased as the user wrote it. For all images but two, each QCFS
-activation passes on random levels instead of its own: so every layer, however deep, is seen at all levels of its sources. The
-graph computes its pre-activations and outputs from these same levels; what differs by more than rounding is a mistake.
+Between two QCFS activations both are affine maps, and two affine maps that agree at one point in general position are the
+same. The traced program runs in double precision, in place and aliased as the user wrote it; for all images but two, each
+QCFS activation passes on random numbers from 0 to its levels instead of its own, so that every synapse of every layer,
+however deep, is in use. The graph computes its pre-activations and outputs from these same numbers; what differs by more
+than rounding is a mistake.
 """
 
 from __future__ import annotations
@@ -53,11 +54,12 @@ def prove(source: SourceNetwork, graph: Graph, example: Tensor | None = None) ->
 
 @dataclass
 class _Run:
-    """What the program did: by QCFS node its argument z / step + 1/2, the level that it found and the level that it passed on."""
+    """What the program did: by QCFS layer its levels L, its argument z / step + 1/2, the level found and the one passed on."""
 
     arguments: dict[str, Array] = field(default_factory=dict)
     found: dict[str, Array] = field(default_factory=dict)
     levels: dict[str, Array] = field(default_factory=dict)
+    most: dict[str, int] = field(default_factory=dict)
     outputs: Array = field(default_factory=lambda: np.zeros(0))
 
 
@@ -85,11 +87,11 @@ def _forced(source: SourceNetwork, inputs: Array) -> _Run:
         key: {name: np.concatenate([getattr(part, key)[name] for part in parts]) for name in parts[0].arguments}
         for key in ("arguments", "found", "levels")
     }
-    return _Run(**joined, outputs=np.concatenate([part.outputs for part in parts]))
+    return _Run(**joined, most=parts[0].most, outputs=np.concatenate([part.outputs for part in parts]))
 
 
 class _Forced(fx.Interpreter):
-    """Runs the program in double precision; its QCFS activations pass on random levels for all images but the first ``free``.
+    """Runs the program in double precision; its QCFS activations pass on random numbers for all images but the first ``free``.
 
     What depends on parameters alone is computed in the program's own type, as the conversion does.
     """
@@ -133,8 +135,9 @@ class _Forced(fx.Interpreter):
         found = (QCFS(z, threshold, levels) / step).round_()
         passed = found.clone()
         forced = passed[self._free :]
-        forced.copy_(torch.from_numpy(self._rng.integers(0, levels, size=tuple(forced.shape), endpoint=True)))
+        forced.copy_(torch.from_numpy(self._rng.uniform(0, levels, tuple(forced.shape))))
         run = self._run
+        run.most[name] = levels
         run.arguments[name] = (z / step + 0.5).numpy()
         run.found[name], run.levels[name] = found.numpy(), passed.numpy()
         result: Tensor = passed * step
@@ -151,6 +154,8 @@ def _problems(source: SourceNetwork, graph: Graph, inputs: Array, run: _Run) -> 
     errors = cache(lambda: rounding.errors(source, inputs, run.levels, ROUNDOFF))
     for p in (*graph.spiking, graph.output):
         layer = judged(graph, p, counts)
+        if p is not graph.output and p.levels != run.most[layer.name]:
+            yield f"{layer.name} has {run.most[layer.name]} levels in the source network, {p.levels} in the graph"
         expected = interval(graph, p, layer, counts, inputs, ROUNDOFF)
         found = (run.outputs if p is graph.output else run.arguments[layer.name]).reshape(expected.value.shape)
         if not expected.holds(found).all():

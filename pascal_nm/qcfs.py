@@ -32,15 +32,20 @@ def qcfs(x: Tensor, threshold: Tensor, levels: int) -> Tensor:
     Returns:
         A tensor of the shape and type of ``x`` that holds multiples of ``threshold / levels``.
 
+    Raises:
+        RuntimeError: the threshold does not broadcast to ``x``.
+
     The gradient passes straight through the floor: 1 for ``0 < x / threshold < 1`` and 0 elsewhere with respect to
     ``x``, and Equation 1's own dependence on the threshold with respect to ``threshold``.
     """
+    threshold.expand(x.shape)  # a threshold of more axes would make more of x than it is
     step = threshold / levels
     return (x / step).add_(0.5).floor_().clamp_(0, levels).mul_(step).to(x.dtype)
 
 
 @qcfs.register_fake
 def _(x: Tensor, threshold: Tensor, levels: int) -> Tensor:
+    threshold.expand(x.shape)
     return torch.empty_like(x)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import pascal_nm as pnm
 from pascal_nm import QCFS, simulate
@@ -133,3 +134,161 @@ def test_weights_that_are_not_finite_are_refused():
 def test_levels_below_one_are_refused():
     with pytest.raises(ConversionError, match="levels"):
         QCFS(0)
+
+
+class Between(nn.Module):
+    """A convolution with QCFS, ``then`` something, and a head; the map in between is 4 channels of 8 by 8 pixels."""
+
+    def __init__(self, then, constant=None, channels=4, features=None):
+        super().__init__()
+        self.conv, self.act, self.last = nn.Conv2d(2, channels, 3, padding=1), QCFS(4), QCFS(5)
+        self.head = nn.Linear(features or channels * 64, 3)
+        self.constant = nn.Parameter(torch.ones(constant or ()))
+        self.drop, self.then = nn.Dropout(0.5), then
+
+    def forward(self, x):
+        return self.head(self.then(self, self.act(self.conv(x))).flatten(1))
+
+
+CONVERTED = {
+    "constant minus value": (lambda m, y: m.last(m.constant - y), (4, 1, 1)),
+    "alpha behind a constant": (lambda m, y: m.last(torch.add(m.constant, y, alpha=2)), (1,)),
+    "alpha behind a subtracted constant": (lambda m, y: m.last(torch.sub(m.constant, y, alpha=2)), (1, 4, 1, 1)),
+    "number minus value": (lambda m, y: m.last(0.9 - y), None),
+    "negated": (lambda m, y: m.last(-y + 0.3), None),
+    "one number for all": (lambda m, y: m.last(y * m.constant), (1,)),
+    "one number for all in every axis": (lambda m, y: m.last(y / m.constant), (1, 1, 1, 1)),
+    "a threshold for each column": (lambda m, y: torch.ops.pascal_nm.qcfs(y * 0.7, m.constant.abs() + 0.2, 4), (8,)),
+    "flattened and taken back": (lambda m, y: m.last(y.flatten(1).view(-1, 4, 8, 8) * m.constant), (4, 1, 1)),
+    "activation of a vector": (lambda m, y: m.last(y.flatten(1) * 1.1), None),
+    "a weight computed from parameters": (
+        lambda m, y: m.last(F.conv2d(y, m.constant / m.constant.norm())),
+        (4, 4, 3, 3),
+    ),
+    "added in place": (lambda m, y: m.last(y.clone().add_(y)), None),
+    "an inactive dropout that is changed in place": (lambda m, y: (m.drop(y).mul_(2), m.last(y))[1], None),
+}
+
+
+@pytest.mark.parametrize(("then", "constant"), CONVERTED.values(), ids=CONVERTED)
+def test_constants_broadcast_as_in_torch_and_what_is_done_in_place_is_seen(then, constant):
+    features = 4 * 36 if constant == (4, 4, 3, 3) else None
+    module = networks.randomized(Between(then, constant, features=features))
+    x = networks.images()
+    graph = pnm.convert(module, x)
+    np.testing.assert_allclose(simulate.counts(graph, x.numpy()).logits, module(x).detach().numpy(), rtol=1e-9)
+
+
+NOT_CONVERTED = {
+    "a number for each column, as many as channels": (lambda m, y: m.last(y * m.constant), (1, 1, 1, 8), 8),
+    "a number for each column": (lambda m, y: m.last(y * m.constant), (8,), 4),
+    "a number for each row": (lambda m, y: m.last(y + m.constant), (1, 8, 1), 8),
+    "a number for each pixel, as many as channels": (lambda m, y: m.last(y - m.constant), (1, 1, 8, 8), 64),
+    "more channels than there are": (lambda m, y: m.last(y[:, :1] * m.constant), (4, 1, 1), 4),
+    "whole numbers": (lambda m, y: m.last((y * 4).int().to(y.dtype)), None, 4),
+    "whole numbers of 16 bits": (lambda m, y: m.last((y * 4).type(torch.int16).to(y.dtype)), None, 4),
+    "half precision": (lambda m, y: m.last((y * 0.3).half().to(y.dtype)), None, 4),
+    "a dropout that is always active": (lambda m, y: m.last(F.dropout(y, 0.5)), None, 4),
+    "thresholds of pixels in front of a max-pooling": (
+        lambda m, y: F.max_pool2d(torch.ops.pascal_nm.qcfs(y * 0.7, m.constant.abs() + 0.2, 4), 3, 1, 1),
+        (1, 8, 8),
+        4,
+    ),
+    "thresholds of pixels in front of an average pooling": (
+        lambda m, y: m.last(F.avg_pool2d(torch.ops.pascal_nm.qcfs(y * 0.7, m.constant.abs() + 0.2, 4), 3, 1, 1)),
+        (1, 8, 8),
+        4,
+    ),
+    "thresholds of pixels behind a max-pooling": (
+        lambda m, y: torch.ops.pascal_nm.qcfs(F.max_pool2d(y * 0.7 + 0.1, 3, 1, 1), m.constant.abs() + 0.2, 4),
+        (1, 8, 8),
+        4,
+    ),
+    "an even dilated kernel and its own input": (
+        lambda m, y: m.last(F.conv2d(y, m.constant, padding=1, dilation=2) + y),
+        (4, 4, 2, 2),
+        4,
+    ),
+}
+
+
+@pytest.mark.parametrize(("then", "constant", "channels"), NOT_CONVERTED.values(), ids=NOT_CONVERTED)
+def test_what_is_not_one_number_for_each_channel_or_changes_its_type_is_refused(then, constant, channels):
+    module = networks.randomized(Between(then, constant, channels))
+    with torch.no_grad():
+        module.constant.add_(torch.randn(module.constant.shape, generator=torch.Generator().manual_seed(5)))
+    with pytest.raises(ConversionError) as refusal:
+        pnm.convert(module, networks.images())
+    assert "is not the source network" not in str(refusal.value), "the proof had to catch it"
+
+
+def test_a_program_in_training_mode_is_refused():
+    module = networks.randomized(networks.convolutional()).train()
+    batch = {0: torch.export.Dim("batch")}
+    program = torch.export.export(module, (networks.images(),), dynamic_shapes=(batch,))
+    with pytest.raises(ConversionError, match="evaluation mode|while it runs"):
+        pnm.convert(program)
+
+
+class Counts(nn.Module):
+    """A network that changes a buffer of its own in each forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.act, self.head = nn.Linear(128, 8), QCFS(4), nn.Linear(8, 3)
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x):
+        self.seen.add_(1)
+        return self.head(self.act(self.hidden(x.flatten(1)) + self.seen))
+
+
+def test_a_network_that_keeps_a_state_is_refused_by_the_name_of_its_state():
+    with pytest.raises(ConversionError, match="'seen'"):
+        pnm.convert(networks.randomized(Counts()), networks.images())
+
+
+class ChangesItsInput(nn.Module):
+    """Centres its input in place, as some preprocessing does."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.act, self.head = nn.Linear(128, 8), QCFS(4), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x -= 0.5
+        return self.head(self.act(self.hidden(x.flatten(1))))
+
+
+def test_the_callers_arrays_are_left_as_they_were():
+    module, example, x = networks.randomized(ChangesItsInput()), networks.images(2), networks.images(8).numpy()
+    before = example.clone(), x.copy()
+    source = SourceNetwork(module, example)
+    graph = pnm.convert(source, example)
+    logits, _ = source.levels(x)
+    again = source(x)
+    result = simulate.steps(graph, x)
+    assert torch.equal(example, before[0])
+    np.testing.assert_array_equal(x, before[1])
+    np.testing.assert_array_equal(logits, again)
+    np.testing.assert_allclose(result.logits, logits, rtol=1e-12)
+
+
+def test_whole_numbers_as_inputs_are_refused():
+    class Pixels(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = networks.perceptron()
+
+        def forward(self, x):
+            return self.net(x.float() / 255)
+
+    with pytest.raises(ConversionError, match="uint8"):
+        pnm.convert(Pixels(), torch.zeros(1, 2, 8, 8, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("levels", [40_000, 10**9])
+def test_more_levels_than_a_count_can_hold_are_refused_by_number(levels):
+    module = networks.randomized(nn.Sequential(nn.Flatten(), nn.Linear(128, 8), QCFS(levels), nn.Linear(8, 3)))
+    with pytest.raises(ConversionError, match=rf"1 to 32,767, not {levels:,}"):
+        pnm.convert(module, networks.images())

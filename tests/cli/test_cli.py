@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import h5py
 import nir
@@ -138,6 +139,65 @@ def test_verify_names_the_layer_whose_threshold_was_altered(pascal, trained, tmp
     code, out, _ = pascal("verify", trained / "model.pt", "--nir", path, "--target", target, "--limit", 60)
     assert code == 1
     assert "not exact: " in out and f"first in {name}" in out
+
+
+def with_scaled_head(path, to, factor):
+    """A copy of a network file in which the readout's weights and biases are larger."""
+    graph = read_nir(path)
+    *rest, head = graph.projections
+    head = replace(head, operator=replace(head.operator, weight=head.operator.weight * np.float32(factor)))
+    *before, output = graph.populations
+    output = replace(output, bias=output.bias * np.float32(factor))
+    write_nir(graph.replace(projections=(*rest, head), populations=(*before, output)), to)
+    return to
+
+
+@pytest.mark.parametrize("target", ["torch", "loihi"])
+def test_verify_compares_a_file_with_the_model_before_it_is_quantized(pascal, trained, tmp_path, target):
+    """Weights that are off by less than a step of the integers give the same integers."""
+    path = with_scaled_head(trained / "model.nir", tmp_path / "altered.nir", 1 + 1e-6)
+    code, out, _ = pascal("verify", trained / "model.pt", "--nir", path, "--target", target, "--limit", 20, "--json")
+    report = json.loads(out)
+    assert code == 1
+    assert report["exact"] is False
+    assert any(difference.startswith("projection") for difference in report["differences"])
+    assert "differs from the model" in report["verdict"]
+
+
+def test_verify_finds_a_head_that_is_altered_behind_the_last_activation(pascal, trained, tmp_path):
+    path = with_scaled_head(trained / "model.nir", tmp_path / "altered.nir", 1.5)  # no prediction and no level moves
+    code, out, _ = pascal("verify", trained / "model.pt", "--nir", path, "--limit", 20, "--json")
+    report = json.loads(out)
+    assert (code, report["prediction_mismatches"], report["culprit"]) == (1, 0, "output")
+
+
+def test_verify_says_what_it_took_from_the_file_under_test(pascal, trained, tmp_path):
+    model = load(trained / "model.pt")
+    batch = {0: torch.export.Dim("batch")}
+    program = torch.export.export(model.module.eval(), (torch.zeros(2, *model.input_shape),), dynamic_shapes=(batch,))
+    torch.export.save(program, tmp_path / "m.pt2")
+    arguments = ("verify", tmp_path / "m.pt2", "--nir", trained / "model.nir", "--limit", 20)
+    code, out, _ = pascal(*arguments)
+    assert code == 0
+    assert out.count("not compared:") == 2 and "preprocessing" in out and "class names" in out
+    assert json.loads(pascal(*arguments, "--json")[1])["not_compared"] == ["preprocessing", "class names"]
+    code, out, _ = pascal(*arguments, "--json", "--scale", 16, "--mean", 0.9, "--std", 1)
+    report = json.loads(out)
+    assert code == 1
+    assert any("preprocessing" in difference for difference in report["differences"])
+    assert report["not_compared"] == ["class names"]
+
+
+def test_the_accuracy_of_the_quantized_network_stands_beside_its_energy(pascal, trained):
+    arguments = (trained / "model.nir", "--limit", 60)
+    report = json.loads(pascal("energy", *arguments, "--json")[1])
+    ran = json.loads(pascal("run", *arguments, "--target", "loihi", "--json")[1])
+    flat = json.loads(pascal("run", *arguments, "--json")[1])
+    assert report["predictions_changed_by_quantization"] == ran["predictions_changed_by_quantization"] >= 0
+    assert flat["predictions_changed_by_quantization"] is None
+    assert report["accuracy"] == ran["accuracy"]
+    assert "quantization changed" in pascal("energy", *arguments)[1]
+    assert "quantization changed" in pascal("run", *arguments, "--target", "loihi")[1]
 
 
 def test_energy_adds_up(pascal, trained):
