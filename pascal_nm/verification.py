@@ -80,10 +80,18 @@ class Verification:
     taken: tuple[str, ...] = ()
 
     @property
-    def exact(self) -> bool:
-        """True when the answer is yes: no differing parameter, count or prediction, and nothing that rounding cannot explain."""
+    def equal(self) -> bool:
+        """Whether it is the same network: every parameter and prediction the same, and nothing that rounding does not explain.
+
+        In floats, levels may have flipped all the same, by ties above all: ``flips`` counts them, ``exact`` excludes them.
+        """
         wrong = any(layer.unexplained or layer.differing for layer in self.layers.values())
         return not (wrong or self.prediction_mismatches or self.integer_mismatches or self.differences)
+
+    @property
+    def exact(self) -> bool:
+        """Whether it is ``equal``, and every level of every neuron is the one it was compared with."""
+        return self.equal and not self.flips
 
     @property
     def flips(self) -> int:
@@ -96,7 +104,7 @@ class Verification:
         layers = [layer for layer in self.layers.values() if layer.name != "output"]
         levels = f"{sum(layer.neurons for layer in layers):,}"
         images, changed = f"{self.images:,} image{'s' if self.images != 1 else ''}", f"{self.changed:,}"
-        if not self.exact:
+        if not self.equal:
             return f"not exact: {'; '.join(self._reasons())}"
         if self.arithmetic.startswith("float"):
             apart = f"outputs differ by {self.output_difference:.2g} at most ({self.arithmetic})"

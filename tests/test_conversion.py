@@ -226,7 +226,7 @@ def test_a_program_in_training_mode_is_refused():
     module = networks.randomized(networks.convolutional()).train()
     batch = {0: torch.export.Dim("batch")}
     program = torch.export.export(module, (networks.images(),), dynamic_shapes=(batch,))
-    with pytest.raises(ConversionError, match="evaluation mode|while it runs"):
+    with pytest.raises(ConversionError, match=r"evaluation mode|while it runs"):
         pnm.convert(program)
 
 

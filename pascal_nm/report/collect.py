@@ -162,6 +162,7 @@ def _certificate(verification: Verification, result: Evaluation) -> dict[str, An
     return {
         "accuracy": float(np.mean(answers == result.labels)),
         "exact": verification.exact,
+        "equal_up_to_rounding": verification.equal,
         "verdict": verification.verdict,
         "arithmetic": verification.arithmetic,
         "images": verification.images,
