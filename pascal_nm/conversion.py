@@ -169,7 +169,10 @@ class _Converter:
                 node,
                 _REASONS.get(str(node.target).split(".")[1], "this operation has no exact spiking equivalent here"),
             )
-        value = handler(self, node, *node.args, **node.kwargs)
+        try:
+            value = handler(self, node, *node.args, **node.kwargs)
+        except GraphError as error:
+            raise _refusal(node, str(error)) from error
         if isinstance(node.meta["val"], Tensor):
             self._check(node, value)
         self.values[node.name] = value

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pascal_nm import bounds, neuron, schedule
+from pascal_nm.errors import GraphError
 from pascal_nm.graph import Array, Conv2d, Dense, Graph, Identity, Operator, Population, Projection, SumPool2d
 from pascal_nm.neuron import LISTENING, Stage, State
 from pascal_nm.result import Activity, RunResult
@@ -30,8 +31,11 @@ COUNTS_NEURONS = 1 << 22
 """Neurons (of the largest population, times images) that ``counts`` carries through the network together: enough for efficient
 convolutions, few enough that the memory of one population serves the next."""
 
-STEPS_NEURONS = 1 << 20
-"""The same for ``steps``, whose populations have a spike train for each neuron."""
+STEPS_NUMBERS = 1 << 24
+"""The same for ``steps``: numbers of the largest spike train, or of the currents that it gives, times images."""
+
+MOST_NUMBERS = 1 << 31
+"""Numbers of one image's spike train beyond which ``steps`` would take tens of gigabytes."""
 
 BLOCK_NEURONS = 1 << 18
 """Neurons (times images) that are stepped together: their state stays in the processor's cache through all stages."""
@@ -91,13 +95,13 @@ def window_max(x: Tensor, pool: SumPool2d, sign: Tensor) -> Tensor:
 
 def counts(graph: Graph, inputs: Array) -> RunResult:
     """Run N preprocessed inputs (N, *input shape) in closed form. The result has no activity."""
-    return _in_batches(graph, inputs, COUNTS_NEURONS, lambda currents: _counts(graph, currents))
+    size = max(1, COUNTS_NEURONS // max(p.size for p in graph.populations))
+    return _in_batches(graph, inputs, size, lambda currents: _counts(graph, currents))
 
 
-def _in_batches(graph: Graph, inputs: Array, neurons: int, run: Callable[[Tensor], RunResult]) -> RunResult:
-    """Run images in equal batches in which the largest population has at most so many ``neurons``."""
+def _in_batches(graph: Graph, inputs: Array, size: int, run: Callable[[Tensor], RunResult]) -> RunResult:
+    """Run images in equal batches of at most so many."""
     currents = torch.from_numpy(graph.currents(inputs))
-    size = max(1, neurons // max(p.size for p in graph.populations))
     batches = max(1, -(-len(currents) // size))
     with torch.no_grad():
         return RunResult.join([run(batch) for batch in torch.tensor_split(currents, batches)])
@@ -176,9 +180,26 @@ def steps(
         inputs: as for :meth:`pascal_nm.graph.Graph.currents`.
         plan: the schedule; the graph's own where it is None.
         watcher: is told of all spikes; what it makes of them is the result's ``chip``.
+
+    Raises:
+        GraphError: one image's spikes are more than memory holds.
     """
-    network = _Network(graph, plan or schedule.of(graph), watcher)
-    return _in_batches(graph, inputs, STEPS_NEURONS, network.run)
+    plan = plan or schedule.of(graph)
+    return _in_batches(graph, inputs, _images_together(graph, plan), _Network(graph, plan, watcher).run)
+
+
+def _images_together(graph: Graph, plan: schedule.Schedule) -> int:
+    """Images whose largest spike train, or the currents that it gives, is of a size that is carried well."""
+    largest = 1
+    for q in graph.projections:
+        timesteps = max(16, plan.windows[q.source].emit.steps)  # shorter trains are as fast in no larger batches
+        largest = max(largest, timesteps * max(graph[q.source].size, graph[q.target].size))
+    if largest > MOST_NUMBERS:
+        raise GraphError(
+            f"the spikes of one image are {largest:,} numbers in one layer, too many to run timestep by timestep: use "
+            "fewer levels, or the closed form (simulate.counts)"
+        )
+    return max(1, STEPS_NUMBERS // largest)
 
 
 def spike_synapse(projection: Projection, graph: Graph) -> Synapse:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import pascal_nm as pnm
-from pascal_nm import simulate
+from pascal_nm import schedule, simulate
 from pascal_nm.errors import DataError, GraphError
-from pascal_nm.graph import MAX_LEVELS, Dense
+from pascal_nm.graph import MAX_LEVELS, Dense, Population, Projection
 from tests import networks
 
 
@@ -39,6 +39,25 @@ def test_most_levels_count_rightly_and_one_more_is_refused():
     for levels in (MAX_LEVELS + 1, 40_000, 10**9):
         with pytest.raises(GraphError, match=rf"1 to {MAX_LEVELS:,}, not {levels}"):
             changed(floats(), "hidden", levels=levels)
+
+
+def test_many_levels_are_run_within_memory_or_refused():
+    graph = changed(floats(), "hidden", levels=MAX_LEVELS)
+    inputs = graph.preprocessing(np.full((400, 1, 8, 8), 16.0))
+    images = simulate._images_together(graph, schedule.of(graph))
+    assert images * MAX_LEVELS * 16 <= simulate.STEPS_NUMBERS
+    np.testing.assert_array_equal(
+        simulate.steps(graph, inputs[:1]).counts["hidden"], simulate.counts(graph, inputs[:1]).counts["hidden"]
+    )
+    wide = Population("wide", "pasc", (70_000,), levels=MAX_LEVELS)
+    projections = (
+        Projection("input", "wide", Dense(np.ones((70_000, 64)))),
+        Projection("wide", "output", Dense(np.ones((10, 70_000)))),
+    )
+    with pytest.raises(GraphError, match="too many to run timestep by timestep"):
+        simulate.steps(
+            graph.replace(populations=(graph.input, wide, graph.output), projections=projections), inputs[:1]
+        )
 
 
 @pytest.mark.parametrize("levels", [0, -1, 1.5, True, float("nan")])

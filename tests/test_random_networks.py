@@ -98,7 +98,7 @@ class Program(nn.Module):
 
     def parameter(self, *shape, scale=1.0):
         value = torch.randn(shape, generator=self.generator, dtype=torch.float64) * scale
-        self.constants.append(nn.Parameter(value))
+        self.constants.append(nn.Parameter(value, requires_grad=False))
         index = len(self.constants) - 1
         return lambda: self.constants[index]
 
@@ -108,8 +108,8 @@ class Program(nn.Module):
         shape = [n if self.rng.random() < 0.5 else 1 for n in shape]
         drop = self.rng.randint(0, len(shape))
         shape = self.rng.choice([shape, shape[drop:], [1, *shape], [self.now[1]], []])
-        if len(self.now) == 4 and self.rng.random() < 0.4:
-            shape = [self.now[1], 1, 1]
+        if len(self.now) == 4 and self.rng.random() < 0.7:
+            shape = self.rng.choice([[self.now[1], 1, 1], [1, self.now[1], 1, 1], [1, 1, 1], [1]])
         return shape
 
     def constant(self):
@@ -128,9 +128,11 @@ class Program(nn.Module):
         kernel = (rng.randint(1, min(3, h)), rng.randint(1, min(3, w)))
         groups = rng.choice([1, 1, 1, c])
         out = groups * rng.choice([1, 2, 3]) if rng.random() < 0.7 else c
+        if rng.random() < 0.5:
+            kernel = (3, 3) if min(h, w) >= 3 else (1, 1)
         weight = self.parameter(out, c // groups, *kernel, scale=(c // groups * kernel[0] * kernel[1]) ** -0.5)
         bias = self.parameter(out) if rng.random() < 0.5 else lambda: None
-        stride, padding, dilation = rng.choice([1, 1, 2]), rng.choice([0, 0, 1, (1, 0), "same"]), rng.choice([1, 1, 2])
+        stride, padding, dilation = rng.choice([1, 1, 2]), rng.choice([0, 0, 1, (1, 0), 1, "same"]), rng.choice([1, 1, 2])
         return lambda v: F.conv2d(
             v[-1], weight(), bias(), 1 if padding == "same" else stride, padding, dilation, groups
         )
@@ -154,7 +156,8 @@ class Program(nn.Module):
 
     def average(self):
         kernel, stride, padding = self.rng.choice([2, 3]), self.rng.choice([1, 2, 2]), self.rng.choice([0, 0, 1])
-        form = self.rng.choice(["plain", "divisor", "uncounted", "ceil", "adaptive", "mean", "mean of one"])
+        forms = ["plain", "plain", "divisor", "uncounted", "ceil", "adaptive", "adaptive", "mean", "mean", "mean of one"]
+        form = self.rng.choice(forms)
         if form == "adaptive":
             size = self.rng.choice([1, 2, 3])
             return lambda v: F.adaptive_avg_pool2d(v[-1], size)
@@ -229,6 +232,7 @@ class Program(nn.Module):
         return run
 
     def passed(self):
+        harmless = self.rng.random() < 0.7
         return self.rng.choice(
             [
                 lambda v: v[-1].detach(),
@@ -236,9 +240,12 @@ class Program(nn.Module):
                 lambda v: v[-1].double(),
                 lambda v: v[-1].contiguous(),
                 lambda v: F.dropout(v[-1], 0.5, False),
-                lambda v: F.dropout(v[-1], 0.5),
                 lambda v: F.dropout2d(v[-1], 0.0),
                 lambda v: v[-1].flatten(1).view(v[-1].shape),
+            ]
+            if harmless
+            else [
+                lambda v: F.dropout(v[-1], 0.5),
                 lambda v: (v[-1] * 4).int().double(),
                 lambda v: v[-1].half().double(),
                 lambda v: v[-1].float().double(),
