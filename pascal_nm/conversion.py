@@ -24,7 +24,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from pascal_nm.errors import ConversionError, GraphError
+from pascal_nm.errors import ConversionError, DataError, GraphError
 from pascal_nm.graph import (
     MAX_LEVELS,
     Array,
@@ -53,6 +53,10 @@ from pascal_nm.source import (
     location,
     population_name,
 )
+
+
+MOST_FOLDED = 1 << 30
+"""Numbers of a tensor that is computed from parameters, at most."""
 
 
 def convert(
@@ -88,8 +92,9 @@ def convert(
         graph = Graph(tuple(populations), tuple(projections), preprocessing, tuple(classes))
         if check:
             prove(source, graph, example)
-        return graph.astype(np.float64 if source.dtype == torch.float64 else np.float32)
-    except GraphError as error:
+        with np.errstate(over="ignore"):  # what becomes infinite is refused
+            return graph.astype(np.float64 if source.dtype == torch.float64 else np.float32)
+    except (GraphError, DataError) as error:
         raise ConversionError(str(error)) from error
 
 
@@ -192,7 +197,13 @@ class _Converter:
     def _fold(self, node: fx.Node) -> None:
         """Compute what depends on parameters alone, as the network does."""
         known = all(a.name in self.constants for a in node.all_input_nodes)
-        if known and isinstance(node.target, torch._ops.OpOverload) and not _is_random(node.target):
+        traced = node.meta.get("val")
+        small = (
+            isinstance(traced, Tensor)
+            and all(isinstance(n, int) for n in traced.shape)
+            and traced.numel() < MOST_FOLDED
+        )
+        if known and small and isinstance(node.target, torch._ops.OpOverload) and not _is_random(node.target):
             args, kwargs = fx.map_arg((node.args, node.kwargs), lambda a: self.constants[a.name])
             with torch.no_grad():
                 self.constants[node.name] = node.target(*args, **kwargs)

@@ -597,7 +597,7 @@ def _validate_numbers(array: Array, what: str) -> None:
     """Finite floats of 32 or 64 bits, or signed integers of 32 bits at most whose magnitude has that type, too."""
     _require(array.dtype in _NUMBERS, f"{what} must be floats of 32 or 64 bits or signed integers, not {array.dtype}")
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-    _require(math.isfinite(low) and math.isfinite(high), f"{what} holds NaN or infinite values")
+    _require(math.isfinite(low) and math.isfinite(high), f"NaN or infinite values in {what}")
     if np.issubdtype(array.dtype, np.integer):  # the magnitude of the least number of a type is not of that type
         least = -np.iinfo(array.dtype).max
         _require(low >= least, f"{what} reaches {low:.0f}; the least of type {array.dtype} is {least}")

@@ -258,9 +258,7 @@ def interval(
         sent: spikes of either sign that were added up to these counts, where there were more of them.
     """
     value = _argument(graph, p, counts, inputs)
-    magnitude = replace(graph, projections=tuple(_absolute(q) for q in graph.projections))
-    absolute = replace(p, bias=np.abs(p.bias))
-    size = _argument(magnitude, absolute, sent or counts, np.abs(inputs)) + (1 if p.kind == "pasc" else 0)
+    size = _argument(graph, p, sent or counts, inputs, magnitudes=True) + (1 if p.kind == "pasc" else 0)
     spikes = {q.source: _spikes(graph[q.source], sent) for q in graph.incoming(p.name)}
     terms = sum(_fan_in(graph, q) * (spikes[q.source] + 1) for q in graph.incoming(p.name)) + 2 * p.levels + MARGIN
     error = size * rounding.gamma(terms, roundoff)
@@ -290,20 +288,18 @@ def _pooled(graph: Graph, p: Population, counts: Array) -> Array:
     return np.asarray(simulate.window_max(torch.from_numpy(counts), pool, sign).numpy())
 
 
-def _argument(graph: Graph, p: Population, counts: Mapping[str, Array], inputs: Array) -> Array:
-    """The argument z / theta + 1/2 of Equation 1, or a readout's z / theta, in float64."""
-    values = {
-        q.source: torch.from_numpy(
-            graph.currents(inputs) if graph[q.source].kind == "analog" else counts[q.source].astype(np.float64)
-        )
-        for q in graph.incoming(p.name)
-    }
-    z = simulate.sum_currents(graph, p, values).numpy() + p.bias
-    return np.asarray(z / p.threshold + (0 if p.kind == "readout" else 0.5))
-
-
-def _absolute(projection: Projection) -> Projection:
-    return replace(projection, operator=replace(projection.operator, weight=np.abs(projection.operator.weight)))
+def _argument(
+    graph: Graph, p: Population, counts: Mapping[str, Array], inputs: Array, *, magnitudes: bool = False
+) -> Array:
+    """The argument z / theta + 1/2 of Equation 1, or a readout's z / theta; of ``magnitudes``, all terms count as positive."""
+    total = np.abs(p.bias) if magnitudes else p.bias
+    for q in graph.incoming(p.name):
+        value = graph.currents(inputs) if graph[q.source].kind == "analog" else counts[q.source].astype(np.float64)
+        if magnitudes:
+            q = replace(q, operator=replace(q.operator, weight=np.abs(q.operator.weight)))
+            value = np.abs(value)
+        total = total + simulate.delivery(q, np.dtype(np.float64))(torch.from_numpy(value)).numpy()
+    return np.asarray(total / p.threshold + (0 if p.kind == "readout" else 0.5))
 
 
 def _fan_in(graph: Graph, projection: Projection) -> int:

@@ -132,7 +132,11 @@ class Program(nn.Module):
             kernel = (3, 3) if min(h, w) >= 3 else (1, 1)
         weight = self.parameter(out, c // groups, *kernel, scale=(c // groups * kernel[0] * kernel[1]) ** -0.5)
         bias = self.parameter(out) if rng.random() < 0.5 else lambda: None
-        stride, padding, dilation = rng.choice([1, 1, 2]), rng.choice([0, 0, 1, (1, 0), 1, "same"]), rng.choice([1, 1, 2])
+        stride, padding, dilation = (
+            rng.choice([1, 1, 2]),
+            rng.choice([0, 0, 1, (1, 0), 1, "same"]),
+            rng.choice([1, 1, 2]),
+        )
         return lambda v: F.conv2d(
             v[-1], weight(), bias(), 1 if padding == "same" else stride, padding, dilation, groups
         )
@@ -156,7 +160,18 @@ class Program(nn.Module):
 
     def average(self):
         kernel, stride, padding = self.rng.choice([2, 3]), self.rng.choice([1, 2, 2]), self.rng.choice([0, 0, 1])
-        forms = ["plain", "plain", "divisor", "uncounted", "ceil", "adaptive", "adaptive", "mean", "mean", "mean of one"]
+        forms = [
+            "plain",
+            "plain",
+            "divisor",
+            "uncounted",
+            "ceil",
+            "adaptive",
+            "adaptive",
+            "mean",
+            "mean",
+            "mean of one",
+        ]
         form = self.rng.choice(forms)
         if form == "adaptive":
             size = self.rng.choice([1, 2, 3])
