@@ -54,7 +54,6 @@ from pascal_nm.source import (
     population_name,
 )
 
-
 MOST_FOLDED = 1 << 30
 """Numbers of a tensor that is computed from parameters, at most."""
 

@@ -80,7 +80,7 @@ def _inputs(source: SourceNetwork, graph: Graph, example: Tensor | None) -> Arra
 def _forced(source: SourceNetwork, inputs: Array) -> _Run:
     rng = np.random.default_rng(1)
     parts, start = [], 0
-    for x in source.batches(inputs, torch.float64):
+    for x, _ in source.batches(inputs, torch.float64):
         parts.append(_Forced(source, rng, max(0, FREE - start)).play(x))
         start += len(x)
     joined = {

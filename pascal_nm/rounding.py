@@ -53,10 +53,11 @@ def errors(source: SourceNetwork, inputs: Array, levels: Mapping[str, Array], ro
         roundoff: unit roundoff of the source's arithmetic (eps / 2).
     """
     parts, start = [], 0
-    for x in source.batches(inputs, torch.float64):
-        part = {name: level[start : start + len(x)] for name, level in levels.items()}
-        parts.append(_Magnitudes(source, part, roundoff).errors(x))
-        start += len(x)
+    for x, n in source.batches(inputs, torch.float64):
+        places = np.minimum(np.arange(start, start + len(x)), start + n - 1)
+        found = _Magnitudes(source, {name: level[places] for name, level in levels.items()}, roundoff).errors(x)
+        parts.append(Errors({name: error[:n] for name, error in found.activations.items()}, found.outputs[:n]))
+        start += n
     return Errors(
         {name: np.concatenate([part.activations[name] for part in parts]) for name in parts[0].activations},
         np.concatenate([part.outputs for part in parts]),

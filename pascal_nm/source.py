@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
+from torch.utils._pytree import tree_leaves
 
 from pascal_nm.errors import ConversionError, first_line
 from pascal_nm.graph import Array
@@ -92,22 +94,28 @@ class SourceNetwork:
     @torch.no_grad()
     def __call__(self, inputs: Array | Tensor) -> Array:
         """Logits of shape (N, classes) for inputs of shape (N, *input shape)."""
-        return np.concatenate([logits(self.module(x)) for x in self.batches(inputs)])
+        return np.concatenate([logits(self.module(x))[:n] for x, n in self.batches(inputs)])
 
     @torch.no_grad()
     def levels(self, inputs: Array | Tensor) -> tuple[Array, Mapping[str, Array]]:
         """Logits, and the level (0 to L) of every QCFS neuron by population name, (N, *shape) each."""
         outputs, levels = [], []
-        for x in self.batches(inputs):
+        for x, n in self.batches(inputs):
             recorder = _Recorder(self.module, self.names)
-            outputs.append(logits(recorder.run(x)))
-            levels.append(recorder.levels)
+            outputs.append(logits(recorder.run(x))[:n])
+            levels.append({name: level[:n] for name, level in recorder.levels.items()})
         return np.concatenate(outputs), {name: np.concatenate([part[name] for part in levels]) for name in levels[0]}
 
-    def batches(self, inputs: Array | Tensor, dtype: torch.dtype | None = None) -> list[Tensor]:
-        """Inputs in the batches that the program takes, as copies: a network may work in place on its input."""
+    def batches(self, inputs: Array | Tensor, dtype: torch.dtype | None = None) -> Iterator[tuple[Tensor, int]]:
+        """Inputs in the batches that the program takes, with the number of images in each.
+
+        They are copies, since a network may work in place on its input. A program for a fixed number of images gets the last
+        image again and again where there are not enough.
+        """
         x = torch.as_tensor(inputs).to(dtype or self.dtype, copy=True)
-        return list(torch.split(x, self.batch)) if self.batch and len(x) != self.batch else [x]
+        for part in torch.split(x, self.batch) if self.batch else [x]:
+            missing = (self.batch or len(part)) - len(part)
+            yield torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part, len(part)
 
 
 class _Recorder(fx.Interpreter):
@@ -129,7 +137,7 @@ class _Recorder(fx.Interpreter):
 
 def logits(output: Any) -> Array:
     """The one output of a program, (N, classes)."""
-    tensor = output if isinstance(output, Tensor) else output[0]
+    (tensor,) = tree_leaves(output)
     return np.asarray(tensor.flatten(1).numpy())
 
 
@@ -186,8 +194,11 @@ def _functional(program: ExportedProgram) -> ExportedProgram:
         isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable for n in program.graph.nodes
     ):
         return program
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        module = copy.deepcopy(program.graph_module)
     program = copy.copy(program)
-    program._graph_module = copy.deepcopy(program.graph_module)
+    program._graph_module = module
     # An inactive dropout returns its own input. Torch's functional form takes a copy in its place, which would hide
     # what is done to the one from the other.
     for node in program.graph.nodes:
@@ -195,7 +206,9 @@ def _functional(program: ExportedProgram) -> ExportedProgram:
             node.target, node.args = aten.alias.default, node.args[:1]
     program.graph_module.recompile()
     try:
-        functional: ExportedProgram = program.run_decompositions({})
+        with warnings.catch_warnings():  # torch warns of its own copies
+            warnings.simplefilter("ignore", FutureWarning)
+            functional: ExportedProgram = program.run_decompositions({})
     except Exception as error:  # torch raises many types for in-place operations that it cannot write out
         raise ConversionError(f"the network's in-place operations cannot be followed: {first_line(error)}") from error
     return functional

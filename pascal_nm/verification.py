@@ -153,11 +153,11 @@ class Verification:
         self.prediction_mismatches += int(np.count_nonzero(logits.argmax(1) != result.predictions))
         self.output_difference = max(self.output_difference, float(np.abs(logits - result.logits).max(initial=0)))
         wide, roundoff = reference.astype(np.float64), float(np.finfo(reference.dtype).eps) / 2
-        names = {p.name for p in wide.populations}
+        names, every = {p.name for p in wide.populations}, levels
         levels = {name: level.reshape(-1, *wide[name].shape) for name, level in levels.items() if name in names}
         there = _Side(with_max_populations(wide, levels), logits)
         here = _Side(result.counts, result.logits, result.spikes)
-        errors = cache(lambda: rounding.errors(source, inputs, levels, roundoff))
+        errors = cache(lambda: rounding.errors(source, inputs, every, roundoff))
         for p in (*wide.spiking, wide.output):
             layer = judged(wide, p, levels)
             check = self.layers.setdefault(layer.name, LayerCheck(layer.name))

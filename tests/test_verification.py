@@ -180,3 +180,39 @@ def test_ties_are_reported_as_what_they_are():
     assert verification.flips == flips > 0, "the network must have ties"
     assert verification.equal and not verification.exact
     assert "equal up to rounding" in verification.verdict and f" {flips:,} lie on" in verification.verdict
+
+
+def test_a_program_for_a_fixed_number_of_images_takes_any_number():
+    module, inputs = networks.randomized(networks.Residual()), networks.images(10)
+    program = torch.export.export(module, (inputs[:4],))
+    source, graph = pnm.SourceNetwork(program), pnm.convert(program)
+    np.testing.assert_allclose(source(inputs), module(inputs).detach().numpy(), rtol=1e-12)
+    assert checked(source, graph, graph, inputs.numpy()).exact
+
+
+class Dead(torch.nn.Module):
+    """An activation that nothing uses, one output in a dictionary, and large terms that cancel."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.act, self.unused, self.head = (
+            torch.nn.Linear(128, 8),
+            pnm.QCFS(4),
+            pnm.QCFS(3),
+            torch.nn.Linear(8, 3),
+        )
+
+    def forward(self, x):
+        z = self.hidden(x.flatten(1)) + 1e4 - 1e4
+        self.unused(z)
+        return {"logits": self.head(self.act(z))}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_layer_that_nothing_uses_is_no_part_of_the_question(dtype):
+    module, inputs = networks.randomized(Dead()).to(dtype), networks.images(10).to(dtype)
+    source = pnm.SourceNetwork(module, inputs)
+    graph = pnm.convert(source)
+    verification = checked(source, graph, graph, inputs.numpy())
+    assert verification.culprit is None
+    assert set(verification.layers) == {"act", "output"}
