@@ -58,7 +58,7 @@ def energy(
         raise DataError("--plot draws one chip: give --chip once")
     described = {name: chips.load(name, memory=memory) for name in names}
     graph = options.timing(options.load_network(network), schedule, lag, None)
-    programs = {name: priced(graph, name, each) for name, each in described.items()}
+    programs = {name: priced(graph, each) for name, each in described.items()}
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     bills = {name: _bill(programs[name], each, data) for name, each in described.items()}
     first = bills[names[0]]

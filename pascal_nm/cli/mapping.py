@@ -41,7 +41,7 @@ def map(
     graph = graph if graph.is_integer else fixed_point.fit(graph, described, Quantization(bits))
     with progress("mapping"):
         found = mapping.place(graph, described)
-    load = None if data_name is None else _load(graph, chip, data_name, limit)
+    load = None if data_name is None else _load(graph, described, data_name, limit)
     if plot is not None:
         sizes = np.concatenate([blocks.sizes for blocks in found.blocks.values()]).astype(float)
         traffic = found.messages.sum(0) + found.messages.sum(1)
@@ -73,7 +73,7 @@ def map(
         say("the limits of this chip's file are estimates in part: see its sources")
 
 
-def _load(graph: Graph, chip: str, data_name: str, limit: int | None) -> tuple[Array, Array]:
+def _load(graph: Graph, chip: chips.Chip, data_name: str, limit: int | None) -> tuple[Array, Array]:
     """Synaptic operations and messages of each core, mean over the images."""
     data = options.load_data(data_name, limit, network=graph)
     with progress("running") as update:
