@@ -11,6 +11,7 @@ from pascal_nm import analysis
 from pascal_nm.activity import LayerEvents
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import joules, percent, print_json, progress, say, span, table
+from pascal_nm.cli.outputs import PICTURE
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError
 from pascal_nm.hw_targets import chip as chips
@@ -45,6 +46,7 @@ def energy(
     plot: Annotated[
         Path | None,
         typer.Option(help="Draw energy by layer and kind of event, and the mesh of cores, to a .png, .svg or .pdf."),
+        PICTURE,
     ] = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
@@ -52,7 +54,6 @@ def energy(
     quiet: options.Quiet = False,
 ) -> None:
     """What the network would cost on chips: events counted on the images, times each chip's table."""
-    plots.check(plot)
     names = chip_names(chip)
     if plot is not None and len(names) > 1:
         raise DataError("--plot draws one chip: give --chip once")

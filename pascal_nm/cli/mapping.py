@@ -10,6 +10,7 @@ import typer
 
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import percent, print_json, progress, say, table
+from pascal_nm.cli.outputs import PICTURE
 from pascal_nm.graph import Array, Graph, Quantization
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, fixed_point, mapping
@@ -29,13 +30,14 @@ def map(
     ] = None,
     limit: options.Limit = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the mesh, load and traffic of each tile, to a .png, .svg or .pdf.")
+        Path | None,
+        typer.Option(help="Draw the mesh, load and traffic of each tile, to a .png, .svg or .pdf."),
+        PICTURE,
     ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Which neurons go to which core of a chip, what each core uses of its limits, and which limit binds."""
-    plots.check(plot)
     described = chips.load(chip)
     graph = options.load_network(network)
     graph = graph if graph.is_integer else fixed_point.fit(graph, described, Quantization(bits))

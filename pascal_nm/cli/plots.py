@@ -10,7 +10,7 @@ import numpy as np
 
 from pascal_nm.cli.output import energy_unit, joules
 from pascal_nm.errors import DataError, FileError
-from pascal_nm.files import replacing, writable
+from pascal_nm.files import replacing
 from pascal_nm.report.style import COLOURS, KIND_STYLES, POPULATION_COLOURS
 
 if TYPE_CHECKING:
@@ -271,16 +271,6 @@ def _save(figure: Any, path: Path) -> None:
     kind = _kind(path, *KINDS)
     with replacing(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=200)
-
-
-def check(path: Path | None, *kinds: str) -> None:
-    """Refuse, before long work, a picture that could not be written after it.
-
-    Raises:
-        FileError: an unknown file type, or a folder that is missing.
-    """
-    if path is not None:
-        _kind(writable(path), *(kinds or KINDS))
 
 
 def _kind(path: Path, *kinds: str) -> str:
