@@ -39,9 +39,11 @@ class Row:
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for model.pt and model.nir."), Writes()] = Path(
-        "runs/demo"
-    ),
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder for model.pt and model.nir."),
+        Writes(also=lambda path, given: [path / "model.pt", path / "model.nir"]),
+    ] = Path("runs/demo"),
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -12,7 +12,6 @@ from typer.core import TyperCommand, TyperGroup
 
 from pascal_nm import __version__
 from pascal_nm.cli.output import console, note
-from pascal_nm.cli.outputs import checked
 from pascal_nm.errors import PascalError
 
 
@@ -93,6 +92,8 @@ COMMANDS = {
 
 def load(name: str) -> Any:
     """Import a command's module and make the command of its function."""
+    from pascal_nm.cli.outputs import checked
+
     function = getattr(importlib.import_module(f"pascal_nm.cli.{COMMANDS[name].module}"), name.replace("-", "_"))
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
     alone.command(name)(checked(function))

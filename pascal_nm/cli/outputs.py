@@ -49,13 +49,15 @@ def checked(command: Callable[..., None]) -> Callable[..., None]:
             if given[name] is None and writes.default is not None:
                 given[name] = writes.default(given)
         outputs = {name: path for name in declared if (path := given[name]) is not None}
-        read = [Path(text) for name, value in given.items() if name not in declared for text in _paths(value)]
+        read = [path for name, value in given.items() if name not in declared for path in _paths(value)]
         for name, path in outputs.items():
             writes = declared[name]
-            _check_name(path, writes.suffixes)
             others = [other for another, other in outputs.items() if another != name]
             for each in (path, *writes.also(path, given)):
-                _check_place(each, read, others, folder=not writes.suffixes)
+                if reason := _refusal(each, read, others, given.get("data_name"), folder=not writes.suffixes):
+                    raise FileError(f"{each} {reason}: give another name to --{name}")
+            if writes.suffixes and path.suffix not in writes.suffixes:
+                raise FileError(f"{path}: --{name} writes {' or '.join(writes.suffixes)}, and the name has to end so")
         command(**given)
 
     return wrapper
@@ -67,34 +69,32 @@ def _declared(command: Callable[..., None]) -> Iterator[tuple[str, Writes]]:
             yield from ((name, note) for note in get_args(hint) if isinstance(note, Writes))
 
 
-def _paths(value: Any) -> list[str]:
+def _paths(value: Any) -> list[Path]:
     """What of a value may name a file that is read: any text may."""
     values = value if isinstance(value, (list, tuple)) else [value]
-    return [os.fspath(each) for each in values if isinstance(each, (str, Path)) and os.path.exists(each)]
+    return [Path(each) for each in values if isinstance(each, (str, Path)) and os.path.isfile(each)]
 
 
-def _check_name(path: Path, suffixes: Sequence[str]) -> None:
-    if suffixes and path.suffix not in suffixes:
-        raise FileError(f"{path}: what is written there is {' or '.join(suffixes)}, and its name ends so")
-
-
-def _check_place(path: Path, read: Sequence[Path], written: Sequence[Path], *, folder: bool) -> None:
-    if not folder:
-        writable(path)
-    for other in (*read, *written):
-        if same(path, other):
-            raise FileError(
-                f"{path} is {'read' if other in read else 'written'} by this command already: give another name"
-            )
-        if folder and _inside(other, path):
-            raise FileError(f"{path} holds {other}, which this command reads: give another folder")
-        if path.exists() and other.is_dir() and not folder and path.suffix in PICTURE.suffixes and _inside(path, other):
-            raise FileError(f"{path} is one of the images in {other}, which this command reads: give another name")
+def _refusal(
+    path: Path, read: Sequence[Path], written: Sequence[Path], images: str | None, *, folder: bool
+) -> str | None:
+    """Why a path is not written to; None where it is."""
     from pascal_nm.export import bundle  # with nir, which most commands load in any case
 
-    parent = Path(os.path.realpath(path)).parent
-    if (found := next((each for each in (parent, *parent.parents) if bundle.is_bundle(each)), None)) is not None:
-        raise FileError(f"{path} lies in the bundle {found}, whose check names every file: give another folder")
+    if not folder:
+        writable(path)
+    parents = Path(os.path.realpath(path)).parents
+    if any(same(path, other) for other in read):
+        return "is a file that this command reads"
+    if any(same(path, other) for other in written):
+        return "is a file that this command writes by another option"
+    if folder and (held := next((other for other in read if _inside(other, path)), None)):
+        return f"holds {held}, which this command reads"
+    if path.exists() and path.suffix in PICTURE.suffixes and images not in (None, "digits") and _inside(path, images):
+        return f"is one of the images in {images}, which this command reads"
+    if found := next((each for each in parents if bundle.is_bundle(each)), None):
+        return f"lies in the bundle {found}, whose check names every file"
+    return None
 
 
 def same(path: Path, other: Path) -> bool:
@@ -104,5 +104,5 @@ def same(path: Path, other: Path) -> bool:
     return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
 
 
-def _inside(path: Path, folder: Path) -> bool:
+def _inside(path: Path, folder: str | Path) -> bool:
     return Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
