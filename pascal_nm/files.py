@@ -120,12 +120,12 @@ def _beside(path: Path) -> Iterator[Path]:
     """An empty file in the same folder, gone after the block."""
     with _told(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        os.close(handle)
-        with _told(path):
+        try:
+            os.close(handle)
             yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
 
 
 def _finish(path: Path) -> None:

@@ -110,11 +110,12 @@ def _show(bill: Bill, data: Dataset) -> None:
         )
     say(f"where the energy goes: {', '.join(_goes(bill))}")
     source = bill.source_total
-    cheaper, factor = ("less", source / total) if total <= source else ("more", total / source)
-    say(
-        f"the spiking network takes {factor:.3g} times {cheaper} than the source network's multiply-accumulates "
-        f"{'and memory traffic ' if described.memory else ''}on the same table, {joules(source)}"
-    )
+    what = f"the source network's multiply-accumulates {'and memory traffic ' if described.memory else ''}on the same table"
+    if source == 0:
+        say(f"{what} cost nothing")
+    else:
+        cheaper, factor = ("less", source / total) if total <= source else ("more", total / source)
+        say(f"the spiking network takes {factor:.3g} times {cheaper} than {what}, {joules(source)}")
     if bill.over_plain is not None:
         timed = "" if bill.work_over_plain is None else f", in the cores' working time {bill.work_over_plain:.4g}"
         say(

@@ -123,7 +123,7 @@ class FixedPoint:
         source: where the figures come from.
     """
 
-    shift: Annotated[int, Within(0, 24)]
+    shift: Annotated[int, Within(0, 16)]
     weight_exponents: Exponents
     bias_exponents: Exponents
     source: str
