@@ -41,7 +41,7 @@ def checked(command: Callable[..., None]) -> Callable[..., None]:
         FileError: a name with a suffix of another format, a folder that is missing, a place in a bundle, a file that the command reads or writes by another
             option, or a folder that holds one.
     """
-    declared = dict(_declared(command))
+    declared = dict(declarations(command))
 
     @functools.wraps(command)
     def wrapper(**given: Any) -> None:
@@ -63,10 +63,12 @@ def checked(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def _declared(command: Callable[..., None]) -> Iterator[tuple[str, Writes]]:
+def declarations(command: Callable[..., None]) -> Iterator[tuple[str, Writes]]:
+    """Which of a command's options name what it writes."""
     for name, hint in get_type_hints(command, include_extras=True).items():
-        if get_origin(hint) is Annotated:
-            yield from ((name, note) for note in get_args(hint) if isinstance(note, Writes))
+        for each in (hint, *get_args(hint)):  # where the default is None, Python 3.10 says Optional of it
+            if get_origin(each) is Annotated:
+                yield from ((name, note) for note in get_args(each) if isinstance(note, Writes))
 
 
 def _paths(value: Any) -> list[Path]:

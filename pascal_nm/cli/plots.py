@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pascal_nm.cli.output import energy_unit, joules
-from pascal_nm.errors import DataError, FileError
+from pascal_nm.errors import DataError, FileError, described
 from pascal_nm.files import replacing
 from pascal_nm.report.style import COLOURS, KIND_STYLES, POPULATION_COLOURS
 
@@ -250,10 +250,12 @@ def nir_graph(raw: Any, path: Path) -> None:
         raise DataError("pictures of graphs need nirviz: pip install 'pascal-nm[plot]'") from error
     try:
         drawn = nirviz.visualize(raw, orientation="vertical").viz_graph.pipe(format=kind)
-    except Exception as error:
-        if type(error).__name__ != "ExecutableNotFound":
-            raise
-        raise DataError("pictures of graphs need the program dot: install graphviz (apt install graphviz)") from error
+    except Exception as error:  # of names that dot does not take there are many kinds
+        if type(error).__name__ == "ExecutableNotFound":
+            raise DataError(
+                "pictures of graphs need the program dot: install graphviz (apt install graphviz)"
+            ) from error
+        raise DataError(f"dot cannot draw this graph: {described(error)}") from error
     with replacing(path) as temporary:
         temporary.write_bytes(drawn)
 

@@ -326,7 +326,7 @@ def _parse(name: str, text: bytes) -> Chip:
     try:
         chip = tables.parse(Chip, text)
     except FileError as error:
-        raise FileError(f"chip {name}: {error} (docs/chips.md describes the file)") from error
+        raise FileError(f"chip {name}: {error} (docs/extend.md describes the file)") from error
     for contradiction in _contradictions(chip):
         raise FileError(f"chip {name}: {contradiction}")
     return chip

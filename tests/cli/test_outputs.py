@@ -5,12 +5,12 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Annotated, get_args, get_origin, get_type_hints
+from typing import get_type_hints
 
 import pytest
 
 from pascal_nm.cli.main import COMMANDS
-from pascal_nm.cli.outputs import Writes
+from pascal_nm.cli.outputs import declarations
 
 TOKENS = {
     "adapt": ["m.pt"],
@@ -37,10 +37,8 @@ def function(name):
 
 def outputs(name):
     """Each option by which a command writes, as it is given, with what is declared."""
-    for option, hint in get_type_hints(function(name), include_extras=True).items():
-        notes = get_args(hint) if get_origin(hint) is Annotated else ()
-        if declared := [note for note in notes if isinstance(note, Writes)]:
-            yield f"--{option}", declared[0]
+    for option, declared in declarations(function(name)):
+        yield f"--{option}", declared
 
 
 FILES = [(name, option, w) for name in TOKENS for option, w in outputs(name) if w.suffixes]
@@ -74,8 +72,7 @@ READ = {"model", "network", "file", "nir", "start_file", "environments"}
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_path_that_a_command_takes_is_read_or_declares_what_it_writes(name):
-    hints = get_type_hints(function(name), include_extras=True)
-    paths = {option for option, hint in hints.items() if "Path" in str(get_args(hint)[:1])}
+    paths = {option for option, hint in get_type_hints(function(name)).items() if "Path" in str(hint)}
     assert {option.removeprefix("--") for option, _ in outputs(name)} == paths - READ
     assert (name in TOKENS) == bool(paths - READ)
 

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from pascal_nm.cli import plots
+from pascal_nm.errors import DataError
 from pascal_nm.export.profile import Measured
 from pascal_nm.lags import Cost
 
@@ -64,3 +65,16 @@ def test_a_name_is_drawn_as_it_is(draw, tmp_path, monkeypatch):
         xml.dom.minidom.parse(str(tmp_path / "x.svg"))
         assert not any(math for _, math in drawn)
         assert any(plots._shown(name) in text for text, _ in drawn), (name, drawn)
+
+
+def test_a_graph_that_dot_does_not_take_is_refused_in_a_line(tmp_path, monkeypatch):
+    nirviz = pytest.importorskip("nirviz")
+
+    class Graph:
+        def pipe(self, **options):
+            raise RuntimeError("syntax error near \\\nand more")
+
+    monkeypatch.setattr(nirviz, "visualize", lambda *a, **o: SimpleNamespace(viz_graph=Graph()))
+    with pytest.raises(DataError, match="dot cannot draw this graph: syntax error near"):
+        plots.nir_graph(None, tmp_path / "x.svg")
+    assert not list(tmp_path.iterdir())

@@ -485,7 +485,7 @@ def test_a_mutated_bundle_is_refused_in_a_line(written, parts, tmp_path, count):
         again = path.name != "manifest.json" and dice.random() < 0.7
         if again:
             signed(folder)
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             graph, _, said = read_bundle(folder)
             assert again or not changed or path.name == "manifest.json"
@@ -501,6 +501,6 @@ def test_a_mutated_bundle_is_refused_in_a_line(written, parts, tmp_path, count):
             whole += 1
         except PascalError as error:
             assert "\n" not in str(error)
-        assert time.perf_counter() - start < 5
+        assert time.process_time() - start < 5
         shutil.rmtree(folder)
     assert whole < count / 2

@@ -345,11 +345,11 @@ MESH = "width = 2\nheight = 2\ncores_per_tile = 2\nsource = 's'\ncores = "
 def test_a_value_that_is_none_of_the_format_is_named(tmp_path, change, message):
     path = tmp_path / "test.toml"
     path.write_bytes(change(CHIP).encode(errors="surrogateescape"))
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(FileError, match=message) as refused:
         chips.load(str(path), memory=True)
     assert len(str(refused.value)) < 600 and "\n" not in str(refused.value)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 HOSTILE = [
