@@ -21,7 +21,7 @@ else:
     import tomli as tomllib
 
 LARGEST = 1 << 14
-"""Bytes of a file at most, four times the largest that comes with the package: Python's own reader takes the square of a dotted key's length."""
+"""Bytes of a file at most, six times the largest that comes with the package: Python's own reader takes the square of a dotted key's length."""
 
 T = TypeVar("T")
 
