@@ -14,18 +14,7 @@ from pascal_nm.errors import DataError
 from pascal_nm.export.profile import Measured
 from pascal_nm.lags import Cost
 
-NAMES = [
-    "a$b$c",
-    "$\\frac{$",
-    "\\alpha_$1^2$",
-    "$$",
-    "a\x1b[31mb",
-    "\udcff",
-    "a\tb\x00",
-    "<b>&amp;</b>",
-    "_x",
-    "%s {x}",
-]
+NAMES = ["a$b$c", "\\alpha_$1^2$ $\\frac{$", "a\x1b[31mb\t\x00", "\udcff", "<b>&amp;</b> %s {x}"]
 
 
 def layer(name):
