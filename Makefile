@@ -48,7 +48,8 @@ readers: $(STAMP)
 	    > .readers/$$reader/lib/python$(VERSION)/site-packages/borrowed.pth; done
 	.readers/norse/bin/pip install -q --no-deps norse==1.1.0 nirtorch==2.6
 	.readers/snntorch/bin/pip install -q --no-deps snntorch==1.0.0 nirtorch==2.6
-	.readers/spikingjelly/bin/pip install -q --no-deps spikingjelly==2.0.0 nirtorch==2.6 loguru==0.7.3
+	.readers/spikingjelly/bin/pip install -q --no-deps spikingjelly==2.0.0 nirtorch==2.6 loguru==0.7.3 \
+	  requests==2.32.5 urllib3==2.5.0 charset-normalizer==3.4.3 certifi==2025.8.3
 	.readers/sinabs/bin/pip install -q --no-deps sinabs==3.1.3 nir==1.0.4 nirtorch==1.0 pbr samna
 
 # A link to nowhere, or a page that no other leads to, is an error.

@@ -74,10 +74,10 @@ def proportional(pid: str) -> int:
     return 0
 
 
-def made(name: str, inputs: torch.Tensor) -> tuple[torch.nn.Module, Graph]:
+def made(name: str, inputs: torch.Tensor, width: float) -> tuple[torch.nn.Module, Graph]:
     """A network and its integer graph."""
     arch, levels = NETWORKS[name]
-    module = build(arch, tuple(inputs.shape[1:]), 10, 4)
+    module = build(arch, tuple(inputs.shape[1:]), 10, 4, width=width)
     if levels is not None:
         layers = [layer for _, layer in qcfs_layers(module)]
         for layer, level in zip(layers, levels + levels[-1:] * len(layers), strict=False):
@@ -121,7 +121,7 @@ def timesteps(graph: Graph, images: int) -> float:
 
 
 def measure(name: str, inputs: torch.Tensor, clock: Clock, options: argparse.Namespace) -> list[str]:
-    module, graph = made(name, inputs)
+    module, graph = made(name, inputs, options.width)
     images: Array = inputs.numpy()
     streaming = LavaTarget(options.batch_size).compile(graph)
     single = LavaTarget(1, pipelined=False).compile(graph)
@@ -173,6 +173,7 @@ def main() -> None:
     parser.add_argument("--single", type=int, default=4, help="images that go one by one")
     parser.add_argument("--batch-size", type=int, help="images that travel together (default: the target's choice)")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--width", type=float, default=1.0, help="factor on the channels")
     options = parser.parse_args()
 
     clock = Clock()

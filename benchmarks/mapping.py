@@ -1,6 +1,6 @@
 """Time to map networks onto the cores of chips, beside one forward pass of the source network: VGG-16 for CIFAR-10 and ResNet-34 for ImageNet, full width.
 
-python benchmarks/mapping.py [--chips loihi1,loihi2] [--rounds 3] [--threads N]
+python benchmarks/mapping.py [--chips loihi1,loihi2] [--width 1] [--rounds 3] [--threads N]
 
 Weights are random: which neurons go where depends on the shapes alone. The table shows least times of the rounds.
 """
@@ -30,6 +30,7 @@ def seconds(call: Callable[[], object]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chips", default="loihi1,loihi2")
+    parser.add_argument("--width", type=float, default=1.0, help="factor on the channels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
@@ -39,7 +40,7 @@ def main() -> None:
     )
     for title, (arch, size, classes, stem) in NETWORKS.items():
         torch.manual_seed(0)
-        module = build(arch, (3, size, size), classes, stem=stem).eval()
+        module = build(arch, (3, size, size), classes, width=options.width, stem=stem).eval()
         image = torch.zeros(1, 3, size, size)
         graph = quantize(convert(SourceNetwork(module, image)), input_range=1.0)
         with torch.no_grad():

@@ -1,8 +1,8 @@
 """Writing and reading NIR files against writing and reading the raw bytes: VGG-16 with 138 million weights, for 224x224 images.
 
-    python benchmarks/nir_files.py [--width 1]
+    python benchmarks/nir_files.py [--width 1] [--rounds 3]
 
-Each step runs in a process of its own, so that its peak of memory is its own; both sides of a ratio are measured in turns, best of three.
+Each step runs in a process of its own, so that its peak of memory is its own; both sides of a ratio are measured in turns, best of the rounds.
 """
 
 import argparse
@@ -94,6 +94,7 @@ def step(name, folder, width):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--step", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -103,7 +104,7 @@ def main():
     names = ("write raw", "write nir", "read raw", "read nir")
     found = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(3):
+        for _ in range(options.rounds):
             for name in names:
                 command = [sys.executable, __file__, "--width", str(options.width), "--step", name, "--folder", folder]
                 found[name].append(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pascal_nm.hw_targets.chip import tomllib  # tomli before Python 3.11
+from pascal_nm.hw_targets.tables import tomllib  # tomli before Python 3.11
 from pascal_nm.training import TrainingConfig, train_to_file
 from tests import elsewhere
 

@@ -11,6 +11,7 @@ from pascal_nm import published
 from pascal_nm.checkpoint import save
 from pascal_nm.cli import options
 from pascal_nm.cli.output import print_json, say
+from pascal_nm.cli.outputs import Writes
 from pascal_nm.errors import FileError
 
 
@@ -19,7 +20,9 @@ def import_checkpoint(
     arch: Annotated[str, typer.Option(help=f"One of: {', '.join(published.ARCHITECTURES)}.")],
     levels: Annotated[str, typer.Option(help="L of the QCFS layers, or one for each: 4,4,2. The file does not tell.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to.", show_default="beside the file, as .pt")
+        Path | None,
+        typer.Option("--output", "-o", help="Where to.", show_default="beside the file, as .pt"),
+        Writes((".pt",), lambda given: given["file"].with_suffix(".pt")),
     ] = None,
     pool: Annotated[str, typer.Option(help="Pooling of the network: avg or max.")] = "avg",
     trained_on: Annotated[
@@ -49,12 +52,12 @@ def import_checkpoint(
         preprocessing=options.preprocessing(mean, std, scale) or usual,
         input_size=input_size,
     )
-    path = output or file.with_suffix(".pt")
-    save(model, path)
+    assert output is not None, "its default is beside the file"
+    save(model, output)
     layers = model.recipe["levels"] if isinstance(model.recipe["levels"], list) else [model.recipe["levels"]]
     if as_json:
-        print_json({"file": str(path), **model.recipe})
+        print_json({"file": str(output), **model.recipe})
         return
-    say(f"[bold]{path}[/bold]: {arch}, L = {', '.join(map(str, layers))}, {model.recipe['classes']} classes")
+    say(f"[bold]{output}[/bold]: {arch}, L = {', '.join(map(str, layers))}, {model.recipe['classes']} classes")
     if model.preprocessing is None:
         say("It does not say how pixels become inputs: give --trained-on, or --mean and --std, to run images.")

@@ -14,6 +14,7 @@ from rich.markup import escape
 from pascal_nm import data, training
 from pascal_nm.cli import options
 from pascal_nm.cli.output import joules, note, percent, print_json, progress, say, table
+from pascal_nm.cli.outputs import Writes
 from pascal_nm.cli.train import train_network
 from pascal_nm.errors import FileError, NotInstalledError
 from pascal_nm.export.nir_format import read_nir, write_nir
@@ -38,9 +39,11 @@ class Row:
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for model.pt and model.nir.")] = Path(
-        "runs/demo"
-    ),
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder for model.pt and model.nir."),
+        Writes(also=lambda path, given: [path / "model.pt", path / "model.nir"]),
+    ] = Path("runs/demo"),
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

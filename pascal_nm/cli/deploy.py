@@ -12,8 +12,9 @@ from pascal_nm import __version__, simulate
 from pascal_nm import schedule as schedules
 from pascal_nm.cli import options
 from pascal_nm.cli.output import print_json, progress, say
+from pascal_nm.cli.outputs import Writes
 from pascal_nm.errors import FileError
-from pascal_nm.export.bundle import cores_json, read_bundle, write_bundle
+from pascal_nm.export.bundle import cores_json, place, read_bundle, write_bundle
 from pascal_nm.graph import Quantization
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import fixed_point, mapping
@@ -25,7 +26,7 @@ CHECKED = 4
 
 def deploy(
     network: options.NetworkFile,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bundle.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bundle.", show_default=False), Writes()],
     chip: Annotated[
         str, typer.Option("--chip", "-c", help=f"{', '.join(chips.available())}, or a .toml file.")
     ] = "loihi2",
@@ -36,6 +37,7 @@ def deploy(
     quiet: options.Quiet = False,
 ) -> None:
     """Write what a chip needs to be programmed: integer network, core map, schedule and checksums, and prove that it runs to the same counts."""
+    place(output)
     described = chips.load(chip)
     graph = options.load_network(network)
     graph = options.timing(graph, schedule, lag, None)
@@ -49,7 +51,6 @@ def deploy(
     check = {f"count_{name}": count for name, count in result.counts.items()}
     check |= {"inputs": integers.astype(np.int32), "potential": result.potential}
     about = {
-        "pascal_nm": __version__,
         "network": network.name,
         "chip": described.name,
         "estimate": described.estimate,
@@ -61,11 +62,12 @@ def deploy(
         **vars(graph.timing),
     }
     registers = {f"{name}_{key}": a for name, encoding in encoded.items() for key, a in encoding.arrays().items()}
+    if described.fixed_point is not None:
+        registers["shift"] = np.asarray(described.fixed_point.shift)
     cores = cores_json(found.blocks, found.places)
-    write_bundle(output, graph, schedules.of(graph), cores, check, about, registers)
-    _prove(output)
+    write_bundle(output, graph, schedules.of(graph), cores, check, about, registers, _prove)
     if as_json:
-        print_json({"folder": str(output), **about})
+        print_json({"folder": str(output), "pascal_nm": __version__, **about})
         return
     say(
         f"[bold]{output}[/bold]: {graph.quantization or 'integer'} network on {found.cores:,} cores of {found.chips} chip(s), {described.name}"
@@ -81,4 +83,4 @@ def _prove(folder: Path) -> None:
     again = SimulatorProgram(graph).run(check["inputs"] * graph.input.threshold)
     counts = all(np.array_equal(count, check[f"count_{name}"]) for name, count in again.counts.items())
     if not counts or not np.array_equal(again.potential, check["potential"]):
-        raise FileError(f"{folder} does not run to the counts that it was written with")
+        raise FileError("the bundle does not run to the counts that it was written with: none was written")

@@ -11,6 +11,7 @@ from pascal_nm import analysis
 from pascal_nm.activity import LayerEvents
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import joules, percent, print_json, progress, say, span, table
+from pascal_nm.cli.outputs import PICTURE
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError
 from pascal_nm.hw_targets import chip as chips
@@ -46,6 +47,7 @@ def energy(
     plot: Annotated[
         Path | None,
         typer.Option(help="Draw energy by layer and kind of event, and the mesh of cores, to a .png, .svg or .pdf."),
+        PICTURE,
     ] = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
@@ -53,13 +55,12 @@ def energy(
     quiet: options.Quiet = False,
 ) -> None:
     """What the network would cost on chips: events counted on the images, times each chip's table."""
-    plots.check(plot)
     names = chip_names(chip)
     if plot is not None and len(names) > 1:
         raise DataError("--plot draws one chip: give --chip once")
     described = {name: chips.load(name, memory=memory) for name in names}
     graph = options.timing(options.load_network(network), schedule, lag, None)
-    programs = {name: priced(graph, name, each) for name, each in described.items()}
+    programs = {name: priced(graph, each) for name, each in described.items()}
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     bills = {name: _bill(programs[name], each, data) for name, each in described.items()}
     first = bills[names[0]]
@@ -116,11 +117,12 @@ def _show(bill: Bill, data: Dataset, changed: int | None) -> None:
         )
     say(f"where the energy goes: {', '.join(_goes(bill))}")
     source = bill.source_total
-    cheaper, factor = ("less", source / total) if total <= source else ("more", total / source)
-    say(
-        f"the spiking network takes {factor:.3g} times {cheaper} than the source network's multiply-accumulates "
-        f"{'and memory traffic ' if described.memory else ''}on the same table, {joules(source)}"
-    )
+    what = f"the source network's multiply-accumulates {'and memory traffic ' if described.memory else ''}on the same table"
+    if source == 0:
+        say(f"{what} cost nothing")
+    else:
+        cheaper, factor = ("less", source / total) if total <= source else ("more", total / source)
+        say(f"the spiking network takes {factor:.3g} times {cheaper} than {what}, {joules(source)}")
     if bill.over_plain is not None:
         timed = "" if bill.work_over_plain is None else f", in the cores' working time {bill.work_over_plain:.4g}"
         say(

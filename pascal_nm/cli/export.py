@@ -11,15 +11,20 @@ import typer
 from pascal_nm import schedule as schedules
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import percent, print_json, progress, say, table
+from pascal_nm.cli.outputs import PICTURE, Writes
 from pascal_nm.data import Dataset
 from pascal_nm.errors import FileError
 from pascal_nm.export import rate, unrolled
 from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.export.profile import Measured
 from pascal_nm.export.readers import READERS, dialect
+from pascal_nm.files import replacing
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import rates
 from pascal_nm.quantization import quantize
+
+ENDINGS = {"pasc": ".nir", "unrolled": ".unrolled.nir", "rate": ".rate.nir"}
+"""Of the files of each profile."""
 
 
 def export(
@@ -60,9 +65,13 @@ def export(
         ),
     ] = None,
     limit: options.Limit = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw that accuracy against T to a .png, .svg or .pdf.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw that accuracy against T to a .png, .svg or .pdf."), PICTURE
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to.", show_default="beside the model")
+        Path | None,
+        typer.Option("--output", "-o", help="Where to.", show_default="beside the model"),
+        Writes((".nir",), lambda given: given["model"].with_suffix(ENDINGS.get(given["profile"], ".nir"))),
     ] = None,
     bits: Annotated[
         int | None, typer.Option(help="Quantize to integer weights of so many bits (2 to 16).", show_default="floats")
@@ -79,12 +88,9 @@ def export(
     if not nir:
         raise FileError("say what to write: --nir")
     _check_options(profile, reader, (schedule, lag), timesteps, data_name, limit, plot)
+    assert output is not None, "its default is beside the model"
     if model.suffix == ".nir":
-        graph = _from_nir(
-            model,
-            output if profile == "pasc" else model,
-            {"--double": double, "--mean": mean, "--std": std, "--classes": classes},
-        )
+        graph = _from_nir(model, {"--double": double, "--mean": mean, "--std": std, "--classes": classes})
     else:
         source = options.load_model(model, mean, std, scale)
         if classes is not None:
@@ -94,40 +100,37 @@ def export(
         if graph.is_integer:
             raise FileError(f"{model} holds integer weights already: leave --bits out")
         graph = quantize(graph, bits)
-    path = output or model.with_suffix(".nir" if profile == "pasc" else f".{profile}.nir")
     if profile == "unrolled":
-        _export_unrolled(graph, path, reader, as_json)
+        _export_unrolled(graph, output, reader, as_json)
         return
     if profile == "rate":
         images = None if data_name is None else options.load_data(data_name, limit)
-        _export_rate(graph, path, reader, timesteps, images, plot, as_json)
+        _export_rate(graph, output, reader, timesteps, images, plot, as_json)
         return
     graph = options.timing(graph, schedule, lag, timesteps)
-    write_nir(graph, path)
-    if differences := graph.differences(read_nir(path)):
-        path.unlink()
-        raise FileError(f"{path} would not read back as it was written, and was removed: {differences[0]}")
-    steps, size = schedules.of(graph).steps, path.stat().st_size
+    with replacing(output) as temporary:
+        write_nir(graph, temporary)
+        if differences := graph.differences(read_nir(temporary)):
+            raise FileError(f"{output} would not read back as it was written, and was not: {differences[0]}")
+    steps, size = schedules.of(graph).steps, output.stat().st_size
     if as_json:
-        content = {"file": str(path), "bytes": size, "integer": graph.is_integer, "timesteps": steps}
+        content = {"file": str(output), "bytes": size, "integer": graph.is_integer, "timesteps": steps}
         print_json(content | vars(graph.timing))
         return
     kind = "integer" if graph.is_integer else "float"
     most = "at most " if graph.timing.schedule == "streaming" else ""
     say(
-        f"[bold]{path}[/bold]: {kind} graph, {len(graph.populations)} populations, {most}{steps} timesteps, {size:,} bytes"
+        f"[bold]{output}[/bold]: {kind} graph, {len(graph.populations)} populations, {most}{steps} timesteps, {size:,} bytes"
     )
     if graph.preprocessing is None:
         say("It does not say how pixels become inputs: give --mean and --std to run images from the file.")
 
 
-def _from_nir(path: Path, output: Path | None, given: dict[str, object]) -> Graph:
+def _from_nir(path: Path, given: dict[str, object]) -> Graph:
     """The network of a file that is to be written anew."""
     for option, value in given.items():
         if value:
             raise FileError(f"{option} is for a source network: {path} says that itself")
-    if output is None:
-        raise FileError(f"{path} is there already: say by --output where the new file goes")
     return read_nir(path)
 
 
@@ -141,7 +144,7 @@ def _check_options(
     plot: Path | None,
 ) -> None:
     """Refuse options that would be of no effect, and pictures that could not be written, before anything is done."""
-    if profile not in ("pasc", "unrolled", "rate"):
+    if profile not in ENDINGS:
         raise FileError(f"--profile takes pasc, unrolled or rate, not {profile!r}")
     dialect(reader)
     if profile == "pasc" and reader != "generic":
@@ -156,7 +159,6 @@ def _check_options(
             raise FileError(f"{option} belongs to --profile rate")
         if value is not None and option in ("--limit", "--plot") and data_name is None:
             raise FileError(f"{option} needs --data: nothing is measured without images")
-    plots.check(plot)
 
 
 def _export_unrolled(graph: Graph, path: Path, reader: str, as_json: bool) -> None:

@@ -10,17 +10,19 @@ import typer
 from pascal_nm import schedule, summary
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import print_json, say, table
+from pascal_nm.cli.outputs import Writes
 from pascal_nm.export.nir_format import ForeignError, to_nir
 
 
 def inspect(
     network: options.NetworkFile,
-    plot: Annotated[Path | None, typer.Option(help="Draw the NIR graph to a .svg or .png, by nirviz.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the NIR graph to a .svg or .png, by nirviz."), Writes((".svg", ".png"))
+    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Show a network's populations, synapses, levels and schedule; of another tool's NIR file, its nodes and whether it can run."""
-    plots.check(plot, "svg", "png")
     model = None if network.suffix == ".nir" else options.load_model(network)
     try:
         graph = options.load_network(network) if model is None else model.graph()

@@ -10,11 +10,12 @@ import typer
 
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import note, percent, print_json, progress, say, table
+from pascal_nm.cli.outputs import PICTURE, Writes
 from pascal_nm.data import Dataset
 from pascal_nm.errors import FileError
 from pascal_nm.export.profile import Measured
 from pascal_nm.export.readers import dialect
-from pascal_nm.files import replacing, writable
+from pascal_nm.files import replacing
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import rates
 from pascal_nm.interop import readers as interoperation
@@ -33,10 +34,14 @@ def interop(
         typer.Option("--timesteps", "-T", help="Try the rate profile instead, for each T: 4,8,16.", show_default=False),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the accuracy of the rate profile against T to a .png, .svg or .pdf.")
+        Path | None,
+        typer.Option(help="Draw the accuracy of the rate profile against T to a .png, .svg or .pdf."),
+        PICTURE,
     ] = None,
     badges: Annotated[
-        Path | None, typer.Option(help="Write the result as a Markdown table of badges, for a README.")
+        Path | None,
+        typer.Option(help="Write the result as a Markdown table of badges, for a README."),
+        Writes((".md",)),
     ] = None,
     environments: Annotated[
         Path, typer.Option(help="Folder with one Python environment for each reader, by its name; see `make readers`.")
@@ -51,9 +56,6 @@ def interop(
     The file is the unrolled form, which is exact in one timestep: predictions and, where a reader lets one look, every level are compared.
     With --timesteps it is the rate form, which is approximate. Exit code 1 means that an unrolled network answered otherwise somewhere.
     """
-    plots.check(plot)
-    if badges is not None:
-        writable(badges)
     graph = options.load_network(network)
     chosen = _known(readers.split(","))
     numbers = _numbers(timesteps)

@@ -11,8 +11,8 @@ import typer
 from pascal_nm import activity
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import joules, percent, print_json, progress, say, table
+from pascal_nm.cli.outputs import PICTURE, Writes
 from pascal_nm.errors import DataError
-from pascal_nm.files import writable
 from pascal_nm.graph import Graph, Quantization, Timing
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, fixed_point, mapping
@@ -39,10 +39,14 @@ def lags(
         int | None, typer.Option(help="Quantize a float network first.", show_default="8 on a chip with cores")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the lags found here, for --lag.", show_default=False)
+        Path | None,
+        typer.Option("--output", "-o", help="Write the lags found here, for --lag.", show_default=False),
+        Writes((".json",)),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw everything measured: energy against timesteps, to a .png, .svg or .pdf.")
+        Path | None,
+        typer.Option(help="Draw everything measured: energy against timesteps, to a .png, .svg or .pdf."),
+        PICTURE,
     ] = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
@@ -52,11 +56,8 @@ def lags(
     """Choose a lag for each layer: the least energy within --timesteps, or the fewest timesteps within --energy. Every choice is exact."""
     if timesteps is not None and energy is not None:
         raise DataError("--timesteps and --energy are two questions: give one limit")
-    if output is not None:
-        writable(output)
-        if timesteps is None and energy is None:
-            raise DataError("--output needs --timesteps or --energy: without a limit no lags are chosen")
-    plots.check(plot)
+    if output is not None and timesteps is None and energy is None:
+        raise DataError("--output needs --timesteps or --energy: without a limit no lags are chosen")
     described = chips.load(chip)
     graph = options.load_network(network)
     if not graph.is_integer and (bits is not None or described.core is not None):

@@ -92,9 +92,11 @@ COMMANDS = {
 
 def load(name: str) -> Any:
     """Import a command's module and make the command of its function."""
+    from pascal_nm.cli.outputs import checked
+
     function = getattr(importlib.import_module(f"pascal_nm.cli.{COMMANDS[name].module}"), name.replace("-", "_"))
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-    alone.command(name)(function)
+    alone.command(name)(checked(function))
     return typer.main.get_command(alone)
 
 

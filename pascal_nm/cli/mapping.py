@@ -10,6 +10,7 @@ import typer
 
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import percent, print_json, progress, say, table
+from pascal_nm.cli.outputs import PICTURE
 from pascal_nm.graph import Array, Graph, Quantization
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, fixed_point, mapping
@@ -29,19 +30,20 @@ def map(
     ] = None,
     limit: options.Limit = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the mesh, load and traffic of each tile, to a .png, .svg or .pdf.")
+        Path | None,
+        typer.Option(help="Draw the mesh, load and traffic of each tile, to a .png, .svg or .pdf."),
+        PICTURE,
     ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Which neurons go to which core of a chip, what each core uses of its limits, and which limit binds."""
-    plots.check(plot)
     described = chips.load(chip)
     graph = options.load_network(network)
     graph = graph if graph.is_integer else fixed_point.fit(graph, described, Quantization(bits))
     with progress("mapping"):
         found = mapping.place(graph, described)
-    load = None if data_name is None else _load(graph, chip, data_name, limit)
+    load = None if data_name is None else _load(graph, described, data_name, limit)
     if plot is not None:
         sizes = np.concatenate([blocks.sizes for blocks in found.blocks.values()]).astype(float)
         traffic = found.messages.sum(0) + found.messages.sum(1)
@@ -73,7 +75,7 @@ def map(
         say("the limits of this chip's file are estimates in part: see its sources")
 
 
-def _load(graph: Graph, chip: str, data_name: str, limit: int | None) -> tuple[Array, Array]:
+def _load(graph: Graph, chip: chips.Chip, data_name: str, limit: int | None) -> tuple[Array, Array]:
     """Synaptic operations and messages of each core, mean over the images."""
     data = options.load_data(data_name, limit, network=graph)
     with progress("running") as update:

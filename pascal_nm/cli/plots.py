@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pascal_nm.cli.output import energy_unit, joules
-from pascal_nm.errors import DataError, FileError
-from pascal_nm.files import replacing, writable
+from pascal_nm.errors import DataError, FileError, described
+from pascal_nm.files import replacing
 from pascal_nm.report.style import COLOURS, KIND_STYLES, POPULATION_COLOURS
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def metric_bars(made: Plan, title: str, path: Path) -> None:
         places = [i for i, other in enumerate(made.labels) if other == label]
         heights = [min(made.metrics[i].metric, top) for i in places]
         axes.bar(places, heights, color=COLOURS[label % len(COLOURS)], label=f"cluster {label}: L = {level}")
-    axes.set_xticks(range(len(made.metrics)), [m.name for m in made.metrics], rotation=60, ha="right")
+    axes.set_xticks(range(len(made.metrics)), [_shown(m.name) for m in made.metrics], rotation=60, ha="right")
     axes.set(ylabel="AL metric M (Equation 6)", xlabel="QCFS layer", title=title)
     figure.legend(loc="outside lower center", ncols=len(made.cluster_levels), frameon=False)
     _save(figure, path)
@@ -136,7 +136,7 @@ def activity(
             left.barh(*zip(*rows, strict=True), color=POPULATION_COLOURS[kind], label=name)
     for i, (_, rate) in enumerate(layers):
         left.annotate(f"{rate:.2f}", (rate, i), (3, 0), textcoords="offset points", va="center", fontsize=9)
-    left.set_yticks(range(len(layers)), [population.name for population, _ in layers])
+    left.set_yticks(range(len(layers)), [_shown(population.name) for population, _ in layers])
     left.invert_yaxis()
     left.margins(x=0.14)
     left.set(xlabel="spikes of a neuron for an image, mean", title="spike rate of each layer")
@@ -221,7 +221,7 @@ def _stacks(axes: Any, rows: Mapping[str, Mapping[str, float]], kinds: Sequence[
             range(len(rows)), parts, left=ends, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=label
         )
         ends += parts
-    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_yticks(range(len(rows)), [_shown(name) for name in rows])
     axes.invert_yaxis()
 
 
@@ -250,10 +250,12 @@ def nir_graph(raw: Any, path: Path) -> None:
         raise DataError("pictures of graphs need nirviz: pip install 'pascal-nm[plot]'") from error
     try:
         drawn = nirviz.visualize(raw, orientation="vertical").viz_graph.pipe(format=kind)
-    except Exception as error:
-        if type(error).__name__ != "ExecutableNotFound":
-            raise
-        raise DataError("pictures of graphs need the program dot: install graphviz (apt install graphviz)") from error
+    except Exception as error:  # of names that dot does not take there are many kinds
+        if type(error).__name__ == "ExecutableNotFound":
+            raise DataError(
+                "pictures of graphs need the program dot: install graphviz (apt install graphviz)"
+            ) from error
+        raise DataError(f"dot cannot draw this graph: {described(error)}") from error
     with replacing(path) as temporary:
         temporary.write_bytes(drawn)
 
@@ -268,19 +270,20 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> None:
+    """Write a figure, its texts as they are: a dollar in a name begins no formula, and what is no character is written out."""
+    from matplotlib import rc_context
+    from matplotlib.text import Text
+
     kind = _kind(path, *KINDS)
-    with replacing(path) as temporary:
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text(_shown(text.get_text()))
+    with rc_context({"text.parse_math": False}), replacing(path) as temporary:  # of ticks that drawing makes
         figure.savefig(temporary, format=kind, dpi=200)
 
 
-def check(path: Path | None, *kinds: str) -> None:
-    """Refuse, before long work, a picture that could not be written after it.
-
-    Raises:
-        FileError: an unknown file type, or a folder that is missing.
-    """
-    if path is not None:
-        _kind(writable(path), *(kinds or KINDS))
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _kind(path: Path, *kinds: str) -> str:

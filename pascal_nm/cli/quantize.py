@@ -10,10 +10,10 @@ import typer
 
 from pascal_nm.cli import options
 from pascal_nm.cli.output import percent, print_json, progress, say, table
+from pascal_nm.cli.outputs import Writes
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import write_nir
-from pascal_nm.files import writable
 from pascal_nm.graph import RANGES, Array, Graph, Quantization
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, fixed_point
@@ -25,6 +25,7 @@ def quantize(
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Where to.", show_default="beside the network, as .int.nir"),
+        Writes((".nir",), lambda given: given["network"].with_suffix(".int.nir")),
     ] = None,
     bits: Annotated[
         str, typer.Option(help="Of the weights, 2 to 16: a number, or one for each layer and the output: 8,4,4,6.")
@@ -78,7 +79,7 @@ def quantize(
     for option, given in {"--accuracy-drop": accuracy_drop is not None, "--range data": ranges == "data"}.items():
         if given and data_name is None:
             raise DataError(f"{option} needs images: give --data")
-    path = writable(output or network.with_suffix(".int.nir"))
+    assert output is not None, "its default is beside the network"
     graph = options.timing(options.load_network(network), schedule, lag, None)
     if graph.is_integer:
         raise FileError(f"{network} is quantized already; give the float network that it came from")
@@ -89,11 +90,11 @@ def quantize(
         evaluation.check(graph, data)
     integer = _made(graph, options.bits(bits), ranges, accuracy_drop, data, described)
     losses, accuracies = _measured(graph, integer, data)
-    write_nir(integer, path)
+    write_nir(integer, output)
     if as_json:
-        print_json(_json(path, integer, losses, accuracies, described))
+        print_json(_json(output, integer, losses, accuracies, described))
         return
-    _show(path, integer, losses, accuracies, data)
+    _show(output, integer, losses, accuracies, data)
     if described is not None:
         say(f"fits {described.name}: no weight, threshold, bias or potential can leave its registers")
 

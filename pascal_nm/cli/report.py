@@ -13,9 +13,10 @@ import typer
 from pascal_nm.cli import options
 from pascal_nm.cli.energy import Chips, chip_names
 from pascal_nm.cli.output import percent, print_json, progress, say
-from pascal_nm.errors import DataError, FileError
+from pascal_nm.cli.outputs import Writes
+from pascal_nm.errors import DataError
 from pascal_nm.export.nir_format import read_nir
-from pascal_nm.files import replacing, writable
+from pascal_nm.files import replacing_all
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.report.collect import collect, provenance
 
@@ -23,7 +24,9 @@ from pascal_nm.report.collect import collect, provenance
 def report(
     network: options.NetworkFile,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The page, .html; its numbers go to a .json beside it.")
+        Path,
+        typer.Option("--output", "-o", help="The page, .html; its numbers go to a .json beside it."),
+        Writes((".html",), also=lambda path, given: [path.with_suffix(".json")]),
     ] = Path("report.html"),
     data_name: options.DataName = "digits",
     model: Annotated[
@@ -44,9 +47,7 @@ def report(
     quiet: options.Quiet = False,
 ) -> None:
     """Write one page to read, show and send: accuracy, spikes, energy and proof of a network, with its numbers beside it."""
-    if output.suffix != ".html":
-        raise FileError(f"{output}: a report is written as .html")
-    numbers = writable(output).with_suffix(".json")
+    numbers = output.with_suffix(".json")
     try:
         from pascal_nm.report import page
     except ImportError as error:
@@ -66,10 +67,9 @@ def report(
     read = [network, *([model] if model else []), Path(data_name), *(Path(name) for name in described)]
     content["reproduce"] = provenance(shlex.join(["pascal-nm", *sys.argv[1:]]), read, source)
     text = page.html(content, numbers.name)
-    with replacing(numbers) as temporary:
-        temporary.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
-    with replacing(output) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    with replacing_all(numbers, output) as (json_file, html_file):
+        json_file.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
+        html_file.write_text(text, encoding="utf-8", errors="backslashreplace")  # of names that are no UTF-8
     if as_json:
         print_json(content)
         return

@@ -12,9 +12,10 @@ from rich.markup import escape
 
 from pascal_nm.cli import nir_files, options, plots
 from pascal_nm.cli.output import percent, print_json, progress, say, span, table
+from pascal_nm.cli.outputs import PICTURE, Writes
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import ForeignError, read_nir
-from pascal_nm.files import writable, write_answers
+from pascal_nm.files import write_answers
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import compiled, evaluation, workers
 from pascal_nm.hw_targets.evaluation import Evaluation
@@ -30,7 +31,9 @@ def run(
     schedule: options.ScheduleName = None,
     lag: options.Lag = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write predictions and labels to this .npz file.")
+        Path | None,
+        typer.Option("--output", "-o", help="Also write predictions and labels to this .npz file."),
+        Writes((".npz",)),
     ] = None,
     timesteps: Annotated[
         int | None,
@@ -70,6 +73,7 @@ def run(
         typer.Option(
             help="Draw the spike rate of each layer and the accuracy over the timesteps to a .png, .svg or .pdf."
         ),
+        PICTURE,
     ] = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -84,9 +88,6 @@ def run(
     A NIR file of another tool runs, too, on torch and lava; --timesteps, --dt, --reset, --mean, --std and --scale say what it leaves open.
     """
     wishes = nir_files.Wishes(timesteps, dt, reset, options.preprocessing(mean, std, scale))
-    if output is not None:
-        writable(output)
-    plots.check(plot)
     if scheduler is not None and count != 1:
         raise DataError("--workers are of this machine, --scheduler has its own: give one")
     try:

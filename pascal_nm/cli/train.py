@@ -15,6 +15,7 @@ from pascal_nm import adaptive, data, streaming, training
 from pascal_nm.checkpoint import Model
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import note, percent, print_json, progress, say, table
+from pascal_nm.cli.outputs import PICTURE, Given, Writes
 from pascal_nm.data import Images
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.graph import Array, Graph
@@ -23,8 +24,15 @@ from pascal_nm.models import ARCHITECTURES
 from pascal_nm.training import Progress, TrainingConfig
 
 
+def _beside(path: Path, given: Given) -> list[Path]:
+    """What a training writes beside its network."""
+    return [training.state_file(path), *([training.uniform_file(path)] if given["adapt_clusters"] else [])]
+
+
 def train(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the network.")] = Path("model.pt"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where to write the network."), Writes((".pt",), also=_beside)
+    ] = Path("model.pt"),
     data_name: options.DataName = "digits",
     start_file: Annotated[
         Path | None,
@@ -322,10 +330,12 @@ def adapt(
         float | None,
         typer.Option(help="Share from which on a level counts as occupied.", show_default="by the reading"),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Levels file to write, for `train`.")] = Path(
-        "levels.json"
-    ),
-    plot: Annotated[Path | None, typer.Option(help="Draw the metric of each layer to a .png, .svg or .pdf.")] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Levels file to write, for `train`."), Writes((".json",))
+    ] = Path("levels.json"),
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the metric of each layer to a .png, .svg or .pdf."), PICTURE
+    ] = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     as_json: options.Json = False,
@@ -333,7 +343,6 @@ def adapt(
 ) -> None:
     """Which layers can do with fewer levels: the AL metric, its clusters, and a levels file for training."""
     chosen = options.levels(levels)
-    plots.check(plot)
     graph = options.load_network(network)
     images = options.load_data(data_name, limit, image_column, label_column, "train", graph)
     with progress("measuring layers") as update:

@@ -142,4 +142,4 @@ def energy(graph: Graph, data: Dataset, chip: str = "loihi1", *, memory: bool = 
     from pascal_nm.hw_targets import chip as chips
 
     described = chips.load(chip, memory=memory)
-    return bill.Bill.of(bill.priced(graph, chip, described), described, data)
+    return bill.Bill.of(bill.priced(graph, described), described, data)

@@ -24,18 +24,17 @@ from pascal_nm.hw_targets.traffic import Traffic
 from pascal_nm.result import Program
 
 
-def priced(graph: Graph, name: str, described: Chip) -> Program:
+def priced(graph: Graph, chip: Chip) -> Program:
     """The program whose events a chip prices: quantized and on cores where the chip's file has widths and cores, else as the graph is.
 
     Args:
         graph: the network.
-        name: of the chip, or its file.
-        described: what the name stands for.
+        chip: the chip.
 
     Raises:
         TargetError: the network does not fit the chip.
     """
-    target = LoihiTarget(name, cores=described.core is not None) if described.widths else find("torch")
+    target = LoihiTarget(chip, cores=chip.core is not None) if chip.widths else find("torch")
     return target.compile(graph)
 
 

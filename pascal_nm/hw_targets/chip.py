@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -16,11 +15,8 @@ from pascal_nm.activity import LayerEvents, source_operations
 from pascal_nm.errors import FileError
 from pascal_nm.files import readable
 from pascal_nm.graph import Array, Graph
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from pascal_nm.hw_targets import tables
+from pascal_nm.hw_targets.tables import Names, Within
 
 EVENTS = ("synaptic_operation", "multiply_accumulate", "update", "idle", "emitted", "message", "hop_x", "hop_y")
 """Events that a chip may price; see :class:`pascal_nm.activity.LayerEvents`, and for the last three :mod:`pascal_nm.hw_targets.traffic`."""
@@ -34,14 +30,35 @@ KINDS = (*EVENTS, "synaptic_memory", "neuron_memory")
 NEURON_KINDS = ("update", "idle", "neuron_memory")
 """Those of the neurons' own work; the rest does not depend on what the neurons do inside."""
 
+WIDTHS = ("weight", "membrane", "threshold", "bias")
+"""What may have a limit of bits."""
+
 PJ, NS = 1e-12, 1e-9
+
+Price = Annotated[float, Within(0, 10**12)]
+"""Picojoules, or nanoseconds: up to a joule, and to a quarter of an hour."""
+
+Bits = Annotated[int, Within(1, 1 << 12)]
+"""Of a number, or of an access of memory."""
+
+Width = Annotated[int, Within(2, 64)]
+"""Bits of a register; signed numbers have a bit for the sign."""
+
+Count = Annotated[int, Within(1, 1 << 32)]
+"""Of what a core holds."""
+
+Tiles = Annotated[int, Within(1, 1 << 8)]
+"""Along one axis of a mesh, and cores of a tile."""
+
+Exponents = tuple[Annotated[int, Within(-64, 64)], Annotated[int, Within(-64, 64)]]
+"""The least and the largest."""
 
 
 @dataclass(frozen=True)
 class Figure:
     """A number with its source."""
 
-    value: float
+    value: Price
     source: str
 
 
@@ -59,10 +76,10 @@ class Core:
         source: where the figures come from.
     """
 
-    neurons: int
-    memory_bits: int
-    in_axons: int
-    out_axons: int
+    neurons: Count
+    memory_bits: Count
+    in_axons: Count
+    out_axons: Count
     shared_convolution: bool
     population_axons: bool
     source: str
@@ -72,10 +89,10 @@ class Core:
 class Mesh:
     """How cores are arranged: ``width`` x ``height`` tiles with ``cores_per_tile`` each, ``cores`` usable ones on a chip."""
 
-    width: int
-    height: int
-    cores_per_tile: int
-    cores: int
+    width: Tiles
+    height: Tiles
+    cores_per_tile: Tiles
+    cores: Annotated[int, Within(1, 1 << 16)]
     source: str
 
 
@@ -83,8 +100,8 @@ class Mesh:
 class Barrier:
     """Time at the end of each timestep, until all cores agree: ``nanoseconds`` from so many ``tiles`` in use on."""
 
-    tiles: tuple[int, ...]
-    nanoseconds: tuple[float, ...]
+    tiles: tuple[Count, ...]
+    nanoseconds: tuple[Price, ...]
     source: str
 
     def at(self, tiles: int) -> float:
@@ -106,9 +123,9 @@ class FixedPoint:
         source: where the figures come from.
     """
 
-    shift: int
-    weight_exponents: tuple[int, int]
-    bias_exponents: tuple[int, int]
+    shift: Annotated[int, Within(0, 16)]
+    weight_exponents: Exponents
+    bias_exponents: Exponents
     source: str
 
 
@@ -127,10 +144,10 @@ class Memory:
     """
 
     access: Figure
-    width: int
-    weight: int
-    activation: int
-    potential: int
+    width: Bits
+    weight: Bits
+    activation: Bits
+    potential: Bits
 
     def joules(self, bits: float) -> float:
         """Energy of moving so many bits."""
@@ -139,7 +156,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Chip:
-    """A chip's description.
+    """A chip's description: the fields are the keys of its file, their annotations what these may be.
 
     Attributes:
         name: for people.
@@ -160,9 +177,9 @@ class Chip:
     name: str
     source: str
     estimate: bool
-    widths: Mapping[str, int]
-    energy: Mapping[str, Figure]
-    latency: Mapping[str, Figure] = field(default_factory=dict)
+    energy: Annotated[Mapping[str, Figure], Names(EVENTS)]
+    widths: Annotated[Mapping[str, Width], Names(WIDTHS)] = field(default_factory=dict)
+    latency: Annotated[Mapping[str, Figure], Names(LATENCIES)] = field(default_factory=dict)
     barrier: Barrier | None = None
     core: Core | None = None
     mesh: Mesh | None = None
@@ -307,57 +324,32 @@ def _joules(layer: LayerEvents, chip: Chip) -> dict[str, float]:
 
 def _parse(name: str, text: bytes) -> Chip:
     try:
-        raw = tomllib.loads(text.decode())
-        energy, latency = _figures(raw["energy"]), _figures(raw.get("latency", {}))
-        widths = {key: int(value) for key, value in raw.get("widths", {}).items()}
-        core = Core(**raw["core"]) if "core" in raw else None
-        mesh = Mesh(**raw["mesh"]) if "mesh" in raw else None
-        barrier = _barrier(raw["barrier"]) if "barrier" in raw else None
-        numbers = FixedPoint(**raw["fixed_point"]) if "fixed_point" in raw else None
-        memory = _memory(raw["memory"]) if "memory" in raw else None
-        about = (str(raw["name"]), str(raw["source"]), bool(raw["estimate"]))
-        included = bool(raw.get("includes_memory", False))
-        remark = str(raw.get("remark", ""))
-        chip = Chip(*about, widths, energy, latency, barrier, core, mesh, numbers, included, memory, remark)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FileError(f"chip {name}: not valid TOML: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileError(
-            f"chip {name}: every chip needs name, source, estimate and [energy] entries with value and source ({error})"
-        ) from error
-    if unknown := set(energy) - set(EVENTS):
-        raise FileError(f"chip {name}: unknown event(s) {', '.join(sorted(unknown))}; known: {', '.join(EVENTS)}")
-    if unknown := set(latency) - set(LATENCIES):
-        raise FileError(f"chip {name}: unknown latency of {', '.join(sorted(unknown))}; known: {', '.join(LATENCIES)}")
-    if (core is None) != (mesh is None):
-        raise FileError(f"chip {name}: [core] and [mesh] belong together")
-    if mesh is not None and not 0 < mesh.cores <= mesh.width * mesh.height * mesh.cores_per_tile:
-        raise FileError(f"chip {name}: {mesh.cores} cores do not fit on its {mesh.width} x {mesh.height} tiles")
-    if numbers is not None and (missing := {"weight", "membrane", "threshold", "bias"} - set(widths)):
-        raise FileError(f"chip {name}: [fixed_point] needs the widths of {', '.join(sorted(missing))}")
-    if included and memory is not None:
-        raise FileError(f"chip {name}: includes_memory = true, and so no [memory] section, or it would count twice")
-    if missing := {"synaptic_operation", "multiply_accumulate", "update"} - set(energy):
-        raise FileError(f"chip {name}: no energy for {', '.join(sorted(missing))}")
+        chip = tables.parse(Chip, text)
+    except FileError as error:
+        raise FileError(f"chip {name}: {error} (docs/extend.md describes the file)") from error
+    for contradiction in _contradictions(chip):
+        raise FileError(f"chip {name}: {contradiction}")
     return chip
 
 
-def _barrier(raw: Mapping[str, Any]) -> Barrier:
-    if len(raw["tiles"]) != len(raw["nanoseconds"]):
-        raise ValueError("[barrier] has one time for each number of tiles")
-    return Barrier(tuple(raw["tiles"]), tuple(map(float, raw["nanoseconds"])), str(raw["source"]))
-
-
-def _memory(raw: Mapping[str, Any]) -> Memory:
-    (access,) = _figures({"access": raw["access"]}).values()
-    bits = [int(raw[name]) for name in ("width", "weight", "activation", "potential")]
-    if min(bits) < 1:
-        raise ValueError("[memory] has bits of at least 1")
-    return Memory(access, *bits)
-
-
-def _figures(raw: Mapping[str, Any]) -> dict[str, Figure]:
-    return {name: Figure(float(entry["value"]), str(entry["source"])) for name, entry in raw.items()}
+def _contradictions(chip: Chip) -> Iterator[str]:
+    """What single values do not show."""
+    if missing := {"synaptic_operation", "multiply_accumulate", "update"} - set(chip.energy):
+        yield f"no energy for {', '.join(sorted(missing))}"
+    if (chip.core is None) != (chip.mesh is None):
+        yield "[core] and [mesh] belong together"
+    if (m := chip.mesh) is not None and m.cores > m.width * m.height * m.cores_per_tile:
+        yield f"{m.cores} cores do not fit on its {m.width} x {m.height} tiles"
+    if (b := chip.barrier) is not None and len(b.tiles) != len(b.nanoseconds):
+        yield "[barrier] has one time for each number of tiles"
+    if (numbers := chip.fixed_point) is not None:
+        if missing := set(WIDTHS) - set(chip.widths):
+            yield f"[fixed_point] needs the widths of {', '.join(sorted(missing))}"
+        for key in ("weight_exponents", "bias_exponents"):
+            if (pair := getattr(numbers, key))[0] > pair[1]:
+                yield f"fixed_point.{key} has its largest first"
+    if chip.includes_memory and chip.memory is not None:
+        yield "includes_memory = true, and so no [memory] section, or it would count twice"
 
 
 def _folder() -> Any:

@@ -110,7 +110,7 @@ def fit(graph: Graph, chip: Chip, recipe: Quantization) -> Graph:
     shifts: dict[str, int] = {}
     why: dict[str, TargetError] = {}
     for shift in range(chip.fixed_point.shift + 1):
-        integer = quantize(graph, replace(recipe, shift=shift, bias_bits=chip.widths.get("bias", 0)))
+        integer = quantize(graph, replace(recipe, shift=shift, bias_bits=min(32, chip.widths["bias"])))
         for p in integer.weighted:
             if p.name not in shifts:
                 try:

@@ -42,6 +42,9 @@ RELIEF = {
 ROUNDS = 24
 """Attempts at finer blocks for populations whose cores have too few out-axons."""
 
+MOST_CORES = 1 << 15
+"""Cores of a network at most: what each sends to each is kept in one array. A VGG-16 on ImageNet images takes some 15,000 of a Loihi 1."""
+
 SWAPS = 20_000
 """Swaps of two cores that are tried when the placement is improved."""
 
@@ -148,7 +151,8 @@ def place(graph: Graph, chip: Chip) -> Mapping:
     """Map an integer graph onto a chip.
 
     Raises:
-        TargetError: the chip's file describes no cores, or one neuron alone exceeds a limit: the message names population and limit.
+        TargetError: the chip's file describes no cores, one neuron alone exceeds a limit (the message names population and limit), or the network needs
+            more than :data:`MOST_CORES`.
     """
     if chip.core is None or chip.mesh is None:
         raise TargetError(f"{chip.name} is described without cores: its file has no [core] and [mesh]")
@@ -156,6 +160,8 @@ def place(graph: Graph, chip: Chip) -> Mapping:
         raise TargetError("a chip holds integers: quantize the network first (--bits 8)")
     mapper = _Mapper(graph, chip.core)
     blocks = mapper.split()
+    if (cores := sum(b.cores for b in blocks.values())) > MOST_CORES:
+        raise TargetError(f"the network needs {cores:,} cores of {chip.name}, and at most {MOST_CORES:,} are mapped")
     use = {name: mapper.use(name, blocks) for name in blocks}
     messages = mapper.messages(blocks)
     return Mapping(graph, chip.mesh, blocks, use, _placement(messages, chip.mesh), messages)
@@ -380,7 +386,7 @@ def _chip_grid(mesh: Mesh, cores: int) -> list[tuple[int, int]]:
 
 def _tiled(mesh: Mesh, cores: int, path: list[tuple[int, int]]) -> Array:
     """Cores on the tiles of a path through each chip, several to a tile."""
-    on_chip = [tile for tile in path for _ in range(mesh.cores_per_tile)][: mesh.cores]
+    on_chip = list(itertools.islice((tile for tile in path for _ in range(mesh.cores_per_tile)), mesh.cores))
     places = [(x + dx, y + dy) for x, y in _chip_grid(mesh, cores) for dx, dy in on_chip]
     return np.asarray(places[:cores])
 

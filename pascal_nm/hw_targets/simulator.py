@@ -8,6 +8,7 @@ from pascal_nm import simulate
 from pascal_nm.graph import Array, Graph, Quantization
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import fixed_point, mapping
+from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.traffic import Traffic
 from pascal_nm.result import RunResult
 
@@ -43,12 +44,12 @@ class LoihiTarget:
     A float graph is quantized first, such that it fits the chip's registers; the program's ``graph`` is the integer graph that runs.
 
     Attributes:
-        chip: its name, or a file.
+        chip: it, or its name, or a file.
         cores: also count what happens on each core, for which the network is mapped.
         bits: of the weights of a float graph.
     """
 
-    chip: str = "loihi1"
+    chip: str | Chip = "loihi1"
     cores: bool = False
     bits: int = 8
     name: str = "loihi"
@@ -59,7 +60,7 @@ class LoihiTarget:
         Raises:
             TargetError: a weight, bias, threshold or membrane potential could exceed the chip's bits.
         """
-        chip = chips.load(self.chip)
+        chip = chips.load(self.chip) if isinstance(self.chip, str) else self.chip
         integer = graph if graph.is_integer else fixed_point.fit(graph, chip, Quantization(self.bits))
         fixed_point.check(integer, chip)
         return SimulatorProgram(integer, Traffic(mapping.place(integer, chip), chip) if self.cores else None)

@@ -64,7 +64,7 @@ def collect(
     Raises:
         PascalError: the data or the network do not fit each other, a chip or the source network.
     """
-    programs = {chip: priced(graph, chip, each) for chip, each in described.items()}
+    programs = {chip: priced(graph, each) for chip, each in described.items()}
     counting = Counting(compiled(graph, "torch"))
     certificate = None
     if model is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from html import escape
 from importlib import resources
 from typing import Any
 
@@ -22,7 +23,7 @@ def html(report: Mapping[str, Any], json_name: str) -> str:
         report: from :func:`pascal_nm.report.collect.collect`, with its ``reproduce``.
         json_name: the file that holds the same numbers.
     """
-    drawn = figures.every(report)
+    drawn = figures.every(_literal(report))
     content = {name: [json.loads(figure.to_json()) for figure in each] for name, each in drawn.items()}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     filters: dict[str, Callable[..., str]] = {
@@ -48,6 +49,15 @@ def html(report: Mapping[str, Any], json_name: str) -> str:
         report_json=_embedded(report),
         figures_json=_embedded(content | {"stages": figures.stages()}),
     )
+
+
+def _literal(content: Any) -> Any:
+    """The same with every text such that plotly, which knows some tags, shows it as it is."""
+    if isinstance(content, Mapping):
+        return {_literal(key): _literal(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_literal(value) for value in content]
+    return escape(content, quote=False) if isinstance(content, str) else content
 
 
 def _text(name: str) -> str:

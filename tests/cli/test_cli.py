@@ -526,8 +526,35 @@ def test_deploy_writes_a_bundle_that_runs(pascal, trained, tmp_path):
     )
     usual = json.loads(pascal("run", trained / "model.pt", "--bits", 8, "--limit", 50, "--json")[1])
     assert (again["accuracy"], again["schedule"]) == (usual["accuracy"], "streaming")
+    assert pascal(*command[:4], "--chip", "loihi1")[0] == 0, "a bundle is replaced"
+    with np.load(tmp_path / "chip" / "registers.npz") as registers:
+        assert registers["shift"] == 6
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "manifest.json").write_text('{"name": "My web app", "icons": []}')
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    for folder in (tmp_path / "mine", tmp_path):
+        refused(pascal("deploy", trained / "model.pt", "-o", folder), "no bundle")
+    assert sorted(os.listdir(tmp_path / "mine")) == ["manifest.json", "thesis.txt"]
+
+
+def test_deploy_refuses_a_place_before_it_works(pascal, trained, tmp_path, monkeypatch):
+    def never(*arguments, **options):
+        raise AssertionError("the network was read")
+
+    monkeypatch.setattr("pascal_nm.cli.options.load_network", never)
     (tmp_path / "mine").mkdir()
     refused(pascal("deploy", trained / "model.pt", "-o", tmp_path / "mine"), "no bundle")
+
+
+def test_energy_where_the_source_networks_operations_cost_nothing(pascal, tmp_path):
+    write_nir(for_digits(), tmp_path / "m.nir")
+    prices = "".join(f"{event} = {{ value = {value}, source = 's' }}\n" for event, value in
+                     (("synaptic_operation", 0), ("multiply_accumulate", 0), ("update", 1)))  # fmt: skip
+    (tmp_path / "c.toml").write_text(f"name = 'c'\nsource = 's'\nestimate = true\n[energy]\n{prices}")
+    command = ["energy", tmp_path / "m.nir", "--limit", 2, "--chip", tmp_path / "c.toml"]
+    code, out, _ = pascal(*command, "--plot", tmp_path / "e.svg")
+    assert code == 0 and "on the same table cost nothing" in out
+    assert json.loads(pascal(*command, "--json")[1])["source_network_joules_per_image"] == 0
 
 
 def test_lags_for_a_limit(pascal, trained, tmp_path):

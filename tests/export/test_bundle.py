@@ -1,33 +1,96 @@
-"""Bundles: whole or not there, checked by their sums, and enough to run from."""
+"""Bundles: whole or not there, nothing else touched, every file checked, and enough to run from."""
 
+import io
 import json
+import os
+import pickle
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pascal_nm import build, convert, quantize, schedule, simulate
-from pascal_nm.errors import FileError
-from pascal_nm.export.bundle import cores_json, read_bundle, write_bundle
-from pascal_nm.graph import Timing
+from pascal_nm.errors import FileError, PascalError
+from pascal_nm.export.bundle import FILES, cores_json, read_bundle, write_bundle
+from pascal_nm.export.nir_format import write_nir
+from pascal_nm.files import aside, sha256
+from pascal_nm.graph import Preprocessing, Quantization, Timing
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import mapping
+from pascal_nm.hw_targets import fixed_point, mapping
 from tests import networks
 
 
-@pytest.fixture
+def parts_of(graph, chip):
+    """What :func:`write` takes: the network, its mapping, and arrays to check with."""
+    levels = graph.input.levels
+    integers = np.random.default_rng(0).integers(-levels, levels + 1, (3, *graph.input.shape))
+    result = simulate.steps(graph, integers * graph.input.threshold)
+    check = {f"count_{name}": count for name, count in result.counts.items()}
+    return graph, mapping.place(graph, chip), {**check, "inputs": integers, "potential": result.potential}
+
+
+@pytest.fixture(scope="module")
 def parts():
     module = networks.randomized(build("cnn", (1, 8, 8), 4, [4, 2, 3], pool="max"))
-    inputs = networks.images(3)[:, :1]
-    graph = quantize(convert(module, inputs), input_range=6.0).replace(timing=Timing("streaming", (1, 0, 2)))
-    found = mapping.place(graph, chips.load("loihi2"))
-    result = simulate.steps(graph, inputs.numpy())
-    return graph, found, {"counts": result.counts.get("qcfs_2", result.potential)}
+    graph = quantize(convert(module, networks.images(3)[:, :1]), input_range=6.0)
+    return parts_of(graph.replace(timing=Timing("streaming", (1, 0, 2))), chips.load("loihi2"))
 
 
-def write(folder, parts):
+@pytest.fixture(scope="module")
+def fitted():
+    """A small network in the registers of a chip."""
+    module = networks.randomized(build("mlp", (1, 4, 4), 3, 4, width=0.05))
+    inputs = networks.images(2)[:, :1, :4, :4]
+    graph = convert(module, inputs, preprocessing=Preprocessing(1.0, (0.0,), (1.0,)))
+    chip = chips.load("loihi1")
+    return parts_of(fixed_point.fit(graph, chip, Quantization(8)), chip)
+
+
+def write(folder, parts, about=None, **more):
     graph, found, check = parts
-    about = {"chip": "a chip", "cores": found.cores, "chips": found.chips, "delay": 1}
-    write_bundle(folder, graph, schedule.of(graph), cores_json(found.blocks, found.places), check, about)
+    said = {"chip": "a chip", "cores": found.cores, "chips": found.chips, "delay": schedule.of(graph).delay}
+    cores = cores_json(found.blocks, found.places)
+    write_bundle(folder, graph, schedule.of(graph), cores, check, {**said, **(about or {})}, **more)
+
+
+@pytest.fixture(scope="module")
+def written(parts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("written") / "bundle"
+    write(folder, parts)
+    return folder
+
+
+@pytest.fixture
+def bundle(written, tmp_path):
+    return Path(shutil.copytree(written, tmp_path / "bundle"))
+
+
+@pytest.fixture(scope="module")
+def with_registers(fitted, tmp_path_factory):
+    chip = chips.load("loihi1")
+    encoded = fixed_point.check(fitted[0], chip)
+    registers = {f"{name}_{key}": a for name, each in encoded.items() for key, a in each.arrays().items()}
+    folder = tmp_path_factory.mktemp("registers") / "bundle"
+    write(folder, fitted, registers=registers | {"shift": np.asarray(chip.fixed_point.shift)})
+    return folder
+
+
+def content(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def signed(folder):
+    """The manifest's checksums made those of the files, as who changes a bundle on purpose would."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"] = {name: sha256(folder / name) for name in FILES if (folder / name).is_file()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_a_bundle_reads_back_as_it_was_written(parts, tmp_path):
@@ -36,7 +99,8 @@ def test_a_bundle_reads_back_as_it_was_written(parts, tmp_path):
         write(tmp_path / "bundle", parts)
     again, arrays, manifest = read_bundle(tmp_path / "bundle")
     assert graph.differences(again) == []
-    np.testing.assert_array_equal(arrays["counts"], check["counts"])
+    for name, array in check.items():
+        np.testing.assert_array_equal(arrays[name], array)
     assert manifest["cores"] == found.cores
     cores = json.loads((tmp_path / "bundle" / "cores.json").read_text())["cores"]
     assert len(cores) == found.cores
@@ -47,21 +111,396 @@ def test_a_bundle_reads_back_as_it_was_written(parts, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"], "nothing is left beside it"
 
 
-def test_changed_and_missing_files_are_found(parts, tmp_path):
-    folder = tmp_path / "bundle"
-    write(folder, parts)
-    (folder / "cores.json").write_text("{}")
+def test_a_bundle_with_registers_reads_back(with_registers):
+    assert read_bundle(with_registers)[2]["registers"]
+    assert "`registers.npz`" in (with_registers / "README.md").read_text()
+
+
+def test_changed_and_missing_files_are_found(bundle):
+    (bundle / "cores.json").write_text("{}")
     with pytest.raises(FileError, match=r"cores\.json is not the file that the manifest names"):
-        read_bundle(folder)
-    (folder / "check.npz").unlink()
-    (folder / "cores.json").unlink()
+        read_bundle(bundle)
+    (bundle / "cores.json").unlink()
+    with pytest.raises(FileError, match=r"no whole bundle: cores\.json is missing"):
+        read_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["network.nir", "cores.json", "schedule.json", "check.npz", "README.md"])
+def test_every_file_is_there_with_its_sum(bundle, name):
+    (bundle / name).unlink()
+    signed(bundle)
+    with pytest.raises(FileError, match=rf"no whole bundle: {name} is missing"):
+        read_bundle(bundle)
+
+
+def test_a_manifest_without_files_vouches_for_nothing(bundle):
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps(manifest | {"files": {}}))
     with pytest.raises(FileError, match="no whole bundle"):
+        read_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "x", "sub/network.nir", "manifest.json"])
+def test_a_manifest_names_files_of_a_bundle_only(bundle, parts, tmp_path, name):
+    (tmp_path / "x").write_text("mine")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"][name] = sha256(tmp_path / "x")
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    for use in (read_bundle, lambda folder: write(folder, parts)):
+        with pytest.raises(FileError, match="bundle"):
+            use(bundle)
+    assert (tmp_path / "x").read_text() == "mine" and len(list(bundle.iterdir())) == 6
+
+
+def test_a_file_that_no_bundle_has_is_named(bundle, parts):
+    (bundle / "thesis.tex").write_text("years of work")
+    with pytest.raises(FileError, match=r"also holds 'thesis\.tex'"):
+        read_bundle(bundle)
+    before = content(bundle)
+    with pytest.raises(FileError, match=r"thesis\.tex.*not replaced"):
+        write(bundle, parts)
+    assert content(bundle) == before
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+def test_only_files_themselves_are_read_and_replaced(bundle, parts, tmp_path, kind):
+    place = (bundle / "cores.json").rename(tmp_path / "kept.json") and bundle / "cores.json"
+    match kind:
+        case "pipe":
+            os.mkfifo(place)
+        case "link":
+            place.symlink_to(tmp_path / "kept.json")
+        case "folder":
+            place.mkdir()
+    with pytest.raises(FileError, match=r"cores\.json"):
+        read_bundle(bundle)
+    with pytest.raises(FileError, match=r"cores\.json.*not replaced"):
+        write(bundle, parts)
+    assert (tmp_path / "kept.json").exists() and place.lstat()
+
+
+def cores(change):
+    def changed(folder, parts):
+        path = folder / "cores.json"
+        listed = json.loads(path.read_text())
+        path.write_text(json.dumps(change(listed["cores"]) or listed))
+
+    return changed
+
+
+def arrays(**change):
+    def changed(folder, parts):
+        np.savez_compressed(folder / "check.npz", **{k: v for k, v in (parts[2] | change).items() if v is not None})
+
+    return changed
+
+
+def text(name, written):
+    return lambda folder, parts: (folder / name).write_text(written)
+
+
+def manifest(**said):
+    def changed(folder, parts):
+        path = folder / "manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | said))
+
+    return changed
+
+
+def bomb(folder, parts):
+    """A few bytes that declare an array of terabytes."""
+    with zipfile.ZipFile(folder / "check.npz", "w") as archive:
+        for name in parts[2]:
+            header = io.BytesIO()
+            shape = (2**40, *parts[0].input.shape)
+            np.lib.format.write_array_header_1_0(header, {"descr": "<i4", "fortran_order": False, "shape": shape})
+            archive.writestr(f"{name}.npy", header.getvalue())
+
+
+def other_network(folder, parts):
+    write_nir(parts[0].replace(timing=Timing("pasc")), folder / "network.nir")
+
+
+GARBAGE = {
+    "cores: text": text("cores.json", "garbage"),
+    "cores: nothing": text("cores.json", "{}"),
+    "cores: deep": text("cores.json", "[" * 100_000),
+    "cores: one less": cores(lambda listed: listed.pop() and None),
+    "cores: no dictionary": cores(lambda listed: listed.__setitem__(0, 5)),
+    "cores: one twice": cores(lambda listed: listed.__setitem__(0, {**listed[1], "core": 0})),
+    "cores: unknown population": cores(lambda listed: listed[0].update(population="x")),
+    "cores: unhashable population": cores(lambda listed: listed[0].update(population=[])),
+    "cores: beyond": cores(lambda listed: listed[0].update(channels=[0, 10**9])),
+    "cores: text for a number": cores(lambda listed: listed[0].update(rows=["0", "1"])),
+    "cores: part of a neuron": cores(lambda listed: listed[0].update(rows=[0, 0.5])),
+    "cores: tile": cores(lambda listed: listed[0].update(tile=[0, -1])),
+    "schedule: text": text("schedule.json", "garbage"),
+    "schedule: another": text("schedule.json", "{}"),
+    "check: text": text("check.npz", "garbage"),
+    "check: no inputs": arrays(inputs=None),
+    "check: more": arrays(more=np.zeros(3, int)),
+    "check: floats": arrays(inputs=np.zeros((3, 1, 8, 8))),
+    "check: objects": arrays(inputs=np.array([{}], object)),
+    "check: shape": arrays(inputs=np.zeros((3, 1, 4, 4), int)),
+    "check: another number": arrays(inputs=np.zeros((2, 1, 8, 8), int)),
+    "check: levels": arrays(inputs=np.full((3, 1, 8, 8), 10**6)),
+    "check: terabytes": bomb,
+    "network: text": text("network.nir", "garbage"),
+    "network: another": other_network,
+    "manifest: cores": manifest(cores=10**6),
+    "manifest: chip": manifest(chip=5),
+    "manifest: delay": manifest(delay=7),
+    "manifest: registers": manifest(registers=True),
+    "manifest: version": manifest(bundle=99),
+}
+
+
+@pytest.mark.parametrize("change", GARBAGE.values(), ids=GARBAGE)
+def test_what_contradicts_the_network_is_refused_though_every_sum_is_right(bundle, parts, change):
+    change(bundle, parts)
+    signed(bundle)
+    with pytest.raises(PascalError, match="bundle") as refused:
+        read_bundle(bundle)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["shift", "threshold", "bias", "exponent"])
+def test_registers_that_are_not_the_network_are_refused(with_registers, tmp_path, key):
+    folder = Path(shutil.copytree(with_registers, tmp_path / "bundle"))
+    with np.load(folder / "registers.npz") as file:
+        held = dict(file)
+    name = next(name for name in held if name.endswith(key))
+    held[name] = held[name] + 1
+    np.savez_compressed(folder / "registers.npz", **held)
+    signed(folder)
+    with pytest.raises(FileError, match=r"registers\.npz does not hold"):
         read_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        '{"name": "My app", "icons": []}',
+        '{"files": {}}',
+        "[]",
+        "null",
+        '{"pascal_nm": "1", "files": []}',
+        "[",
+    ],
+)
+def test_a_folder_with_another_manifest_is_kept(parts, tmp_path, text):
+    """A web app has a manifest.json, too."""
+    folder = tmp_path / "app"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(text)
+    (folder / "thesis.txt").write_text("years of work")
+    before = content(tmp_path)
+    with pytest.raises(FileError, match="exists and is no bundle"):
+        write(folder, parts)
+    assert content(tmp_path) == before
+
+
+def test_a_file_of_the_bundle_that_its_owner_changed_is_kept(bundle, parts):
+    (bundle / "README.md").write_text("my notes")
+    with pytest.raises(FileError, match=r"README\.md was changed"):
+        write(bundle, parts)
+    assert (bundle / "README.md").read_text() == "my notes"
 
 
 def test_a_folder_that_is_no_bundle_is_kept(parts, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileError, match="exists and is no bundle"):
-        write(tmp_path / "mine", parts)
-    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    (tmp_path / "file").write_text("more work")
+    for name in ("mine", "file", "."):
+        with pytest.raises(FileError, match="exists and is no bundle"):
+            write(tmp_path / name, parts)
+    assert content(tmp_path) == {"mine/thesis.txt": b"years of work", "file": b"more work"}
+
+
+def test_the_current_folder_is_not_replaced(bundle, parts, monkeypatch):
+    monkeypatch.chdir(bundle)
+    for name in (".", bundle, f"../{bundle.name}"):
+        with pytest.raises(FileError, match="current folder"):
+            write(name, parts)
+
+
+def test_a_link_to_a_bundle_stays_a_link(bundle, parts, tmp_path):
+    (tmp_path / "link").symlink_to(bundle.name)
+    write(tmp_path / "link", parts, {"chip": "the new one"})
+    assert (tmp_path / "link").is_symlink() and not bundle.is_symlink()
+    assert read_bundle(tmp_path / "link")[2]["chip"] == "the new one"
+    (tmp_path / "app").mkdir()
+    (tmp_path / "other").symlink_to("app")
+    with pytest.raises(FileError, match="no bundle"):
+        write(tmp_path / "other", parts)
+
+
+def test_a_proof_that_fails_leaves_the_old_one(bundle, parts, tmp_path):
+    def fails(folder):
+        assert (folder / "manifest.json").exists()
+        raise FileError("no proof")
+
+    before = content(tmp_path)
+    with pytest.raises(FileError, match="no proof"):
+        write(bundle, parts, {"chip": "the new one"}, prove=fails)
+    assert content(tmp_path) == before
+
+
+CALLS = ("rename", "replace", "unlink", "rmdir", "mkdir", "chmod", "fsync", "open", "link", "scandir")
+
+
+@pytest.mark.parametrize(
+    ("there", "failure"),
+    [
+        (True, OSError(28, "No space left on device")),
+        pytest.param(False, OSError(28, "No space left on device"), marks=pytest.mark.slow),
+        pytest.param(True, KeyboardInterrupt(), marks=pytest.mark.slow),
+        pytest.param(False, KeyboardInterrupt(), marks=pytest.mark.slow),
+    ],
+)
+def test_whatever_call_fails_one_of_the_two_is_there_whole(
+    with_registers, fitted, tmp_path, monkeypatch, there, failure
+):
+    """Every call of the system that changes something fails in turn, for good, as on a full disk."""
+    fewest = []
+    for name in CALLS:
+        for last in range(1000):
+            folder = tmp_path / f"{name}{last}" / "bundle"
+            folder.parent.mkdir()
+            if there:
+                shutil.copytree(with_registers, folder)
+            done = 0
+            original = getattr(os, name)
+
+            def call(*arguments, _of=original, _last=last, **options):
+                nonlocal done
+                done += 1
+                if done > _last and not str(arguments[0]).startswith("/proc"):
+                    raise failure
+                return _of(*arguments, **options)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(os, name, call)
+                try:
+                    write(folder, fitted, {"chip": "the new one"})
+                    outcome = "written"
+                except (FileError, KeyboardInterrupt):
+                    outcome = "failed"
+            if outcome == "written":
+                assert read_bundle(folder)[2]["chip"] == "the new one"
+                if done <= last:
+                    fewest.append(last)
+                    break
+            else:
+                whole = [p for p in (folder, aside(folder)) if p.exists()]
+                assert bool(whole) == there or read_bundle(folder)[2]["chip"] == "the new one"
+                for each in whole[:1]:
+                    read_bundle(each)
+            shutil.rmtree(folder.parent)
+    assert len(fewest) == len(CALLS) and max(fewest) > 3, "the calls were made to fail"
+
+
+def test_a_run_that_was_killed_between_the_two_moves_is_mended_by_the_next(bundle, parts):
+    bundle.rename(aside(bundle))
+    with pytest.raises(FileError, match=rf"to be replaced is in .*{aside(bundle).name}"):
+        read_bundle(bundle)
+    (aside(bundle) / "README.md").write_text("my notes")
+    with pytest.raises(FileError, match=r"README\.md was changed"):
+        write(bundle, parts)
+    assert (bundle / "README.md").read_text() == "my notes", "the old one was put back, and is kept as any other"
+
+
+def test_what_a_killed_run_left_aside_is_removed_by_the_next(bundle, parts, tmp_path):
+    shutil.copytree(bundle, aside(bundle))
+    (aside(bundle) / "check.npz").unlink()
+    write(bundle, parts)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+KILLED = """
+import sys, pickle
+from pathlib import Path
+from tests.export.test_bundle import write
+parts = pickle.loads(Path(sys.argv[2]).read_bytes())
+print("ready", flush=True)
+n = 0
+while True:
+    n += 1
+    write(Path(sys.argv[1]), parts, {"chip": str(n)})
+"""
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_kill_at_any_moment_leaves_one_of_them_whole(with_registers, fitted, tmp_path, kills):
+    (tmp_path / "parts").write_bytes(pickle.dumps(fitted))
+    folder = tmp_path / "bundle"
+    shutil.copytree(with_registers, folder)
+    dice = random.Random(kills)
+    for _ in range(kills):
+        command = [sys.executable, "-c", KILLED, str(folder), str(tmp_path / "parts")]
+        root = Path(__file__).parents[2]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}
+        )
+        assert process.stdout.readline() == b"ready\n"
+        for _ in range(20):  # stopped and looked at, and killed at last
+            time.sleep(dice.uniform(0, 0.05))
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+            whole = folder if folder.exists() else aside(folder)
+            read_bundle(whole)
+            process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        read_bundle(folder if folder.exists() else aside(folder))
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(2000, marks=pytest.mark.slow)])
+def test_a_mutated_bundle_is_refused_in_a_line(written, parts, tmp_path, count):
+    """Bytes of one file are others; half of the manifests are signed anew, so that what is in the files is looked at."""
+    dice, whole = random.Random(count), 0
+    names = [*json.loads((written / "manifest.json").read_text())["files"], "manifest.json"]
+    for i in range(count):
+        folder = Path(shutil.copytree(written, tmp_path / str(i)))
+        path = folder / dice.choice(names)
+        data = bytearray(path.read_bytes())
+        for _ in range(dice.choice([1, 1, 4])):
+            at = dice.randrange(len(data))
+            match dice.choice(["byte", "digit", "cut", "copy"]):
+                case "byte":
+                    data[at] = dice.randrange(256)
+                case "digit":
+                    data[at : at + 1] = dice.choice([b"9", b"-1", b"null", b"1e999", b"{}", b"NaN"])
+                case "cut":
+                    del data[at : at + dice.choice([1, 10, 1000])]
+                case "copy":
+                    data[at:at] = data[dice.randrange(len(data)) :][:50]
+            if not data:
+                break
+        changed = data != path.read_bytes()
+        path.write_bytes(data)
+        again = path.name != "manifest.json" and dice.random() < 0.7
+        if again:
+            signed(folder)
+        start = time.process_time()
+        try:
+            graph, _, said = read_bundle(folder)
+            assert again or not changed or path.name == "manifest.json"
+            assert path.name in (
+                "README.md",
+                "manifest.json",
+                "network.nir",
+                "check.npz",
+                "cores.json",
+                "schedule.json",
+            )
+            assert said["cores"] == parts[1].cores and graph.is_integer
+            whole += 1
+        except PascalError as error:
+            assert "\n" not in str(error)
+        assert time.process_time() - start < 5
+        shutil.rmtree(folder)
+    assert whole < count / 2

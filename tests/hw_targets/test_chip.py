@@ -2,7 +2,10 @@
 
 import copy
 import dataclasses
+import json
+import random
 import re
+import time
 
 import numpy as np
 import pytest
@@ -15,8 +18,9 @@ from pascal_nm import QCFS, convert, simulate
 from pascal_nm.activity import events, plain
 from pascal_nm.errors import FileError, TargetError
 from pascal_nm.graph import Dense, Graph, Identity, Population, Projection, SumPool2d
+from pascal_nm.hw_targets import bill, find, fixed_point
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import find, fixed_point
+from pascal_nm.hw_targets.tables import tomllib
 from tests.strategies import inputs_for, integer_graphs
 
 CHIP = """
@@ -255,7 +259,7 @@ def test_the_papers_energy_of_a_multiply_accumulate():
         (lambda text: text.replace("update", "upgrade"), "upgrade"),
         (lambda text: text.replace('update = { value = 5, source = "c" }', ""), "no energy for update"),
         (lambda text: text.replace("value = 5", 'value = "much"'), "much"),
-        (lambda text: text + MEMORY.replace("width = 64", "width = 0"), "at least 1"),
+        (lambda text: text + MEMORY.replace("width = 64", "width = 0"), "memory.width is 0, a whole number from 1 to"),
         (lambda text: text + MEMORY.replace("width = 64", ""), "width"),
         (lambda text: text + MEMORY.replace(', source = "d"', ""), "source"),
         (lambda text: "includes_memory = true" + text + MEMORY, "twice"),
@@ -275,3 +279,157 @@ def test_an_unknown_or_missing_chip_is_refused(tmp_path):
 
 def test_a_chip_without_widths_takes_any_graph():
     fixed_point.check(one_neuron(weight=1001), dataclasses.replace(chips.load("loihi2"), widths={}))
+
+
+def put(section, line):
+    """A change: a section (empty for the head of the file) gets a line, or another value where it has that key."""
+    key = line.split(" = ")[0]
+
+    def change(text):
+        head, *sections = re.split(r"^\[", text + MEMORY, flags=re.MULTILINE)
+        parts = {"": head} | {part.split("]")[0]: part.split("]", 1)[1] for part in sections}
+        kept = [old for old in parts.setdefault(section, "").splitlines() if not old.startswith(f"{key} = ")]
+        parts[section] = "\n".join([*kept, line, ""])
+        return parts.pop("") + "".join(f"[{name}]\n{part}" for name, part in parts.items())
+
+    return change
+
+
+NUMBERS = ["nan", "inf", "-inf", "-1", "-0.5", "1e300", "1" + "0" * 400, "true", '"5"', "[5]", "{}", "2020-01-01"]
+CORE = "neurons = 8\nmemory_bits = 8\nin_axons = 8\nout_axons = 8\nshared_convolution = true\npopulation_axons = true"
+MESH = "width = 2\nheight = 2\ncores_per_tile = 2\nsource = 's'\ncores = "
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *((put("energy", f"update = {{ value = {n}, source = 'c' }}"), r"energy\.update\.value is") for n in NUMBERS),
+        *((put("latency", f"update = {{ value = {n}, source = 'c' }}"), r"latency\.update\.value is") for n in NUMBERS),
+        *((put("memory", f"access = {{ value = {n}, source = 'c' }}"), r"memory\.access\.value is") for n in NUMBERS),
+        *((put("widths", f"weight = {n}"), r"widths\.weight is") for n in [*NUMBERS, "0", "1", "8.5", "1000000000"]),
+        *((put("memory", f"weight = {n}"), r"memory\.weight is") for n in [*NUMBERS, "0", "8.5", "1000000000"]),
+        *((put("core", f"{CORE}\nsource = {n}"), r"core\.source is") for n in ["5", "nan", "[]", "{}", "''"]),
+        (put("core", CORE), r"core\.source is missing"),
+        (put("core", f"{CORE}\nsource = 's'"), "belong together"),
+        (put("mesh", f"{MESH}-3"), r"mesh\.cores is -3"),
+        (put("mesh", f"{MESH}1000000000000"), r"mesh\.cores is"),
+        (put("", "core = 5"), "core is 5, a table is needed"),
+        (put("", "energy = [1]"), "energy"),
+        (put("", "estimate = 1"), "estimate is 1, true or false is needed"),
+        (put("", "includes_memory = 'no'"), "includes_memory is 'no'"),
+        (put("", "name = 5"), "name is 5, text is needed"),
+        (put("", 'name = "\\u001b[2J"'), "name is not printable"),
+        (put("", "colour = 'red'"), "colour is unknown; known: name, source"),
+        (put("widths", "wieght = 8"), r"widths\.wieght is unknown; known: weight"),
+        (put("energy", "update = { value = 5, source = 'c', note = 'd' }"), r"energy\.update\.note is unknown"),
+        (put("energy", "update = 5"), r"energy\.update is 5, a table is needed"),
+        (put("barrier", "tiles = [1, 2]\nnanoseconds = [5]\nsource = 's'"), "one time for each"),
+        (put("barrier", "tiles = []\nnanoseconds = []\nsource = 's'"), r"barrier\.tiles has 0 values"),
+        (put("barrier", "tiles = [1]\nnanoseconds = [-5]\nsource = 's'"), r"barrier\.nanoseconds\[0\] is -5"),
+        (
+            put("fixed_point", "shift = 6\nweight_exponents = 1.5\nbias_exponents = [0, 7]\nsource = 's'"),
+            "1.5, a list is needed",
+        ),
+        (put("barrier", "tiles = 1\nnanoseconds = [5]\nsource = 's'"), r"barrier\.tiles is 1, a list is needed"),
+        *(
+            (put("fixed_point", f"shift = 6\nweight_exponents = {e}\nbias_exponents = [0, 7]\nsource = 's'"), m)
+            for e, m in [("[0]", "has 1 values, and needs 2"), ("[7, -8]", "largest first"), ("[0, 1e9]", r"\[1\] is")]
+        ),
+        (lambda text: text + "\n[deep]\nx = " + "[" * 5000 + "]" * 5000, "not valid TOML|deep is unknown"),
+        (lambda text: text + "\nx" + ".x" * 7000 + " = 1", "not valid TOML|is unknown"),
+        (put("", f"name = 1{'0' * 5000}"), "not valid TOML"),
+        (lambda text: text + "\n# " + "x" * 100_000, "at most 16,384 are read"),
+        (lambda text: text.replace("Test", "\udcff"), "not valid TOML"),
+    ],
+)
+def test_a_value_that_is_none_of_the_format_is_named(tmp_path, change, message):
+    path = tmp_path / "test.toml"
+    path.write_bytes(change(CHIP).encode(errors="surrogateescape"))
+    start = time.process_time()
+    with pytest.raises(FileError, match=message) as refused:
+        chips.load(str(path), memory=True)
+    assert len(str(refused.value)) < 600 and "\n" not in str(refused.value)
+    assert time.process_time() - start < 5
+
+
+HOSTILE = [
+    0,
+    1,
+    -1,
+    2,
+    64,
+    65,
+    1e-300,
+    1e12,
+    10**12,
+    2**31,
+    2**70,
+    1e300,
+    float("nan"),
+    float("-inf"),
+    True,
+    "",
+    "x",
+    [],
+]
+
+
+def written(value):
+    """A value in TOML, tables in braces."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {written(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(written, value)) + "]"
+    return json.dumps(value).replace("NaN", "nan").replace("Infinity", "inf")
+
+
+def places(table):
+    """Every dictionary in a dictionary, with each of its keys."""
+    for key, value in table.items():
+        yield table, key
+        if isinstance(value, dict):
+            yield from places(value)
+
+
+def mutated(dice):
+    """The bytes of a chip's file in which some values, keys or bytes are others."""
+    raw = tomllib.loads(chips._folder().joinpath(f"{dice.choice(chips.available())}.toml").read_text())
+    for _ in range(dice.choice([1, 1, 2, 3])):
+        table, key = dice.choice(list(places(raw)))
+        match dice.choice(["value", "value", "value", "drop", "rename", "copy"]):
+            case "value":
+                table[key] = dice.choice(HOSTILE)
+            case "drop":
+                del table[key]
+            case "rename":
+                table[dice.choice([key.upper(), "x", "weight", "cores"])] = table.pop(key)
+            case "copy":
+                other, name = dice.choice(list(places(raw)))
+                table[key] = copy.deepcopy(other[name])
+    text = bytearray("\n".join(f"{json.dumps(key)} = {written(each)}" for key, each in raw.items()).encode())
+    if dice.random() < 0.2:
+        text[dice.randrange(len(text))] = dice.randrange(256)
+    return bytes(text)
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(5000, marks=pytest.mark.slow)])
+def test_a_mutated_file_is_refused_in_a_line_or_prices_a_run_in_finite_numbers(count):
+    dice, read = random.Random(count), 0
+    graph = one_neuron()
+    layers = events(graph, simulate.steps(graph, np.ones((1, 1))))
+    for _ in range(count):
+        text = mutated(dice)
+        try:
+            described = chips._parse("mutated", text)
+        except FileError as error:
+            assert "\n" not in str(error) and len(str(error)) < 700, text
+            continue
+        read += 1
+        try:
+            bill.priced(graph, described)
+        except TargetError as error:
+            assert "\n" not in str(error), text
+        figures = [layer.total for layer in chips.energy(layers, described)]
+        figures += [*chips.source_energy(graph, described).values(), chips.core_seconds(layers, described)]
+        assert all(0 <= figure < 1e9 for figure in figures), text
+    assert count / 20 < read < count, "both are tried"

@@ -1,9 +1,11 @@
 """The report: its numbers are those of a run, and its page shows them, offline, light and dark, on a desk and on a phone."""
 
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,6 +191,51 @@ def test_a_network_that_is_not_its_source_is_called_so(made, tmp_path):
     assert command("report", *arguments) == 0
     assert json.loads((tmp_path / "r.json").read_text())["source"]["exact"] is False
     assert "<b>Not exact</b>:" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_names_in_figures_are_shown_as_they_are_not_as_tags():
+    from pascal_nm.report import page
+
+    name = "<b>a</b> & <a href='javascript:alert(1)'>b</a>"
+    shown = page._literal({name: [name, 1, None, {"x": (name,)}]})
+    escaped = name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    assert shown == {escaped: [escaped, 1, None, {"x": [escaped]}]}
+
+
+def test_class_layer_and_file_names_of_any_kind_stand_in_the_page(made, tmp_path, monkeypatch):
+    """Characters that are no text in files whose names are bytes, formulas, tags, and what a terminal would obey."""
+    graph = load(made / "model.pt").graph()
+    names = ("<img src=x>", "$x^2$", "\x1b[31m", "&amp;", "%{x}", "", "\\N", "'\"", "é", "☃")
+    monkeypatch.chdir(tmp_path)
+    odd = os.fsdecode(b"$a$ <i>\xff%s.nir")
+    write_nir(graph.replace(classes=names), tmp_path / "m.nir")
+    (tmp_path / "m.nir").rename(odd)
+    assert command("report", odd, "--limit", 8, "-q", "-o", "r.html") == 0
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert not {"img", "i"} & {tag for tag, _ in Elements(page).found}
+    assert json.loads((tmp_path / "r.json").read_text())["data"]["classes"]
+
+
+@pytest.mark.parametrize("blocked", ["r.html", "r.json"])
+def test_page_and_numbers_are_both_written_or_none(made, tmp_path, monkeypatch, blocked):
+    arguments = ("report", made / "model.nir", "--limit", 8, "-q", "-o", tmp_path / "r.html")
+    (tmp_path / blocked).mkdir()
+    assert command(*arguments) == 2
+    assert os.listdir(tmp_path) == [blocked]
+    (tmp_path / blocked).rmdir()
+    for before in ({}, {"r.html": "old page", "r.json": "old numbers"}):
+        for name, text in before.items():
+            (tmp_path / name).write_text(text)
+
+        def failing(source, target, _of=os.replace):
+            if str(target).endswith(blocked) and not Path(source).read_text().startswith("old"):
+                raise OSError(28, "No space left on device")
+            _of(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", failing)
+            assert command(*arguments) == 2
+        assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize(

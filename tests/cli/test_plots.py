@@ -1,0 +1,69 @@
+"""Pictures: names in them are shown as they are, whatever a plotting library would make of them."""
+
+import warnings
+import xml.dom.minidom
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from pascal_nm.cli import plots
+from pascal_nm.errors import DataError
+from pascal_nm.export.profile import Measured
+from pascal_nm.lags import Cost
+
+NAMES = ["a$b$c", "\\alpha_$1^2$ $\\frac{$", "a\x1b[31mb\t\x00", "\udcff", "<b>&amp;</b> %s {x}"]
+
+
+def layer(name):
+    return SimpleNamespace(name=name, kind="pasc")
+
+
+MEASURED = [Measured(4, "zero", 5, 0.5, 0.5), Measured(8, "zero", 5, 0.5, 0.5)]
+COST = Cost((1, 2), 5.0, 6, 1e-6, 0.1)
+DRAWN = {
+    "activity": lambda name, path: plots.activity([(layer(name), 1.0)], np.array([0.5]), np.array([2]), name, path),
+    "accuracy": lambda name, path: plots.accuracy_against_timesteps({name: MEASURED}, 0.9, name, path),
+    "energy": lambda name, path: plots.energy({name: {"update": 1e-9}}, {name: 2e-9}, name, path),
+    "mesh": lambda name, path: plots.mesh(np.array([[0, 0], [1, 1]]), {name: np.ones(2)}, name, path),
+    "costs": lambda name, path: plots.costs([COST], [COST], name, path),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_a_name_is_drawn_as_it_is(draw, tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    save = Figure.savefig
+
+    def watched(figure, *arguments, **options):
+        save(figure, *arguments, **options)
+        from matplotlib.text import Text
+
+        drawn.extend((text.get_text(), text.get_parse_math()) for text in figure.findobj(Text))
+
+    monkeypatch.setattr(Figure, "savefig", watched)
+    for name in NAMES:
+        drawn.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            draw(name, tmp_path / "x.svg")
+        xml.dom.minidom.parse(str(tmp_path / "x.svg"))
+        assert not any(math for _, math in drawn)
+        assert any(plots._shown(name) in text for text, _ in drawn), (name, drawn)
+
+
+def test_a_graph_that_dot_does_not_take_is_refused_in_a_line(tmp_path, monkeypatch):
+    nirviz = pytest.importorskip("nirviz")
+
+    class Graph:
+        def pipe(self, **options):
+            raise RuntimeError("syntax error near \\\nand more")
+
+    monkeypatch.setattr(nirviz, "visualize", lambda *a, **o: SimpleNamespace(viz_graph=Graph()))
+    with pytest.raises(DataError, match="dot cannot draw this graph: syntax error near"):
+        plots.nir_graph(None, tmp_path / "x.svg")
+    assert not list(tmp_path.iterdir())

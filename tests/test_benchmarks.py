@@ -1,0 +1,137 @@
+"""Every script of benchmarks/ and examples/ runs, with small sizes: what it prints at full size is in the docs."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pascal_nm.interop import readers
+
+ROOT = Path(__file__).parents[1]
+
+MODEL = "{model}"
+
+RUNS = {
+    "adaptive_metric.py": (["--arch", "resnet9", "--images", 20, "--batch", 10], r"metric over forward pass: [\d.]+"),
+    "against_authors.py": (["{authors}", "--images", 2, "--cases", 1], r"vgg16, uniform +\S+ +0 +0\n"),
+    "ann2snn.py": ([MODEL, "--limit", 20, "--timesteps", 4], r'"accuracy": \[[\d., ]+\]'),
+    "bits.py": (
+        [MODEL, "--data", "digits", "--search", "digits", "--images", 40, "--bits", "8,4", "--drop", 20],
+        r"searched, [\d.]+ on average(.|\n)+bits by layer: ",
+    ),
+    "counting.py": (
+        [MODEL, "--data", "digits", "--limit", 4, "--rounds", 1, "--threads", 1],
+        r"streaming.* loihi2( +[\d.]+){4}\n",
+    ),
+    "engines.py": (
+        ["--arch", "cnn", "--batch", 4, "--rounds", 1, "--size", 16],
+        r"steps, integer +[\d.]+ +[\d.]+\n",
+    ),
+    "lava_full_size.py": (
+        ["--networks", "resnet18-mixed", "--width", 0.05, "--images", 2, "--single", 1, "--batch-size", 2],
+        r"resnet18-mixed( +[\d.]+){10,}\n",
+    ),
+    "lava_vs_stock.py": (
+        ["--sizes", "4x4x8", "--batches", 2, "--rounds", 1, "--steps", 2, "--stock-steps", 1],
+        r"4x4x8 +2( +[\d.]+){4} +\d+ %",
+    ),
+    "mapping.py": (
+        ["--chips", "loihi2", "--width", 0.05, "--rounds", 1, "--threads", 1],
+        r"ResNet-34, ImageNet +loihi2",
+    ),
+    "nir_files.py": (["--width", 0.02, "--rounds", 1], r"read nir( +[\d.]+){3}\n"),
+    "schedules.py": (
+        [MODEL, "--limit", 8, "--levels", "2,4", "--rate", 8, "--json", "{folder}/s.json", "--plot", "{folder}/s.svg"],
+        r"Every count of every layer is the integer QCFS network's",
+    ),
+    "startup.py": (["{network}", "--rounds", 1], r"pascal-nm --help +[\d.]+ +[\d.]+\n"),
+}
+"""For each benchmark its arguments, and what it prints when it got to its end."""
+
+ELSEWHERE = {"ann2snn.py": "spikingjelly"}
+"""Those that run in the environment of another reader (`make readers`)."""
+
+
+def test_every_benchmark_and_example_is_run():
+    assert set(RUNS) == {path.name for path in (ROOT / "benchmarks").glob("*.py")}
+    assert {path.name for path in (ROOT / "examples").iterdir()} == {"paper_networks.sh"}
+
+
+def environment(**more):
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with a trained model.pt and its model.nir."""
+    folder = tmp_path_factory.mktemp("made")
+    for command in (
+        ["train", "--epochs", "1", "--width", "0.25", "-o", "model.pt"],
+        ["export", "model.pt", "--nir"],
+    ):
+        subprocess.run([sys.executable, "-m", "pascal_nm", *command, "-q"], cwd=folder, env=environment(), check=True)
+    return folder
+
+
+def python_for(script):
+    """The Python that a script runs in; skips where that is not there."""
+    if script.startswith("lava_") and importlib.util.find_spec("lava") is None:
+        pytest.skip("lava-nc is not installed")
+    if script not in ELSEWHERE:
+        return sys.executable
+    python = readers.python_of(ELSEWHERE[script], Path(os.environ.get("READERS", ROOT / ".readers")))
+    if python is None:
+        pytest.skip(f"{ELSEWHERE[script]} is not installed: `make readers`")
+    return python
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", RUNS)
+def test_a_benchmark_runs_to_its_end(script, made, tmp_path):
+    arguments, printed = RUNS[script]
+    authors = os.environ.get("PASCAL_CLONE", "")
+    if "{authors}" in arguments and not authors:
+        pytest.skip("PASCAL_CLONE names no clone of the authors' repository")
+    places = {"model": made / "model.pt", "network": made / "model.nir", "folder": tmp_path, "authors": authors}
+    command = [python_for(script), ROOT / "benchmarks" / script, *(str(a).format(**places) for a in arguments)]
+    done = subprocess.run(
+        list(map(str, command)), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(printed, done.stdout), done.stdout
+    if script == "schedules.py":
+        assert set(json.loads((tmp_path / "s.json").read_text())["levels"]) == {"2", "4"}
+        assert "<svg" in (tmp_path / "s.svg").read_text()
+
+
+@pytest.mark.slow
+def test_the_example_trains_and_verifies_the_papers_networks(tmp_path):
+    """On images of noise, an epoch of narrow networks; a second run finds them trained."""
+    datasets = pytest.importorskip("datasets")
+    rng = np.random.default_rng(0)
+    names = {"label": datasets.ClassLabel(names=["a", "b"]), "image": datasets.Image()}
+    for part, n in (("train", 24), ("test", 12)):
+        pixels = rng.integers(0, 256, (n, 32, 32, 3), np.uint8)
+        rows = {"image": list(pixels), "label": (np.arange(n) % 2).tolist()}
+        data = datasets.Dataset.from_dict(rows, features=datasets.Features(names))
+        data.to_parquet(str(tmp_path / f"{part}.parquet"))
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "pascal-nm"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pascal_nm "$@"\n')
+    program.chmod(0o755)
+    small = {"EPOCHS": "1", "DEVICE": "cpu", "WIDTH": "0.05", "LEVELS": "4", "LIMIT": "4"}
+    path = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    command = ["bash", str(ROOT / "examples" / "paper_networks.sh"), "train.parquet", "test.parquet", "out"]
+    for _ in range(2):
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment(**small, **path), capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.count("exact: the spiking network is the source network") == 2
+    assert {p.name for p in (tmp_path / "out").glob("*.pt")} == {"vgg16-L4.pt", "resnet18-L4.pt"}
