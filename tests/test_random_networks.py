@@ -291,8 +291,11 @@ class Program(nn.Module):
 
 
 def outcome(seed):
-    """What became of one network: refused, and why, or equal."""
-    program = Program(seed).eval()
+    """What became of one network: refused or equal; or not made, where torch itself does not run it."""
+    try:
+        program = Program(seed).eval()
+    except (RuntimeError, ValueError, IndexError):
+        return "not made"
     x = torch.randn(6, *program.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     try:
         source = SourceNetwork(program, x)
