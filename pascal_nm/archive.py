@@ -87,7 +87,9 @@ def _check(archive: zipfile.ZipFile, file: BinaryIO) -> None:
 def _end_of(info: zipfile.ZipInfo, file: BinaryIO) -> int:
     """The place behind an entry, which must say of itself what the list of entries says of it."""
     file.seek(info.header_offset)
-    magic, _, flags, method, _, _, _, packed, size, name_length, extra = struct.unpack("<4s5H3L2H", file.read(_HEADER))
+    fields = struct.unpack("<4s5H3L2H", file.read(_HEADER))
+    magic, flags, method, packed, size = (fields[i] for i in (0, 2, 3, 7, 8))
+    name_length, extra = int(fields[9]), int(fields[10])
     name = file.read(name_length).decode(_encoding(flags))
     stated = {(info.file_size, info.file_size), (0xFFFFFFFF, 0xFFFFFFFF)} | ({(0, 0)} if flags & 8 else set())
     same = (name, flags, method) == (info.filename, info.flag_bits, info.compress_type)

@@ -19,7 +19,7 @@ from torch.export import ExportedProgram
 from pascal_nm import programs, tensors
 from pascal_nm.conversion import convert
 from pascal_nm.errors import FileError, PascalError, described, first_line
-from pascal_nm.files import readable, replacing
+from pascal_nm.files import readable
 from pascal_nm.graph import Graph, Preprocessing
 from pascal_nm.models import build, qcfs_layers
 from pascal_nm.source import SourceNetwork
@@ -94,11 +94,7 @@ def save(model: Model, path: str | Path) -> None:
         "metrics": dict(model.metrics),
         "state_dict": {k: _compact(v.detach().cpu()) for k, v in model.module.state_dict().items()},
     }
-    with replacing(path) as temporary:
-        try:
-            torch.save(content, temporary)
-        except RuntimeError as error:  # torch's writer reports a full disk this way
-            raise FileError(f"cannot write {path}: {first_line(error)}") from error
+    tensors.save(content, path)
 
 
 def _compact(tensor: Tensor) -> Tensor:

@@ -135,7 +135,6 @@ def _rewrite(path: Path, entries: archive.Archive, fresh: IO[bytes]) -> None:
     if _SAMPLE in entries.names and entries.names[_SAMPLE].file_size:
         tensors.look_through(path, io.BytesIO(entries.read(_SAMPLE)))
     program, weights, constants = (_Checked(path)(_json(path, entries, n)) for n in (_MODEL, _WEIGHTS, _CONSTANTS))
-    program["guards_code"] = []
     sizes = {name: info.file_size for name, info in entries.names.items()}
     stored = {
         *_stored(path, weights, "data/weights/", sizes),
@@ -197,32 +196,26 @@ class _Checked:
         kept = {}
         for key, value in content.items():
             if name in _NAMED:
-                self.text("name of a tensor", key, _PATH)
+                self.text("parameter_name", key)
             elif name == "range_constraints" and not _RANGES.fullmatch(key):
                 raise _unsafe(self.path, f"it bounds a size called {key!r}")
             elif key in _NEVER and value is not None:
                 raise _unsafe(self.path, f"it holds more than operations on tensors ({key})")
-            elif key == "treespec_namedtuple_fields":
-                continue
-            if not isinstance(value, str):
+            if key in _TEXT or key == "expr_str" or not _is_text(value):  # else guards, stack traces, names of types
                 kept[key] = self.value(key, value)
-            elif key == "expr_str":
-                kept[key] = self.expression(value)
-            elif key in _TEXT:
-                kept[key] = self.text(key, value, _TEXT[key])
         return kept
 
     def value(self, key: str, value: Any) -> Any:
         if isinstance(value, dict):
             return self.object(key, value)
         if isinstance(value, list):
-            return [
-                self.text(key, one, _TEXT.get(key)) if isinstance(one, str) else self.value(key, one) for one in value
-            ]
-        return value
+            return [self.value(key, one) for one in value]
+        if not isinstance(value, str):
+            return value
+        return self.expression(value) if key == "expr_str" else self.text(key, value)
 
-    def text(self, key: str, text: str, known: str | None) -> str:
-        if known is None or not re.fullmatch(known, text, re.ASCII):
+    def text(self, key: str, text: str) -> str:
+        if not re.fullmatch(_TEXT[key], text, re.ASCII):
             raise _unsafe(self.path, f"its {key} {text[:80]!r} is not that of an operation on tensors")
         return text
 
@@ -231,6 +224,10 @@ class _Checked:
         if len(text) > 1000 or len(words) > 40 or "**" in "".join(words) or not all(map(_ARITHMETIC.fullmatch, words)):
             raise _unsafe(self.path, f"the size expression {text[:80]!r} is not plain arithmetic")
         return text
+
+
+def _is_text(value: Any) -> bool:
+    return any(map(_is_text, value)) if isinstance(value, list) else isinstance(value, str)
 
 
 def _unsafe(path: Path, what: str) -> FileError:

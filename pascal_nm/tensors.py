@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pascal_nm import archive
 from pascal_nm.errors import FileError, described, first_line
-from pascal_nm.files import readable
+from pascal_nm.files import readable, replacing
 
 SPARE_BYTES = 1 << 26
 """By so much may tensors be larger than their file: several may show the same numbers."""
@@ -92,6 +92,19 @@ def look_through(path: Path, file: BinaryIO) -> None:
     except (ValueError, OverflowError, IndexError) as error:  # pickletools, of bytes that are no pickle
         raise FileError(f"{path} is not a torch file, or is damaged: {described(error)}") from error
     file.seek(0)
+
+
+def save(content: Any, path: str | Path) -> None:
+    """Write a file of ``torch.save``.
+
+    Raises:
+        FileError: it cannot be written; an existing one is then left as it was.
+    """
+    with replacing(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch's writer reports a full disk this way
+            raise FileError(f"cannot write {path}: {first_line(error)}") from error
 
 
 def _check_zip(path: Path, entries: archive.Archive) -> None:

@@ -10,7 +10,7 @@ import typer
 from pascal_nm import published
 from pascal_nm.checkpoint import save
 from pascal_nm.cli import options
-from pascal_nm.cli.output import print_json, say
+from pascal_nm.cli.output import note, print_json, say
 from pascal_nm.errors import FileError
 
 
@@ -48,6 +48,7 @@ def import_checkpoint(
         pool=options.pool(pool),
         preprocessing=options.preprocessing(mean, std, scale) or usual,
         input_size=input_size,
+        note=note,
     )
     path = output or file.with_suffix(".pt")
     save(model, path)

@@ -166,5 +166,6 @@ def main() -> None:
 
 def _fail(message: str) -> int:
     if message:
-        console(stderr=True).print(f"[red]error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
+        line = escape(" ".join(message.splitlines()))  # a name in a file may hold line breaks
+        console(stderr=True).print(f"[red]error:[/red] {line}", highlight=False, soft_wrap=True)
     return 2
