@@ -44,7 +44,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u20
 
 
 def printable(text: str) -> str:
-    """Text from files and names with what a terminal would obey, or cannot show, written out: ``\\x1b`` for the escape character."""
+    """Text from files and names with what a terminal would obey, or cannot show, written out, as Python writes it."""
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
