@@ -7,13 +7,14 @@ Loading never runs code from a file, and takes no more memory than the file has:
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from pascal_nm import programs, tensors
@@ -23,6 +24,9 @@ from pascal_nm.files import readable
 from pascal_nm.graph import Graph, Preprocessing
 from pascal_nm.models import build, qcfs_layers
 from pascal_nm.source import SourceNetwork
+
+VALUES = 1 << 26
+"""The most values that one operation of a network may make of an image: VGG-16 makes 3 million of one of 224x224."""
 
 FORMAT = "pascal-nm checkpoint"
 VERSION = 1
@@ -165,11 +169,12 @@ def _load_checkpoint(path: Path) -> Model:
     recipe, pre = content["recipe"], content["preprocessing"]
     try:
         with torch.device("meta"):  # A recipe can ask for more than the file holds: sizes first, memory after.
-            module = build(**{**recipe, "levels": content["levels"]})
+            module = build(**{**recipe, "levels": content["levels"]}).eval()
+        check_shapes(module, (1, *recipe["input_shape"]), path)
         fill(module, content["state_dict"])
         check_values(module, path)
         return Model(
-            module.eval(),
+            module,
             tuple(recipe["input_shape"]),
             tuple(content["classes"]),
             None if pre is None else Preprocessing(pre["scale"], tuple(pre["mean"]), tuple(pre["std"])),
@@ -199,6 +204,51 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype = to
         tensor.data = kept.clone(memory_format=torch.contiguous_format)
 
 
+def check_shapes(module: nn.Module, shape: Sequence[int], path: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Refuse a network that cannot run on inputs of a shape, or only with far more memory than one here may take.
+
+    Args:
+        module: on the ``meta`` device, where shapes are worked out and nothing is computed.
+        shape: with the batch.
+        path: the network's file.
+        dtype: of the inputs.
+
+    Raises:
+        FileError: names the operation.
+    """
+    try:
+        with torch.no_grad():
+            inputs = torch.empty(*shape, dtype=dtype, device="meta")
+            _check_size("the input", inputs)
+            if isinstance(module, fx.GraphModule):
+                _Sizes(module).run(inputs)
+                return
+            hooks = [m.register_forward_hook(partial(_check_layer, name)) for name, m in module.named_modules()]
+            module(inputs)
+            for hook in hooks:
+                hook.remove()
+    except Exception as error:  # torch raises many types for shapes that do not fit
+        raise FileError(f"{path} cannot run on inputs of shape {tuple(shape[1:])}: {described(error)}") from error
+
+
+class _Sizes(fx.Interpreter):
+    """Runs a traced network on the ``meta`` device and looks at the sizes of all that it makes."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        _check_size(n.name, result)
+        return result
+
+
+def _check_layer(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
+    _check_size(name, output)
+
+
+def _check_size(name: str, output: Any) -> None:
+    if isinstance(output, Tensor) and output.numel() > VALUES:
+        raise ValueError(f"{name} would be {tuple(output.shape)}, more than {VALUES:,} values")
+
+
 def check_values(module: nn.Module, path: Path) -> None:
     """Refuse weights that no network can run with.
 
@@ -218,7 +268,10 @@ def check_values(module: nn.Module, path: Path) -> None:
 def _load_program(path: Path) -> Model:
     program = programs.load(path)
     try:
-        return Model(program, SourceNetwork(program).input_shape)
+        source = SourceNetwork(program)
+        shape = (source.batch or 2, *source.input_shape)
+        check_shapes(program.module().to("meta"), shape, path, source.dtype)
+        return Model(program, source.input_shape)
     except PascalError:
         raise
     except Exception as error:  # torch raises many types for programs that contradict themselves

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pascal_nm import tensors
-from pascal_nm.checkpoint import Model, check_values, fill
+from pascal_nm.checkpoint import Model, check_shapes, check_values, fill
 from pascal_nm.errors import FileError
 from pascal_nm.graph import Preprocessing
 from pascal_nm.models import RESNET_LAYOUTS, VGG_LAYOUTS, Pool, build
@@ -112,11 +112,12 @@ def load(
         if not tensor.numel() or not (tensor.is_floating_point() or name.endswith(COUNT)):
             raise FileError(f"{path}: {name} must hold floating-point numbers, not {tensor.dtype} of {tensor.numel()}")
     with torch.device("meta"):  # Widths of neighbours may ask for more than the file holds: shapes first, memory after.
-        module = build(**recipe)
+        module = build(**recipe).eval()
+    check_shapes(module, (1, first.shape[1], size, size), Path(path))
     fill(module, _matched(module, parts, path, arch), torch.promote_types(first.dtype, torch.float32))
     check_values(module, Path(path))
     names = tuple(str(i) for i in range(classes))
-    return Model(module.eval(), (first.shape[1], size, size), names, preprocessing, recipe)
+    return Model(module, (first.shape[1], size, size), names, preprocessing, recipe)
 
 
 def _state_dict(path: Path, note: Callable[[str], None]) -> Mapping[str, Tensor]:

@@ -32,6 +32,9 @@ class SourceNetwork:
     Attributes:
         program: the exported program.
         names: population name of each QCFS node, by node name, in order of execution.
+        input_shape: of one input.
+        dtype: of inputs.
+        batch: how many inputs a program takes at once; None: any number.
     """
 
     def __init__(self, module: nn.Module | ExportedProgram, example: Tensor | None = None) -> None:
@@ -48,7 +51,7 @@ class SourceNetwork:
         shape = placeholders[0].meta["val"].shape
         self.input_shape: tuple[int, ...] = tuple(int(n) for n in shape[1:])
         self.dtype: torch.dtype = placeholders[0].meta["val"].dtype
-        self._batch = shape[0] if isinstance(shape[0], int) else None
+        self.batch = shape[0] if isinstance(shape[0], int) else None
 
     @property
     def _user_inputs(self) -> tuple[str, ...]:
@@ -71,7 +74,7 @@ class SourceNetwork:
 
     def _batches(self, inputs: Array | Tensor) -> list[Tensor]:
         x = torch.as_tensor(inputs).to(self.dtype)
-        return list(torch.split(x, self._batch)) if self._batch and len(x) != self._batch else [x]
+        return list(torch.split(x, self.batch)) if self.batch and len(x) != self.batch else [x]
 
 
 class _Recorder(fx.Interpreter):
