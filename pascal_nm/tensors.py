@@ -31,7 +31,7 @@ OPERATIONS = 1_000_000
 """The most steps of that part: a tensor takes some 25."""
 
 _NAMES = re.compile(
-    r"collections (OrderedDict|Counter)|builtins set|_codecs encode"
+    r"collections (OrderedDict|Counter)|(__builtin__|builtins) (set|complex)|_codecs encode"
     r"|torch (Tensor|Size|device|b?float\d+|u?int\d+|complex\d+|bool|\w+Storage)|torch\.storage (UntypedStorage|TypedStorage)"
     r"|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch\._tensor _rebuild_from_type_v2|torch\.nn\.parameter Parameter"
 )
