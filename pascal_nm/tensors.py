@@ -10,6 +10,7 @@ import io
 import pickle
 import pickletools
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NoReturn
@@ -62,7 +63,9 @@ def read(path: Path, file: BinaryIO) -> Any:
     """As :func:`load`, from an open file that errors call ``path``."""
     look_through(path, file)
     try:
-        content = torch.load(file, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings():  # about files that are unlike today's, which are read or refused all the same
+            warnings.simplefilter("ignore")
+            content = torch.load(file, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         _refuse(path, first_line(error).removeprefix("Weights only load failed. ")[:100])
     except Exception as error:  # torch and OS errors of many types for damaged files

@@ -170,6 +170,13 @@ CHANGES = {
     ),
     "unknown architecture": (lambda c: c["recipe"].update(arch="transformer"), "unknown architecture"),
     "no recipe": (lambda c: c.pop("recipe"), "recipe"),
+    "version of another kind": (lambda c: c.update(version="x"), "'version' is missing or of another kind"),
+    "a number for a name": (lambda c: c.update(classes=[1, 2, 3]), "'classes' is missing or of another kind"),
+    "a list for a number": (lambda c: c["recipe"].update(classes=[3]), "'recipe' is missing or of another kind"),
+    "preprocessing that is none": (lambda c: c["preprocessing"].update(std=["x"]), "'preprocessing' is missing"),
+    "a standard deviation of zero": (lambda c: c["preprocessing"].update(std=[0.0]), "std positive"),
+    "more than the file holds": (lambda c: c["recipe"].update(width=[10**5, 10**5]), "do not fit the architecture"),
+    "images that no machine has room for": (lambda c: c["recipe"].update(input_shape=[1, 10**6, 10**6]), "values"),
     "newer": (lambda c: c.update(version=99), "newer pascal-nm"),
     "not ours": (lambda c: c.pop("format"), "not a pascal-nm checkpoint"),
 }
