@@ -208,7 +208,7 @@ def check_shapes(module: nn.Module, shape: Sequence[int], path: Path, dtype: tor
     """Refuse a network that cannot run on inputs of a shape, or only with far more memory than one here may take.
 
     Args:
-        module: on the ``meta`` device, where shapes are worked out and nothing is computed.
+        module: on the ``meta`` device, where shapes are worked out and nothing is computed; or a traced network.
         shape: with the batch.
         path: the network's file.
         dtype: of the inputs.
@@ -232,12 +232,24 @@ def check_shapes(module: nn.Module, shape: Sequence[int], path: Path, dtype: tor
 
 
 class _Sizes(fx.Interpreter):
-    """Runs a traced network on the ``meta`` device and looks at the sizes of all that it makes."""
+    """Runs a traced network on the ``meta`` device, wherever it is itself, and looks at the sizes of all that it makes."""
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         _check_size(n.name, result)
         return result
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        value = super().get_attr(target, args, kwargs)
+        return value.to("meta") if isinstance(value, Tensor) else value
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        args, kwargs = fx.node.map_aggregate((args, kwargs), _on_meta)
+        return super().call_function(target, args, kwargs)
+
+
+def _on_meta(value: Any) -> Any:
+    return torch.device("meta") if isinstance(value, torch.device) else value
 
 
 def _check_layer(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
@@ -270,7 +282,7 @@ def _load_program(path: Path) -> Model:
     try:
         source = SourceNetwork(program)
         shape = (source.batch or 2, *source.input_shape)
-        check_shapes(program.module().to("meta"), shape, path, source.dtype)
+        check_shapes(program.module(), shape, path, source.dtype)
         return Model(program, source.input_shape)
     except PascalError:
         raise

@@ -15,6 +15,7 @@ from pascal_nm.checkpoint import Model
 from pascal_nm.errors import FileError, PascalError
 from pascal_nm.files import replacing
 from pascal_nm.graph import Preprocessing
+from pascal_nm.layer_files import read_levels
 
 RECIPE = {"arch": "mlp", "input_shape": [1, 4, 4], "classes": 3, "width": 0.05}
 
@@ -218,3 +219,24 @@ def test_a_folder_that_does_not_exist_is_one_line(tmp_path):
 def test_a_module_of_ones_own_is_not_saved_as_a_checkpoint(path):
     with pytest.raises(FileError, match=r"torch\.export\.save"):
         checkpoint.save(Model(nn.Linear(2, 2), (2,)), path)
+
+
+TEXTS = [
+    "[" * 10**5,
+    "{}",
+    "[4]",
+    '{"levels": 4}',
+    '{"levels": {"a": 1}}',
+    '{"levels": [true]}',
+    '{"levels": [1.0]}',
+    "\xff",
+    '"x"',
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_levels_file_that_holds_no_levels_is_refused(text, tmp_path):
+    (tmp_path / "levels.json").write_text(text, encoding="latin-1")
+    with pytest.raises(FileError, match="is not a levels file") as caught:
+        read_levels(tmp_path / "levels.json")
+    assert "\n" not in str(caught.value)

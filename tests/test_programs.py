@@ -64,6 +64,31 @@ def test_names_of_modules_need_not_be_identifiers(tmp_path):
     assert load_and_run(tmp_path / "x.pt2") == (3, 2)
 
 
+class Various(nn.Module):
+    """Constants, buffers that are not saved, casts and new tensors on a device."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.act, self.last = nn.Linear(4, 3), QCFS(4), nn.Linear(3, 2)
+        self.register_buffer("mean", torch.full((4,), 0.5), persistent=False)
+
+    def forward(self, input):
+        x = (input.flatten(1) - self.mean) * torch.tensor([1.0, 2.0, 3.0, 4.0])
+        x = x.to(torch.float32).to(input.device).to(self.mean.dtype) + torch.zeros(4, device="cpu")
+        return self.last(self.act(self.first(x)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shapes", [DYNAMIC, None])
+def test_programs_with_constants_casts_and_devices_are_read(dtype, shapes, tmp_path):
+    program = torch.export.export(Various().eval().to(dtype), (X.to(dtype),), dynamic_shapes=shapes)
+    torch.export.save(program, tmp_path / "x.pt2")
+    inputs = torch.randn(2, 1, 2, 2, dtype=dtype)
+    with torch.no_grad():
+        expected = program.module()(inputs).numpy()
+    np.testing.assert_array_equal(checkpoint.load(tmp_path / "x.pt2").source()(inputs), expected)
+
+
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("upper", [True, False])
 def test_of_two_entries_of_one_name_none_is_taken(first, upper, content, tmp_path):
