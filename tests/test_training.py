@@ -97,7 +97,7 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(digits, tmp_path):
 def test_images_of_other_shapes_do_not_belong_together(digits):
     train, test = digits
     with pytest.raises(DataError, match="must be alike"):
-        training.train(train, replace(test, pixels=np.zeros((5, 3, 8, 8), np.uint8)), SMALL)
+        training.train(train, replace(test, pixels=np.zeros((360, 3, 8, 8), np.uint8)), SMALL)
 
 
 @pytest.mark.parametrize("method", ["mse", "percentile"])
