@@ -1,31 +1,32 @@
 """Model files: our own ``.pt`` checkpoints, and ``.pt2`` programs from ``torch.export.save``.
 
-Loading never runs code from a file. A ``.pt`` holds plain values and tensors only and is read with ``weights_only``; a ``.pt2`` is
-inspected first and refused if it holds a pickle, a compiled library, or an expression that is more than arithmetic.
+Loading never runs code from a file, and takes no more memory than the file has: see :mod:`pascal_nm.tensors` and
+:mod:`pascal_nm.programs`.
 """
 
 from __future__ import annotations
 
 import copy
-import json
-import pickle
-import re
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
+from pascal_nm import programs, tensors
 from pascal_nm.conversion import convert
-from pascal_nm.errors import ConversionError, FileError, first_line
-from pascal_nm.files import readable, replacing
+from pascal_nm.errors import FileError, PascalError, described, first_line
+from pascal_nm.files import readable
 from pascal_nm.graph import Graph, Preprocessing
 from pascal_nm.models import build, qcfs_layers
 from pascal_nm.source import SourceNetwork
+
+VALUES = 1 << 26
+"""The most values that one operation of a network may make of an image: VGG-16 makes 3 million of one of 224x224."""
 
 FORMAT = "pascal-nm checkpoint"
 VERSION = 1
@@ -97,11 +98,7 @@ def save(model: Model, path: str | Path) -> None:
         "metrics": dict(model.metrics),
         "state_dict": {k: _compact(v.detach().cpu()) for k, v in model.module.state_dict().items()},
     }
-    with replacing(path) as temporary:
-        try:
-            torch.save(content, temporary)
-        except RuntimeError as error:  # torch's writer reports a full disk this way
-            raise FileError(f"cannot write {path}: {first_line(error)}") from error
+    tensors.save(content, path)
 
 
 def _compact(tensor: Tensor) -> Tensor:
@@ -120,33 +117,64 @@ def load(path: str | Path) -> Model:
     return _load_program(path) if path.suffix == ".pt2" else _load_checkpoint(path)
 
 
+_NUMBER = (int, float)
+_KINDS: dict[str, Any] = {
+    "version": (int, type(None)),
+    "recipe": {
+        "arch": str,
+        "input_shape": [int],
+        "classes": int,
+        "levels": (int, [int]),
+        "width": (*_NUMBER, [_NUMBER]),
+        "pool": str,
+        "stem": str,
+        "conv_bias": bool,
+        "threshold": _NUMBER,
+    },
+    "levels": [int],
+    "classes": [str],
+    "preprocessing": (type(None), {"scale": _NUMBER, "mean": [_NUMBER], "std": [_NUMBER]}),
+    "data": str,
+    "metrics": {str: _NUMBER},
+    "state_dict": {str: Tensor},
+}
+"""What each entry of a checkpoint is: a type, one of several, a list of one, or a dictionary by its keys (``str``: any)."""
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if isinstance(kind, tuple):
+        return any(_is(value, one) for one in kind)
+    if isinstance(kind, list):
+        return isinstance(value, list | tuple) and all(_is(one, kind[0]) for one in value)
+    if isinstance(kind, dict):
+        return isinstance(value, Mapping) and all(
+            isinstance(key, str) and _is(one, kind.get(key, kind.get(str, ()))) for key, one in value.items()
+        )
+    return isinstance(value, kind)
+
+
 def _load_checkpoint(path: Path) -> Model:
-    try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
-        with path.open("rb") as file:
-            if file.read(1) not in (b"P", b"\x80"):  # a zip archive, or a pickle
-                raise FileError(f"{path} is not a torch file") from error
-        raise FileError(
-            f"{path} holds pickled Python objects, which could run code, and was not opened: "
-            "save a network of your own with torch.export.save as .pt2"
-        ) from error
-    except Exception as error:  # zip, torch and OS errors of many types for damaged files
-        raise FileError(f"{path} is not a pascal-nm checkpoint, or is damaged: {first_line(error)}") from error
+    content = tensors.load(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileError(
             f"{path} is a torch file, but not a pascal-nm checkpoint: train one with `pascal-nm train`, read one of the PASCAL or QCFS "
             "repositories with `pascal-nm import-checkpoint`, or save a network of your own with torch.export.save as .pt2"
         )
-    if content.get("version", 0) > VERSION:
-        raise FileError(f"{path} was written by a newer pascal-nm (format {content['version']}); update to read it")
+    version = content.get("version", 0)
+    if isinstance(version, int) and version > VERSION:
+        raise FileError(f"{path} was written by a newer pascal-nm (format {version}); update to read it")
+    for key, kind in _KINDS.items():
+        if not _is(content.get(key), kind):
+            raise FileError(f"{path} is damaged: its entry {key!r} is missing or of another kind")
+    recipe, pre = content["recipe"], content["preprocessing"]
     try:
-        recipe = content["recipe"]
-        module = build(**{**recipe, "levels": content["levels"]})
-        module.load_state_dict(content["state_dict"])
-        pre = content["preprocessing"]
-        model = Model(
-            module.eval(),
+        with torch.device("meta"):  # A recipe can ask for more than the file holds: sizes first, memory after.
+            module = build(**{**recipe, "levels": content["levels"]}).eval()
+        check_shapes(module, (1, *recipe["input_shape"]), path)
+        fill(module, content["state_dict"])
+        check_values(module, path)
+        return Model(
+            module,
             tuple(recipe["input_shape"]),
             tuple(content["classes"]),
             None if pre is None else Preprocessing(pre["scale"], tuple(pre["mean"]), tuple(pre["std"])),
@@ -158,12 +186,79 @@ def _load_checkpoint(path: Path) -> Model:
         raise FileError(f"{path} is damaged: missing or wrong entry ({first_line(error)})") from error
     except RuntimeError as error:
         raise FileError(
-            f"{path}: the weights do not fit the architecture {recipe.get('arch')!r}: {first_line(error)}"
+            f"{path}: the weights do not fit the architecture {recipe['arch']!r}: {first_line(error)}"
         ) from error
-    except ConversionError as error:
-        raise FileError(f"{path}: {error}") from error
-    check_values(module, path)
-    return model
+    except PascalError as error:
+        raise error if isinstance(error, FileError) else FileError(f"{path}: {error}") from error
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> None:
+    """Give a module that was built on the ``meta`` device, without memory, the tensors of a file, floats as ``dtype``.
+
+    Raises:
+        RuntimeError: names or shapes differ, which is found before any memory is taken.
+    """
+    module.load_state_dict(dict(state), assign=True)
+    for tensor in (*module.parameters(), *module.buffers()):
+        kept = tensor.data.to(dtype) if tensor.is_floating_point() else tensor.data
+        tensor.data = kept.clone(memory_format=torch.contiguous_format)
+
+
+def check_shapes(module: nn.Module, shape: Sequence[int], path: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Refuse a network that cannot run on inputs of a shape, or only with far more memory than one here may take.
+
+    Args:
+        module: on the ``meta`` device, where shapes are worked out and nothing is computed; or a traced network.
+        shape: with the batch.
+        path: the network's file.
+        dtype: of the inputs.
+
+    Raises:
+        FileError: names the operation.
+    """
+    try:
+        with torch.no_grad():
+            inputs = torch.empty(*shape, dtype=dtype, device="meta")
+            _check_size("the input", inputs)
+            if isinstance(module, fx.GraphModule):
+                _Sizes(module).run(inputs)
+                return
+            hooks = [m.register_forward_hook(partial(_check_layer, name)) for name, m in module.named_modules()]
+            module(inputs)
+            for hook in hooks:
+                hook.remove()
+    except Exception as error:  # torch raises many types for shapes that do not fit
+        raise FileError(f"{path} cannot run on inputs of shape {tuple(shape[1:])}: {described(error)}") from error
+
+
+class _Sizes(fx.Interpreter):
+    """Runs a traced network on the ``meta`` device, wherever it is itself, and looks at the sizes of all that it makes."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        _check_size(n.name, result)
+        return result
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        value = super().get_attr(target, args, kwargs)
+        return value.to("meta") if isinstance(value, Tensor) else value
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        args, kwargs = fx.node.map_aggregate((args, kwargs), _on_meta)
+        return super().call_function(target, args, kwargs)
+
+
+def _on_meta(value: Any) -> Any:
+    return torch.device("meta") if isinstance(value, torch.device) else value
+
+
+def _check_layer(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
+    _check_size(name, output)
+
+
+def _check_size(name: str, output: Any) -> None:
+    if isinstance(output, Tensor) and output.numel() > VALUES:
+        raise ValueError(f"{name} would be {tuple(output.shape)}, more than {VALUES:,} values")
 
 
 def check_values(module: nn.Module, path: Path) -> None:
@@ -183,69 +278,16 @@ def check_values(module: nn.Module, path: Path) -> None:
 
 
 def _load_program(path: Path) -> Model:
-    _check_archive(path)
+    program = programs.load(path)
     try:
-        program = torch.export.load(path)
-    except Exception as error:  # torch raises many types for programs of other versions and damaged files
-        raise FileError(f"{path} cannot be read by torch {torch.__version__}: {first_line(error)}") from error
-    return Model(program, SourceNetwork(program).input_shape)
-
-
-_ENTRIES = re.compile(
-    r"(\.data/.*|byteorder|version|archive_(format|version)|models/\w+\.json|data/sample_inputs/\w+\.pt"
-    r"|data/weights/(weight_\d+|\w+\.json)|data/constants/(tensor_\d+|\w+\.json))"
-)
-_SYMBOL = re.compile(r"Symbol\('[su]\d+'(, \w+=(True|False))*\)")
-_NAMES = re.compile(r"[su]\d+|Max|Min|Mod|FloorDiv|CeilDiv|PythonMod|Eq|Ne|Lt|Le|Gt|Ge|True|False|oo|int_oo")
-
-
-def _check_archive(path: Path) -> None:
-    """Refuse a program archive with anything in it that loading could execute."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                entry = name.partition("/")[2]
-                if not _ENTRIES.fullmatch(entry):
-                    raise _unsafe(path, f"it holds {entry!r}")
-                if entry.endswith(".json"):
-                    _check_json(path, json.loads(archive.read(name)))
-                elif entry.startswith("data/sample_inputs/"):
-                    with archive.open(name) as file:
-                        torch.load(file, weights_only=True)
-    except pickle.UnpicklingError as error:
-        with path.open("rb") as file:
-            if file.read(1) not in (b"P", b"\x80"):  # a zip archive, or a pickle
-                raise FileError(f"{path} is not a torch file") from error
-        raise _unsafe(path, "its sample inputs hold pickled objects") from error
-    except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, EOFError) as error:
-        raise FileError(f"{path} is not a .pt2 program, or is damaged: {first_line(error)}") from error
-
-
-def _check_json(path: Path, content: Any) -> None:
-    for key, value in _entries(content):
-        if key == "use_pickle" and value:
-            raise _unsafe(path, "it holds pickled tensors")
-        if key == "expr_str":
-            expression = _SYMBOL.sub("s0", str(value))
-            words = re.findall(r"[^\W\d]\w*", expression)
-            if not re.fullmatch(r"[\w\s+\-*/%(),.<>=!]*", expression) or not all(map(_NAMES.fullmatch, words)):
-                raise _unsafe(path, f"the size expression {value!r} is not plain arithmetic")
-
-
-def _entries(content: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(content, Mapping):
-        for key, value in content.items():
-            yield key, value
-            yield from _entries(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from _entries(value)
-
-
-def _unsafe(path: Path, what: str) -> FileError:
-    return FileError(
-        f"{path} was not opened, because {what}, which could run code: export the network again with torch.export.save"
-    )
+        source = SourceNetwork(program)
+        shape = (source.batch or 2, *source.input_shape)
+        check_shapes(program.module(), shape, path, source.dtype)
+        return Model(program, source.input_shape)
+    except PascalError:
+        raise
+    except Exception as error:  # torch raises many types for programs that contradict themselves
+        raise FileError(f"{path} is damaged: its program cannot be built ({described(error)})") from error
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -6,26 +6,40 @@ the network, so that every target sees the same numbers.
 
 from __future__ import annotations
 
+import contextlib
 import io
-import json
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from pascal_nm.errors import DataError, first_line
-from pascal_nm.files import readable
+from pascal_nm import parquet
+from pascal_nm.errors import DataError, described, first_line
 from pascal_nm.graph import Array, Preprocessing
+from pascal_nm.packages import require
 
 Split = Literal["train", "test"]
 
 IMAGE_COLUMNS = ("image", "img", "pixel_values")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
 
+
+CLASSES = 1 << 17
+"""The most classes where they have no names: a label is smaller. ImageNet-21k has 21,841."""
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+"""Formats of images that are decoded. Pillow would run other programs for some of the rest."""
+
+PIXELS, MANY_PIXELS = 1 << 25, 1 << 20
+"""The most pixels of an image as it is stored (8K video has fewer), and from how many on images are decoded one at a time."""
 
 TEST_PARTS = ("test", "validation", "valid", "val")
 """Names of the part to test on, in the order of preference."""
@@ -104,6 +118,14 @@ class Dataset:
     labels: Array
     classes: tuple[str, ...]
     scale: float = 255.0
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 4 or not self.pixels.size:
+            raise DataError(f"{self.name} holds no images: pixels (N, C, H, W) of shape {self.pixels.shape}")
+        if self.labels.shape != (len(self.pixels),):
+            raise DataError(
+                f"{self.name} has {len(self.pixels)} images and labels of shape {self.labels.shape}: one for each is needed"
+            )
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -250,12 +272,16 @@ def _hold_out(data: Dataset) -> tuple[Dataset, Dataset]:
 
 @dataclass(frozen=True)
 class _Table:
-    """Rows before decoding: ``column(name, stop)`` gives the first ``stop`` values; ``classes`` may be empty."""
+    """Rows before decoding: ``read(image column, label column)`` gives pairs, again and again; ``classes`` may be empty."""
 
     columns: Sequence[str]
     rows: int
-    column: Callable[[str, int], Sequence[Any]]
+    read: Callable[[str, str], Iterable[tuple[Any, Any]]]
     classes: Callable[[str], Sequence[str]]
+
+
+class Found(str):
+    """The place of an image that was found by looking for images. Text that a file holds never becomes one, and is not followed."""
 
 
 def _digits(split: Split) -> Dataset:
@@ -282,37 +308,26 @@ def _siblings(path: Path) -> tuple[Path, Path | None]:
 
 
 def _parquet(path: Path) -> _Table:
-    readable(path)
-    parquet = require("pyarrow.parquet")
-    try:
-        table = parquet.read_table(path)
-    except Exception as error:  # pyarrow raises its own and OS errors for damaged files
-        raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}") from error
+    file = parquet.opened(path)
     return _Table(
-        table.column_names,
-        table.num_rows,
-        lambda name, stop: table[name].slice(0, stop).to_pylist(),
-        lambda column: class_names(table.schema, column),
+        file.schema_arrow.names,
+        file.metadata.num_rows,
+        lambda image, label: parquet.rows(path, (image, label)),
+        lambda column: parquet.class_names(file.schema_arrow, column),
     )
-
-
-def class_names(schema: Any, column: str) -> tuple[str, ...]:
-    """The names of a column's labels, as Hugging Face's ``datasets`` keeps them in an Arrow schema; none where there are none."""
-    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    feature = metadata.get("info", {}).get("features", {}).get(column, {})
-    return tuple(feature.get("names") or ()) if isinstance(feature, dict) else ()
 
 
 def _folder(path: Path, split: Split) -> _Table:
     parts = [split] if split == "train" else TEST_PARTS
     root = next((path / part for part in parts if (path / part).is_dir()), path)
     names = sorted(p.name for p in root.iterdir() if p.is_dir())
-    files = [(f, i) for i, name in enumerate(names) for f in sorted((root / name).iterdir()) if f.is_file()]
-    columns: dict[str, list[Any]] = {
-        "image": [{"bytes": None, "path": str(f)} for f, _ in files],
-        "label": [i for _, i in files],
-    }
-    return _Table(("image", "label"), len(files), lambda name, stop: columns[name][:stop], lambda _: names)
+    files = [(Found(f), i) for i, name in enumerate(names) for f in sorted((root / name).iterdir()) if f.is_file()]
+    return _Table(("image", "label"), len(files), lambda image, label: files, lambda _: [shown(name) for name in names])
+
+
+def shown(name: str) -> str:
+    """The name of a file as text that can be written, also where it is not UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _hub(name: str, split: Split) -> _Table:
@@ -331,9 +346,17 @@ def _hub(name: str, split: Split) -> _Table:
     return _Table(
         table.column_names,
         len(table),
-        lambda column, stop: table[:stop][column],
+        lambda image, label: ((found(row[image], table.info), row[label]) for row in table),
         lambda column: getattr(features[column], "names", ()),
     )
+
+
+def found(image: Any, info: Any) -> Any:
+    """An image of a Hugging Face dataset: its bytes, or the place in the dataset's own files where ``datasets`` found it."""
+    if not isinstance(image, dict):
+        return image
+    listed = getattr(info, "builder_name", None) == "imagefolder"
+    return image.get("bytes") or (Found(image["path"]) if listed else None)
 
 
 def _decode(
@@ -347,85 +370,152 @@ def _decode(
 ) -> Dataset:
     image_column, label_column = columns(name, table.columns, image_column, label_column)
     stop = table.rows if limit is None else min(limit, table.rows)
-    if stop < 1:
-        raise DataError(f"{name} holds no images")
-    rows = table.column(image_column, stop)
     require("PIL.Image")
-    with ThreadPoolExecutor() as pool:
-        images: list[Array] = []
-        for image in pool.map(_image, rows, range(len(rows)), chunksize=256):
-            images.append(image)
-            if progress is not None and (len(images) % 1024 == 0 or len(images) == stop):
-                progress(len(images), stop)
-    shapes = {image.shape for image in images}
-    if len(shapes) > 1 and crop is not None:
-        images = [channels_first(_cropped(row, f"image {i}", crop)) for i, row in enumerate(rows)]
-    elif len(shapes) > 1:
+
+    def rows() -> Iterator[tuple[Any, Any]]:
+        return itertools.islice(table.read(image_column, label_column), stop)
+
+    shapes: set[tuple[int, int, int]] = set()
+    labels: list[int] = []
+    classes = tuple(table.classes(label_column))
+    stored = 0
+    for row, label in rows():
+        shape, size = _measured(row, f"image {len(labels)} of {name}")
+        shapes.add(shape)
+        stored += size
+        labels.append(checked_label(label, classes, f"{name}: column {label_column!r}"))
+    if not labels:
+        raise DataError(f"{name} holds no images")
+    if len(shapes) > 1 and crop is None:
         raise DataError(
             f"{name}: images have different sizes ({', '.join(map(str, sorted(shapes)[:3]))}); resize them to one"
         )
-    try:
-        labels = np.asarray(table.column(label_column, stop), np.int64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name}: column {label_column!r} does not hold integer labels") from error
-    if labels.min() < 0:
-        raise DataError(f"{name}: column {label_column!r} holds negative labels (images without a label?)")
-    classes = tuple(table.classes(label_column)) or tuple(str(i) for i in range(int(labels.max()) + 1))
+    shape = (3, crop, crop) if len(shapes) > 1 and crop is not None else shapes.pop()
+    if len(labels) * math.prod(shape) > parquet.EXPANSION * stored + parquet.SPARE_BYTES:
+        raise DataError(
+            f"{name} was not decoded: {len(labels):,} images of shape {shape} are more than {parquet.EXPANSION} times what is stored of them"
+        )
+    decode = _image if crop is None or len(shapes) < 2 else partial(_cropped, size=crop)
+    pixels = np.empty((len(labels), *shape), np.uint8)
+    images = (row for row, _ in rows())
+    with ThreadPoolExecutor() as pool:
+        for first in range(0, len(labels), 1024):
+            some = list(itertools.islice(images, 1024))
+            for i, image in enumerate(
+                pool.map(decode, some, (f"image {first + n} of {name}" for n in range(len(some))))
+            ):
+                pixels[first + i] = image
+            if progress is not None:
+                progress(first + len(some), len(labels))
     # A path's last part names the data everywhere, also in files that others get.
-    return Dataset(Path(name).name if Path(name).exists() else name, np.stack(images), labels, classes)
+    named = shown(Path(name).name) if Path(name).exists() else name
+    return Dataset(named, pixels, np.asarray(labels, np.int64), classes or numbered(max(labels)))
 
 
-def _image(row: Any, index: int) -> Array:
+def checked_label(label: Any, classes: Sequence[str], where: str) -> int:
+    """A label as a whole number.
+
+    Raises:
+        DataError: it is none, is negative, or names no class; the line begins with ``where``.
+    """
+    if not isinstance(label, int):
+        raise DataError(f"{where} does not hold integer labels, but {label!r:.40}")
+    if label < 0:
+        raise DataError(f"{where} holds negative labels (images without a label?)")
+    if label >= (len(classes) or CLASSES):
+        raise DataError(
+            f"{where} holds the label {label}, but there are {len(classes) or CLASSES:,} classes at most, from 0 on"
+        )
+    return label
+
+
+def numbered(largest: int) -> tuple[str, ...]:
+    """Names of classes that have numbers only."""
+    return tuple(map(str, range(largest + 1)))
+
+
+def _image(row: Any, place: str) -> Array:
     """One stored image as uint8 (C, H, W)."""
-    return channels_first(decoded(row, f"image {index}"))
+    return channels_first(decoded(row, place))
 
 
-def _cropped(row: Any, place: str, size: int) -> Any:
+def _cropped(row: Any, place: str, size: int) -> Array:
     from pascal_nm.augmentation import centre_crop
 
-    return centre_crop(decoded(row, place).convert("RGB"), size)
+    return channels_first(centre_crop(decoded(row, place).convert("RGB"), size))
+
+
+_one_at_a_time = threading.Lock()
 
 
 def decoded(row: Any, place: str) -> Any:
     """One stored image as a Pillow image, grey (L) or in colour (RGB).
 
     Args:
-        row: encoded bytes, a path or URL, a dictionary of both as ``datasets`` has it, or an array of 8-bit pixels.
+        row: encoded bytes, a place that was :class:`Found`, or an array of 8-bit pixels.
         place: what an error calls the image.
 
     Raises:
-        DataError: it is damaged, or no image.
+        DataError: it is damaged, too large, or no image.
     """
-    from PIL import Image
-
-    if isinstance(row, dict):
-        row = row.get("bytes") or row.get("path")
-    try:
-        with _opened(row, place) as image:
+    with _opened(row, place) as image:
+        many = image.width * image.height > MANY_PIXELS
+        with _one_at_a_time if many else contextlib.nullcontext(), _decoding(place):
             if image.mode not in ("L", "RGB"):
                 return image.convert("L" if image.mode in ("1", "I", "F") else "RGB")
             image.load()
             return image
+
+
+def _measured(row: Any, place: str) -> tuple[tuple[int, int, int], int]:
+    """(C, H, W) of a stored image, and how many bytes are stored of it; it is not decoded."""
+    with _opened(row, place) as image:
+        grey = image.mode in ("L", "1", "I", "F")
+        size = len(row) if isinstance(row, bytes) else image.width * image.height
+        if isinstance(row, Found) and "://" not in row:
+            size = os.stat(row).st_size
+        return (1 if grey else 3, image.height, image.width), size
+
+
+@contextlib.contextmanager
+def _decoding(place: str) -> Iterator[None]:
+    """Makes one kind of error of all that Pillow's decoders raise."""
+    try:
+        yield
     except DataError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow's decoders raise
-        raise DataError(f"{place} cannot be decoded: {first_line(error)}") from error
+    except Exception as error:  # of many types, for damaged images
+        raise DataError(f"{place} cannot be decoded: {described(error)}") from error
 
 
 def _opened(row: Any, place: str) -> Any:
+    """A Pillow image that is not decoded yet."""
     from PIL import Image
 
-    if isinstance(row, str) and "://" in row:  # a member of an archive or repository that is streamed
-        with require("fsspec").open(row, "rb") as file:
-            row = file.read()
-    if isinstance(row, (bytes, str)):
-        return Image.open(io.BytesIO(row) if isinstance(row, bytes) else row)
-    if isinstance(row, Image.Image):
-        return row
-    array = np.asarray(row)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3):
-        raise DataError(f"{place} is not an 8-bit image: {array.dtype} of shape {array.shape}")
-    return Image.fromarray(array)
+    with _decoding(place):
+        if isinstance(row, Found) and "://" in row:  # a member of an archive or repository that is streamed
+            with require("fsspec").open(row, "rb") as file:
+                row = file.read()
+        if isinstance(row, str) and not isinstance(row, Found):
+            raise DataError(
+                f"{place} is a path or address ({row[:40]!r}), which is not followed: store the images' bytes"
+            )
+        if row is None or isinstance(row, dict):
+            raise DataError(
+                f"{place} has no bytes stored; a path in its place is not followed: store the images' bytes"
+            )
+        if isinstance(row, (bytes, str)):
+            image: Image.Image = Image.open(io.BytesIO(row) if isinstance(row, bytes) else row, formats=FORMATS)
+        elif isinstance(row, Image.Image):
+            image = row
+        else:
+            array = np.asarray(row)
+            if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)):
+                raise DataError(f"{place} is not an 8-bit image: {array.dtype} of shape {array.shape}")
+            image = Image.fromarray(array)
+        if not 0 < image.width * image.height <= PIXELS:
+            raise DataError(f"{place} has {image.width} x {image.height} pixels; at most {PIXELS:,} are decoded")
+        return image
 
 
 def channels_first(image: Any) -> Array:
@@ -452,17 +542,3 @@ def _column(name: str, there: Sequence[str], wanted: str | None, usual: Sequence
         if column in there:
             return column
     raise DataError(f"{name}: which column holds the {what}? Give --{what}-column; there are: {', '.join(there)}")
-
-
-def require(module: str) -> Any:
-    """A module of the ``data`` extra.
-
-    Raises:
-        DataError: it is not installed; says how to install it.
-    """
-    import importlib
-
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise DataError(f'{module.split(".")[0]} is not installed: pip install "pascal-nm[data]"') from error

@@ -28,16 +28,21 @@ def read_lags(path: str | Path) -> tuple[int, ...]:
     return _read(path, "lags", 0, "lags")
 
 
+BYTES = 1 << 20
+"""The most bytes of such a file: a network of a thousand layers takes 0.2 MB."""
+
+
 def _read(path: str | Path, key: str, least: int, command: str) -> tuple[int, ...]:
     try:
-        return _whole_numbers(json.loads(readable(path).read_text())[key], key, least)
+        with readable(path).open("rb") as file:
+            return _whole_numbers(json.loads(file.read(BYTES))[key], key, least)
     except FileError:
         raise
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FileError(f"{path} is not a {key} file of `pascal-nm {command}`: {first_line(error)}") from error
 
 
 def _whole_numbers(values: Any, name: str, least: int) -> tuple[int, ...]:
-    if not values or not all(isinstance(n, int) and n >= least for n in values):
+    if not values or not all(type(n) is int and n >= least for n in values):
         raise ValueError(f"{name} must be whole numbers of at least {least}")
     return tuple(values)

@@ -1,25 +1,24 @@
 """Checkpoints of the PASCAL and QCFS repositories as networks of this package.
 
 Both save a ``state_dict``: https://github.com/BrainSeek-Lab/PASCAL and https://github.com/putshua/ANN_SNN_QCFS. Levels are not in it and have
-to be known. The files are read with ``weights_only``: nothing in them is run.
+to be known. Nothing in the files is run: see :mod:`pascal_nm.tensors`.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pascal_nm.checkpoint import Model, check_values
-from pascal_nm.errors import FileError, first_line
-from pascal_nm.files import readable
+from pascal_nm import tensors
+from pascal_nm.checkpoint import Model, check_shapes, check_values, fill
+from pascal_nm.errors import FileError
 from pascal_nm.graph import Preprocessing
 from pascal_nm.models import RESNET_LAYOUTS, VGG_LAYOUTS, Pool, build
 from pascal_nm.qcfs import QCFS
@@ -37,6 +36,20 @@ ARCHITECTURES = (*VGG_LAYOUTS, *RESNET_LAYOUTS)
 
 THRESHOLDS = ("thresh", "up")
 """Names of a QCFS threshold: today's, and that of older checkpoints."""
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "checkpoint")
+"""Usual names for the network in a file that holds more: preferred where the file has a second one, such as an average."""
+
+COUNTERS = ("total_ops", "total_params", "n_averaged")
+"""What other programs count in a network: operations and parameters (thop), averaged networks (torch.optim.swa_utils)."""
+
+DEPTH = 3
+"""So deep may a state_dict stand in what a file holds."""
+
+_PREFIX = re.compile(r"(module\.|_orig_mod\.)+")
+
+COUNT = "num_batches_tracked"
+"""Batches that a normalization has seen, which its result does not depend on."""
 
 Kind = Literal["convolution", "normalization", "threshold", "linear"]
 
@@ -57,6 +70,7 @@ def load(
     pool: Pool = "avg",
     preprocessing: Preprocessing | None = None,
     input_size: int | None = None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> Model:
     """Read a checkpoint of either repository.
 
@@ -67,6 +81,7 @@ def load(
         pool: the pooling that the network was trained with. Both repositories train VGG with average pooling.
         preprocessing: how pixels become inputs; see :data:`PREPROCESSING`.
         input_size: height and width of the images of a ResNet, whose weights do not tell; 32, or 224 with a 7x7 stem.
+        note: called with a line that says which entry was read, where a file holds more than a network.
 
     Returns:
         The network with its widths, classes and stem from the tensors; negative thresholds stay negative.
@@ -77,7 +92,7 @@ def load(
     """
     if arch not in ARCHITECTURES:
         raise FileError(f"unknown architecture {arch!r}: choose from {', '.join(ARCHITECTURES)}")
-    parts = _parts(_state_dict(Path(path)), path)
+    parts = _parts(_state_dict(Path(path), note), path)
     if not parts or parts[0].kind != "convolution" or parts[-1].kind != "linear":
         raise FileError(f"{path} does not begin with a convolution and end with a linear layer, as {arch} does")
     first = parts[0].state["weight"]
@@ -93,34 +108,49 @@ def load(
         "stem": "imagenet" if arch in RESNET_LAYOUTS and first.shape[-1] == 7 else "cifar",
         "conv_bias": "bias" in parts[0].state,
     }
-    module = build(**recipe).to(first.dtype)
-    _fill(module, parts, path, arch)
+    for name, tensor in ((f"{part.path}.{key}", part.state[key]) for part in parts for key in part.state):
+        if not tensor.numel() or not (tensor.is_floating_point() or name.endswith(COUNT)):
+            raise FileError(f"{path}: {name} must hold floating-point numbers, not {tensor.dtype} of {tensor.numel()}")
+    with torch.device("meta"):  # Widths of neighbours may ask for more than the file holds: shapes first, memory after.
+        module = build(**recipe).eval()
+    check_shapes(module, (1, first.shape[1], size, size), Path(path))
+    fill(module, _matched(module, parts, path, arch), torch.promote_types(first.dtype, torch.float32))
     check_values(module, Path(path))
     names = tuple(str(i) for i in range(classes))
-    return Model(module.eval(), (first.shape[1], size, size), names, preprocessing, recipe)
+    return Model(module, (first.shape[1], size, size), names, preprocessing, recipe)
 
 
-def _state_dict(path: Path) -> Mapping[str, Tensor]:
-    try:
-        content = torch.load(readable(path), weights_only=True, map_location="cpu")
-    except FileError:
-        raise
-    except pickle.UnpicklingError as error:
-        raise FileError(
-            f"{path} holds pickled Python objects, which could run code, or is damaged, and was not opened: where you trust it, load it yourself "
-            "and torch.save(model.state_dict(), path)"
-        ) from error
-    except Exception as error:  # damaged files raise many types
-        raise FileError(f"{path} is not a state_dict, or is damaged: {first_line(error)}") from error
-    if isinstance(content, Mapping) and not _holds_tensors(content):
-        content = next(filter(_holds_tensors, content.values()), content)
-    if not _holds_tensors(content):
+def _state_dict(path: Path, note: Callable[[str], None]) -> Mapping[str, Tensor]:
+    """The state_dict of a file, or that among what the file holds which has the most layers."""
+    found = dict(_mappings(tensors.load(path)))
+    most = max((_layers(mapping) for mapping in found.values()), default=0)
+    if not most:
         raise FileError(f"{path} holds no state_dict: save one with torch.save(model.state_dict(), path)")
-    return {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    names = sorted(
+        (name for name, mapping in found.items() if _layers(mapping) == most),
+        key=lambda name: name.rpartition(".")[2] not in WRAPPERS,
+    )
+    if names[0]:
+        others = f" (not {' or '.join(map(repr, names[1:]))}, which is as large)" if names[1:] else ""
+        note(f"{path} holds more than a network: read was its entry {names[0]!r}{others}")
+    return {
+        _PREFIX.sub("", key): value
+        for key, value in found[names[0]].items()
+        if isinstance(value, Tensor) and key.rpartition(".")[2] not in COUNTERS
+    }
 
 
-def _holds_tensors(content: Any) -> bool:
-    return isinstance(content, Mapping) and any(isinstance(value, Tensor) for value in content.values())
+def _mappings(content: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """A dictionary and those inside of it, by their paths."""
+    if isinstance(content, Mapping) and depth <= DEPTH:
+        yield name, {key: value for key, value in content.items() if isinstance(key, str)}
+        for key, value in content.items():
+            yield from _mappings(value, f"{name}.{key}" if name else str(key), depth + 1)
+
+
+def _layers(mapping: Mapping[str, Any]) -> int:
+    """How many convolutions and linear layers a dictionary has the weights of."""
+    return sum(isinstance(v, Tensor) and v.ndim >= 2 and k.rpartition(".")[2] == "weight" for k, v in mapping.items())
 
 
 def _parts(state: Mapping[str, Tensor], path: str | Path) -> list[Part]:
@@ -184,8 +214,8 @@ def _widths(arch: str, parts: Sequence[Part], path: str | Path) -> list[int]:
     return [outputs[1 + 2 * sum(blocks[:stage])] for stage in range(len(blocks))]
 
 
-def _fill(module: nn.Module, parts: Sequence[Part], path: str | Path, arch: str) -> None:
-    """Copy the parts into the module's layers, in order, checking kinds and shapes."""
+def _matched(module: nn.Module, parts: Sequence[Part], path: str | Path, arch: str) -> dict[str, Tensor]:
+    """The module's state_dict with the tensors of the parts, in order, whose kinds and shapes are checked."""
     layers = [(name, layer) for name, layer in module.named_modules() if list(layer.parameters(recurse=False))]
     kinds: dict[type, Kind] = {
         nn.Conv2d: "convolution",
@@ -193,13 +223,14 @@ def _fill(module: nn.Module, parts: Sequence[Part], path: str | Path, arch: str)
         QCFS: "threshold",
         nn.Linear: "linear",
     }
+    state: dict[str, Tensor] = {}
     for (name, layer), part in zip(layers, parts, strict=False):
         expected = kinds[type(layer)]
         if part.kind != expected:
             raise FileError(f"{path} is not {arch}: {part.path} is a {part.kind} where {name} needs a {expected}")
-        own = layer.state_dict()
-        for key, value in own.items():
-            if key == "num_batches_tracked":
+        for key, value in layer.state_dict().items():
+            if key == COUNT:
+                state[f"{name}.{key}"] = torch.tensor(0)
                 continue
             if key not in part.state:
                 raise FileError(f"{path}: {part.path} has no {key}")
@@ -208,6 +239,7 @@ def _fill(module: nn.Module, parts: Sequence[Part], path: str | Path, arch: str)
                 raise FileError(
                     f"{path} is not {arch}: {part.path}.{key} has shape {tuple(given.shape)}, not {tuple(value.shape)}"
                 )
-            value.copy_(given.reshape(value.shape))
+            state[f"{name}.{key}"] = given.reshape(value.shape)
     if len(layers) != len(parts):
         raise FileError(f"{path} is not {arch}: it has {len(parts)} layers with parameters, not {len(layers)}")
+    return state

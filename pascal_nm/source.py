@@ -62,6 +62,9 @@ class SourceNetwork:
         functional: the same program without in-place operations, for whoever follows values through it.
         names: population name of each QCFS node of ``program``, by node name, in order of execution.
         functional_names: the same of ``functional``.
+        input_shape: of one input.
+        dtype: of inputs.
+        batch: how many inputs a program takes at once; None: any number.
     """
 
     def __init__(self, module: nn.Module | ExportedProgram, example: Tensor | None = None) -> None:

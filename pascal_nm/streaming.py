@@ -20,23 +20,27 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from pascal_nm import parquet
 from pascal_nm.augmentation import centre_crop, random_crop
 from pascal_nm.data import (
     TEST_PARTS,
     WHOLE,
     Dataset,
+    Found,
     Part,
     channels_first,
-    class_names,
+    checked_label,
     columns,
     decoded,
+    found,
     histogram,
     normalization,
-    require,
+    numbered,
+    shown,
 )
 from pascal_nm.errors import DataError, PascalError, first_line
-from pascal_nm.files import readable
 from pascal_nm.graph import Array, Preprocessing
+from pascal_nm.packages import require
 
 T = TypeVar("T")
 
@@ -209,10 +213,13 @@ class Stream:
         return channels_first(centre_crop(self._colour(row, position), self.size))
 
     def _colour(self, row: Any, position: int) -> Any:
-        return decoded(row[self.image_column], self._place(row, position)).convert("RGB")
+        return self._decoded(row, position).convert("RGB")
+
+    def _decoded(self, row: Any, position: int) -> Any:
+        return decoded(found(row[self.image_column], self.rows.info), self._place(row, position))
 
     def _stored(self, row: Any, position: int, shape: tuple[int, int, int] | None = None) -> Array:
-        pixels = channels_first(decoded(row[self.image_column], self._place(row, position)))
+        pixels = channels_first(self._decoded(row, position))
         if shape not in (None, pixels.shape):
             raise DataError(
                 f"{self.name}: images have different sizes ({shape}, {pixels.shape}); crop them to one: --size"
@@ -336,10 +343,10 @@ def _parquet(
 ) -> dict[str, Stream]:
     if not parts:
         raise DataError(f"{path} does not exist, or no name in it has a part's name: {', '.join(PARTS)}")
-    schema = _opened(next(iter(parts.values()))[0]).schema_arrow
+    schema = parquet.opened(next(iter(parts.values()))[0]).schema_arrow
     wanted = columns(str(path), schema.names, image_column, label_column)
     groups = {part: [group for file in files for group in _row_groups(file, wanted)] for part, files in parts.items()}
-    classes = class_names(schema, wanted[1]) or _numbered(parts.get("train", []), wanted[1])
+    classes = parquet.class_names(schema, wanted[1]) or _numbered(parts.get("train", []), wanted[1])
     return {
         part: Stream(
             _part_name(path.name, part),
@@ -351,19 +358,9 @@ def _parquet(
     }
 
 
-def _opened(path: Path) -> Any:
-    """A Parquet file that is read page by page."""
-    try:
-        return require("pyarrow.parquet").ParquetFile(readable(path), buffer_size=1 << 20)
-    except PascalError:
-        raise
-    except Exception as error:  # pyarrow raises its own and OS errors for damaged files
-        raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}") from error
-
-
 def _row_groups(path: Path, wanted: tuple[str, str]) -> Iterator[tuple[str, int, int, int]]:
     """(path, index of the row group, index of its first row, number of its rows) of a file that has the wanted columns."""
-    file, first = _opened(path), 0
+    file, first = parquet.opened(path), 0
     columns(str(path), file.schema_arrow.names, *wanted)
     metadata = file.metadata
     for index in range(metadata.num_row_groups):
@@ -379,34 +376,33 @@ def _row_groups(path: Path, wanted: tuple[str, str]) -> Iterator[tuple[str, int,
 
 def _numbered(files: Sequence[Path], label: str) -> tuple[str, ...]:
     """Names of classes that have numbers only, up to the largest label."""
-    largest = -1
-    for path in files:
-        for batch in _opened(path).iter_batches(columns=[label]):
-            try:
-                largest = max([largest, *(int(value) for value in batch.column(0).to_pylist())])
-            except (TypeError, ValueError) as error:
-                raise DataError(f"{path}: column {label!r} does not hold integer labels") from error
-    return tuple(str(number) for number in range(largest + 1))
+    values = (value for path in files for (value,) in parquet.rows(path, [label]))
+    labels = (
+        checked_label(value, (), f"{files[0].parent}: column {label!r}")
+        for value in values
+        if not isinstance(value, int)
+        or value >= 0  # a negative one is refused with its image's name, where that is read
+    )
+    return numbered(max(labels, default=-1))
 
 
 def _parquet_rows(shards: list[tuple[str, int, int]], columns: tuple[str, str]) -> Iterator[dict[str, Any]]:
     for path, group, first in shards:
-        number = itertools.count(first)
-        for batch in _opened(Path(path)).iter_batches(32, [group], list(columns), use_threads=False):
-            for image, label in zip(*(batch[column].to_pylist() for column in columns), strict=True):
-                yield {"image": image, "label": label, "place": f"image {next(number)} of {Path(path).name}"}
+        for number, (image, label) in enumerate(parquet.rows(path, columns, [group]), first):
+            yield {"image": image, "label": label, "place": f"image {number} of {Path(path).name}"}
 
 
 def _folder(path: Path) -> dict[str, Stream]:
     parts = [part for part in PARTS if (path / part).is_dir()]
     if "train" not in parts:
         raise DataError(f"{path} has no folder called train, and no Parquet files")
-    classes, streams = tuple(_classes(path / "train")), {}
+    classes = tuple(_classes(path / "train"))
+    streams, names = {}, tuple(map(shown, classes))
     for part in parts:
         files = _image_files(path / part, classes)
         shards = [files[first : first + SHARD] for first in range(0, len(files), SHARD)]
         rows = _generated(_folder_rows, shards=shards, root=str(path / part), classes=classes)
-        streams[part] = Stream(_part_name(path.name, part), rows, classes, len(files))
+        streams[part] = Stream(_part_name(shown(path.name), part), rows, names, len(files))
     return streams
 
 
@@ -426,7 +422,7 @@ def _image_files(folder: Path, classes: tuple[str, ...]) -> list[str]:
 def _folder_rows(shards: list[list[str]], root: str, classes: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     labels = {name: label for label, name in enumerate(classes)}
     for name in itertools.chain.from_iterable(shards):
-        yield {"image": f"{root}/{name}", "label": labels[name.split("/")[0]], "place": f"image {name}"}
+        yield {"image": Found(f"{root}/{name}"), "label": labels[name.split("/")[0]], "place": f"image {name}"}
 
 
 def _generated(rows: Callable[..., Iterator[dict[str, Any]]], *, shards: list[Any], **others: Any) -> Any:

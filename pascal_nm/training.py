@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn import functional as F
 
+from pascal_nm import tensors
 from pascal_nm.augmentation import augment, auto_augment
 from pascal_nm.checkpoint import Model, save
 from pascal_nm.data import WHOLE, Images, Part
 from pascal_nm.errors import ConversionError, DataError, FileError, first_line
-from pascal_nm.files import readable, replacing
+from pascal_nm.files import replacing
 from pascal_nm.graph import Array
 from pascal_nm.models import build, set_levels
 
@@ -447,26 +448,36 @@ class _Training:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
         }
-        with replacing(path) as temporary:
-            torch.save(state, temporary)
+        tensors.save(state, path)
 
     def restore(self, path: str | Path) -> int:
         """Go on from a state; gives the number of epochs done."""
         try:
-            state = torch.load(readable(path), weights_only=True, map_location=self.device)
+            state = tensors.load(path)
             here = self._settings()
             stored = here | {"start": ""} | state["config"]  # states of earlier versions say less
             if not self._fits(stored, here, int(state["epochs_done"])):
                 other = ", ".join(_changed(stored, here))
                 raise FileError(f"{path} belongs to a training with other settings ({other}): delete it, or use those")
+            epochs_done = int(state["epochs_done"])
+            if not 0 <= epochs_done <= self.config.epochs:
+                raise ValueError(f"{epochs_done} of {self.config.epochs} epochs are done")
+            own = {"optimizer": self._optimizer_state(), "schedule": self.schedule.state_dict()}
+            _check_form({key: state[key] for key in own}, own)
             self.module.load_state_dict(state["module"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
-            return int(state["epochs_done"])
+            return epochs_done
         except FileError:
             raise
         except Exception as error:  # damaged files raise many types
             raise FileError(f"{path} is damaged and cannot be resumed: delete it to start anew") from error
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        """The optimizer's state as it is after the first step."""
+        state = self.optimizer.state_dict()
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        return state | {"state": {i: {"momentum_buffer": p} for i, p in enumerate(parameters)}}
 
     def _settings(self) -> dict[str, Any]:
         """What the weights depend on."""
@@ -527,6 +538,25 @@ def _processes(config: TrainingConfig) -> Any:
     except ImportError as error:
         raise DataError("training in several processes needs accelerate: pip install 'pascal-nm[train]'") from error
     return Accelerator(cpu=config.device == "cpu")
+
+
+def _check_form(stored: Any, own: Any) -> None:
+    """Refuse values of other kinds than a training's own, which torch takes over without looking, and fails on later.
+
+    Raises:
+        ValueError: a number where there must be a list, a tensor of another shape, an unknown name…
+    """
+    if isinstance(own, dict):
+        for key, value in stored.items():
+            _check_form(value, own[key])
+    elif isinstance(own, list):
+        for value, one in zip(stored, own, strict=True):
+            _check_form(value, one)
+    elif isinstance(own, Tensor):
+        if stored.shape != own.shape:
+            raise ValueError(f"shape {tuple(stored.shape)} instead of {tuple(own.shape)}")
+    elif not isinstance(stored, (int, float) if isinstance(own, int | float) else type(own)):
+        raise ValueError(f"{type(stored).__name__} instead of {type(own).__name__}")
 
 
 def _changed(stored: dict[str, Any], here: dict[str, Any]) -> list[str]:

@@ -1,12 +1,18 @@
 """Data: every way in gives the same images, and what cannot be used is refused with what to do."""
 
 import io
+import json
+import os
+import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
 
-from pascal_nm import data
+from pascal_nm import data, streaming
 from pascal_nm.errors import DataError, PascalError
+from tests.fuzzing import outcome
 
 pyarrow = pytest.importorskip("pyarrow")
 Image = pytest.importorskip("PIL.Image")
@@ -132,3 +138,115 @@ def test_images_of_different_sizes_are_cropped_for_a_network_and_refused_without
     loaded = data.load(str(tmp_path), crop=16)
     assert loaded.pixels.shape == (3, 3, 16, 16)
     assert sorted(np.unique(loaded.pixels)) == [1, 11, 21], "the test part is val"
+
+
+LABELS = {
+    "a thousand million": (10**9, "label 1000000000"),
+    "half": (0.5, "does not hold integer labels"),
+    "not a number": (float("nan"), "does not hold integer labels"),
+    "none": (None, "does not hold integer labels"),
+    "nearly more than 64 bits hold": (2**62, "holds the label"),
+}
+
+
+@pytest.mark.parametrize(("label", "message"), LABELS.values(), ids=LABELS)
+def test_labels_are_whole_numbers_of_classes(label, message, tmp_path, images):
+    labels = [label] * 20 if isinstance(label, float) else [*[0] * 19, label]
+    path = write(tmp_path / "x.parquet", images, labels=labels)
+    found = outcome(lambda name: data.load(name).classes, path)
+    assert found["outcome"] == "refused" and message in found["text"], found
+    assert found["memory"] < 100e6, found
+
+
+def test_a_label_beyond_the_names_of_the_classes_is_refused(tmp_path, images):
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(write(tmp_path / "x.parquet", images))
+    info = {"info": {"features": {"label": {"names": ["a", "b"], "_type": "ClassLabel"}}}}
+    pyarrow.parquet.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps(info)}), tmp_path / "x.parquet"
+    )
+    with pytest.raises(DataError, match="label 2, but there are 2 classes"):
+        data.load(str(tmp_path / "x.parquet"))
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 10**5, "[]", '{"info": []}', '{"info": {"features": {"label": {"names": [1]}}}}']
+)
+def test_names_that_are_none_are_passed_over(text, tmp_path, images):
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(write(tmp_path / "x.parquet", images))
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": text}), tmp_path / "x.parquet")
+    assert data.load(str(tmp_path / "x.parquet")).classes == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_path_in_a_table_is_not_followed(stored, tmp_path, images):
+    import pyarrow.parquet
+
+    (tmp_path / "there.png").write_bytes(png(images[0]))
+    os.mkfifo(tmp_path / "fifo")
+    for place in (
+        str(tmp_path / "there.png"),
+        str(tmp_path / "fifo"),
+        "file:///etc/passwd",
+        "http://127.0.0.1:9/x.png",
+    ):
+        row = {"bytes": None, "path": place} if stored else place
+        for part in ("train", "test"):
+            table = pyarrow.table({"image": [row] * 3, "label": [0, 1, 2]})
+            pyarrow.parquet.write_table(table, tmp_path / f"x-{part}.parquet")
+        for load in (data.load, lambda name: streaming.load_pair(name, size=None)[0].preprocessing()):
+            with pytest.raises(DataError, match="not followed"):
+                load(str(tmp_path / "x-train.parquet"))
+
+
+def pixels_of_nothing(width, height):
+    """A PNG that is small, and says that it is large."""
+    content = bytearray(png(np.zeros((4, 4, 3), np.uint8)))
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+IMAGES = {
+    "a bomb": (lambda path: pixels_of_nothing(30_000, 30_000), "pixels; at most|decompression bomb"),
+    "many large ones": (lambda path: png(np.zeros((4000, 4000, 3), np.uint8)), "more than 100 times what is stored"),
+    "a program": (
+        lambda path: f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch {path}) (w) file\n".encode(),
+        "decoded",
+    ),
+    "nothing": (lambda path: b"", "cannot be decoded"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), IMAGES.values(), ids=IMAGES)
+def test_images_that_would_run_something_or_fill_the_memory_are_refused(make, message, tmp_path):
+    import pyarrow.parquet
+
+    rows = [{"bytes": make(tmp_path / "executed"), "path": None}] * 6
+    pyarrow.parquet.write_table(pyarrow.table({"image": rows, "label": [0] * 6}), tmp_path / "x.parquet")
+    found = outcome(lambda name: data.load(name).shape, str(tmp_path / "x.parquet"))
+    assert found["outcome"] == "refused" and re.search(message, found["text"]), found
+    assert found["memory"] < 500e6 and not (tmp_path / "executed").exists()
+
+
+def test_names_of_classes_that_are_no_text_are_written_out(tmp_path, images):
+    for i, name in enumerate((b"\xff\xfe", b"a")):
+        os.mkdir(os.path.join(os.fsencode(tmp_path), name))
+        with open(os.path.join(os.fsencode(tmp_path), name, b"x.png"), "wb") as file:
+            file.write(png(images[i]))
+    assert data.load(str(tmp_path)).classes == ("a", r"\xff\xfe")
+
+
+def test_a_dataset_has_a_label_for_each_of_its_images():
+    pixels = np.zeros((3, 1, 2, 2), np.uint8)
+    for wrong, labels in (
+        (pixels, np.zeros(2, int)),
+        (pixels, np.zeros((3, 1), int)),
+        (pixels[:0], np.zeros(0, int)),
+        (pixels[0], np.zeros(1, int)),
+    ):
+        with pytest.raises(DataError, match=r"labels of shape|no images"):
+            data.Dataset("x", wrong, labels, ("a",))

@@ -15,6 +15,7 @@ from pascal_nm.checkpoint import Model
 from pascal_nm.errors import FileError, PascalError
 from pascal_nm.files import replacing
 from pascal_nm.graph import Preprocessing
+from pascal_nm.layer_files import read_levels
 
 RECIPE = {"arch": "mlp", "input_shape": [1, 4, 4], "classes": 3, "width": 0.05}
 
@@ -170,6 +171,13 @@ CHANGES = {
     ),
     "unknown architecture": (lambda c: c["recipe"].update(arch="transformer"), "unknown architecture"),
     "no recipe": (lambda c: c.pop("recipe"), "recipe"),
+    "version of another kind": (lambda c: c.update(version="x"), "'version' is missing or of another kind"),
+    "a number for a name": (lambda c: c.update(classes=[1, 2, 3]), "'classes' is missing or of another kind"),
+    "a list for a number": (lambda c: c["recipe"].update(classes=[3]), "'recipe' is missing or of another kind"),
+    "preprocessing that is none": (lambda c: c["preprocessing"].update(std=["x"]), "'preprocessing' is missing"),
+    "a standard deviation of zero": (lambda c: c["preprocessing"].update(std=[0.0]), "std positive"),
+    "more than the file holds": (lambda c: c["recipe"].update(width=[10**5, 10**5]), "do not fit the architecture"),
+    "images that no machine has room for": (lambda c: c["recipe"].update(input_shape=[1, 10**6, 10**6]), "values"),
     "newer": (lambda c: c.update(version=99), "newer pascal-nm"),
     "not ours": (lambda c: c.pop("format"), "not a pascal-nm checkpoint"),
 }
@@ -211,3 +219,24 @@ def test_a_folder_that_does_not_exist_is_one_line(tmp_path):
 def test_a_module_of_ones_own_is_not_saved_as_a_checkpoint(path):
     with pytest.raises(FileError, match=r"torch\.export\.save"):
         checkpoint.save(Model(nn.Linear(2, 2), (2,)), path)
+
+
+TEXTS = [
+    "[" * 10**5,
+    "{}",
+    "[4]",
+    '{"levels": 4}',
+    '{"levels": {"a": 1}}',
+    '{"levels": [true]}',
+    '{"levels": [1.0]}',
+    "\xff",
+    '"x"',
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_levels_file_that_holds_no_levels_is_refused(text, tmp_path):
+    (tmp_path / "levels.json").write_text(text, encoding="latin-1")
+    with pytest.raises(FileError, match="is not a levels file") as caught:
+        read_levels(tmp_path / "levels.json")
+    assert "\n" not in str(caught.value)

@@ -98,6 +98,51 @@ def test_wrapped_state_dicts_and_data_parallel_prefixes_are_read(tmp_path):
     assert model.input_shape == (3, 32, 32)
 
 
+WRAPPERS = {
+    "best accuracy": (lambda s: {"epoch": 3, "state_dict": s, "best_acc1": torch.tensor(50.0)}, "'state_dict'"),
+    "scaler and generators": (
+        lambda s: {"rng": torch.zeros(9).byte(), "scaler": {"scale": torch.ones(1)}, "net": s},
+        "'net'",
+    ),
+    "in another": (lambda s: {"best": torch.tensor(1.0), "checkpoint": {"state_dict": s}}, "'checkpoint.state_dict'"),
+    "average first": (lambda s: {"ema": {k: v * 0 for k, v in s.items()}, "state_dict": s}, "'state_dict' (not 'ema'"),
+    "optimizer first": (
+        lambda s: {"optimizer": {"state": {0: {"momentum_buffer": s["fc.weight"]}}}, "model": s},
+        "'model'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("wrap", "said"), WRAPPERS.values(), ids=WRAPPERS)
+def test_the_network_is_found_among_what_a_file_holds_and_named(wrap, said, tmp_path):
+    module = random_network("resnet18", 0, 4)
+    torch.save(wrap(resnet_keys(module, "thresh")), tmp_path / "wrapped.pth")
+    notes = []
+    model = published.load(tmp_path / "wrapped.pth", "resnet18", 4, note=notes.append)
+    assert torch.equal(model.module.head[2].weight, module.head[2].weight)
+    assert len(notes) == 1 and f"read was its entry {said}" in notes[0]
+
+
+def test_what_other_programs_count_in_a_network_is_passed_over(tmp_path):
+    module = random_network("resnet18", 0, 4)
+    state = resnet_keys(module, "thresh")
+    counted = {"total_ops": torch.zeros(1), "n_averaged": torch.tensor(3)}
+    for key, value in state.items():
+        counted |= {key: value, f"{key.rpartition('.')[0]}.total_params": torch.zeros(1)}
+    torch.save({f"_orig_mod.module.{key}": value for key, value in counted.items()}, tmp_path / "x.pth")
+    notes = []
+    model = published.load(tmp_path / "x.pth", "resnet18", 4, note=notes.append)
+    assert torch.equal(model.module.head[2].weight, module.head[2].weight) and notes == []
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_weights_that_are_no_numbers_of_a_network_are_refused(dtype, tmp_path):
+    state = resnet_keys(random_network("resnet18", 0, 4), "thresh")
+    torch.save({k: v.to(dtype) for k, v in state.items()}, tmp_path / "x.pth")
+    with pytest.raises(FileError, match="must hold floating-point numbers"):
+        published.load(tmp_path / "x.pth", "resnet18", 4)
+
+
 def test_a_large_vgg_says_its_input_size(tmp_path):
     module = build("vgg11", (3, 224, 224), 12, 4, width=[2] * 10, conv_bias=True)
     torch.save(vgg_keys(module, "thresh"), tmp_path / "large.pth")

@@ -97,7 +97,7 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(digits, tmp_path):
 def test_images_of_other_shapes_do_not_belong_together(digits):
     train, test = digits
     with pytest.raises(DataError, match="must be alike"):
-        training.train(train, replace(test, pixels=np.zeros((5, 3, 8, 8), np.uint8)), SMALL)
+        training.train(train, replace(test, pixels=np.zeros((360, 3, 8, 8), np.uint8)), SMALL)
 
 
 @pytest.mark.parametrize("method", ["mse", "percentile"])
@@ -323,3 +323,56 @@ def test_averaging_gives_the_mean_of_before_and_after(digits):
         if value.is_floating_point():
             torch.testing.assert_close(value, (state(first)[name] + state(after)[name]) / 2)
     assert mean.metrics["test_accuracy"] != after.metrics["test_accuracy"]
+
+
+STATES = {
+    "a list for a number": lambda s: s["optimizer"]["param_groups"][0].update(lr=[0.1]),
+    "a list for the last epoch": lambda s: s["schedule"].update(last_epoch=[3]),
+    "text for the longest": lambda s: s["schedule"].update(T_max="x"),
+    "a method's name": lambda s: s["schedule"].update(step=3),
+    "a momentum of another shape": lambda s: s["optimizer"]["state"][0].update(momentum_buffer=torch.zeros(3)),
+    "more epochs than there are": lambda s: s.update(epochs_done=99),
+    "epochs that are text": lambda s: s.update(epochs_done="x"),
+    "no settings": lambda s: s.update(config=3),
+    "no optimizer": lambda s: s.pop("optimizer"),
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(digits, tmp_path_factory):
+    class StoppedError(Exception):
+        pass
+
+    def stop(progress):
+        if progress.test_accuracy is not None:
+            raise StoppedError
+
+    path = tmp_path_factory.mktemp("stopped") / "model.pt"
+    with pytest.raises(StoppedError):
+        training.train_to_file(*digits, SMALL, path, stop)
+    return training.state_file(path)
+
+
+@pytest.mark.parametrize("change", STATES.values(), ids=STATES)
+def test_a_state_that_no_training_left_is_refused(change, stopped, digits, tmp_path):
+    content = torch.load(stopped, weights_only=True)
+    change(content)
+    torch.save(content, tmp_path / "model.pt.training")
+    with pytest.raises(FileError, match="is damaged and cannot be resumed"):
+        training.train_to_file(*digits, SMALL, tmp_path / "model.pt")
+
+
+FULL = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # Python ignores the signal, so that writing further fails
+from pascal_nm.cli.main import main
+sys.argv = ["pascal-nm", "train", "--epochs", "1", "-q", "-o", sys.argv[1]]
+main()
+"""
+
+
+def test_a_full_disk_ends_a_training_in_one_line(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FULL, tmp_path / "model.pt"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: cannot write") and done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import typer
 from pascal_nm import published
 from pascal_nm.checkpoint import save
 from pascal_nm.cli import options
-from pascal_nm.cli.output import print_json, say
+from pascal_nm.cli.output import note, print_json, say
 from pascal_nm.cli.outputs import Writes
 from pascal_nm.errors import FileError
 
@@ -51,6 +51,7 @@ def import_checkpoint(
         pool=options.pool(pool),
         preprocessing=options.preprocessing(mean, std, scale) or usual,
         input_size=input_size,
+        note=note,
     )
     assert output is not None, "its default is beside the file"
     save(model, output)

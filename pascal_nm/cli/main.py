@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from typing import Annotated, Any, NamedTuple, cast
 
@@ -151,6 +152,9 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 the answer is no, 2 bad usage or bad input, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):  # a file's name need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     command = typer.main.get_command(app)
     try:
         code = command.main(standalone_mode=False)
@@ -168,5 +172,6 @@ def main() -> None:
 
 def _fail(message: str) -> int:
     if message:
-        console(stderr=True).print(f"[red]error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
+        line = escape(" ".join(message.splitlines()))  # a name in a file may hold line breaks
+        console(stderr=True).print(f"[red]error:[/red] {line}", highlight=False, soft_wrap=True)
     return 2

@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.errors import MarkupError
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from pascal_nm.units import energy_unit as energy_unit
 from pascal_nm.units import joules as joules
@@ -37,8 +40,24 @@ def console(*, stderr: bool = False) -> Console:
     return plain if plain.is_terminal else _Console(stderr=stderr, width=WIDTH)
 
 
+_UNPRINTABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Text from files and names with what a terminal would obey, or cannot show, written out, as Python writes it."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 class _Console(Console):
-    """A console whose reader may go, as in `| head`, without changing what the command answers by its exit code."""
+    """A console that obeys nothing in what it prints but its own styles.
+
+    Its reader may go, as in `| head`, without changing what the command answers by its exit code.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """The segments of a renderable, whose text is :func:`printable`."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
         """Write on into nothing."""
@@ -49,9 +68,16 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+_NOT_OURS = re.compile(r"(?<!\\)((?:\\\\)*)\[(?!/?(bold|red|green|bold red|bold green)\])")
+
+
 def say(text: str) -> None:
-    """Print a line that may carry rich's markup."""
-    console().print(text, highlight=False, soft_wrap=True)
+    """Print a line that may carry the styles of this package; names from files, which may look like others, are shown as they are."""
+    try:
+        line = Text.from_markup(_NOT_OURS.sub(r"\1\[", text))
+    except MarkupError:
+        line = Text(text)
+    console().print(line, highlight=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
@@ -75,7 +101,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     view = Table()
     for i, column in enumerate(columns):
         numeric = all(re.fullmatch(r"(-?[\d.,]+( ?[%a-zµA-Z]{1,2})?)?", _text(row[i])) for row in rows)
-        view.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        view.add_column(escape(printable(column)), justify="right" if numeric else "left", overflow="fold")
     for number, row in enumerate(rows):
         if total and number == len(rows) - 1:
             view.add_section()
@@ -86,7 +112,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
 def _text(cell: object) -> str:
     if isinstance(cell, int) and not isinstance(cell, bool):
         return f"{cell:,}"
-    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)
+    return f"{cell:.6g}" if isinstance(cell, float) else printable(str(cell))
 
 
 def span(values: Sequence[int] | Any) -> str:
@@ -107,7 +133,7 @@ def progress(what: str) -> Iterator[Callable[..., None]]:
     )
     err = console(stderr=True)
     with Progress(*columns, console=err, transient=True, disable=_silent or not err.is_terminal) as bar:
-        task = bar.add_task(escape(what), total=None, extra="")  # how much there is, the first update says
+        task = bar.add_task(escape(printable(what)), total=None, extra="")  # how much there is, the first update says
 
         def update(done: int, total: int, extra: str = "") -> None:
             bar.update(task, completed=done, total=total, extra=extra)

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from pascal_nm import build, checkpoint
 from pascal_nm.cli.main import COMMANDS, load
 from pascal_nm.export.nir_format import write_nir
 from tests.networks import for_digits
@@ -100,3 +101,48 @@ def test_what_is_no_terminal_gets_no_control_sequence(arguments):
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.stdout or done.stderr
     assert "\x1b" not in done.stdout + done.stderr
+
+
+STRANGE = [
+    "\x1b[31mred",
+    "\x9b2J",
+    "\x1b]0;title\x07",
+    "[/bold]",
+    "[link=http://x]y[/link]",
+    "\\\\[bold]",
+    "\u202eright",
+    "a\rb",
+]
+
+
+def strangely_named(path):
+    """A model whose classes, data and metrics have names that a terminal would obey."""
+    recipe = {"arch": "mlp", "input_shape": [1, 2, 2], "classes": len(STRANGE), "width": 0.02}
+    metrics = {f"accuracy {STRANGE[0]}": 0.5}
+    module = build(**recipe, levels=4)
+    checkpoint.save(checkpoint.Model(module, (1, 2, 2), tuple(STRANGE), None, recipe, STRANGE[2], metrics), path)
+
+
+def test_a_terminal_obeys_nothing_that_stands_in_a_file(tmp_path):
+    strangely_named(tmp_path / "x.pt")
+    shown = terminal("inspect", tmp_path / "x.pt")
+    assert "mlp trained on \\x1b]0;title" in shown
+    assert all(
+        text in shown for text in (r"\x1b[31mred", r"\x9b2J", "[/bold]", "[link=http://x]y[/link]", r"\u202eright")
+    )
+    assert not re.search("\x1b\\[31mred|\x9b|\x1b\\]|\u202e", shown)
+
+
+@pytest.mark.parametrize("name", [b"x\x1b[31m.pt", b"x\xff\xfe.pt", b"x[bold].pt", b"x\ny.pt"])
+def test_any_file_name_can_be_read_written_and_named_in_an_error(name, tmp_path, monkeypatch, pascal):
+    monkeypatch.chdir(tmp_path)
+    strangely_named(tmp_path / "x.pt")
+    os.rename("x.pt", name)
+    name = os.fsdecode(name)
+    for arguments in (["inspect", name], ["export", "--nir", name], ["inspect", f"{name[:-3]}.nir"]):
+        code, out, err = pascal(*arguments)
+        assert (code, err) == (0, "")
+        assert not re.search("\x1b|\x9b|[\ud800-\udfff]", out)
+    code, out, err = pascal("inspect", f"no{name}")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1 and "does not exist" in err and not re.search("\x1b|[\ud800-\udfff]", err)

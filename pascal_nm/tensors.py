@@ -1,0 +1,178 @@
+"""Files of ``torch.save`` from anywhere: plain values and dense tensors, none larger than the file that holds it.
+
+``torch.load(weights_only=True)`` runs nothing, but it calls what makes arrays of any size, sparse and quantized tensors, and tensors
+whose strides show one number a million million times. So what a file asks for is looked through first, and what it gave afterwards.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import pickletools
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, BinaryIO, NoReturn
+
+import torch
+from torch import Tensor
+
+from pascal_nm import archive
+from pascal_nm.errors import FileError, described, first_line
+from pascal_nm.files import readable, replacing
+
+SPARE_BYTES = 1 << 26
+"""By so much may tensors be larger than their file: several may show the same numbers."""
+
+PICKLE_BYTES = 1 << 24
+"""The most bytes of the part that says what a file holds."""
+
+OPERATIONS = 1_000_000
+"""The most steps of that part: a tensor takes some 25."""
+
+_NAMES = re.compile(
+    r"collections (OrderedDict|Counter)|(__builtin__|builtins) (set|complex)|_codecs encode"
+    r"|torch (Tensor|Size|device|b?float\d+|u?int\d+|complex\d+|bool|\w+Storage)|torch\.storage (UntypedStorage|TypedStorage)"
+    r"|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch\._tensor _rebuild_from_type_v2|torch\.nn\.parameter Parameter"
+)
+"""What a file may name to be called: it makes plain values, and dense tensors of stored numbers."""
+
+_CALLS = ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4")
+"""Other steps of a pickle that name or call something; torch writes none of them."""
+
+_PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device)
+
+_OLD_PARTS = 5
+"""Pickles of a file that torch wrote before version 1.6: three that say so, the content, and the names of the numbers behind them."""
+
+
+def load(path: str | Path) -> Any:
+    """The content of a file of ``torch.save``, on the processor.
+
+    Raises:
+        FileError: missing, damaged, not a file of torch, with objects that are neither plain values nor dense tensors, or with tensors
+            larger than the file.
+    """
+    path = readable(path)
+    with path.open("rb") as file:
+        return read(path, file)
+
+
+def read(path: Path, file: BinaryIO) -> Any:
+    """As :func:`load`, from an open file that errors call ``path``."""
+    look_through(path, file)
+    try:
+        with warnings.catch_warnings():  # about files that are unlike today's, which are read or refused all the same
+            warnings.simplefilter("ignore")
+            content = torch.load(file, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:
+        _refuse(path, first_line(error).removeprefix("Weights only load failed. ")[:100])
+    except Exception as error:  # torch and OS errors of many types for damaged files
+        raise FileError(f"{path} is not a torch file, or is damaged: {described(error)}") from error
+    check(path, content, file.seek(0, io.SEEK_END))
+    return content
+
+
+def look_through(path: Path, file: BinaryIO) -> None:
+    """Refuse a file that is not one of torch, is damaged, or asks for more than plain values and tensors; nothing of it is loaded.
+
+    Raises:
+        FileError: calls the file ``path``.
+    """
+    file.seek(0)
+    magic = file.read(4)
+    file.seek(0)
+    try:
+        if magic == archive.MAGIC:
+            with archive.opened(path, file) as entries:
+                _check_zip(path, entries)
+        elif magic[:1] == b"\x80":
+            for _ in range(_OLD_PARTS):
+                _check_names(path, file)
+        else:
+            raise FileError(f"{path} is not a torch file")
+    except (ValueError, OverflowError, IndexError) as error:  # pickletools, of bytes that are no pickle
+        raise FileError(f"{path} is not a torch file, or is damaged: {described(error)}") from error
+    file.seek(0)
+
+
+def save(content: Any, path: str | Path) -> None:
+    """Write a file of ``torch.save``.
+
+    Raises:
+        FileError: it cannot be written; an existing one is then left as it was.
+    """
+    with replacing(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch's writer reports a full disk this way
+            raise FileError(f"cannot write {path}: {first_line(error)}") from error
+
+
+def _check_zip(path: Path, entries: archive.Archive) -> None:
+    if "data.pkl" not in entries.names:
+        raise FileError(f"{path} is an archive, but not one of torch.save")
+    with entries.file.open(entries.names["data.pkl"]) as file:
+        _check_names(path, file)
+    if (damaged := entries.file.testzip()) is not None:
+        raise FileError(f"{path} is damaged: the checksum of {damaged!r} is another")
+
+
+def _check_names(path: Path, file: IO[bytes]) -> None:
+    """Refuse a pickle that names anything but :data:`_NAMES`; the file then stands behind it."""
+    start = file.tell()
+    content = io.BytesIO(file.read(PICKLE_BYTES))
+    for count, (operation, argument, _) in enumerate(pickletools.genops(content)):
+        if operation.name == "GLOBAL" and not _NAMES.fullmatch(str(argument)):
+            _refuse(path, str(argument).replace(" ", "."))
+        if operation.name in _CALLS:
+            _refuse(path, operation.name)
+        if count > OPERATIONS:
+            raise FileError(f"{path} holds more than a million names and values, which no network has")
+    file.seek(start + content.tell())
+
+
+def _refuse(path: Path, what: str) -> NoReturn:
+    if what.startswith("torch._utils._rebuild"):
+        kind = what.removeprefix("torch._utils._rebuild_").replace("_", " ")
+        raise FileError(f"{path} holds what torch calls a {kind}; only dense tensors are read: save them so")
+    raise FileError(
+        f"{path} holds pickled Python objects ({what}), which could run code, and was not opened: where you trust it, save the network's "
+        "model.state_dict() by torch.save, or a network of your own by torch.export.save as .pt2"
+    )
+
+
+def check(path: Path, content: Any, size: int) -> None:
+    """Refuse all but plain values and dense tensors that together are not larger than ``size`` bytes and some.
+
+    Raises:
+        FileError: names what a file at ``path`` holds.
+    """
+    room = size + SPARE_BYTES
+    for value in _values(content):
+        if not isinstance(value, Tensor):
+            if not isinstance(value, _PLAIN):
+                raise FileError(f"{path} holds a {type(value).__name__}, neither a plain value nor a tensor")
+            continue
+        vars(value).clear()  # An attribute that a file gives a tensor stands in front of the tensor's own methods.
+        if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized or value.is_nested:
+            raise FileError(f"{path} holds a tensor that is not dense: save it as an ordinary one")
+        room -= value.numel() * value.element_size()
+        if room < 0:
+            raise FileError(
+                f"{path} holds a tensor of shape {tuple(value.shape)}, more than a file of its size can hold"
+            )
+
+
+def _values(content: Any) -> Iterator[Any]:
+    """All values inside of containers, each container once, however often it stands somewhere."""
+    waiting, seen = [content], set()
+    while waiting:
+        value = waiting.pop()
+        if not isinstance(value, Mapping | list | tuple | set):
+            yield value
+        elif id(value) not in seen:
+            seen.add(id(value))
+            waiting.extend(value)
+            waiting.extend(value.values() if isinstance(value, Mapping) else ())
