@@ -315,7 +315,7 @@ def _described(value: Any) -> str:
     if isinstance(value, dict):
         return "a group"
     array = np.asarray(value)
-    return str(array.item()) if array.ndim == 0 else f"{array.dtype} of shape {array.shape}"
+    return str(array.tolist())[:40] if array.size <= AXES else f"{array.dtype} of shape {array.shape}"
 
 
 def check_content(name: str, content: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ from pascal_nm.files import readable
 SPARE_BYTES, MOST_SPARE_BYTES = 1 << 26, 1 << 28
 """By so much, and the file's size again up to so much, may arrays be larger than the file that holds them (compressed)."""
 
-OBJECTS = 50_000
+OBJECTS = 20_000
 """The most groups and arrays of a file."""
 
 CHUNKS = 1 << 15
