@@ -18,7 +18,6 @@ from pascal_nm.export import nir_modules, nir_nodes
 from pascal_nm.export.nir_modules import Reading
 from pascal_nm.export.nir_nodes import CannotRunError
 from pascal_nm.export.profile import Profile, profile_of
-from pascal_nm.export.untrusted import read_raw
 from pascal_nm.files import write_answers
 from pascal_nm.graph import Array, Preprocessing, Shape
 from pascal_nm.hw_targets import nir_network
@@ -53,10 +52,18 @@ class Wishes(NamedTuple):
                 raise DataError(f"{options[name]}: {what}")
 
 
-def run(path: Path, target: str, data: Dataset, wishes: Wishes, output: Path | None, *, as_json: bool) -> None:
-    """Run a file on images and say how it did; write predictions and labels to ``output``."""
-    raw = read_raw(path)
-    profile = profile_of(raw)
+def run(
+    path: Path,
+    raw: nir.NIRGraph,
+    target: str,
+    data: Dataset,
+    wishes: Wishes,
+    output: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Run what a file holds on images and say how it did; write predictions and labels to ``output``."""
+    profile = profile_of(raw, path)
     if profile is not None:
         wishes.refuse_for(f"{path} says that itself", "dt", "preprocessing")
         if wishes.timesteps not in (None, profile.timesteps):
@@ -124,10 +131,13 @@ def _inputs(profile: Profile | None, wishes: Wishes, data: Dataset) -> tuple[Cal
     )
 
 
-def inspect(path: Path, plot: Path | None, *, as_json: bool) -> None:
-    """Show a file's nodes, and whether they can run; draw them."""
-    raw = read_raw(path)
-    profile = profile_of(raw)
+def inspect(path: Path, raw: nir.NIRGraph, plot: Path | None, *, as_json: bool) -> None:
+    """Show the nodes of what a file holds, and whether they can run; draw them.
+
+    Raises:
+        FileError: it is no NIR graph.
+    """
+    profile = profile_of(raw, path)
     problem, shapes = None, dict[str, Shape]()
     try:
         plan = nir_nodes.plan(raw)

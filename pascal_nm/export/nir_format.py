@@ -63,7 +63,15 @@ LARGEST = 1 << 26
 
 
 class ForeignError(FileError):
-    """A NIR file that another tool wrote, or a profile that holds no PASC metadata."""
+    """A NIR file that another tool wrote, or a profile that holds no PASC metadata.
+
+    Attributes:
+        raw: what it holds.
+    """
+
+    def __init__(self, message: str, raw: nir.NIRGraph) -> None:
+        super().__init__(message)
+        self.raw = raw
 
 
 def write_nir(graph: Graph, path: str | Path) -> None:
@@ -113,7 +121,7 @@ def read_nir(path: str | Path) -> Graph:
     """
     raw = read_raw(path)
     if "pascal_nm" not in raw.metadata:
-        raise ForeignError(_foreign(path, raw))
+        raise ForeignError(_foreign(path, raw), raw)
     try:
         return from_nir(raw)
     except GraphError as error:
@@ -123,7 +131,7 @@ def read_nir(path: str | Path) -> Graph:
 
 
 def _foreign(path: str | Path, raw: nir.NIRGraph) -> str:
-    profile = profile_of(raw)
+    profile = profile_of(raw, path)
     if profile is not None:
         return f"{path} is the {profile.name} form of a network, for other tools (and `run`): give the model, or its file without --profile"
     return f"{path} is a NIR file without PASC metadata: export it with `pascal-nm export model.pt --nir`"

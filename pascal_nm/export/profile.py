@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import nir
@@ -114,7 +115,7 @@ def describe(
     )
 
 
-def profile_of(raw: nir.NIRGraph) -> Profile | None:
+def profile_of(raw: nir.NIRGraph, path: str | Path = "the file") -> Profile | None:
     """The description in a file's metadata, or None in a file that is not of this kind.
 
     Raises:
@@ -126,7 +127,7 @@ def profile_of(raw: nir.NIRGraph) -> Profile | None:
         profile = _parsed(plain.parsed(raw.metadata[METADATA]))
         _check_fits(profile, raw)
     except PascalError as error:
-        raise FileError(f"the file's description of itself cannot be understood: {error}") from error
+        raise FileError(f"what {path} says about itself cannot be understood: {error}") from error
     return profile
 
 

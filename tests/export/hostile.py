@@ -9,6 +9,7 @@ that a busy machine is no hang; a process that is not there in WALL seconds is o
 
 import contextlib
 import ctypes
+import gc
 import io
 import json
 import math
@@ -32,8 +33,7 @@ import torch
 from pascal_nm import build, convert, quantize
 from pascal_nm.cli import main, options
 from pascal_nm.errors import PascalError
-from pascal_nm.export import chain, nir_modules, rate, unrolled, write_nir
-from pascal_nm.export.nir_format import read_nir
+from pascal_nm.export import nir_modules, rate, unrolled, write_nir
 from pascal_nm.export.profile import profile_of
 from pascal_nm.export.untrusted import read_raw
 from pascal_nm.graph import Preprocessing
@@ -41,7 +41,7 @@ from pascal_nm.hw_targets.nir_network import NirProgram
 from tests import networks
 from tests.export import foreign, interpreter
 
-SECONDS, MEMORY, WALL = 5, 500 * 2**20, 60
+SECONDS, MEMORY, WALL = 5, 500 * 2**20, 300
 
 FOREIGN = 24
 
@@ -49,12 +49,14 @@ SECRET = 4242.4242
 """In a file beside, which no other may read."""
 
 
-def good_files(folder):
+def good_files(folder, pools=("max", "avg")):
     """One of each kind, all of which take images of the bundled digits."""
     torch.manual_seed(0)
     made = []
-    for name, pool in (("resnet8", "max"), ("resnet8", "avg")):
-        module = networks.randomized(build(name, (1, 8, 8), 10, [3, 2, 2, 4, 1, 2, 3], width=0.125, pool=pool)).float()
+    for pool in pools:
+        module = networks.randomized(
+            build("resnet8", (1, 8, 8), 10, [3, 2, 2, 4, 1, 2, 3], width=0.125, pool=pool)
+        ).float()
         graph = convert(module, torch.zeros(1, 1, 8, 8), preprocessing=Preprocessing(16.0, (0.3,), (0.4,)))
         for kind, network in (("float", graph), ("integer", quantize(graph))):
             made.append(folder / f"pasc-{kind}-{pool}.nir")
@@ -204,8 +206,14 @@ def settings(file, rng):
     found = [n for n in objects(file, h5py.Dataset) if n.rsplit("/")[-1] in SETTINGS]
     name = rng.choice(found)
     old = file[name][()]
-    new = rng.choice([0, 1, 2, 3, 5, -1, 10**3, 10**9, -(2**63), "same", "valid", (1, 1), (2, 1), (1, 0), (3, 3, 3), 1.0])
-    put(file, name, np.full(np.shape(old), new) if np.ndim(new) == 0 and not isinstance(new, str) and rng.random() < 0.5 else new)
+    new = rng.choice(
+        [0, 1, 2, 3, 5, -1, 10**3, 10**9, -(2**63), "same", "valid", (1, 1), (2, 1), (1, 0), (3, 3, 3), 1.0]
+    )
+    put(
+        file,
+        name,
+        np.full(np.shape(old), new) if np.ndim(new) == 0 and not isinstance(new, str) and rng.random() < 0.5 else new,
+    )
 
 
 SETTINGS = {
@@ -328,7 +336,7 @@ def nested(file, rng):
 
 def many(file, rng):
     """Many small groups, nodes, or texts."""
-    kind, count = rng.choice(["group", "node", "text"]), rng.choice([3000, 30_000])
+    kind, count = rng.choice(["group", "node", "text"]), rng.choice([2000, 4900, 20_500])
     if kind == "text":
         file["node/metadata/texts"] = np.array(["x" * 1000] * count, dtype=object)
         return
@@ -401,7 +409,24 @@ def names(file, rng):
     """A node called something else, everywhere."""
     old = rng.choice([*file["node/nodes"]])
     new = rng.choice(
-        ["self", "type", "forward", "output", "input", "import", "__class__", "a.b", "a b", "é", "\n", "\x1b[31m", "x" * 5000, "名", "nodes", "1"]
+        [
+            "self",
+            "type",
+            "forward",
+            "output",
+            "input",
+            "import",
+            "__class__",
+            "a.b",
+            "a b",
+            "é",
+            "\n",
+            "\x1b[31m",
+            "x" * 5000,
+            "名",
+            "nodes",
+            "1",
+        ]
     )
     found = [tuple(x.decode() for x in edge) for edge in file["node/edges"][()]]
     if new in file["node/nodes"]:
@@ -424,7 +449,20 @@ def exchanged(file, rng):
 
 def odd_type(file, rng):
     node = rng.choice([*file["node/nodes"]])
-    kinds = ["Conv9d", "IF", "Conv2d", "NIRGraph", "__class__", "read", "", "x" * 10**6, "Delay", "Linear", "LI", "Scale"]
+    kinds = [
+        "Conv9d",
+        "IF",
+        "Conv2d",
+        "NIRGraph",
+        "__class__",
+        "read",
+        "",
+        "x" * 10**6,
+        "Delay",
+        "Linear",
+        "LI",
+        "Scale",
+    ]
     put(file, f"node/nodes/{node}/type", rng.choice(kinds))
 
 
@@ -442,7 +480,26 @@ def header(file, rng):
     deep = 1
     for _ in range(900):
         deep = [deep]
-    odd = [None, -1, 0, 10**12, 10**400, "x", "1", [], {}, [["a", "b"]], 1.5, 1.9, math.nan, math.inf, [None], {"scale": 0}, True, deep]
+    odd = [
+        None,
+        -1,
+        0,
+        10**12,
+        10**400,
+        "x",
+        "1",
+        [],
+        {},
+        [["a", "b"]],
+        1.5,
+        1.9,
+        math.nan,
+        math.inf,
+        [None],
+        {"scale": 0},
+        True,
+        deep,
+    ]
     if rng.random() < 0.8:
         place[key] = rng.choice(odd)
     elif isinstance(place, dict):
@@ -497,29 +554,37 @@ def called(*arguments):
 
 
 def outcome(path, good):
-    """What is wrong with what the commands make of a file; and whether it was read."""
-    wrong, found = [], []
+    """What the commands make of a file, what is wrong with that, and the most seconds that one of them takes."""
+    wrong, found, seconds = [], [], []
     run = ["run", path, "--limit", 10, "--json"]
     for arguments in (["inspect", path, "--json"], run):
+        start = processor_seconds()
         code, text = called(*arguments)
+        seconds.append(processor_seconds() - start)
         if code == 2 and "give --timesteps" in text:
+            start = processor_seconds()
             code, text = called(*run, "-T", 5, "--reset", "zero")
+            seconds.append(processor_seconds() - start)
         found.append(code)
-        if code == 2 and ("\n" in text or not text.isprintable() or "file.nir" not in text and arguments is not run):
+        if code == 2 and ("\n" in text or not text.isprintable() or ("file.nir" not in text and arguments is not run)):
             wrong.append(f"not one line: {text[:300]!r}")
         if str(SECRET) in text:
             wrong.append("holds what another file holds")
     if found[1] == 0 and "pasc" not in good.name:
         wrong += differences(path)
-    return ("run" if found[1] == 0 else "inspected" if found[0] == 0 else "refused"), wrong
+    return ("run" if found[1] == 0 else "inspected" if found[0] == 0 else "refused"), wrong, max(seconds)
 
 
 def differences(path):
     """Whether torch answers as the equations say, for a file that nir itself reads, too."""
-    raw = nir.read(str(path), type_check=False)
-    profile = profile_of(read_raw(path))
+    ours = read_raw(path)
+    try:
+        raw = nir.read(str(path), type_check=False)
+    except ValueError:  # it checks graphs inside graphs all the same, and takes every kernel for a square one
+        raw = ours
+    profile = profile_of(ours)
     timesteps, after_spike = (profile.timesteps, "zero") if profile else (5, "zero")
-    program = NirProgram(read_raw(path), timesteps, nir_modules.Reading(after_spike=after_spike), dtype=torch.float64)
+    program = NirProgram(ours, timesteps, nir_modules.Reading(after_spike=after_spike), dtype=torch.float64)
     x = np.random.default_rng(0).normal(0.5, 1, (2, *program.input_shape))
     expected = interpreter.run(raw, x, timesteps, after_spike)
     found = program.run(x).outputs
@@ -536,12 +601,10 @@ def judged(path, good):
     executed = []
     sys.addaudithook(lambda event, arguments: executed.append(event) if event in FORBIDDEN else None)
     base = memory()
-    start = processor_seconds()
     try:
-        result, wrong = outcome(path, good)
+        result, wrong, seconds = outcome(path, good)
     except BaseException:
-        result, wrong = "traceback", [traceback.format_exc()[-1500:]]
-    seconds = processor_seconds() - start
+        result, wrong, seconds = "traceback", [traceback.format_exc()[-1500:]], 0
     most = max(memory(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024) - base
     if seconds > SECONDS:
         wrong.append(f"takes {seconds:.1f} s")
@@ -580,7 +643,12 @@ def in_a_child(work):
     _, status = os.waitpid(child, 0)
     if text:
         return json.loads(text)
-    return {"outcome": "hang or crash", "wrong": [f"ended by signal {os.WTERMSIG(status)}"], "seconds": WALL, "megabytes": 0}
+    return {
+        "outcome": "hang or crash",
+        "wrong": [f"ended by signal {os.WTERMSIG(status)}"],
+        "seconds": WALL,
+        "megabytes": 0,
+    }
 
 
 class Watch:
@@ -600,36 +668,37 @@ class Watch:
             return False
 
 
-def prepared():
+def prepared(good):
     """Load what every child needs, once; forks must not inherit a pool of threads."""
     torch.set_num_threads(1)
     options.load_data = cached(options.load_data)
-    sys.setrecursionlimit(1000)
+    for path in good[:2]:
+        outcome(path, path)
+    gc.collect()
+    gc.freeze()
 
 
 def cached(load):
     known = {}
 
-    def once(*arguments, **named):
-        key = repr((arguments[:2], sorted(k for k in named)))
-        if key not in known:
-            known[key] = load(*arguments, **named)
-        return known[key]
+    def once(*arguments, network=None):
+        if arguments not in known:
+            known[arguments] = load(*arguments)
+        return known[arguments]
 
-    once("digits", 10, None, None)
     return once
 
 
 def results(first, count):
     """Make files and judge them, one after the other."""
     global SECRET_FILE
-    prepared()
     with tempfile.TemporaryDirectory() as folder:
         path, secret = Path(folder) / "file.nir", Path(folder) / "secret.h5"
         with h5py.File(secret, "w") as file:
             file["values"] = np.full(64, SECRET)
         SECRET_FILE = str(secret)
         good = good_files(Path(folder))
+        prepared(good)
         for name in good:
             result = in_a_child(lambda name=name: judged(name, name))
             assert (result["outcome"], result["wrong"]) == ("run", []), (name, result)

@@ -92,7 +92,9 @@ def test_affine_keeps_its_bias_and_pooling_its_padding():
     np.testing.assert_allclose(found[0], x[0] @ weight.T + bias, rtol=1e-12)
     image = rng.normal(size=(1, 2, 1, 3, 3))
     pair = np.array([2, 2])
-    pooled = responses(graph({"p": nir.SumPool2d(pair, pair, np.array([1, 1]))}, shape=(1, 3, 3), output=(1, 2, 2)), image)
+    pooled = responses(
+        graph({"p": nir.SumPool2d(pair, pair, np.array([1, 1]))}, shape=(1, 3, 3), output=(1, 2, 2)), image
+    )
     padded = np.pad(image[0], ((0, 0), (0, 0), (1, 1), (1, 1)))[:, :, :4, :4]
     np.testing.assert_allclose(pooled[0], padded.reshape(2, 1, 2, 2, 2, 2).sum((3, 5)), rtol=1e-12)
 
