@@ -141,7 +141,7 @@ def inspect(path: Path, raw: nir.NIRGraph, plot: Path | None, *, as_json: bool) 
     problem, shapes = None, dict[str, Shape]()
     try:
         plan = nir_nodes.plan(raw)
-        order, shapes = list(plan.order), dict(plan.shapes)
+        order, shapes = list(plan.order), {name: sent for name, sent in plan.shapes.items() if name != plan.sink}
         nir_modules.check_timestep(raw, None)
     except CannotRunError as error:
         order, problem = list(raw.nodes), str(error)
