@@ -70,7 +70,8 @@ def answers(work: Callable[[Answer], None], seconds: int, memory: int) -> Iterat
                 if not done:
                     yield content
     except BaseException:
-        os.kill(child, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
         raise
     finally:
         status = _status(child)
