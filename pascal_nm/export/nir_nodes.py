@@ -445,7 +445,7 @@ def _checked(name: str, node: Any) -> dict[str, Any]:
     for field, value in fields.items():
         if isinstance(value, str):
             continue
-        if not (np.min(value) >= -LARGEST and np.max(value) <= LARGEST):
+        if not (float(np.min(value)) >= -LARGEST and float(np.max(value)) <= LARGEST):  # half precision has no LARGEST
             raise GraphError(f"{field} of node {name!r} holds NaN, or values that are infinite in single precision")
         if KINDS[kind].fields[field].positive and not np.min(value) > 0:
             raise GraphError(f"{field} of node {name!r} must be positive")

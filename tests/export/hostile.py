@@ -19,6 +19,7 @@ import resource
 import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -336,7 +337,7 @@ def nested(file, rng):
 
 def many(file, rng):
     """Many small groups, nodes, or texts."""
-    kind, count = rng.choice(["group", "node", "text"]), rng.choice([2000, 4900, 20_500])
+    kind, count = rng.choice(["group", "node", "text"]), rng.choice([100, 300, 1000, 2000, 4000, 20_500])
     if kind == "text":
         file["node/metadata/texts"] = np.array(["x" * 1000] * count, dtype=object)
         return
@@ -697,11 +698,13 @@ def results(first, count):
         with h5py.File(secret, "w") as file:
             file["values"] = np.full(64, SECRET)
         SECRET_FILE = str(secret)
-        good = good_files(Path(folder))
+        made = subprocess.run(
+            [sys.executable, "-m", "tests.export.hostile", folder], check=True, capture_output=True, text=True
+        )
+        good = [
+            Path(line) for line in made.stdout.splitlines()
+        ]  # elsewhere: what converts is large, and a fork copies its tables
         prepared(good)
-        for name in good:
-            result = in_a_child(lambda name=name: judged(name, name))
-            assert (result["outcome"], result["wrong"]) == ("run", []), (name, result)
         watch = Watch(secret)
         for seed in range(first, first + count):
             ways = damaged(good, path, seed)
@@ -715,7 +718,9 @@ def results(first, count):
 
 SECRET_FILE = ""
 
-if __name__ == "__main__":
+if __name__ == "__main__" and len(sys.argv) == 2:
+    print(*good_files(Path(sys.argv[1])), sep="\n")
+elif __name__ == "__main__":
     began = time.monotonic()
     for line in results(int(sys.argv[1]), int(sys.argv[2])):
         print(json.dumps(line), flush=True)

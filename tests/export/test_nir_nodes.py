@@ -94,6 +94,10 @@ REFUSED = {
         "bias of node 'node' holds NaN, or",
     ),
     "infinite in single precision": (graph(nir.Scale(ONES * 1e39), (8,)), "infinite in single precision"),
+    "infinite in half precision": (
+        graph(nir.Scale(ONES.astype("f2") * np.float16("inf")), (8,)),
+        "scale of node 'node' holds",
+    ),
     "text for numbers": (
         graph(with_(nir.Scale(ONES), scale=np.array(["1.5"] * 8)), (8,)),
         "scale of node 'node' must be numbers",
