@@ -26,10 +26,10 @@ def inspect(
     model = None if network.suffix == ".nir" else options.load_model(network)
     try:
         graph = options.load_network(network) if model is None else model.graph()
-    except ForeignError:
+    except ForeignError as foreign:
         from pascal_nm.cli import nir_files  # with torch, which says whether such a file can run
 
-        nir_files.inspect(network, plot, as_json=as_json)
+        nir_files.inspect(network, foreign.raw, plot, as_json=as_json)
         return
     if plot is not None:
         plots.nir_graph(to_nir(graph), plot)

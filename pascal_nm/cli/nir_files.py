@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -14,12 +14,12 @@ from pascal_nm.cli import plots
 from pascal_nm.cli.output import percent, print_json, progress, say, table
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, FileError, GraphError
-from pascal_nm.export import nir_modules
+from pascal_nm.export import nir_modules, nir_nodes
 from pascal_nm.export.nir_modules import Reading
+from pascal_nm.export.nir_nodes import CannotRunError
 from pascal_nm.export.profile import Profile, profile_of
-from pascal_nm.export.untrusted import read_raw
 from pascal_nm.files import write_answers
-from pascal_nm.graph import Array, Preprocessing
+from pascal_nm.graph import Array, Preprocessing, Shape
 from pascal_nm.hw_targets import nir_network
 from pascal_nm.hw_targets.nir_network import NirProgram
 from pascal_nm.nir_neuron import Reset
@@ -52,10 +52,18 @@ class Wishes(NamedTuple):
                 raise DataError(f"{options[name]}: {what}")
 
 
-def run(path: Path, target: str, data: Dataset, wishes: Wishes, output: Path | None, *, as_json: bool) -> None:
-    """Run a file on images and say how it did; write predictions and labels to ``output``."""
-    raw = read_raw(path)
-    profile = profile_of(raw)
+def run(
+    path: Path,
+    raw: nir.NIRGraph,
+    target: str,
+    data: Dataset,
+    wishes: Wishes,
+    output: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Run what a file holds on images and say how it did; write predictions and labels to ``output``."""
+    profile = profile_of(raw, path)
     if profile is not None:
         wishes.refuse_for(f"{path} says that itself", "dt", "preprocessing")
         if wishes.timesteps not in (None, profile.timesteps):
@@ -123,19 +131,28 @@ def _inputs(profile: Profile | None, wishes: Wishes, data: Dataset) -> tuple[Cal
     )
 
 
-def inspect(path: Path, plot: Path | None, *, as_json: bool) -> None:
-    """Show a file's nodes, and whether they can run; draw them."""
-    raw = read_raw(path)
+def inspect(path: Path, raw: nir.NIRGraph, plot: Path | None, *, as_json: bool) -> None:
+    """Show the nodes of what a file holds, and whether they can run; draw them.
+
+    Raises:
+        FileError: it is no NIR graph.
+    """
+    profile = profile_of(raw, path)
+    problem, shapes = None, dict[str, Shape]()
+    try:
+        plan = nir_nodes.plan(raw)
+        order, shapes = list(plan.order), {name: sent for name, sent in plan.shapes.items() if name != plan.sink}
+        nir_modules.check_timestep(raw, None)
+    except CannotRunError as error:
+        order, problem = list(raw.nodes), str(error)
+    except GraphError as error:
+        raise FileError(f"{path}: {error}") from error
     if plot is not None:
         plots.nir_graph(raw, plot)
-    profile = profile_of(raw)
-    try:
-        order = nir_modules.check(raw)
-        shapes: Mapping[str, Any] = NirProgram(raw, 1).shapes
-        problem = None
-    except GraphError as error:
-        order, shapes, problem = list(raw.nodes), {}, str(error)
-    nodes = [_node(raw, name, shapes) for name in order]
+    sources: dict[str, list[str]] = {}
+    for first, last in raw.edges:
+        sources.setdefault(last, []).append(first)
+    nodes = [_node(name, raw.nodes[name], sources.get(name, []), shapes.get(name)) for name in order]
     content = {
         "file": str(path),
         "profile": "foreign" if profile is None else profile.name,
@@ -172,16 +189,12 @@ def _show_inputs(profile: Profile) -> None:
         say(f"outputs: {', '.join(profile.classes[:20])}{'…' if len(profile.classes) > 20 else ''}")
 
 
-def _node(raw: nir.NIRGraph, name: str, shapes: Mapping[str, Any]) -> dict[str, Any]:
-    node = raw.nodes[name]
+def _node(name: str, node: Any, sources: Sequence[str], sent: Shape | None) -> dict[str, Any]:
     weight = getattr(node, "weight", getattr(node, "scale", None))
-    sent = shapes.get(nir_modules.python_name(name))
-    if isinstance(node, nir.Input):
-        sent = nir_modules.input_shape(raw)
     return {
         "name": name,
         "kind": type(node).__name__,
-        "from": ", ".join(a for a, b in raw.edges if b == name),
+        "from": ", ".join(sources),
         "sends": "" if sent is None else "x".join(map(str, sent)),
         "weights": 0 if weight is None else int(np.asarray(weight).size),
         "details": ", ".join(f"{key} {_range(value)}" for key, value in _parameters(node)),

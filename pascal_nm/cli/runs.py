@@ -92,13 +92,13 @@ def run(
         raise DataError("--workers are of this machine, --scheduler has its own: give one")
     try:
         graph = options.load_network(network, mean, std, scale)
-    except ForeignError:
+    except ForeignError as foreign:
         if (bits, schedule, lag, count, scheduler, plot) != (None, None, None, 1, None, None):
             raise DataError(
                 f"--bits, --schedule, --lag, --workers, --scheduler and --plot are for networks of this package; {network} is none"
             ) from None
         images = options.load_data(data_name, limit, image_column, label_column)
-        nir_files.run(network, target, images, wishes, output, as_json=as_json)
+        nir_files.run(network, foreign.raw, target, images, wishes, output, as_json=as_json)
         return
     says = ("dt", "reset", *(["preprocessing"] if network.suffix == ".nir" else []))
     wishes.refuse_for(f"{network} is exact and says that itself; the option is for NIR of other tools", *says)

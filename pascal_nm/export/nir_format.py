@@ -22,16 +22,19 @@ import copy
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import nir
 import numpy as np
 
-from pascal_nm.errors import FileError, GraphError, described
-from pascal_nm.export.profile import profile_of
+from pascal_nm.errors import FileError, GraphError, PascalError, described
+from pascal_nm.export import plain
+from pascal_nm.export.nir_nodes import is_real
+from pascal_nm.export.plain import Content
+from pascal_nm.export.profile import preprocessing, profile_of
 from pascal_nm.export.untrusted import read_raw
 from pascal_nm.files import replacing
 from pascal_nm.graph import (
@@ -43,12 +46,13 @@ from pascal_nm.graph import (
     Operator,
     Pair,
     Population,
-    Preprocessing,
     Projection,
     Quantization,
     SumPool2d,
     Timing,
 )
+
+T = TypeVar("T")
 
 FORMAT = 1
 """Version of the metadata. A reader refuses files of a newer one."""
@@ -59,7 +63,15 @@ LARGEST = 1 << 26
 
 
 class ForeignError(FileError):
-    """A NIR file that another tool wrote, or a profile that holds no PASC metadata."""
+    """A NIR file that another tool wrote, or a profile that holds no PASC metadata.
+
+    Attributes:
+        raw: what it holds.
+    """
+
+    def __init__(self, message: str, raw: nir.NIRGraph) -> None:
+        super().__init__(message)
+        self.raw = raw
 
 
 def write_nir(graph: Graph, path: str | Path) -> None:
@@ -109,17 +121,17 @@ def read_nir(path: str | Path) -> Graph:
     """
     raw = read_raw(path)
     if "pascal_nm" not in raw.metadata:
-        raise ForeignError(_foreign(path, raw))
+        raise ForeignError(_foreign(path, raw), raw)
     try:
         return from_nir(raw)
     except GraphError as error:
         raise FileError(f"{path} does not hold a valid network: {error}") from error
-    except (LookupError, ValueError, TypeError, AttributeError, StopIteration, RecursionError, OverflowError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, StopIteration, OverflowError, PascalError) as error:
         raise FileError(f"{path} is damaged: its PASC metadata cannot be understood ({described(error)})") from error
 
 
 def _foreign(path: str | Path, raw: nir.NIRGraph) -> str:
-    profile = profile_of(raw)
+    profile = profile_of(raw, path)
     if profile is not None:
         return f"{path} is the {profile.name} form of a network, for other tools (and `run`): give the model, or its file without --profile"
     return f"{path} is a NIR file without PASC metadata: export it with `pascal-nm export model.pt --nir`"
@@ -155,22 +167,50 @@ def from_nir(raw: nir.NIRGraph) -> Graph:
     Raises:
         GraphError: it is not a valid network, or a value contradicts another one.
     """
-    header = json.loads(_text(raw.metadata["pascal_nm"]))
-    if header["format"] > FORMAT:
+    header = plain.parsed(raw.metadata["pascal_nm"])
+    if plain.whole(header["format"], "the format", 1) > FORMAT:
         raise GraphError(
             f"its metadata has format {header['format']}; this version reads up to {FORMAT}: update pascal-nm"
         )
-    pre, lag, made = header["preprocessing"], header.get("lag", 0), header.get("quantization")
+    pre = header["preprocessing"]
+    names = plain.texts(header["populations"], "the populations")
+    ends = [plain.texts(pair, "a projection") for pair in plain.entries(header["projections"], "the projections")]
     graph = Graph(
-        tuple(_population(name, raw.nodes[name]) for name in header["populations"]),
-        tuple(_projection(raw, source, target) for source, target in header["projections"]),
-        None if pre is None else Preprocessing(pre["scale"], tuple(pre["mean"]), tuple(pre["std"])),
-        tuple(header["classes"]),
-        Timing(header["schedule"], tuple(lag) if isinstance(lag, list) else lag, header.get("stop")),
-        None if made is None else Quantization(**made),
+        tuple(_population(name, raw.nodes[name]) for name in names),
+        tuple(_projection(raw, source, target) for source, target in ends),
+        None if pre is None else preprocessing(Content(pre, "the preprocessing")),
+        plain.texts(header["classes"], "the classes"),
+        _timing(header),
+        _quantization(header.get("quantization")),
     )
     _check_equal(to_nir(graph), raw)
     return graph
+
+
+def _timing(header: Content) -> Timing:
+    lag, stop = header.get("lag", 0), header.get("stop")
+    return Timing(
+        plain.text(header["schedule"], "the schedule"),
+        _each(lag, lambda entry: plain.whole(entry, "a lag")),
+        None if stop is None else plain.whole(stop, "the last timestep", 1),
+    )
+
+
+def _quantization(made: Any) -> Quantization | None:
+    if made is None:
+        return None
+    content = Content(made, "the quantization")
+    return Quantization(
+        _each(content["bits"], lambda entry: plain.whole(entry, "bits")),
+        _each(content["range"], lambda entry: plain.text(entry, "a range")),
+        _each(content["shift"], lambda entry: plain.whole(entry, "a shift", 0, 31)),
+        plain.whole(content["bias_bits"], "bias bits"),
+    )
+
+
+def _each(value: Any, one: Callable[[Any], T]) -> T | tuple[T, ...]:
+    """One for all layers, or a list of them."""
+    return tuple(map(one, value)) if isinstance(value, list) else one(value)
 
 
 def _population_node(graph: Graph, p: Population) -> nir.NIRNode:
@@ -231,7 +271,7 @@ def _levels_in(graph: Graph, p: Population) -> int:
 
 def _population(name: str, node: nir.NIRNode) -> Population:
     metadata: Mapping[str, Any] = node.metadata
-    kind = _text(metadata["kind"])
+    kind = plain.text(metadata["kind"], f"the kind of {name!r}")
     if isinstance(node, nir.Input):
         shape = node.input_type["input"]
     elif isinstance(node, nir.Output):
@@ -239,13 +279,16 @@ def _population(name: str, node: nir.NIRNode) -> Population:
     else:
         shape = node.v_threshold.shape
     threshold = node.v_threshold if kind == "pasc" else metadata["threshold"]
+    for what, value in (("threshold", threshold), ("bias", metadata["bias"])):
+        if not is_real(value):
+            raise GraphError(f"the {what} of population {name!r} must be numbers")
     if math.prod(int(n) for n in shape) > LARGEST:
         raise GraphError(f"population {name!r} has the shape {tuple(shape)}, more than {LARGEST:,} neurons")
     return Population(
         name,
         kind,  # type: ignore[arg-type]  # Graph validates it
         tuple(int(n) for n in shape),
-        int(metadata["levels"]),
+        plain.whole(metadata["levels"], f"the levels of {name!r}"),
         threshold,
         metadata["bias"],
     )
@@ -281,7 +324,7 @@ def _check_equal(expected: nir.NIRGraph, found: nir.NIRGraph) -> None:
     """Every node, field and edge of the file must be the one that the graph itself gives."""
     if set(expected.nodes) != set(found.nodes):
         raise GraphError(f"its nodes do not fit its metadata: {sorted(set(expected.nodes) ^ set(found.nodes))}")
-    if sorted(expected.edges) != sorted(tuple(map(_text, edge)) for edge in found.edges):
+    if sorted(expected.edges) != sorted(map(tuple, found.edges)):
         raise GraphError("its edges do not fit its metadata")
     for name, node in expected.nodes.items():
         if type(node) is not type(found.nodes[name]):
@@ -304,7 +347,3 @@ def _content(node: nir.NIRNode) -> dict[str, Any]:
 def _pair(value: Any) -> Pair:
     first, second = np.broadcast_to(np.asarray(value), 2)
     return (int(first), int(second))
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,27 +1,25 @@
-"""NIR graphs of any tool as torch modules: one module for each node, joined by nirtorch.
+"""NIR graphs of any tool as torch modules: one module for each node, joined as :mod:`pascal_nm.export.nir_nodes` has checked them.
 
-nirtorch (https://github.com/neuromorphs/NIRTorch) joins nodes in topological order; every node's module is ours, because its defaults lose the bias of
-``Affine`` and the padding of ``SumPool2d``. A neuron's module takes its state and returns it, as nirtorch expects.
+nirtorch (https://github.com/neuromorphs/NIRTorch) is not asked: its tracing takes time that grows with the number of paths through a graph, it
+writes Python code with the names of a file, and leaves out the second edge into the output of a graph inside a graph (nirtorch 2.6).
 """
 
 from __future__ import annotations
 
-import keyword
 import math
 from collections.abc import Callable, Iterator, Mapping
-from graphlib import CycleError, TopologicalSorter
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import nir
-import nirtorch
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pascal_nm import nir_neuron
-from pascal_nm.errors import GraphError
-from pascal_nm.graph import Shape
+from pascal_nm.errors import GraphError, TargetError
+from pascal_nm.export import nir_nodes
+from pascal_nm.export.nir_nodes import CannotRunError, Plan, fields_of, flattens_all, sides, whole
 from pascal_nm.nir_neuron import Membrane, NirState, Reset
 
 SECONDS = 1e-4
@@ -41,16 +39,33 @@ class Reading(NamedTuple):
     after_spike: Reset = "zero"
 
 
+State = dict[str, Any]
+"""What a network keeps from timestep to timestep: for each neuron node its NirState, for each graph inside it its State."""
+
+
+def _buffer(value: Any, dtype: torch.dtype) -> Tensor:
+    """A constant in the type to compute in; without a copy where a file holds it so."""
+    array = np.asarray(value)
+    array = np.require(array, array.dtype if array.dtype in (np.float32, np.float64) else np.float64, "W")
+    return torch.from_numpy(array).to(dtype)
+
+
+def _check_finite(x: Tensor) -> None:
+    """A comparison with NaN is false, and a spike is then missing in silence."""
+    if not bool(torch.isfinite(x).all()):
+        raise TargetError("a neuron's potential is not finite: the network's weights or inputs are too large")
+
+
 class Neurons(nn.Module):
     """Any of NIR's integrators and neurons."""
 
-    def __init__(self, constants: Membrane, after_spike: Reset) -> None:
+    def __init__(self, constants: Membrane, after_spike: Reset, dtype: torch.dtype) -> None:
         super().__init__()
         self.after_spike: Reset = after_spike
         self.fields = {name: value for name, value in constants._asdict().items() if value is None}
         for name, value in constants._asdict().items():
             if value is not None:
-                self.register_buffer(name, torch.as_tensor(np.asarray(value, np.float64)))
+                self.register_buffer(name, _buffer(value, dtype))
 
     @property
     def fires(self) -> bool:
@@ -58,27 +73,69 @@ class Neurons(nn.Module):
         return "threshold" not in self.fields
 
     def forward(self, x: Tensor, state: NirState | None = None) -> tuple[Tensor, NirState]:
-        """One timestep for x (N, *shape): spikes (or the potential of an integrator), and the state after it."""
+        """One timestep for x (N, *shape): spikes (or the potential of an integrator), and the state after it.
+
+        Raises:
+            TargetError: the potential is not finite.
+        """
         rest = torch.zeros_like(x)
         constants = Membrane(**{**dict(self.named_buffers()), **self.fields})
-        return nir_neuron.step(state or NirState(rest, rest), x, constants, self.after_spike)
+        sent, after = nir_neuron.step(state or NirState(rest, rest), x, constants, self.after_spike)
+        _check_finite(after.v)
+        return sent, after
 
 
 class Function(nn.Module):
-    """A node without state, with its weights in double precision until the network is cast."""
+    """A node without state, with its weights."""
 
-    def __init__(self, apply: Callable[..., Tensor], **weights: Any) -> None:
+    def __init__(self, apply: Callable[..., Tensor], dtype: torch.dtype, **weights: Any) -> None:
         super().__init__()
         self.apply_to = apply
         for name, value in weights.items():
-            self.register_buffer(name, torch.as_tensor(np.asarray(value, np.float64)))
+            self.register_buffer(name, _buffer(value, dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         """The node's function of x (N, *shape)."""
         return self.apply_to(x, **dict(self.named_buffers()))
 
 
-def to_torch(raw: nir.NIRGraph, reading: Reading | None = None, dtype: torch.dtype = torch.float32) -> nn.Module:
+class Network(nn.Module):
+    """The nodes of a graph, joined: what several edges bring to a node is added up, in the order of the edges and in double precision.
+
+    Args:
+        plan: the graph's.
+        nodes: the module of each node, and the network of each graph in it, by name; Input and Output have none.
+    """
+
+    def __init__(self, plan: Plan, nodes: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.plan = plan
+        self.modules_in_order = nn.ModuleList(nodes[name] for name in plan.order if name in nodes)
+        self.nodes = dict(zip((name for name in plan.order if name in nodes), self.modules_in_order, strict=True))
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """One timestep for x (N, *shape): what reaches the output, and the state after it; None before the first."""
+        before, after = state or {}, State()
+        sent = {self.plan.source: x}
+        for name, module in self.nodes.items():
+            arrived = self._arrived(name, sent)
+            if isinstance(module, (Neurons, Network)):
+                sent[name], after[name] = module(arrived, before.get(name))
+            else:
+                sent[name] = module(arrived)
+        return self._arrived(self.plan.sink, sent), after
+
+    def _arrived(self, name: str, sent: Mapping[str, Tensor]) -> Tensor:
+        first, *others = (sent[source] for source in self.plan.sources[name])
+        if not others:
+            return first
+        total = first.double()
+        for other in others:
+            total = total + other
+        return total.to(first.dtype)
+
+
+def to_torch(raw: nir.NIRGraph, reading: Reading | None = None, dtype: torch.dtype = torch.float32) -> Network:
     """The graph as one module: ``outputs, state = module(inputs, state)`` is one timestep; the first state is None.
 
     Args:
@@ -87,58 +144,34 @@ def to_torch(raw: nir.NIRGraph, reading: Reading | None = None, dtype: torch.dty
         dtype: to compute in.
 
     Raises:
-        GraphError: a node that has no torch form here, a wrong edge, a cycle, several inputs or outputs.
+        GraphError: as :func:`pascal_nm.export.nir_nodes.plan`, or a timestep that does not fit the graph's time constants.
     """
     reading = reading or Reading()
-    check(raw)
-    _check_timestep(raw, SECONDS if reading.dt is None else reading.dt)
-    modules = node_map(reading)
-    try:
-        network = nirtorch.nir_to_torch(raw, modules, dtype=dtype)
-    except (ValueError, RuntimeError, NotImplementedError, KeyError, TypeError, AttributeError) as error:
-        raise GraphError(f"nirtorch cannot join the graph: {error}") from error
-    return cast("nn.Module", network)
+    plan = nir_nodes.plan(raw)
+    check_timestep(raw, reading.dt)
+    return _network(raw, plan, reading, dtype)
 
 
-def python_name(name: str) -> str:
-    """The name of a node after :func:`renamed`."""
-    return f"{name}_" if keyword.iskeyword(name) else name.replace(".", "_")
+def _network(raw: nir.NIRGraph, plan: Plan, reading: Reading, dtype: torch.dtype) -> Network:
+    nodes: dict[str, nn.Module] = {}
+    for name, node in raw.nodes.items():
+        if isinstance(node, nir.NIRGraph):
+            nodes[name] = _network(node, plan.inner[name], reading, dtype)
+        elif isinstance(node, NEURONS):
+            nodes[name] = Neurons(membrane(node, reading.dt), reading.after_spike, dtype)
+        elif not isinstance(node, (nir.Input, nir.Output)):
+            (arriving, *_) = (plan.shapes[source] for source in plan.sources[name])
+            nodes[name] = STATELESS[type(node)](node, dtype, len(arriving))
+    return Network(plan, nodes)
 
 
-def renamed(raw: nir.NIRGraph) -> nir.NIRGraph:
-    """The same graph with names that Python takes: nirtorch writes code with them.
-
-    Raises:
-        GraphError: two names become the same.
-    """
-    names = {name: python_name(name) for name in raw.nodes}
-    if len(set(names.values())) < len(names):
-        raise GraphError(f"names of nodes differ in dots and underscores only: {', '.join(sorted(names))}")
-    nodes = {names[n]: renamed(node) if isinstance(node, nir.NIRGraph) else node for n, node in raw.nodes.items()}
-    edges = [(names.get(a, a), names.get(b, b)) for a, b in raw.edges]
-    return nir.NIRGraph(nodes, edges, metadata=raw.metadata, type_check=False)
-
-
-def neurons(network: nn.Module) -> Iterator[tuple[str, Neurons]]:
-    """The spiking nodes of a network with their names."""
-    return ((name, m) for name, m in network.named_modules() if isinstance(m, Neurons) and m.fires)
-
-
-def node_map(reading: Reading) -> dict[type, Callable[[Any], nn.Module]]:
-    """For each kind of node: how its module is made."""
-
-    def integrator(node: Any) -> nn.Module:
-        return Neurons(membrane(node, reading.dt), reading.after_spike)
-
-    return {
-        **STATELESS,
-        nir.I: integrator,
-        nir.IF: integrator,
-        nir.LI: integrator,
-        nir.LIF: integrator,
-        nir.CubaLI: integrator,
-        nir.CubaLIF: integrator,
-    }
+def neurons(network: Network) -> Iterator[tuple[str, Neurons]]:
+    """The spiking nodes of a network with their names; those of a graph inside it with its name and a dot before theirs."""
+    for name, module in network.nodes.items():
+        if isinstance(module, Network):
+            yield from ((f"{name}.{inner}", found) for inner, found in neurons(module))
+        elif isinstance(module, Neurons) and module.fires:
+            yield name, module
 
 
 def membrane(node: Any, dt: float | None) -> Membrane:
@@ -155,121 +188,73 @@ def membrane(node: Any, dt: float | None) -> Membrane:
     return Membrane(rate, node.v_leak, rate * np.asarray(node.r), **firing, **synapse)
 
 
-def check(raw: nir.NIRGraph) -> list[str]:
-    """Refuse what cannot run, by name; gives the names of the nodes in the order in which they run.
+def check_timestep(raw: nir.NIRGraph, dt: float | None) -> None:
+    """Refuse timesteps with which the forward Euler method does not stay finite, or means nothing.
 
     Raises:
-        GraphError: as :func:`to_torch`.
+        GraphError: the length is not positive and finite, or longer than a time constant.
     """
-    known = {*node_map(Reading()), nir.Input, nir.Output, nir.NIRGraph}
-    for name, node in raw.nodes.items():
-        if type(node) not in known:
-            names = ", ".join(sorted(kind.__name__ for kind in known))
-            raise GraphError(f"node {name!r} is a {type(node).__name__}; what can run: {names}")
-        if isinstance(node, nir.NIRGraph):
-            check(node)
-        elif isinstance(node, (nir.I, nir.IF, nir.LI, nir.LIF, nir.CubaLI, nir.CubaLIF)):
-            _check_neurons(name, node)
-    for kind in (nir.Input, nir.Output):
-        found = [name for name, node in raw.nodes.items() if isinstance(node, kind)]
-        if len(found) != 1:
-            raise GraphError(f"a graph that can run has one {kind.__name__}, not {len(found)}: {', '.join(found)}")
-    sources: dict[str, set[str]] = {name: set() for name in raw.nodes}
-    for source, target in raw.edges:
-        for end in (source, target):
-            if end not in sources:
-                raise GraphError(f"the edge {source!r} -> {target!r} names the unknown node {end!r}")
-        sources[target].add(source)
-    for name, node in raw.nodes.items():
-        if not sources[name] and not isinstance(node, nir.Input):
-            raise GraphError(f"no edge leads to node {name!r}")
-    try:
-        return list(TopologicalSorter(sources).static_order())
-    except CycleError as error:
-        raise GraphError(f"recurrent graphs are not run; there is a cycle: {' -> '.join(error.args[1])}") from error
-
-
-def _check_neurons(name: str, node: Any) -> None:
-    for field, value in vars(node).items():
-        if isinstance(value, np.ndarray) and not (
-            np.issubdtype(value.dtype, np.number) and bool(np.isfinite(value).all())
-        ):
-            raise GraphError(f"{field} of node {name!r} holds NaN, infinite values or text")
-        if field.startswith("tau") and not np.all(np.asarray(value) > 0):
-            raise GraphError(f"{field} of node {name!r} must be positive")
-
-
-def _check_timestep(raw: nir.NIRGraph, dt: float) -> None:
-    """Refuse timesteps with which the forward Euler method does not stay finite, or means nothing."""
+    dt = SECONDS if dt is None else dt
     if not (math.isfinite(dt) and dt > 0):
         raise GraphError(f"a timestep must be positive and finite, not {dt}")
     for name, node in raw.nodes.items():
         if isinstance(node, nir.NIRGraph):
-            _check_timestep(node, dt)
-        for field, value in vars(node).items():
+            check_timestep(node, dt)
+            continue
+        for field, value in fields_of(node).items():
             if field.startswith("tau") and float(np.min(value)) < dt:
-                raise GraphError(
+                raise CannotRunError(
                     f"{field} of node {name!r} is {np.min(value):g}, less than the timestep of {dt:g}: give a --dt that fits the file's unit of time"
                 )
 
 
-def input_shape(raw: nir.NIRGraph) -> Shape:
-    """Shape of one input, without the batch."""
-    (node,) = (n for n in raw.nodes.values() if isinstance(n, nir.Input))
-    return tuple(int(n) for n in np.asarray(next(iter(node.input_type.values()))).reshape(-1))
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    first, second = np.broadcast_to(np.asarray(value), 2)
-    return int(first), int(second)
-
-
-def _padding(value: Any) -> Any:
-    return value if isinstance(value, str) else _pair(value)
-
-
-def _conv2d(node: nir.Conv2d) -> nn.Module:
-    stride, padding, dilation = _pair(node.stride), _padding(node.padding), _pair(node.dilation)
+def _conv(node: nir.Conv1d | nir.Conv2d, dtype: torch.dtype, rank: int) -> nn.Module:
+    axes, groups = rank - 1, whole(node.groups)
+    stride, dilation = sides(node.stride, axes), sides(node.dilation, axes)
+    padding = node.padding if isinstance(node.padding, str) else sides(node.padding, axes)
+    convolve = F.conv1d if axes == 1 else F.conv2d
 
     def apply(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return F.conv2d(x, weight, bias, stride, padding, dilation, int(node.groups))
+        return convolve(x, weight, bias, stride, padding, dilation, groups)
 
-    return Function(apply, weight=node.weight, bias=node.bias)
-
-
-def _conv1d(node: nir.Conv1d) -> nn.Module:
-    padding = node.padding if isinstance(node.padding, str) else int(np.asarray(node.padding).reshape(-1)[0])
-    stride, dilation = (int(np.asarray(n).reshape(-1)[0]) for n in (node.stride, node.dilation))
-
-    def apply(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return F.conv1d(x, weight, bias, stride, padding, dilation, int(node.groups))
-
-    return Function(apply, weight=node.weight, bias=node.bias)
+    return Function(apply, dtype, weight=node.weight, bias=node.bias)
 
 
-def _flatten(node: nir.Flatten) -> nn.Module:
-    """Writers count the batch axis or do not: both ways of saying "all of it" mean that."""
-    if int(node.end_dim) == -1 and int(node.start_dim) in (0, 1):
-        return Function(lambda x: x.flatten(1))
-    shape = [int(n) for n in np.asarray(node.output_type["output"]).reshape(-1)]
-    return Function(lambda x: x.reshape(len(x), *shape))
+def _flatten(node: nir.Flatten, dtype: torch.dtype, rank: int) -> nn.Module:
+    fields = fields_of(node)
+    if flattens_all(fields):
+        return Function(lambda x: x.flatten(1), dtype)
+    batch = 1 + rank - np.size(fields["input_type"])  # 0 where the writer counts the batch axis
+    first, last = (n + batch if n >= 0 else n for n in (whole(node.start_dim), whole(node.end_dim)))
+    return Function(lambda x: x.flatten(first, last), dtype)
 
 
-def _pool(node: nir.SumPool2d | nir.AvgPool2d) -> nn.Module:
-    kernel, stride, padding = _pair(node.kernel_size), _pair(node.stride), _pair(node.padding)
+def _pool(node: nir.SumPool2d | nir.AvgPool2d, dtype: torch.dtype, rank: int) -> nn.Module:
+    kernel, stride, padding = (sides(value, 2) for value in (node.kernel_size, node.stride, node.padding))
     divisor = 1 if isinstance(node, nir.SumPool2d) else math.prod(kernel)
-    return Function(lambda x: F.avg_pool2d(x, kernel, stride, padding, divisor_override=divisor))
+    return Function(lambda x: F.avg_pool2d(x, kernel, stride, padding, divisor_override=divisor), dtype)
 
 
-STATELESS: Mapping[type, Callable[[Any], nn.Module]] = {
-    nir.Affine: lambda node: Function(F.linear, weight=node.weight, bias=node.bias),
+def _threshold(node: nir.Threshold, dtype: torch.dtype, rank: int) -> nn.Module:
+    def apply(x: Tensor, threshold: Tensor) -> Tensor:
+        _check_finite(x)
+        return (x > threshold).to(x.dtype)
+
+    return Function(apply, dtype, threshold=node.threshold)
+
+
+NEURONS = (nir.I, nir.IF, nir.LI, nir.LIF, nir.CubaLI, nir.CubaLIF)
+"""Nodes with state."""
+
+STATELESS: Mapping[type, Callable[[Any, torch.dtype, int], nn.Module]] = {
+    nir.Affine: lambda node, dtype, rank: Function(F.linear, dtype, weight=node.weight, bias=node.bias),
     nir.AvgPool2d: _pool,
-    nir.Conv1d: _conv1d,
-    nir.Conv2d: _conv2d,
+    nir.Conv1d: _conv,
+    nir.Conv2d: _conv,
     nir.Flatten: _flatten,
-    nir.Linear: lambda node: Function(F.linear, weight=node.weight),
-    nir.Scale: lambda node: Function(lambda x, scale: x * scale, scale=node.scale),
+    nir.Linear: lambda node, dtype, rank: Function(F.linear, dtype, weight=node.weight),
+    nir.Scale: lambda node, dtype, rank: Function(lambda x, scale: x * scale, dtype, scale=node.scale),
     nir.SumPool2d: _pool,
-    nir.Threshold: lambda node: Function(lambda x, threshold: (x > threshold).to(x.dtype), threshold=node.threshold),
+    nir.Threshold: _threshold,
 }
-"""Nodes without state."""
+"""Nodes without state: the module for a node, the type to compute in, and the axes of what reaches it, without the batch."""

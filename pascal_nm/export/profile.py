@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import nir
 import numpy as np
 
-from pascal_nm.errors import FileError, PascalError, described
+from pascal_nm.errors import FileError, PascalError
+from pascal_nm.export import plain
+from pascal_nm.export.plain import Content
 from pascal_nm.graph import Array, Graph, Population, Preprocessing, Shape
 
 METADATA = "pascal_nm_profile"
 """Key in the metadata of the whole graph."""
 
 Name = Literal["unrolled", "rate"]
+
+MOST_TIMESTEPS: Mapping[str, int] = {"unrolled": 1, "rate": 4096}
+"""For how long an image may be shown: a spike that a rate network passes on leaves 1/4,096 of the threshold behind, which must not add up to another."""
 
 
 @dataclass(frozen=True)
@@ -108,34 +115,88 @@ def describe(
     )
 
 
-def profile_of(raw: nir.NIRGraph) -> Profile | None:
+def profile_of(raw: nir.NIRGraph, path: str | Path = "the file") -> Profile | None:
     """The description in a file's metadata, or None in a file that is not of this kind.
 
     Raises:
-        FileError: it is there but cannot be understood.
+        FileError: it is there but cannot be understood, or speaks of other nodes than the graph has.
     """
     if METADATA not in raw.metadata:
         return None
     try:
-        return _parsed(json.loads(raw.metadata[METADATA]))
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, PascalError) as error:
-        raise FileError(f"the file's description of itself cannot be understood ({described(error)})") from error
+        profile = _parsed(plain.parsed(raw.metadata[METADATA]))
+        _check_fits(profile, raw)
+    except PascalError as error:
+        raise FileError(f"what {path} says about itself cannot be understood: {error}") from error
+    return profile
 
 
-def _parsed(content: Mapping[str, Any]) -> Profile:
-    if content["profile"] not in ("unrolled", "rate"):
-        raise FileError(f"unknown profile {content['profile']!r}")
-    entry, pre, populations = content["input"], content["preprocessing"], content["populations"]
-    shape = tuple(int(n) for n in entry["shape"])
-    threshold = np.asarray(entry["threshold"], np.float64)
+def _parsed(content: Content) -> Profile:
+    name = plain.text(content["profile"], "the profile")
+    if name not in MOST_TIMESTEPS:
+        raise FileError(f"unknown profile {name[:40]!r}")
+    entry = Content(content["input"], "the input")
+    shape = plain.shape(entry["shape"], "the input's shape")
+    levels = plain.whole(entry["levels"], "the input's levels")
+    threshold = _thresholds(entry["threshold"])
+    integer, pre = content["integer"], content["preprocessing"]
+    if not isinstance(integer, bool):
+        raise FileError("'integer' must be true or false")
+    populations = {
+        name: Content(p, f"population {name!r}")
+        for name, p in Content(content["populations"], "the populations").items()
+    }
     return Profile(
-        content["profile"],
-        int(content["timesteps"]),
-        Population(str(entry["name"]), "analog", shape, int(entry["levels"]), threshold),
-        bool(content["integer"]),
-        None if pre is None else Preprocessing(float(pre["scale"]), tuple(pre["mean"]), tuple(pre["std"])),
-        tuple(str(name) for name in content["classes"]),
-        {name: tuple(int(n) for n in p["shape"]) for name, p in populations.items()},
-        {name: int(p["copies"]) for name, p in populations.items()},
-        tuple(Measured(**m) for m in content["measured"]),
+        cast("Name", name),
+        plain.whole(content["timesteps"], "the timesteps", 1, MOST_TIMESTEPS[name]),
+        Population(plain.text(entry["name"], "the input's name"), "analog", shape, levels, threshold),
+        integer,
+        None if pre is None else preprocessing(Content(pre, "the preprocessing")),
+        plain.texts(content["classes"], "the classes"),
+        {name: plain.shape(p["shape"], f"the shape of {name!r}") for name, p in populations.items()},
+        {name: plain.whole(p["copies"], f"the copies of {name!r}", 1) for name, p in populations.items()},
+        tuple(_measured(Content(m, "a measurement")) for m in plain.entries(content["measured"], "the measurements")),
     )
+
+
+def _thresholds(value: Any) -> Array:
+    """Nested lists of positive numbers, as deep as the input has axes."""
+    array = np.asarray(value, object)  # no text becomes a number
+    if array.ndim > 3 or not array.size:
+        raise FileError("the input's threshold must be numbers with up to 3 axes")
+    values = [plain.number(entry, "the input's threshold") for entry in array.reshape(-1)]
+    if min(values) <= 0:
+        raise FileError(f"the input's threshold must be positive, not {min(values):g}")
+    return np.array(values).reshape(array.shape)
+
+
+def preprocessing(content: Content) -> Preprocessing:
+    """The preprocessing in a file's JSON.
+
+    Raises:
+        FileError: it does not hold what it must.
+        DataError: a value out of range.
+    """
+    mean, std = (plain.numbers(content[name], name) for name in ("mean", "std"))
+    return Preprocessing(plain.number(content["scale"], "the scale"), mean, std)
+
+
+def _measured(content: Content) -> Measured:
+    return Measured(
+        plain.whole(content["timesteps"], "the timesteps of a measurement", 1),
+        plain.text(content["reset"], "the reset of a measurement"),
+        plain.whole(content["images"], "the images of a measurement", 1),
+        plain.number(content["accuracy"], "the accuracy of a measurement"),
+        plain.number(content["agreement"], "the agreement of a measurement"),
+    )
+
+
+def _check_fits(profile: Profile, raw: nir.NIRGraph) -> None:
+    """The description speaks of the nodes of this file."""
+    node = raw.nodes.get(profile.input.name)
+    if not isinstance(node, nir.Input) or math.prod(map(int, node.input_type["input"])) != profile.input.size:
+        raise FileError(f"the graph has no Input {profile.input.name!r} of {profile.input.size:,} values")
+    for name, shape in profile.shapes.items():
+        threshold = getattr(raw.nodes.get(name), "v_threshold", None)
+        if threshold is None or np.size(threshold) < math.prod(shape) * profile.copies[name]:
+            raise FileError(f"the graph has no neurons {name!r}, {profile.copies[name]} for each of {shape}")

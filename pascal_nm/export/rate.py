@@ -22,13 +22,13 @@ import numpy as np
 from pascal_nm.errors import ConversionError
 from pascal_nm.export import chain
 from pascal_nm.export.chain import Growth, Spread
-from pascal_nm.export.profile import Measured, describe
+from pascal_nm.export.profile import MOST_TIMESTEPS, Measured, describe
 from pascal_nm.export.readers import dialect
 from pascal_nm.graph import Array, Graph, Population
 
-JUST_ABOVE = 1 + 2.0**-12
+JUST_ABOVE = 1 + 1 / MOST_TIMESTEPS["rate"]
 """What one spike must bring to make a neuron fire at once: above 1 for readers that ask for more than the threshold, and so little above it that
-what is left adds up to no further spike in 4,096 timesteps."""
+what is left adds up to no further spike in all timesteps."""
 
 
 def write_rate(
@@ -74,8 +74,10 @@ class _Rates:
     relay = (JUST_ABOVE, 0.0)
 
     def __init__(self, timesteps: int) -> None:
-        if timesteps < 1:
-            raise ConversionError(f"a rate network needs at least one timestep, not {timesteps}")
+        if not 1 <= timesteps <= MOST_TIMESTEPS["rate"]:
+            raise ConversionError(
+                f"a rate network needs at least one timestep, not {timesteps}, and has {MOST_TIMESTEPS['rate']:,} at most"
+            )
         self.timesteps = timesteps
 
     def copies(self, p: Population) -> int:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pascal_nm.data import Dataset
-from pascal_nm.errors import DataError, GraphError, TargetError, first_line
+from pascal_nm.errors import DataError, TargetError
 from pascal_nm.export import nir_modules
 from pascal_nm.export.nir_modules import Reading
 from pascal_nm.graph import Array, Shape
@@ -25,6 +25,12 @@ BATCH_VALUES = 1 << 24
 
 BATCH_IMAGES = 250
 """The most images of a batch."""
+
+MOST_TIMESTEPS = 2**15 - 1
+"""For how long an image is shown at most: a neuron's spikes are counted in 16 bits."""
+
+MOST_PROCESSES = 500
+"""The most nodes of a graph in Lava, where each is a process of the system."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +73,7 @@ class NirProgram:
     Attributes:
         input_shape: shape of one input.
         network: the graph in torch.
-        shapes: what each node between input and output sends, without the batch, by its name.
+        plan: the order of the nodes, and what each of them sends.
     """
 
     def __init__(
@@ -78,74 +84,56 @@ class NirProgram:
         target: str = "torch",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if timesteps < 1:
-            raise TargetError(f"an image is shown for at least one timestep, not {timesteps}")
+        if not 1 <= timesteps <= MOST_TIMESTEPS:
+            raise TargetError(
+                f"an image is shown for at least one timestep, not {timesteps}, and for {MOST_TIMESTEPS:,} at most"
+            )
         if target not in ("torch", "lava"):
             raise TargetError(f"a NIR file without PASC metadata runs on torch or lava, not on {target!r}")
-        self.raw, self.timesteps, self.target, self.dtype = nir_modules.renamed(raw), timesteps, target, dtype
-        self.input_shape = nir_modules.input_shape(raw)
-        self.network = nir_modules.to_torch(self.raw, reading, dtype)
-        self.shapes = _shapes(self.network, self.input_shape, dtype)
+        self.raw, self.timesteps, self.target, self.dtype = raw, timesteps, target, dtype
+        self.network = nir_modules.to_torch(raw, reading, dtype)
+        self.plan = self.network.plan
+        self.input_shape = self.plan.shapes[self.plan.source]
         if target == "lava":
             self._fits_lava()
 
     def _fits_lava(self) -> None:
         from pascal_nm.process_models import compat  # noqa: F401  # fails here, with advice, where Lava is missing
 
-        for name, node in self.raw.nodes.items():
-            if isinstance(node, nir.NIRGraph):
-                raise TargetError(f"Lava runs flat graphs; {name} is a graph of its own: use --target torch")
+        for name in self.plan.inner:
+            raise TargetError(f"Lava runs flat graphs; {name} is a graph of its own: use --target torch")
+        if len(self.plan.order) > MOST_PROCESSES:
+            raise TargetError(
+                f"Lava starts a process for each of {len(self.plan.order):,} nodes, more than {MOST_PROCESSES}: use --target torch"
+            )
 
     @property
     def batch_size(self) -> int:
         """Images that run together."""
-        return min(BATCH_IMAGES, max(1, BATCH_VALUES // sum(math.prod(shape) for shape in self.shapes.values())))
+        return min(BATCH_IMAGES, max(1, BATCH_VALUES // self.plan.values))
 
     def run(self, inputs: Array) -> NirResult:
-        """Show N inputs, (N, *shape) with as many values as the input node takes.
+        """Show N inputs, (N, *shape) as the input node takes them; axes of 1 aside, or all in one axis if that is what it takes.
 
         Raises:
-            DataError: inputs of another size.
-            TargetError: a child process of Lava failed.
+            DataError: inputs of another size, or whose axes would have to be changed.
+            TargetError: values that are not finite, or a child process of Lava that failed.
         """
-        if math.prod(inputs.shape[1:]) != math.prod(self.input_shape):
+        if not fits(inputs.shape[1:], self.input_shape):
             raise DataError(f"the network takes inputs of shape {self.input_shape}, the data has {inputs.shape[1:]}")
         given = torch.from_numpy(inputs.reshape(len(inputs), *self.input_shape)).to(self.dtype)
         with torch.no_grad():
-            return _torch(self, given) if self.target == "torch" else _lava(self, given)
+            result = _torch(self, given) if self.target == "torch" else _lava(self, given)
+        if not np.isfinite(result.outputs).all():
+            raise TargetError("the network's outputs are not finite: its weights or inputs are too large")
+        return result
 
 
-def _shapes(network: nn.Module, shape: Shape, dtype: torch.dtype) -> dict[str, Shape]:
-    """What each node sends, without the batch, by the name of its module.
-
-    Raises:
-        GraphError: shapes of neighbours do not fit.
-    """
-    shapes: dict[str, Shape] = {}
-    at = ["input"]
-
-    def before(name: str) -> Callable[..., None]:
-        return lambda module, arguments: at.__setitem__(0, name)
-
-    def after(name: str) -> Callable[..., None]:
-        def note(module: nn.Module, arguments: object, output: Tensor | tuple[Tensor, object]) -> None:
-            sent = output[0] if isinstance(output, tuple) else output
-            shapes[name] = tuple(sent.shape[1:])
-
-        return note
-
-    inner = [(name, module) for name, module in network.named_modules() if not list(module.children())]
-    hooks = [m.register_forward_pre_hook(before(name)) for name, m in inner]
-    hooks += [m.register_forward_hook(after(name)) for name, m in inner]
-    try:
-        with torch.no_grad():
-            network(torch.zeros(1, *shape, dtype=dtype))
-    except (RuntimeError, IndexError, ValueError) as error:
-        raise GraphError(f"node {at[0]!r} does not fit what reaches it: {first_line(error)}") from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return shapes
+def fits(given: Shape, wanted: Shape) -> bool:
+    """Whether images of one shape are inputs of another without a guess at the order of axes: axes of 1 aside, or all in one axis."""
+    return math.prod(given) == math.prod(wanted) and (
+        len(wanted) == 1 or [n for n in given if n != 1] == [n for n in wanted if n != 1]
+    )
 
 
 def _torch(program: NirProgram, inputs: Tensor) -> NirResult:
@@ -175,10 +163,9 @@ def _lava(program: NirProgram, inputs: Tensor) -> NirResult:
     from pascal_nm.process_models.nir_network import NirNetwork
     from pascal_nm.process_models.runtime import Session
 
-    modules = {name: program.network.get_submodule(name) for name in program.shapes}
     firing = {name for name, _ in nir_modules.neurons(program.network)}
     with registries_restored():
-        network = NirNetwork(program.raw, modules, program.shapes, firing, inputs.numpy(), program.timesteps)
+        network = NirNetwork(program.plan, program.network.nodes, firing, inputs.numpy(), program.timesteps)
         with Session(network.entry, tag="floating_pt") as session:
             session.run(program.timesteps)
     return NirResult(network.outputs, network.counts)

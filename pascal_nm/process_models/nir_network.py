@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import nir
 import numpy as np
 from torch import nn
 
-from pascal_nm.graph import Array, Shape
+from pascal_nm.export.nir_nodes import Plan
+from pascal_nm.graph import Array
 from pascal_nm.process_models.analog.process import AnalogInput
 from pascal_nm.process_models.memory import Record, shared_zeros
 from pascal_nm.process_models.nir_node.process import NirNode
@@ -21,9 +21,8 @@ class NirNetwork:
     """The Processes of a flat, acyclic graph. Nothing is delayed: what a node sends arrives in the same timestep.
 
     Args:
-        raw: the graph.
+        plan: the graph's.
         modules: of each node between input and output, by its name.
-        shapes: what each of them sends, without the batch.
         firing: names of the nodes whose spikes are counted.
         inputs: one batch, (B, *shape).
         timesteps: for how long the batch is shown.
@@ -31,42 +30,40 @@ class NirNetwork:
 
     def __init__(
         self,
-        raw: nir.NIRGraph,
+        plan: Plan,
         modules: Mapping[str, nn.Module],
-        shapes: Mapping[str, Shape],
         firing: set[str],
         inputs: Array,
         timesteps: int,
     ) -> None:
         batch, cycle = len(inputs), Cycle(timesteps, 1)
-        self._records = {name: Record.create(1, batch, shapes[name]) for name in firing}
-        (source,) = (name for name, node in raw.nodes.items() if isinstance(node, nir.Input))
-        (sink,) = (name for name, node in raw.nodes.items() if isinstance(node, nir.Output))
-        arriving = {target: shapes.get(first, inputs.shape[1:]) for first, target in raw.edges}
-        self._sums = shared_zeros((1, timesteps, batch, *arriving[sink]), inputs.dtype)
-        self.entry: Any = AnalogInput(currents=inputs[None], cycle=cycle, repeat=timesteps, name=source)
+        arriving = {name: plan.shapes[sources[0]] for name, sources in plan.sources.items() if sources}
+        self._records = {name: Record.create(1, batch, plan.shapes[name]) for name in firing}
+        self._sums = shared_zeros((1, timesteps, batch, *arriving[plan.sink]), inputs.dtype)
+        self.entry: Any = AnalogInput(currents=inputs[None], cycle=cycle, repeat=timesteps, name=plan.source)
         readout = Readout(
-            shape=arriving[sink],
+            shape=arriving[plan.sink],
             window=range(timesteps),
             dtype=inputs.dtype,
             batch=batch,
             potential=self._sums,
-            name=sink,
+            name=plan.sink,
         )
-        processes: dict[str, Any] = {source: self.entry, sink: readout}
+        processes: dict[str, Any] = {plan.source: self.entry, plan.sink: readout}
         for name, module in modules.items():
             processes[name] = NirNode(
                 module=module,
                 shape_in=arriving[name],
-                shape_out=shapes[name],
+                shape_out=plan.shapes[name],
                 dtype=inputs.dtype,
                 batch=batch,
                 cycle=cycle,
                 record=self._records.get(name),
                 name=name,
             )
-        for first, target in raw.edges:
-            processes[first].s_out.connect(processes[target].a_in)
+        for name, sources in plan.sources.items():
+            for source in sources:
+                processes[source].s_out.connect(processes[name].a_in)
 
     @property
     def outputs(self) -> Array:

@@ -598,7 +598,7 @@ def test_a_file_of_another_tool_is_run_and_inspected(pascal, tmp_path):
     refused(pascal("run", tmp_path / "f.nir", "-T", 5, "--bits", 8), "--bits")
     for dt in ("nan", "0", "-1e-4"):
         refused(pascal("run", tmp_path / "f.nir", "-T", 5, "--dt", dt), "positive and finite")
-    refused(pascal("run", tmp_path / "f.nir", "-T", 5, "--dt", 1), "tau of node '1_lif' is 0.001")
+    refused(pascal("run", tmp_path / "f.nir", "-T", 5, "--dt", 1), "tau of node '1.lif' is 0.001")
     answers = [
         json.loads(pascal("run", tmp_path / "f.nir", "-T", 5, "--limit", 20, "--target", target, "--json")[1])
         for target in ("torch", "lava")

@@ -1,0 +1,482 @@
+"""NIR's nodes in one table: what the fields of each kind hold, and what shape it sends for the shape that reaches it.
+
+Whatever reads or runs a graph asks here first, so that torch and Lava get the same checked graph: nir itself takes fields of any type and rank, and
+torch broadcasts them against the batch or another axis. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, NamedTuple
+
+import nir
+import numpy as np
+
+from pascal_nm.errors import GraphError
+from pascal_nm.graph import Shape
+
+NODES, EDGES = 5_000, 10_000
+"""The most of a graph that runs. A timestep takes some 10 us for each of both, whatever their size."""
+
+VALUES = 1 << 24
+"""What nodes may send in a timestep for one image, beyond as many values as the file itself holds."""
+
+AXES = 8
+"""The most axes of anything, and the most entries of a shape."""
+
+LARGEST_SIDE = 1 << 24
+"""The largest size, stride or padding."""
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Values beyond are infinite in single precision."""
+
+
+class CannotRunError(GraphError):
+    """Valid NIR that does not run here."""
+
+
+class Field(NamedTuple):
+    """What a field of a node must be.
+
+    Attributes:
+        words: in words, after "must be".
+        fits: whether a value is that, by its type and shape.
+        optional: whether it may be missing.
+        each: whether it has an entry for every neuron; all such fields of a node have one shape.
+        positive: whether its values must be.
+    """
+
+    words: str
+    fits: Callable[[Any], bool]
+    optional: bool = False
+    each: bool = False
+    positive: bool = False
+
+
+def is_real(value: Any) -> bool:
+    """Whether a field holds numbers, of up to :data:`AXES` axes."""
+    return (
+        not isinstance(value, (str, bytes, dict)) and np.asarray(value).dtype.kind in "iuf" and np.ndim(value) <= AXES
+    )
+
+
+def _is_whole(value: Any) -> bool:
+    return not isinstance(value, (str, bytes, dict)) and np.asarray(value).dtype.kind in "iu"
+
+
+def _array(axes: int) -> Field:
+    return Field(
+        f"numbers with {axes} ax{'i' if axes == 1 else 'e'}s",
+        lambda v: is_real(v) and np.ndim(v) == axes and np.size(v) > 0,
+    )
+
+
+def _each(*, positive: bool = False, optional: bool = False) -> Field:
+    return Field("numbers", lambda v: is_real(v) and np.size(v) > 0, optional, True, positive)
+
+
+def _whole(least: int, sizes: tuple[int, ...] = (1,), *, optional: bool = False) -> Field:
+    """Whole numbers: one, or as many as one of ``sizes``."""
+
+    def fits(value: Any) -> bool:
+        if not _is_whole(value) or np.ndim(value) > 1 or np.size(value) not in sizes:
+            return False
+        return least <= int(np.min(value)) and int(np.max(value)) <= LARGEST_SIDE
+
+    count = "a whole number" if sizes == (1,) else f"{' or '.join(map(str, sizes))} whole numbers"
+    return Field(f"{count} of at least {least}", fits, optional)
+
+
+def _padding(*sizes: int) -> Field:
+    numbers = _whole(0, sizes)
+    return Field(
+        f"'same', 'valid' or {numbers.words}",
+        lambda v: v in ("same", "valid") if isinstance(v, str) else numbers.fits(v),
+    )
+
+
+def _shape(*, optional: bool = False) -> Field:
+    field = _whole(1, tuple(range(1, AXES + 1)), optional=optional)
+    return Field(f"a shape: 1 to {AXES} whole numbers of at least 1", field.fits, optional)
+
+
+class Kind(NamedTuple):
+    """A kind of node.
+
+    Attributes:
+        fields: by name.
+        sends: shape of what leaves for the fields and the shape of what arrives, both without the batch; None where it does not run here.
+    """
+
+    fields: Mapping[str, Field]
+    sends: Callable[[Mapping[str, Any], Shape], Shape] | None
+
+
+def _like_input(fields: Mapping[str, Any], shape: Shape) -> Shape:
+    """Entries for every neuron: of the same shape, or with axes of 1 in it, or a single one."""
+    for field, value in fields.items():
+        found = np.shape(value)
+        single = found in ((), (1,))
+        if not single and not (
+            len(found) == len(shape) and all(a in (1, b) for a, b in zip(found, shape, strict=True))
+        ):
+            raise GraphError(f"its {field} has the shape {found}, what reaches it {shape}")
+    return shape
+
+
+def _dense(fields: Mapping[str, Any], shape: Shape) -> Shape:
+    outputs, inputs = np.shape(fields["weight"])
+    if shape != (inputs,):
+        raise GraphError(f"its weight takes {inputs} inputs in one axis, what reaches it has the shape {shape}")
+    _check_bias(fields, outputs)
+    return (outputs,)
+
+
+def _check_bias(fields: Mapping[str, Any], outputs: int) -> None:
+    if "bias" in fields and np.shape(fields["bias"]) != (outputs,):
+        raise GraphError(f"its bias has the shape {np.shape(fields['bias'])}, its outputs are {outputs}")
+
+
+def _convolution(fields: Mapping[str, Any], shape: Shape) -> Shape:
+    outputs, entering, *kernel = np.shape(fields["weight"])
+    groups, axes = whole(fields["groups"]), len(kernel)
+    if len(shape) != axes + 1 or shape[0] != entering * groups or outputs % groups:
+        raise GraphError(
+            f"its weight of shape {np.shape(fields['weight'])} in {groups} group(s) does not fit what reaches it, of shape {shape}"
+        )
+    _check_bias(fields, outputs)
+    said = fields.get("input_shape")
+    if said is not None and sides(said, axes) != shape[1:]:
+        raise GraphError(f"its input_shape is {sides(said, axes)}, what reaches it has the shape {shape}")
+    stride, dilation, padding = sides(fields["stride"], axes), sides(fields["dilation"], axes), fields["padding"]
+    extent = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
+    if isinstance(padding, str):
+        if padding == "same" and set(stride) != {1}:
+            raise GraphError(f"its padding 'same' needs a stride of 1, not {stride}")
+        if padding == "same":
+            return (outputs, *shape[1:])
+        padding = 0
+    return (outputs, *_windows(shape[1:], extent, stride, sides(padding, axes), extent))
+
+
+def _pool(fields: Mapping[str, Any], shape: Shape) -> Shape:
+    if len(shape) != 3:
+        raise GraphError(f"it takes images (C, H, W), what reaches it has the shape {shape}")
+    kernel, stride, padding = (sides(fields[name], 2) for name in ("kernel_size", "stride", "padding"))
+    return (shape[0], *_windows(shape[1:], kernel, stride, padding, tuple(k // 2 for k in kernel)))
+
+
+def _windows(shape: Shape, extent: Shape, stride: Shape, padding: Shape, most: Shape) -> Shape:
+    """How many windows fit in each axis; ``most`` padding."""
+    if any(p > m for p, m in zip(padding, most, strict=True)):
+        raise GraphError(f"its padding of {padding} is more than {most}, what its kernel reaches")
+    found = tuple((n + 2 * p - e) // s + 1 for n, p, e, s in zip(shape, padding, extent, stride, strict=True))
+    if min(found) < 1:
+        raise GraphError(
+            f"its kernel reaches over {extent}, more than what reaches it, {shape}, with padding {padding}"
+        )
+    return found
+
+
+def flattens_all(fields: Mapping[str, Any]) -> bool:
+    """Writers count the batch axis or do not: both ways of saying "all of it" mean that."""
+    return whole(fields["end_dim"]) == -1 and whole(fields["start_dim"]) in (0, 1)
+
+
+def _flatten(fields: Mapping[str, Any], shape: Shape) -> Shape:
+    said = fields.get("input_type")
+    declared = None if said is None else tuple(map(int, np.asarray(said).reshape(-1)))
+    if declared is not None and shape not in (declared, declared[1:]):
+        raise GraphError(f"its input_type is {declared}, what reaches it has the shape {shape}")
+    if flattens_all(fields):
+        return (math.prod(shape),)
+    if declared is None:
+        raise GraphError("it does not say by an input_type whether its axes count the batch")
+    first, last = (n + len(declared) if n < 0 else n for n in (whole(fields["start_dim"]), whole(fields["end_dim"])))
+    batch = len(declared) - len(shape)
+    if not batch <= first <= last < len(declared):
+        raise GraphError(f"it flattens the axes {first} to {last} of {declared}")
+    first, last = first - batch, last - batch + 1
+    return (*shape[:first], math.prod(shape[first:last]), *shape[last:])
+
+
+def _output(fields: Mapping[str, Any], shape: Shape) -> Shape:
+    declared = tuple(map(int, np.asarray(fields["shape"]).reshape(-1)))
+    if declared[-len(shape) :] != shape and math.prod(declared) != math.prod(shape):
+        raise GraphError(f"it declares the shape {declared}, what reaches it has the shape {shape}")
+    return shape
+
+
+def _input(fields: Mapping[str, Any], shape: Shape) -> Shape:
+    declared = tuple(map(int, np.asarray(fields["shape"]).reshape(-1)))
+    if declared != shape:
+        raise GraphError(f"it takes the shape {declared}, what reaches it has the shape {shape}")
+    return shape
+
+
+_FIRES = {"v_threshold": _each(), "v_reset": _each(optional=True)}
+_LEAKS = {"tau": _each(positive=True), "r": _each(), "v_leak": _each()}
+_CUBA = {
+    "tau_syn": _each(positive=True),
+    "tau_mem": _each(positive=True),
+    "r": _each(),
+    "v_leak": _each(),
+    "w_in": _each(optional=True),
+}
+_POOL = {"kernel_size": _whole(1, (1, 2)), "stride": _whole(1, (1, 2)), "padding": _whole(0, (1, 2))}
+
+
+def _convolves(axes: int) -> dict[str, Field]:
+    sizes = (1, 2) if axes == 2 else (1,)
+    return {
+        "weight": _array(axes + 2),
+        "bias": _array(1),
+        "stride": _whole(1, sizes),
+        "padding": _padding(*sizes),
+        "dilation": _whole(1, sizes),
+        "groups": _whole(1),
+        "input_shape": _whole(1, sizes, optional=True),
+    }
+
+
+KINDS: Mapping[str, Kind] = {
+    "Affine": Kind({"weight": _array(2), "bias": _array(1)}, _dense),
+    "AvgPool2d": Kind(_POOL, _pool),
+    "Conv1d": Kind(_convolves(1), _convolution),
+    "Conv2d": Kind(_convolves(2), _convolution),
+    "CubaLI": Kind(_CUBA, _like_input),
+    "CubaLIF": Kind({**_CUBA, **_FIRES}, _like_input),
+    "Delay": Kind({"delay": _each()}, None),
+    "Flatten": Kind(
+        {"start_dim": _whole(-AXES), "end_dim": _whole(-AXES), "input_type": _shape(optional=True)}, _flatten
+    ),
+    "I": Kind({"r": _each()}, _like_input),
+    "IF": Kind({"r": _each(), **_FIRES}, _like_input),
+    "Input": Kind({"shape": _shape()}, _input),
+    "LI": Kind(_LEAKS, _like_input),
+    "LIF": Kind({**_LEAKS, **_FIRES}, _like_input),
+    "Linear": Kind({"weight": _array(2)}, _dense),
+    "Output": Kind({"shape": _shape()}, _output),
+    "Scale": Kind({"scale": _each()}, _like_input),
+    "SumPool2d": Kind(_POOL, _pool),
+    "Threshold": Kind({"threshold": _each()}, _like_input),
+}
+"""Every kind of node but the graph itself."""
+
+
+def whole(value: Any) -> int:
+    """A field that holds one whole number."""
+    return int(np.asarray(value).reshape(-1)[0])
+
+
+def sides(value: Any, axes: int) -> Shape:
+    """A field that holds a whole number for each axis, or one for all."""
+    return tuple(int(n) for n in np.broadcast_to(np.asarray(value).reshape(-1), axes))
+
+
+def fields_of(node: Any) -> dict[str, Any]:
+    """The fields of a node that are given, by their names in a file."""
+    found = {name: getattr(node, name, None) for name in KINDS[type(node).__name__].fields}
+    if isinstance(node, nir.Input):
+        found["shape"] = node.input_type["input"]
+    elif isinstance(node, nir.Output):
+        found["shape"] = node.output_type["output"]
+    elif isinstance(node, nir.Flatten):
+        found["input_type"] = node.input_type["input"]
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def check_fields(name: str, kind: str, fields: Mapping[str, Any]) -> None:
+    """Types and shapes of a node's fields, by themselves.
+
+    Raises:
+        GraphError: a field is missing or is not what it must be.
+    """
+    shapes = {}
+    for field, rule in KINDS[kind].fields.items():
+        if field not in fields:
+            if rule.optional:
+                continue
+            raise GraphError(f"node {name!r} has no {field}")
+        if not rule.fits(fields[field]):
+            raise GraphError(f"{field} of node {name!r} must be {rule.words}, not {_described(fields[field])}")
+        if rule.each and not (field == "w_in" and np.size(fields[field]) == 1):  # nir writes and takes a single weight
+            shapes[field] = np.shape(fields[field])
+    if len(set(shapes.values())) > 1:
+        raise GraphError(f"fields of node {name!r} differ in shape: {', '.join(f'{f} {s}' for f, s in shapes.items())}")
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, str):
+        return f"the text {value[:40]!r}"
+    if isinstance(value, dict):
+        return "a group"
+    array = np.asarray(value)
+    return str(array.tolist())[:40] if array.size <= AXES else f"{array.dtype} of shape {array.shape}"
+
+
+def check_content(name: str, content: Mapping[str, Any]) -> None:
+    """A node as a file holds it, with all nodes in it, before nir makes nodes of it.
+
+    Raises:
+        GraphError: an unknown kind, a field that is missing, unknown, or not what it must be.
+    """
+    kind = content.get("type", "")
+    if not isinstance(kind, str) or kind not in (*KINDS, "NIRGraph"):
+        raise GraphError(f"node {name!r} is of the unknown type {_described(kind)}")
+    known = {"nodes", "edges"} if kind == "NIRGraph" else set(KINDS[kind].fields)
+    unknown = sorted(set(content) - known - {"type", "metadata"})
+    if unknown:
+        raise GraphError(f"node {name!r} has the unknown field {unknown[0]!r}")
+    if not isinstance(content.get("metadata", {}), dict):
+        raise GraphError(f"metadata of node {name!r} must be a group")
+    if kind != "NIRGraph":
+        check_fields(name, kind, content)
+        return
+    nodes, edges = content.get("nodes"), content.get("edges", ())
+    if not isinstance(nodes, dict) or not all(isinstance(node, dict) for node in nodes.values()):
+        raise GraphError(f"nodes of the graph {name!r} must be a group of groups")
+    if np.size(edges) and not (isinstance(edges, np.ndarray) and edges.dtype == object and edges.shape[1:] == (2,)):
+        raise GraphError(f"edges of the graph {name!r} must be pairs of names, not {_described(edges)}")
+    for inner, node in nodes.items():
+        check_content(inner, node)
+
+
+class Plan(NamedTuple):
+    """How a checked graph runs.
+
+    Attributes:
+        order: names of all nodes; each comes after all that it hears.
+        sources: for each node, those that it hears, in the order of the graph's edges.
+        shapes: what each node sends, without the batch.
+        inner: plans of the nodes that are graphs.
+        source: the input node.
+        sink: the output node.
+    """
+
+    order: tuple[str, ...]
+    sources: Mapping[str, list[str]]
+    shapes: Mapping[str, Shape]
+    inner: Mapping[str, Plan]
+    source: str
+    sink: str
+
+    @property
+    def values(self) -> int:
+        """What all nodes send in a timestep for one image."""
+        own = sum(math.prod(shape) for name, shape in self.shapes.items() if name not in self.inner)
+        return own + sum(plan.values for plan in self.inner.values())
+
+
+def plan(raw: nir.NIRGraph) -> Plan:
+    """Check a graph as a whole, and every field of every node.
+
+    Raises:
+        CannotRunError: kinds of nodes that do not run here, recurrence, too many nodes or edges.
+        GraphError: what is no NIR graph with one input and one output, or contradicts itself; the message names node and field.
+    """
+    found = _plan(raw, None)
+    stored = sum(np.size(value) for node in _nodes(raw) for value in fields_of(node).values())
+    if found.values > VALUES + stored:
+        raise CannotRunError(f"its nodes send {found.values:,} values in a timestep, too many for a graph of this size")
+    return found
+
+
+def _nodes(raw: nir.NIRGraph) -> Iterator[Any]:
+    for node in raw.nodes.values():
+        if isinstance(node, nir.NIRGraph):
+            yield from _nodes(node)
+        else:
+            yield node
+
+
+def _plan(raw: nir.NIRGraph, given: Shape | None) -> Plan:
+    source, sink = _end(raw, nir.Input), _end(raw, nir.Output)
+    sources = _sources(raw, source, sink)
+    try:
+        order = tuple(TopologicalSorter(sources).static_order())
+    except CycleError as error:
+        cycle = error.args[1]
+        shown = " -> ".join(cycle[:8]) + (" -> …" if len(cycle) > 8 else "")
+        raise CannotRunError(f"recurrent graphs are not run; there is a cycle: {shown}") from error
+    shapes: dict[str, Shape] = {}
+    inner: dict[str, Plan] = {}
+    for name in order:
+        node = raw.nodes[name]
+        if isinstance(node, nir.Input):
+            declared = np.asarray(_checked(name, node)["shape"]).reshape(-1)
+            arriving = given or tuple(int(n) for n in declared)
+        else:
+            arriving = shapes[sources[name][0]]
+            for other in sources[name][1:]:
+                if shapes[other] != arriving:
+                    raise GraphError(
+                        f"node {name!r} gets the shape {arriving} from {sources[name][0]!r}, but {shapes[other]} from {other!r}"
+                    )
+        if isinstance(node, nir.NIRGraph):
+            inner[name] = _plan(node, arriving)
+            shapes[name] = inner[name].shapes[inner[name].sink]
+        else:
+            shapes[name] = _sent(name, node, arriving)
+    return Plan(order, sources, shapes, inner, source, sink)
+
+
+def _sent(name: str, node: Any, arriving: Shape) -> Shape:
+    fields, kind = _checked(name, node), KINDS[type(node).__name__]
+    assert kind.sends is not None, "_checked refuses kinds that do not run"
+    each = {field: value for field, value in fields.items() if kind.fields[field].each}
+    try:
+        return kind.sends(each or fields, arriving)
+    except GraphError as error:
+        raise GraphError(f"node {name!r} does not fit what reaches it: {error}") from error
+
+
+def _checked(name: str, node: Any) -> dict[str, Any]:
+    """The fields of a node that runs, with finite values."""
+    kind = type(node).__name__
+    if kind not in KINDS or KINDS[kind].sends is None:
+        names = ", ".join(sorted(name for name, entry in KINDS.items() if entry.sends))
+        raise CannotRunError(f"node {name!r} is a {kind}; what can run: {names}, NIRGraph")
+    fields = fields_of(node)
+    check_fields(name, kind, fields)
+    for field, value in fields.items():
+        if isinstance(value, str):
+            continue
+        if not (float(np.min(value)) >= -LARGEST and float(np.max(value)) <= LARGEST):  # half precision has no LARGEST
+            raise GraphError(f"{field} of node {name!r} holds NaN, or values that are infinite in single precision")
+        if KINDS[kind].fields[field].positive and not np.min(value) > 0:
+            raise GraphError(f"{field} of node {name!r} must be positive")
+    return fields
+
+
+def _end(raw: nir.NIRGraph, kind: type) -> str:
+    found: list[str] = [name for name, node in raw.nodes.items() if isinstance(node, kind)]
+    if len(found) != 1:
+        shown = f": {', '.join(map(repr, found[:8]))}" if found else ""
+        raise GraphError(f"a graph that can run has one {kind.__name__}, not {len(found)}{shown}")
+    return found[0]
+
+
+def _sources(raw: nir.NIRGraph, source: str, sink: str) -> dict[str, list[str]]:
+    """The nodes that each node hears."""
+    if len(raw.nodes) > NODES or len(raw.edges) > EDGES:
+        raise CannotRunError(
+            f"a graph that can run has up to {NODES:,} nodes and {EDGES:,} edges, not {len(raw.nodes):,} and {len(raw.edges):,}"
+        )
+    sources: dict[str, list[str]] = {name: [] for name in raw.nodes}
+    for (first, last), times in Counter(map(tuple, raw.edges)).items():
+        for end in (first, last):
+            if end not in sources:
+                raise GraphError(f"the edge {first!r} -> {last!r} names the unknown node {end!r}")
+        if times > 1:
+            raise GraphError(f"the edge {first!r} -> {last!r} is there {times} times")
+        if last == source or first == sink:
+            raise GraphError(f"the edge {first!r} -> {last!r} leads into the Input, or out of the Output")
+        sources[last].append(first)
+    for name in raw.nodes:
+        if not sources[name] and name != source:
+            raise GraphError(f"no edge leads to node {name!r}")
+    return sources
