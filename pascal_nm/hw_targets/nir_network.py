@@ -171,16 +171,19 @@ def _torch(program: NirProgram, inputs: Tensor) -> NirResult:
 
 
 def _lava(program: NirProgram, inputs: Tensor) -> NirResult:
-    from pascal_nm.process_models.compat import registries_restored
+    from pascal_nm.process_models.compat import forget, making
     from pascal_nm.process_models.nir_network import NirNetwork
     from pascal_nm.process_models.runtime import Session
 
     modules = {name: program.network.get_submodule(name) for name in program.shapes}
     firing = {name for name, _ in nir_modules.neurons(program.network)}
-    with registries_restored():
+    with making():
         network = NirNetwork(program.raw, modules, program.shapes, firing, inputs.numpy(), program.timesteps)
+    try:
         with Session(network.entry, tag="floating_pt") as session:
             session.run(program.timesteps)
+    finally:
+        forget(network.processes)
     return NirResult(network.outputs, network.counts)
 
 

@@ -65,6 +65,7 @@ class NirNetwork:
                 record=self._records.get(name),
                 name=name,
             )
+        self.processes = list(processes.values())
         for first, target in raw.edges:
             processes[first].s_out.connect(processes[target].a_in)
 
