@@ -1,9 +1,14 @@
 """Several processes give what one gives, also where one of them is killed."""
 
 import dataclasses
-import multiprocessing
+import errno
 import os
+import resource
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +16,13 @@ import pytest
 from pascal_nm import data, quantize
 from pascal_nm.checkpoint import Model
 from pascal_nm.errors import DataError, TargetError
+from pascal_nm.export import write_nir
 from pascal_nm.graph import Preprocessing
 from pascal_nm.hw_targets import evaluation, find, workers
 from pascal_nm.models import build
+from tests.processes import children, running
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -37,26 +46,20 @@ def assert_same(result, expected):
             np.testing.assert_array_equal(getattr(ours, field.name), getattr(theirs, field.name), err_msg=field.name)
 
 
-def test_a_killed_worker_is_replaced_and_the_result_is_that_of_one_process(graph, digits):
-    seen = []
+def test_a_killed_worker_that_runs_lava_is_replaced_and_the_result_is_that_of_one_process(graph, digits):
+    pytest.importorskip("lava.magma", exc_type=ImportError)
+    seen, few = [], digits.head(12)
 
     def progress(done, images):
         if len(seen) == 2:
-            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+            os.kill(children(os.getpid())[0], signal.SIGKILL)
         seen.append((done, images))
 
-    result = workers.evaluate(graph, "torch", digits, 2, size=4, progress=progress)
-    assert_same(result, evaluation.evaluate(find("torch").compile(graph), digits))
-    assert seen[0] == (0, 50)
-    assert seen[-1] == (50, 50)
-    assert len(seen) == 1 + 13, "every batch counts once"
-    assert multiprocessing.active_children() == []
-
-
-def test_workers_that_run_lava_give_the_same(graph, digits):
-    pytest.importorskip("lava.magma", exc_type=ImportError)
-    result = workers.evaluate(graph, "lava", digits.head(6), 2)
-    assert_same(result, evaluation.evaluate(find("lava").compile(graph), digits.head(6)))
+    result = workers.evaluate(graph, "lava", few, 2, size=2, progress=progress)
+    assert_same(result, evaluation.evaluate(find("lava").compile(graph), few))
+    assert (seen[0], seen[-1]) == ((0, 12), (12, 12))
+    assert len(seen) == 1 + 6, "every batch counts once"
+    assert children(os.getpid()) == []
 
 
 class Deadly(Preprocessing):
@@ -65,11 +68,11 @@ class Deadly(Preprocessing):
 
 
 def test_workers_that_always_die_end_the_run(graph, digits):
-    pre = graph.preprocessing
-    deadly = dataclasses.replace(graph, preprocessing=Deadly(**vars(pre)))
-    with pytest.raises(TargetError, match="3 times a worker died"):
-        workers.evaluate(deadly, "torch", digits, 1)
-    assert multiprocessing.active_children() == []
+    deadly = dataclasses.replace(graph, preprocessing=Deadly(**vars(graph.preprocessing)))
+    message = "3 times a worker died before a batch was done, the last by SIGKILL: is there memory for 2 workers"
+    with pytest.raises(TargetError, match=message):
+        workers.evaluate(deadly, "torch", digits, 2)
+    assert children(os.getpid()) == []
 
 
 class Failing(Preprocessing):
@@ -77,11 +80,115 @@ class Failing(Preprocessing):
         raise DataError("these pixels are not pixels")
 
 
+class OddError(Exception):
+    """Can be pickled, but not read back."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+class Odd(Preprocessing):
+    def __call__(self, pixels):
+        raise OddError("one", "two")
+
+
 def test_an_error_in_a_worker_is_the_runs_error(graph, digits):
-    failing = dataclasses.replace(graph, preprocessing=Failing(**vars(graph.preprocessing)))
-    with pytest.raises(DataError, match="these pixels are not pixels"):
-        workers.evaluate(failing, "torch", digits, 2)
-    assert multiprocessing.active_children() == []
+    for kind, error, message in (
+        (Failing, DataError, "^these pixels are not pixels$"),
+        (Odd, TargetError, "^a worker failed: one and two$"),
+    ):
+        failing = dataclasses.replace(graph, preprocessing=kind(**vars(graph.preprocessing)))
+        with pytest.raises(error, match=message) as caught:
+            workers.evaluate(failing, "torch", digits.head(1), 1)
+        assert "__call__" in str(caught.value.__cause__), "the cause shows where in the worker"
+    assert children(os.getpid()) == []
+
+
+def test_what_no_worker_can_have_is_said(graph, digits):
+    class Local(Preprocessing):
+        pass
+
+    local = dataclasses.replace(graph, preprocessing=Local(**vars(graph.preprocessing)))
+    with pytest.raises(TargetError, match=r"cannot be sent to workers: .*Local"):
+        workers.evaluate(local, "torch", digits, 2)
+
+
+def test_too_few_open_files_or_processes_are_said(graph, digits, monkeypatch):
+    def refuse(*arguments, **named):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(TargetError, match=r"does not start the processes of this run: .*ulimit -u"):
+        workers.evaluate(graph, "torch", digits, 2)
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 20, allowed[1]))
+    try:
+        with pytest.raises(TargetError, match=r"^20 processes need \d+ open files"):
+            workers.evaluate(graph, "torch", digits, 20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+
+
+SCRIPT = """
+import dataclasses, sys
+import pascal_nm as pnm
+from pascal_nm import data
+from pascal_nm.export import read_nir
+from pascal_nm.hw_targets import workers
+print("begins", flush=True)
+digits = data.load("digits", limit=4)
+graph = read_nir(PATH)
+print(len(workers.evaluate(graph, "torch", digits, 1).predictions), flush=True)
+
+class Mine(pnm.Preprocessing):
+    pass
+
+try:
+    workers.evaluate(dataclasses.replace(graph, preprocessing=Mine(**vars(graph.preprocessing))), "torch", digits, 1)
+except pnm.errors.TargetError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("how", ["a script without a guard", "standard input"])
+def test_workers_do_not_run_the_program_that_starts_them(how, graph, tmp_path):
+    write_nir(graph, tmp_path / "network.nir")
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.replace("PATH", repr(str(tmp_path / "network.nir"))))
+    command, text = (
+        ([sys.executable, script], "") if how == "a script without a guard" else ([sys.executable], script.read_text())
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, input=text, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    first, images, *rest = done.stdout.splitlines()
+    assert (first, images) == ("begins", "4")
+    assert len(rest) == 1
+    assert "must be in a module that can be imported" in rest[0]
+
+
+def test_a_run_that_is_killed_leaves_no_process_and_nothing_in_shared_memory(graph, tmp_path):
+    pytest.importorskip("lava.magma", exc_type=ImportError)
+    write_nir(graph, tmp_path / "network.nir")
+    segments = set(os.listdir("/dev/shm"))
+    command = [sys.executable, "-m", "pascal_nm", "run", tmp_path / "network.nir", "--target", "lava", "--workers", "2"]
+    program = subprocess.Popen(
+        [*map(str, command), "--data", "digits"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline, family = time.monotonic() + 60, []
+    while time.monotonic() < deadline and len(family) < 5 and program.poll() is None:
+        time.sleep(0.05)
+        family = [child for worker in children(program.pid) for child in (worker, *children(worker))]
+    assert len(family) >= 5, "two workers, and what Lava forks"
+    program.kill()
+    program.wait(5)
+    deadline = time.monotonic() + 3
+    while (alive := [child for child in family if running(child)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert alive == []
+    left = set(os.listdir("/dev/shm")) - segments
+    assert not [name for name in left if "pascal-nm" in name or name.startswith("sem.mp-")]
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from pascal_nm.process_models.memory import shared_zeros
 from pascal_nm.process_models.pasc.models import PascFixed
 from pascal_nm.process_models.readout.models import ReadoutFixed
 from tests import networks
-from tests.process_models.test_runtime import children, interruptible, nothing_left, running
+from tests.processes import children, interruptible, nothing_left, running
 
 __all__ = ["nothing_left"]
 

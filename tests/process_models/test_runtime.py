@@ -29,13 +29,11 @@ from pascal_nm.process_models.readout.process import Readout
 from pascal_nm.process_models.runtime import Session
 from tests import networks
 from tests.process_models.faulty.process import Faulty
+from tests.processes import children, interruptible, nothing_left, running
+
+__all__ = ["nothing_left"]
 
 ROOT = Path(__file__).parents[2]
-
-
-def children(pid: int) -> list[int]:
-    listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout
-    return [int(child) for child in listed.split()]
 
 
 def network(how: str, step: int = 3) -> Faulty:
@@ -43,16 +41,6 @@ def network(how: str, step: int = 3) -> Faulty:
     dense = Dense(shape_in=(2,), weight=np.ones((2, 2), np.int8))
     faulty.s_out.connect(dense.s_in)
     return faulty
-
-
-@pytest.fixture
-def nothing_left():
-    before, files = set(children(os.getpid())), len(os.listdir("/proc/self/fd"))
-    segments = set(os.listdir("/dev/shm"))
-    yield
-    assert set(children(os.getpid())) == before
-    assert set(os.listdir("/dev/shm")) == segments
-    assert len(os.listdir("/proc/self/fd")) <= files + 4
 
 
 @pytest.mark.parametrize(
@@ -258,15 +246,3 @@ def test_a_stopped_program_takes_its_children_along(number, tmp_path):
     while (alive := [child for child in started if running(child)]) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert alive == []
-
-
-def interruptible() -> None:
-    """Undo what a shell does to programs in the background."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except FileNotFoundError:
-        return False
