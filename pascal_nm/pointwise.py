@@ -49,5 +49,6 @@ def _convolution(
     steps = steps * (weight.ndim - 2) if len(steps) == 1 else steps
     padded = padding != "valid" and any([padding] if isinstance(padding, str | int) else padding)
     if all(size == 1 for size in weight.shape[2:]) and not padded:  # padded ones take another kernel of oneDNN's
-        input, stride = input[(..., *(slice(None, None, step) for step in steps))], 1
+        pixels: tuple[Any, ...] = (..., *(slice(None, None, step) for step in steps))
+        input, stride = input[pixels], 1
     return func(input, weight, bias, stride, padding, *rest, **named)

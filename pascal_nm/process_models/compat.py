@@ -100,6 +100,15 @@ if TYPE_CHECKING:
 
         def __init__(self, exe: Any, message_infrastructure_type: Any) -> None: ...
 
+        def start(self, run_condition: Any) -> None:
+            """Run for as long as the condition says."""
+
+        def get_var(self, *arguments: Any) -> Any:
+            """Read a Var."""
+
+        def set_var(self, *arguments: Any) -> None:
+            """Write a Var."""
+
         def __getattr__(self, name: str) -> Any: ...
 
     class MultiProcessing:
@@ -109,7 +118,7 @@ if TYPE_CHECKING:
         _actors: list[Any]
         _smm: Any
 
-        def build_actor(self, target_fn: Callable[..., None], builder: Any, exception_q: Any = None) -> Any:
+        def build_actor(self, target_fn: Callable[..., None] | None, builder: Any, exception_q: Any = None) -> Any:
             """Start a child."""
 
     class PyInPortVectorDense:
@@ -323,4 +332,5 @@ def _remembered(find: Callable[..., list[type]]) -> Callable[..., list[type]]:
 
 
 if not TYPE_CHECKING:
+    AbstractProcess._runtime = None  # a Process whose arguments were refused has none, for which its __del__ asks
     ProcGroupDiGraphs._find_proc_models = staticmethod(_remembered(ProcGroupDiGraphs._find_proc_models))

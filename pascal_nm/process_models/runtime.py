@@ -284,8 +284,8 @@ class Children(MultiProcessing):
         """The channel between two Python processes; Lava has others for chips."""
         return FrameChannel
 
-    def build_actor(self, target_fn: Callable[..., None], builder: Any, exception_q: Any = None) -> Any:
-        """Fork a child."""
+    def build_actor(self, target_fn: Callable[..., None] | None, builder: Any, exception_q: Any = None) -> Any:
+        """Fork a child, which does what :func:`_child` does."""
         with warnings.catch_warnings():
             # Python 3.12 warns of forks beside other threads: torch's own, of which no child uses any.
             warnings.simplefilter("ignore", DeprecationWarning)

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import pickle
 import resource
 import signal
 import subprocess
@@ -20,7 +21,9 @@ from pascal_nm.export import write_nir
 from pascal_nm.graph import Preprocessing
 from pascal_nm.hw_targets import evaluation, find, workers
 from pascal_nm.models import build
-from tests.processes import children, running
+from tests.processes import children, nothing_left, running, segments
+
+__all__ = ["nothing_left"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,20 +49,19 @@ def assert_same(result, expected):
             np.testing.assert_array_equal(getattr(ours, field.name), getattr(theirs, field.name), err_msg=field.name)
 
 
-def test_a_killed_worker_that_runs_lava_is_replaced_and_the_result_is_that_of_one_process(graph, digits):
+def test_a_killed_worker_that_runs_lava_is_replaced_and_the_result_is_that_of_one_process(graph, digits, nothing_left):
     pytest.importorskip("lava.magma", exc_type=ImportError)
-    seen, few = [], digits.head(12)
+    seen, few, others = [], digits.head(12), set(children(os.getpid()))
 
     def progress(done, images):
         if len(seen) == 2:
-            os.kill(children(os.getpid())[0], signal.SIGKILL)
+            os.kill(min(set(children(os.getpid())) - others), signal.SIGKILL)
         seen.append((done, images))
 
     result = workers.evaluate(graph, "lava", few, 2, size=2, progress=progress)
     assert_same(result, evaluation.evaluate(find("lava").compile(graph), few))
     assert (seen[0], seen[-1]) == ((0, 12), (12, 12))
     assert len(seen) == 1 + 6, "every batch counts once"
-    assert children(os.getpid()) == []
 
 
 class Deadly(Preprocessing):
@@ -67,17 +69,23 @@ class Deadly(Preprocessing):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_workers_that_always_die_end_the_run(graph, digits):
+def test_workers_that_always_die_end_the_run(graph, digits, nothing_left):
     deadly = dataclasses.replace(graph, preprocessing=Deadly(**vars(graph.preprocessing)))
-    message = "3 times a worker died before a batch was done, the last by SIGKILL: is there memory for 2 workers"
+    message = "3 times a worker died before a batch was done, the last by SIGKILL: is there memory for 1 workers"
     with pytest.raises(TargetError, match=message):
-        workers.evaluate(deadly, "torch", digits, 2)
-    assert children(os.getpid()) == []
+        workers.evaluate(deadly, "torch", digits, 1)
 
 
 class Failing(Preprocessing):
     def __call__(self, pixels):
         raise DataError("these pixels are not pixels")
+
+
+def test_an_error_in_a_worker_is_the_runs_error(graph, digits, nothing_left):
+    failing = dataclasses.replace(graph, preprocessing=Failing(**vars(graph.preprocessing)))
+    with pytest.raises(DataError, match=r"^these pixels are not pixels$") as caught:
+        workers.evaluate(failing, "torch", digits.head(1), 1)
+    assert "__call__" in str(caught.value.__cause__), "the cause shows where in the worker"
 
 
 class OddError(Exception):
@@ -87,21 +95,11 @@ class OddError(Exception):
         super().__init__(f"{one} and {two}")
 
 
-class Odd(Preprocessing):
-    def __call__(self, pixels):
-        raise OddError("one", "two")
-
-
-def test_an_error_in_a_worker_is_the_runs_error(graph, digits):
-    for kind, error, message in (
-        (Failing, DataError, "^these pixels are not pixels$"),
-        (Odd, TargetError, "^a worker failed: one and two$"),
-    ):
-        failing = dataclasses.replace(graph, preprocessing=kind(**vars(graph.preprocessing)))
-        with pytest.raises(error, match=message) as caught:
-            workers.evaluate(failing, "torch", digits.head(1), 1)
-        assert "__call__" in str(caught.value.__cause__), "the cause shows where in the worker"
-    assert children(os.getpid()) == []
+def test_an_error_that_does_not_cross_a_pipe_is_told_by_one_that_does():
+    for error in (OddError("one", "two"), type("LocalError", (Exception,), {})("one and two")):
+        told = pickle.loads(pickle.dumps(workers._portable(error)))
+        assert isinstance(told, TargetError)
+        assert str(told) == "a worker failed: one and two"
 
 
 def test_what_no_worker_can_have_is_said(graph, digits):
@@ -130,15 +128,18 @@ def test_too_few_open_files_or_processes_are_said(graph, digits, monkeypatch):
 
 
 SCRIPT = """
-import dataclasses, sys
-import pascal_nm as pnm
 from pascal_nm import data
 from pascal_nm.export import read_nir
 from pascal_nm.hw_targets import workers
 print("begins", flush=True)
 digits = data.load("digits", limit=4)
-graph = read_nir(PATH)
+graph = read_nir("network.nir")
 print(len(workers.evaluate(graph, "torch", digits, 1).predictions), flush=True)
+"""
+
+OWN_CLASS = """
+import dataclasses
+import pascal_nm as pnm
 
 class Mine(pnm.Preprocessing):
     pass
@@ -150,28 +151,28 @@ except pnm.errors.TargetError as error:
 """
 
 
-@pytest.mark.parametrize("how", ["a script without a guard", "standard input"])
-def test_workers_do_not_run_the_program_that_starts_them(how, graph, tmp_path):
-    write_nir(graph, tmp_path / "network.nir")
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.replace("PATH", repr(str(tmp_path / "network.nir"))))
-    command, text = (
-        ([sys.executable, script], "") if how == "a script without a guard" else ([sys.executable], script.read_text())
-    )
+def run_script(graph, folder, arguments, text=None):
+    write_nir(graph, folder / "network.nir")
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, input=text, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
-    )
-    first, images, *rest = done.stdout.splitlines()
-    assert (first, images) == ("begins", "4")
-    assert len(rest) == 1
-    assert "must be in a module that can be imported" in rest[0]
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, input=text, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
+
+
+def test_workers_of_a_script_without_a_guard_do_not_run_it(graph, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT + OWN_CLASS)
+    begins, images, refusal = run_script(graph, tmp_path, ["script.py"]).stdout.splitlines()
+    assert (begins, images) == ("begins", "4")
+    assert "must be in a module that can be imported" in refusal
+
+
+def test_a_program_from_standard_input_has_workers(graph, tmp_path):
+    assert run_script(graph, tmp_path, [], SCRIPT).stdout.split() == ["begins", "4"]
 
 
 def test_a_run_that_is_killed_leaves_no_process_and_nothing_in_shared_memory(graph, tmp_path):
     pytest.importorskip("lava.magma", exc_type=ImportError)
     write_nir(graph, tmp_path / "network.nir")
-    segments = set(os.listdir("/dev/shm"))
+    shared = segments()
     command = [sys.executable, "-m", "pascal_nm", "run", tmp_path / "network.nir", "--target", "lava", "--workers", "2"]
     program = subprocess.Popen(
         [*map(str, command), "--data", "digits"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -187,8 +188,7 @@ def test_a_run_that_is_killed_leaves_no_process_and_nothing_in_shared_memory(gra
     while (alive := [child for child in family if running(child)]) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert alive == []
-    left = set(os.listdir("/dev/shm")) - segments
-    assert not [name for name in left if "pascal-nm" in name or name.startswith("sem.mp-")]
+    assert segments() <= shared
 
 
 @pytest.fixture(scope="module")

@@ -29,9 +29,9 @@ from pascal_nm.process_models.readout.process import Readout
 from pascal_nm.process_models.runtime import Session
 from tests import networks
 from tests.process_models.faulty.process import Faulty
-from tests.processes import children, interruptible, nothing_left, running
+from tests.processes import children, launcher, nothing_left, running
 
-__all__ = ["nothing_left"]
+__all__ = ["launcher", "nothing_left"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -222,27 +222,22 @@ def test_many_runs_leave_nothing(nothing_left):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_program_takes_its_children_along(number, tmp_path):
-    ready = tmp_path / "ready"
-    program = textwrap.dedent(f"""
-        import pathlib
-        from tests.process_models.test_runtime import network, Session
-        with Session(network("hang"), tag="fixed_pt") as session:
-            pathlib.Path({str(ready)!r}).touch()
-            session.run(10)
-    """)
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.DEVNULL, preexec_fn=interruptible
-    )
-    deadline = time.monotonic() + 60
-    while not ready.exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    started = children(process.pid)
+def test_a_stopped_program_takes_its_children_along(number, launcher, tmp_path):
+    program = f"""
+import pathlib
+from tests.process_models.test_runtime import network, Session
+
+with Session(network("hang"), tag="fixed_pt") as session:
+    pathlib.Path({str(tmp_path / "ready")!r}).touch()
+    session.run(10)
+"""
+    pid = launcher.start(program, tmp_path / "ready")
+    time.sleep(0.3)
+    started = children(pid)
     assert started, "the network has child processes"
-    process.send_signal(number)
-    process.wait(5)
+    os.kill(pid, number)
+    assert launcher.exitcode() == (128 + number if number == signal.SIGTERM else -number)
     deadline = time.monotonic() + 3
     while (alive := [child for child in started if running(child)]) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.02)
     assert alive == []
