@@ -36,7 +36,11 @@ def segments() -> set[str]:
 
 LAUNCHER = """
 import os, sys
-import pascal_nm, tests.networks, pascal_nm.process_models.network, pascal_nm.process_models.runtime
+import pascal_nm, tests.networks, pascal_nm.hw_targets.workers
+try:
+    import pascal_nm.process_models.network, pascal_nm.process_models.runtime
+except pascal_nm.errors.NotInstalledError:
+    pass  # no Lava
 for line in sys.stdin:
     pid = os.fork()
     if pid == 0:

@@ -314,8 +314,10 @@ def _child(pulse: Array, traces: IO[bytes], ready: Any, builder: Any, exception_
         actor = builder.build()
         ready.release()
         actor.start()
+        return
     except Exception:
-        raise ChildError(traceback.format_exc()) from None
+        text = traceback.format_exc()
+    raise ChildError(text)  # out here, where it has no context: Dask makes contexts part of what is pickled
 
 
 def _run_ahead(executable: Any) -> None:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,11 +20,9 @@ from pascal_nm.export import write_nir
 from pascal_nm.graph import Preprocessing
 from pascal_nm.hw_targets import evaluation, find, workers
 from pascal_nm.models import build
-from tests.processes import children, nothing_left, running, segments
+from tests.processes import children, launcher, nothing_left, running, segments
 
-__all__ = ["nothing_left"]
-
-ROOT = Path(__file__).parents[2]
+__all__ = ["launcher", "nothing_left"]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +48,7 @@ def assert_same(result, expected):
 
 def test_a_killed_worker_that_runs_lava_is_replaced_and_the_result_is_that_of_one_process(graph, digits, nothing_left):
     pytest.importorskip("lava.magma", exc_type=ImportError)
-    seen, few, others = [], digits.head(12), set(children(os.getpid()))
+    seen, few, others = [], digits.head(8), set(children(os.getpid()))
 
     def progress(done, images):
         if len(seen) == 2:
@@ -60,8 +57,8 @@ def test_a_killed_worker_that_runs_lava_is_replaced_and_the_result_is_that_of_on
 
     result = workers.evaluate(graph, "lava", few, 2, size=2, progress=progress)
     assert_same(result, evaluation.evaluate(find("lava").compile(graph), few))
-    assert (seen[0], seen[-1]) == ((0, 12), (12, 12))
-    assert len(seen) == 1 + 6, "every batch counts once"
+    assert (seen[0], seen[-1]) == ((0, 8), (8, 8))
+    assert len(seen) == 1 + 4, "every batch counts once"
 
 
 class Deadly(Preprocessing):
@@ -127,66 +124,64 @@ def test_too_few_open_files_or_processes_are_said(graph, digits, monkeypatch):
         resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
 
 
+def test_what_only_the_starting_program_defines_is_said(graph, monkeypatch):
+    main = sys.modules["__main__"]
+    kind = type("Mine", (Preprocessing,), {"__module__": "__main__"})
+    monkeypatch.setattr(main, "Mine", kind, raising=False)
+    order = pickle.dumps((dataclasses.replace(graph, preprocessing=kind(**vars(graph.preprocessing))), "torch", 1))
+    monkeypatch.delattr(main, "Mine")
+    with pytest.raises(TargetError, match=r"Can't get attribute 'Mine'.*must be in a module that can be imported"):
+        workers._ordered(order)
+
+
 SCRIPT = """
+import __main__
+__main__.__file__ = FILE  # as Python has it
 from pascal_nm import data
 from pascal_nm.export import read_nir
 from pascal_nm.hw_targets import workers
-print("begins", flush=True)
+
+with open(FOLDER + "/ready", "a") as file:
+    file.write("begins\\n")
 digits = data.load("digits", limit=4)
-graph = read_nir("network.nir")
-print(len(workers.evaluate(graph, "torch", digits, 1).predictions), flush=True)
-"""
-
-OWN_CLASS = """
-import dataclasses
-import pascal_nm as pnm
-
-class Mine(pnm.Preprocessing):
-    pass
-
-try:
-    workers.evaluate(dataclasses.replace(graph, preprocessing=Mine(**vars(graph.preprocessing))), "torch", digits, 1)
-except pnm.errors.TargetError as error:
-    print(error)
+result = workers.evaluate(read_nir(FOLDER + "/network.nir"), "TARGET", digits, 1, size=1)
+with open(FOLDER + "/done", "w") as file:
+    print(len(result.predictions), file=file)
 """
 
 
-def run_script(graph, folder, arguments, text=None):
+def script(graph, folder, file, target="torch"):
+    """A program without ``if __name__ == "__main__"``, written to ``folder``, that has a worker."""
     write_nir(graph, folder / "network.nir")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, input=text, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
+    text = SCRIPT.replace("FOLDER", repr(str(folder))).replace("FILE", repr(file)).replace("TARGET", target)
+    (folder / "script.py").write_text(text)
+    return text
 
 
-def test_workers_of_a_script_without_a_guard_do_not_run_it(graph, tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT + OWN_CLASS)
-    begins, images, refusal = run_script(graph, tmp_path, ["script.py"]).stdout.splitlines()
-    assert (begins, images) == ("begins", "4")
-    assert "must be in a module that can be imported" in refusal
+@pytest.mark.parametrize("file", ["script.py", "<stdin>"])
+def test_workers_do_not_run_the_program_that_starts_them(file, graph, launcher, tmp_path):
+    """A script without a guard would run again in each of them; one from standard input has no file to run."""
+    path = str(tmp_path / file) if file.endswith(".py") else file
+    launcher.start(script(graph, tmp_path, path), tmp_path / "ready")
+    assert launcher.exitcode() == 0
+    assert (tmp_path / "ready").read_text() == "begins\n"
+    assert (tmp_path / "done").read_text() == "4\n"
 
 
-def test_a_program_from_standard_input_has_workers(graph, tmp_path):
-    assert run_script(graph, tmp_path, [], SCRIPT).stdout.split() == ["begins", "4"]
-
-
-def test_a_run_that_is_killed_leaves_no_process_and_nothing_in_shared_memory(graph, tmp_path):
+def test_a_run_that_is_killed_leaves_no_process_and_nothing_in_shared_memory(graph, launcher, tmp_path):
     pytest.importorskip("lava.magma", exc_type=ImportError)
-    write_nir(graph, tmp_path / "network.nir")
-    shared = segments()
-    command = [sys.executable, "-m", "pascal_nm", "run", tmp_path / "network.nir", "--target", "lava", "--workers", "2"]
-    program = subprocess.Popen(
-        [*map(str, command), "--data", "digits"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline, family = time.monotonic() + 60, []
-    while time.monotonic() < deadline and len(family) < 5 and program.poll() is None:
-        time.sleep(0.05)
-        family = [child for worker in children(program.pid) for child in (worker, *children(worker))]
-    assert len(family) >= 5, "two workers, and what Lava forks"
-    program.kill()
-    program.wait(5)
+    shared, family = segments(), []
+    pid = launcher.start(script(graph, tmp_path, "<stdin>", "lava"), tmp_path / "ready")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(family) < 4 and running(pid):
+        time.sleep(0.01)
+        family = [child for worker in children(pid) for child in (worker, *children(worker))]
+    os.kill(pid, signal.SIGKILL)
+    assert launcher.exitcode() == -signal.SIGKILL
+    assert len(family) >= 4, "a worker, and what Lava forks"
     deadline = time.monotonic() + 3
     while (alive := [child for child in family if running(child)]) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.02)
     assert alive == []
     assert segments() <= shared
 

@@ -62,6 +62,16 @@ def test_a_child_that_fails_ends_the_run_with_its_own_error_in_5_seconds(how, me
         assert "models.py" in str(caught.value.__cause__), "the cause shows the child's traceback"
 
 
+def test_an_error_is_told_where_contexts_are_pickled_too(nothing_left):
+    """As they are once Dask has been imported."""
+    pytest.importorskip("distributed")
+    with (
+        pytest.raises(TargetError, match="the mantissa of nothing"),
+        Session(network("raise unpicklable"), tag="fixed_pt") as session,
+    ):
+        session.run(10)
+
+
 def test_a_session_runs_on_from_where_it_ended(nothing_left):
     with Session(network("never"), tag="fixed_pt") as session:
         session.run(3)
