@@ -26,6 +26,7 @@ from pascal_nm.errors import ConversionError, DataError, FileError, first_line
 from pascal_nm.files import replacing
 from pascal_nm.graph import Array
 from pascal_nm.models import build, set_levels
+from pascal_nm.pointwise import StrideBySlicing
 
 LARGE = 128
 """Side of images from which on networks begin with the ImageNet stem."""
@@ -340,7 +341,7 @@ class _Training:
         given = None if start is None else start.preprocessing
         self.preprocessing = given or data.preprocessing()
         self.start = "" if start is None else _digest(module)
-        self.memory_format = _memory_format(module, config)
+        self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self.processes = _processes(config)
         self.device = str(self.processes.device) if self.processes else _usable(config.device)
         self.module = _placed(module, self.device, self.memory_format)
@@ -378,7 +379,8 @@ class _Training:
             images = self._augmented(pixels, rng)
             labels = torch.from_numpy(targets).to(self.device)
             self.optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.config.mixed_precision):
+            autocast = torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.config.mixed_precision)
+            with StrideBySlicing(), autocast:
                 logits = self.network(images)
                 loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -506,19 +508,6 @@ class _Training:
 
     def _inputs(self, pixels: np.ndarray[Any, Any]) -> Tensor:
         return torch.from_numpy(self.preprocessing(pixels)).to(self.device, memory_format=self.memory_format)
-
-
-def _memory_format(module: nn.Module, config: TrainingConfig) -> torch.memory_format:
-    """The order of images in memory.
-
-    A 1x1 convolution with a stride and fewer than 8 input channels never ends in torch 2.13 on a processor with
-    AVX2 when its images are in channels-last order, so networks that have one take the usual order.
-    """
-    narrow = any(
-        isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.stride != (1, 1) and m.in_channels < 8
-        for m in module.modules()
-    )
-    return torch.channels_last if config.channels_last and not narrow else torch.contiguous_format
 
 
 def _usable(device: str) -> str:

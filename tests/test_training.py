@@ -221,12 +221,6 @@ def test_a_training_killed_ten_times_ends_with_the_same_weights(tmp_path):
     assert all(torch.equal(v, state(b)[k]) for k, v in state(a).items())
 
 
-def test_narrow_networks_take_the_memory_order_in_which_torch_does_not_hang():
-    config = TrainingConfig(channels_last=True)
-    formats = [training._memory_format(build("resnet8", (1, 8, 8), 3, width=w), config) for w in (0.25, 1.0)]
-    assert formats == [torch.contiguous_format, torch.channels_last]
-
-
 def test_fine_tuning_begins_with_the_weights_of_a_network_and_leaves_it_as_it_was(digits):
     first = training.train(*digits, replace(SMALL, epochs=6, levels=8))
     kept = state(first)

@@ -138,7 +138,7 @@ class LavaProgram:
             DataError: inputs of another shape or range than the network's.
             TargetError: the run would need more memory than there is; a child process failed: the cause holds its traceback.
         """
-        from pascal_nm.process_models.compat import registries_restored
+        from pascal_nm.process_models.compat import forget, making
         from pascal_nm.process_models.memory import channels_last
         from pascal_nm.process_models.network import Network
         from pascal_nm.process_models.runtime import Session
@@ -150,10 +150,13 @@ class LavaProgram:
         padded = channels_last((batches * batch, *currents.shape[1:]), currents.dtype)
         padded[:count] = currents
         tag = "fixed_pt" if self.graph.is_integer else "floating_pt"
-        with registries_restored():
+        with making():
             network = Network(self.graph, padded.reshape(batches, batch, *currents.shape[1:]), self.pipelined)
+        try:
             with Session(network.entry, tag=tag) as session:
                 network.run(session.run)
+        finally:
+            forget(network.processes)
         return network.result(count)
 
     def _check_memory(self, images: int) -> None:

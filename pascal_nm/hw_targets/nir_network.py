@@ -159,15 +159,18 @@ def _torch(program: NirProgram, inputs: Tensor) -> NirResult:
 
 
 def _lava(program: NirProgram, inputs: Tensor) -> NirResult:
-    from pascal_nm.process_models.compat import registries_restored
+    from pascal_nm.process_models.compat import forget, making
     from pascal_nm.process_models.nir_network import NirNetwork
     from pascal_nm.process_models.runtime import Session
 
     firing = {name for name, _ in nir_modules.neurons(program.network)}
-    with registries_restored():
+    with making():
         network = NirNetwork(program.plan, program.network.nodes, firing, inputs.numpy(), program.timesteps)
+    try:
         with Session(network.entry, tag="floating_pt") as session:
             session.run(program.timesteps)
+    finally:
+        forget(network.processes)
     return NirResult(network.outputs, network.counts)
 
 

@@ -1,8 +1,11 @@
 """A whole dataset through a target by several processes, of this machine or of a Dask cluster: the same result, bit for bit, also where a worker dies.
 
 Each worker compiles the graph for its own target and runs batch after batch; only what is reported of a batch comes back. Where a worker dies (killed
-by the system for want of memory, say), this machine's pool is started anew and does what was not done; a cluster gives the batch to another worker.
-This machine's workers are started afresh (``spawn``), not forked, so that they have torch's threads.
+by the system for want of memory, say), a new one does its batch; a cluster gives the batch to another worker.
+
+This machine's workers are fresh interpreters, not forks, so that they have torch's threads. They import this package and not the program that starts
+them, so that it may be a script without ``if __name__ == "__main__"``, or come from standard input. All that connects a worker with its parent is a
+pipe: there are no semaphores in shared memory, and a worker whose parent is killed ends with it.
 
 Dask, not Ray: a scheduler and workers of plain Python, that a batch system's job or two shells start, and whose futures are those of the standard library.
 """
@@ -11,25 +14,34 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import lru_cache
 from itertools import islice
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 
 from pascal_nm.data import Dataset
-from pascal_nm.errors import NotInstalledError, TargetError, first_line
+from pascal_nm.errors import NotInstalledError, TargetError, described, first_line
 from pascal_nm.graph import Array, Graph
 from pascal_nm.hw_targets import evaluation, find
 from pascal_nm.hw_targets.evaluation import Batch, Evaluation, Progress, Summary
+from pascal_nm.processes import ChildError, check_open_files, end_with_parent, ending, not_started
 from pascal_nm.result import Program
 
 DEATHS = 3
 """Deaths without a finished batch in between, after which the run is given up."""
+
+FILES = 5
+"""Open files that a worker takes in its parent while it is started; then it is one."""
 
 ANSWER = "10s"
 """How long a scheduler may take to answer."""
@@ -60,20 +72,11 @@ def evaluate(
 
     Raises:
         DataError: the images or labels do not fit the network.
-        TargetError: the target failed, or workers died again and again.
+        TargetError: the target failed, the system starts no workers, or they died again and again.
     """
     job = _job(graph, data, workers, size, progress)
-    deaths, done = 0, 0
-    while not job.complete:
-        try:
-            with _pool(graph, target, workers) as pool:
-                job.run(lambda *task: pool.submit(_work, *task), 2 * workers)
-        except BrokenProcessPool:
-            deaths, done = (1 if len(job.summaries) > done else deaths + 1), len(job.summaries)
-            if deaths >= DEATHS:
-                raise TargetError(
-                    f"{DEATHS} times a worker died before a batch was done: is there memory for {workers} workers?"
-                ) from None
+    with _Pool(graph, target, workers) as pool:
+        job.run(pool.submit, 2 * workers)
     return job.result()
 
 
@@ -175,34 +178,173 @@ class _Job:
             self._progress(sum(len(summary.labels) for summary in self.summaries.values()), self._images)
 
 
-@contextmanager
-def _pool(graph: Graph, target: str, workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Workers, which are ended with the block: at once where it fails."""
-    before = set(multiprocessing.active_children())
-    threads = torch.get_num_threads()
-    if graph.is_integer:  # the number of threads may change how floating point rounds
-        threads = max(1, threads // workers)
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _start, (graph, target, threads))
+class _Pool:
+    """Workers of this machine, each led by a thread: started with their first batch, ended with the ``with`` block, at once where it fails."""
+
+    def __init__(self, graph: Graph, target: str, workers: int) -> None:
+        check_open_files(workers, FILES)
+        threads = torch.get_num_threads()
+        if graph.is_integer:  # the number of threads may change how floating point rounds
+            threads = max(1, threads // workers)
+        try:
+            self._order = pickle.dumps((graph, target, threads))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise TargetError(f"the network cannot be sent to workers: {described(error)}") from error
+        self._deaths = 0
+        self._workers = [_Worker() for _ in range(workers)]
+        self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for worker in self._workers:
+            self._free.put(worker)
+        self._threads = ThreadPoolExecutor(workers)
+        self._closed = False
+
+    def __enter__(self) -> _Pool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._closed = True  # before the workers are killed: a thread looks at it after it has started one
+        for worker in self._workers:
+            worker.kill()
+        self._threads.shutdown(cancel_futures=True)
+        for worker in self._workers:
+            worker.end()
+
+    def submit(self, pixels: Array, labels: Array) -> Future[Summary]:
+        """Have a batch run by the next worker that is free."""
+        return self._threads.submit(self._run, (pixels, labels))
+
+    def _run(self, task: Task) -> Summary:
+        worker = self._free.get()
+        try:
+            while True:
+                try:
+                    worker.start(self._order)
+                    if self._closed:
+                        raise EOFError
+                    answer = worker.ask(task)
+                    self._deaths = 0
+                    return answer
+                except EOFError:
+                    self._died(worker.end())
+        finally:
+            self._free.put(worker)
+
+    def _died(self, exitcode: int) -> None:
+        """Go on with a new worker, but not for ever."""
+        self._deaths += 1
+        if self._deaths >= DEATHS or self._closed:
+            advice = f": is there memory for {len(self._workers)} workers?" if exitcode == -signal.SIGKILL else ""
+            raise TargetError(
+                f"{DEATHS} times a worker died before a batch was done, the last by {ending(exitcode)}{advice}"
+            )
+
+
+BOOT = (
+    "import sys; from multiprocessing.connection import Connection; pipe = Connection(int(sys.argv[1])); sys.path[:] = pipe.recv(); "
+    "from pascal_nm.hw_targets import workers; workers.serve(pipe)"
+)
+"""What the interpreter of a worker runs."""
+
+
+class _Worker:
+    """A process that runs batches, and the pipe to it."""
+
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self, order: bytes) -> None:
+        """Have a process that runs the network of ``order``, unless there is one."""
+        if self._process is not None:
+            return
+        self._pipe, theirs = multiprocessing.Pipe()
+        with theirs:
+            command = [sys.executable, "-c", BOOT, str(theirs.fileno())]
+            try:
+                self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+            except OSError as error:
+                raise not_started(error) from error
+        self._send(sys.path)
+        self._receive()  # It has imported what it needs: a large network is not sent before, so that workers start at the same time.
+        self._send(order)
+
+    def ask(self, task: Task) -> Summary:
+        """What comes of a batch.
+
+        Raises:
+            EOFError: the process has died.
+        """
+        self._send(task)
+        answer, trace = self._receive()
+        if isinstance(answer, Exception):
+            raise answer from ChildError(trace)
+        summary: Summary = answer
+        return summary
+
+    def kill(self) -> None:
+        """Kill the process, of which its thread hears."""
+        if self._process is not None:
+            self._process.kill()
+
+    def end(self) -> int:
+        """Kill the process and wait for its end; gives its exit code, 0 where there was no process."""
+        if self._process is None:
+            return 0
+        self._process.kill()
+        exitcode, self._process = self._process.wait(), None
+        self._pipe.close()
+        return exitcode
+
+    def _send(self, what: object) -> None:
+        try:
+            self._pipe.send(what)
+        except OSError as error:
+            raise EOFError from error
+
+    def _receive(self) -> Any:
+        try:
+            return self._pipe.recv()
+        except OSError as error:  # the connection was reset
+            raise EOFError from error
+
+
+def serve(pipe: Connection) -> None:
+    """What a worker does: run batch after batch, until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    end_with_parent()
+    pipe.send(None)
+    program: Program | None = None
     try:
-        yield pool
-    except BaseException:
-        for process in set(multiprocessing.active_children()) - before:
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+        order = pipe.recv()
+        while True:
+            task: Task = pipe.recv()
+            try:
+                program = program or _ordered(order)
+                answer: tuple[Any, str] = _summary(program, *task), ""
+            except Exception as error:
+                answer = _portable(error), traceback.format_exc()
+            pipe.send(answer)
+    except EOFError:
+        return
 
 
-_program: Program
-
-
-def _start(graph: Graph, target: str, threads: int) -> None:
-    """A worker begins."""
-    global _program
-    _may_have_children()
+def _ordered(order: bytes) -> Program:
+    """The program that a worker was ordered to run."""
+    try:
+        graph, target, threads = pickle.loads(order)
+    except (AttributeError, ImportError) as error:
+        raise TargetError(
+            f"a worker does not find what the network is made of ({first_line(error)}): it must be in a module that can be imported"
+        ) from error
     torch.set_num_threads(threads)
-    _program = find(target).compile(graph)
+    return find(target).compile(graph)
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that crosses a pipe: itself, where it can."""
+    try:
+        same: Exception = pickle.loads(pickle.dumps(error))
+        return same
+    except Exception:
+        return TargetError(f"a worker failed: {described(error)}")
 
 
 def _may_have_children() -> None:
@@ -210,11 +352,6 @@ def _may_have_children() -> None:
     multiprocessing.set_start_method("fork", force=True)
     config: Any = multiprocessing.current_process()
     config._config["daemon"] = False
-
-
-def _work(pixels: Array, labels: Array) -> Summary:
-    """A worker of this machine runs a batch."""
-    return _summary(_program, pixels, labels)
 
 
 def _work_for(graph: Graph, target: str, pixels: Array, labels: Array) -> Summary:

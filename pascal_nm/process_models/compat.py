@@ -19,8 +19,9 @@ import dataclasses
 import importlib
 import logging
 import multiprocessing
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from pascal_nm.errors import NotInstalledError, TargetError
@@ -68,6 +69,8 @@ if TYPE_CHECKING:
 
         name: str
         proc_params: Any
+        vars: Any
+        is_compiled: bool
 
         def __init__(self, **proc_params: Any) -> None: ...
 
@@ -97,6 +100,15 @@ if TYPE_CHECKING:
 
         def __init__(self, exe: Any, message_infrastructure_type: Any) -> None: ...
 
+        def start(self, run_condition: Any) -> None:
+            """Run for as long as the condition says."""
+
+        def get_var(self, *arguments: Any) -> Any:
+            """Read a Var."""
+
+        def set_var(self, *arguments: Any) -> None:
+            """Write a Var."""
+
         def __getattr__(self, name: str) -> Any: ...
 
     class MultiProcessing:
@@ -106,7 +118,7 @@ if TYPE_CHECKING:
         _actors: list[Any]
         _smm: Any
 
-        def build_actor(self, target_fn: Callable[..., None], builder: Any, exception_q: Any = None) -> Any:
+        def build_actor(self, target_fn: Callable[..., None] | None, builder: Any, exception_q: Any = None) -> Any:
             """Start a child."""
 
     class PyInPortVectorDense:
@@ -210,6 +222,7 @@ else:
             from lava.magma.compiler.channels.pypychannel import CspRecvPort, CspSelector, CspSendPort, Proto
             from lava.magma.compiler.channels.watchdog import NoOPWatchdog
             from lava.magma.compiler.compiler import Compiler
+            from lava.magma.compiler.compiler_graphs import ProcGroupDiGraphs
             from lava.magma.core.decorator import implements, requires, tag
             from lava.magma.core.model.py.model import PyLoihiProcessModel
             from lava.magma.core.model.py.ports import PyInPort, PyInPortVectorDense, PyOutPort, PyOutPortVectorDense
@@ -248,6 +261,7 @@ __all__ = [
     "MultiProcessing",
     "NoOPWatchdog",
     "OutPort",
+    "ProcessServer",
     "Proto",
     "PyInPort",
     "PyInPortVectorDense",
@@ -257,31 +271,66 @@ __all__ = [
     "RunSteps",
     "Semaphore",
     "Var",
+    "VarServer",
     "enum_equal",
     "enum_to_np",
+    "forget",
     "implements",
-    "registries_restored",
+    "making",
     "requires",
     "tag",
 ]
 
 
-@contextmanager
-def registries_restored() -> Iterator[None]:
-    """Make Lava forget, at the end, the Processes and Vars that were made inside.
+_MAKING = threading.RLock()
 
-    Lava keeps every Process and Var for the life of the program, and adds a handler to the root logger for each Process
-    and to its compiler's logger for each compilation, so that memory and log lines would multiply with every run. The
-    parameters go at once: Lava's objects refer to each other in circles, and would keep the arrays for a while.
+
+@contextmanager
+def making() -> Iterator[None]:
+    """Make, compile, start or end Processes: one thread at a time, because Lava's compiler and registers belong to the whole program.
+
+    Lava adds a handler to the root logger for each Process, and to its compiler's logger for each compilation, so that log lines would multiply
+    with every run: they go at the end.
     """
-    processes = ProcessServer().processes
-    registers = [processes, VarServer().vars]
-    registers += [logging.getLogger(name).handlers for name in (None, "lava.magma.compiler.compiler")]
-    sizes = [len(register) for register in registers]
-    try:
-        yield
-    finally:
-        for process in processes[sizes[0] :]:
+    with _MAKING:
+        handlers = [logging.getLogger(name).handlers for name in (None, "lava.magma.compiler.compiler")]
+        before = [len(kept) for kept in handlers]
+        try:
+            yield
+        finally:
+            for kept, size in zip(handlers, before, strict=True):
+                del kept[size:]
+
+
+def forget(processes: Iterable[AbstractProcess]) -> None:
+    """Make Lava forget Processes and their Vars, which it keeps for the life of the program.
+
+    Their parameters go at once: Lava's objects refer to each other in circles, and would keep the arrays for a while.
+    """
+    with _MAKING:
+        for process in processes:
             process.proc_params._parameters.clear()
-        for register, size in zip(registers, sizes, strict=True):
-            del register[size:]
+            for register, made in ((ProcessServer().processes, [process]), (VarServer().vars, process.vars.members)):
+                for one in made:
+                    with suppress(ValueError):
+                        register.remove(one)
+
+
+def _remembered(find: Callable[..., list[type]]) -> Callable[..., list[type]]:
+    """Lava's search for the models of a Process, which imports every file of its folder anew: once for each of this package's, whose files stay."""
+    found: dict[type, list[type]] = {}
+
+    def models(proc: Any) -> list[type]:
+        kind = type(proc)
+        if not kind.__module__.startswith("pascal_nm."):
+            return find(proc)
+        if kind not in found:
+            found[kind] = find(proc)
+        return list(found[kind])
+
+    return models
+
+
+if not TYPE_CHECKING:
+    AbstractProcess._runtime = None  # a Process whose arguments were refused has none, for which its __del__ asks
+    ProcGroupDiGraphs._find_proc_models = staticmethod(_remembered(ProcGroupDiGraphs._find_proc_models))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Callable
-from contextlib import suppress
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,6 +69,43 @@ class ChannelMemory:
         for block in self._blocks:
             block.close()
         self._blocks.clear()
+
+
+SEMAPHORES = Path("/dev/shm")
+"""Where Linux keeps what has been opened by ``sem_open``."""
+
+
+@contextmanager
+def own_semaphores() -> Iterator[None]:
+    """Give the semaphores that are made inside names that tell whose they are, and remove those that dead programs left.
+
+    Python opens a semaphore by a name and takes the name away at once. A program that is killed in between leaves it in /dev/shm for ever.
+    """
+    _sweep()
+    process: Any = multiprocessing.current_process()
+    before = process._config["semprefix"]
+    process._config["semprefix"] = f"/{_prefix()}{os.getpid()}"
+    try:
+        yield
+    finally:
+        process._config["semprefix"] = before
+
+
+def _prefix() -> str:
+    """What the names of this package's semaphores begin with. Process numbers say nothing to another container, which may share /dev/shm."""
+    with suppress(OSError):
+        return f"pascal-nm-{Path('/proc/self/ns/pid').stat().st_ino}-"
+    return "pascal-nm-0-"
+
+
+def _sweep() -> None:
+    for left in SEMAPHORES.glob(f"sem.{_prefix()}*"):
+        try:
+            os.kill(int(left.name.split("-")[3]), 0)
+        except ProcessLookupError:
+            left.unlink(missing_ok=True)
+        except (OSError, ValueError):
+            continue  # another user's program, which lives, or a name that somebody else gave
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3

@@ -167,7 +167,7 @@ class Network:
         timing = Windows(range(0), sending(graph.input, self.schedule), self.cycle)
         self.entry = AnalogInput(currents=currents, cycle=self.cycle, timing=timing, name=graph.input.name)
         """A Process of the network: Lava finds the others by their connections."""
-        Wiring(
+        wiring = Wiring(
             graph,
             self.batch,
             self.cycle,
@@ -176,6 +176,7 @@ class Network:
             records=self.records,
             potential=self.potential,
         )
+        self.processes: list[Any] = [self.entry, *wiring.processes.values()]
 
     def run(self, run: Callable[[int], None]) -> None:
         """All batches, by ``run``, which runs so many timesteps on from where its last call ended."""

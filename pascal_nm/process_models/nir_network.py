@@ -61,6 +61,7 @@ class NirNetwork:
                 record=self._records.get(name),
                 name=name,
             )
+        self.processes = list(processes.values())
         for name, sources in plan.sources.items():
             for source in sources:
                 processes[source].s_out.connect(processes[name].a_in)

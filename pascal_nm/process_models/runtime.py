@@ -4,20 +4,21 @@ Lava's own Runtime waits for ever once a child has died. :class:`Session` runs a
 ones, under a guard: it polls the children while it waits, turns a death, and a run that does not go on
 (:mod:`pascal_nm.process_models.watchdog`), into a :class:`TargetError`, and at the end (after success, an error, Ctrl-C or SIGTERM) kills
 every child. Channels live in memory without a name, so that there is no manager process and no segment in /dev/shm that could stay.
+
+Threads may each run a network of their own at the same time: only while Processes are made, compiled, started and ended do they wait for each other
+(:func:`pascal_nm.process_models.compat.making`).
 """
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import functools
 import os
-import queue
 import signal
-import sys
 import tempfile
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -39,13 +40,16 @@ from pascal_nm.process_models.compat import (
     Loihi2SimCfg,
     MultiProcessing,
     RunSteps,
+    Semaphore,
     enum_equal,
-    registries_restored,
+    forget,
+    making,
 )
-from pascal_nm.process_models.memory import ChannelMemory, shared_zeros
+from pascal_nm.process_models.memory import ChannelMemory, own_semaphores, shared_zeros
 from pascal_nm.process_models.model import Model
 from pascal_nm.process_models.service import FreeService
 from pascal_nm.process_models.watchdog import PATIENCE, Watchdog
+from pascal_nm.processes import ChildError, check_open_files, end_with_parent, ending, not_started
 
 GRACE = 1.0
 """Seconds that a dying child has to deliver its traceback."""
@@ -53,16 +57,11 @@ GRACE = 1.0
 SLOTS = 2
 """Frames that a channel holds: one under way while the next is written."""
 
-PR_SET_PDEATHSIG = 1
-"""From <linux/prctl.h>."""
+FILES = 4
+"""Open files that a child takes in its parent: both ends of the pipe that brings its errors, and two that tell of its end."""
 
-
-class ChildError(Exception):
-    """The traceback of a child process, as the cause of a TargetError."""
-
-    def __str__(self) -> str:
-        """The text, set off from the parent's own traceback."""
-        return f"\n{self.args[0]}"
+MOST_STEPS = 2**31 - 1
+"""Timesteps that one command to Lava's service can ask for: an int32, of which the negative ones are other commands."""
 
 
 class Session:
@@ -76,7 +75,8 @@ class Session:
             as stock ``Injector`` does.
 
     Raises:
-        TargetError: on entry and from :meth:`run`: a child has failed or is stuck; the cause holds its traceback.
+        TargetError: on entry and from :meth:`run`: a child has failed or is stuck; the cause holds its traceback. Also on entry: the system starts
+            no more processes, or the Session is open already; and from :meth:`run`: it is not open, or there are no such timesteps.
 
     Example:
         >>> with Session(neuron, tag="fixed_pt") as session:
@@ -94,28 +94,46 @@ class Session:
         self._stack = ExitStack()
 
     def __enter__(self) -> Session:
+        if self._runtime is not None:
+            raise TargetError("this Session is open already: make another one")
+        if self._process.is_compiled:
+            raise TargetError(
+                f"Lava runs a Process once, and {self._process.name} was run before: make the network anew"
+            )
         with ExitStack() as stack:
-            stack.enter_context(registries_restored())
             stack.enter_context(_terminated_as_exit())
-            executable = Compiler({"pypy_channel_size": SLOTS}).compile(self._process, self._run_config)
-            _run_ahead(executable)
-            self._runtime = Runtime(executable, None, self._patience)
-            stack.callback(self._runtime.stop)
-            executable.assign_runtime_to_all_processes(self._runtime)
-            self._runtime.initialize()
-            self._stack = stack.pop_all()
+            with making():
+                executable = Compiler({"pypy_channel_size": SLOTS}).compile(self._process, self._run_config)
+                stack.callback(forget, [p for p in executable.proc_builders if p.parent_proc is not None])
+                _run_ahead(executable)
+                runtime = Runtime(executable, None, self._patience)
+                stack.callback(runtime.stop)
+                executable.assign_runtime_to_all_processes(runtime)
+                try:
+                    runtime.initialize()
+                except OSError as error:
+                    raise not_started(error) from error
+            runtime.await_children()
+            stack.callback(setattr, self, "_runtime", None)
+            self._runtime, self._stack = runtime, stack.pop_all()
         return self
 
     def run(self, steps: int) -> None:
         """Run ``steps`` timesteps, on from where the last call ended."""
-        assert self._runtime is not None, "a Session runs inside its with block"
-        self._runtime.start(RunSteps(num_steps=steps))
+        if not isinstance(steps, int | np.integer) or not 1 <= steps <= MOST_STEPS:
+            raise TargetError(f"a run takes a whole number of timesteps, from 1 to {MOST_STEPS}, not {steps!r}")
+        self._open.start(RunSteps(num_steps=int(steps)))
 
     @property
     def pids(self) -> dict[str, int]:
         """The children's process numbers by the names of their Processes."""
-        assert self._runtime is not None, "a Session runs inside its with block"
-        return {name: actor.pid for name, actor in self._runtime._children()}
+        return {name: actor.pid for name, actor in self._open._children()}
+
+    @property
+    def _open(self) -> Runtime:
+        if self._runtime is None:
+            raise TargetError(NOT_OPEN)
+        return self._runtime
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -123,19 +141,26 @@ class Session:
         self._stack.close()
 
 
+NOT_OPEN = "this network does not run any more, or not yet: run it and read its Vars inside the Session's with block"
+
+
 class Runtime(LavaRuntime):
     """Lava's Runtime with a guard; see the module."""
+
+    _owner: int | None = None
+    """The process that runs it: None before it is started and after it is stopped; another's in a copy that a child has."""
 
     def __init__(self, exe: Any, message_infrastructure_type: Any, patience: float | None = PATIENCE) -> None:
         super().__init__(exe, message_infrastructure_type)
         self._patience = patience
 
     def initialize(self, node_cfg_idx: int = 0) -> None:
-        """Build channels and children, and wait until all children are ready."""
-        self._owner: int | None = os.getpid()
-        with _signals_held():
+        """Build channels and children."""
+        count = len(self._executable.proc_builders) + len(self._executable.runtime_service_builders)
+        check_open_files(count, FILES)
+        self._owner = os.getpid()
+        with _signals_held(), own_semaphores():
             self._build_watchdog_manager()
-            count = len(self._executable.proc_builders) + len(self._executable.runtime_service_builders)
             self._messaging_infrastructure = Children(count)
             self._messaging_infrastructure.start()
             self._watchdog = self._messaging_infrastructure.watchdog(self._patience)
@@ -144,21 +169,44 @@ class Runtime(LavaRuntime):
             self._build_processes()
             self._build_runtime_services()
         self._start_ports()
+
+    def await_children(self) -> None:
+        """Wait until all children are ready."""
         for port in self.service_to_runtime:
             port.guarded(self._check)
-        for ready in self.exception_q:
-            if self._await_answer(ready) is not None:
-                self._fail()
-            ready.close()
-        self.exception_q: list[Any] = []
+        for _ in self._messaging_infrastructure.actors:
+            while not self._messaging_infrastructure.ready.acquire(True, POLL):
+                self._check()
         self._is_initialized = True
 
-    def _await_answer(self, ready: Any) -> Any:
-        while True:
-            try:
-                return ready.get(timeout=POLL)
-            except queue.Empty:
-                self._check()
+    def _build_processes(self) -> None:
+        for process, builder in self._executable.proc_builders.items():
+            process._runtime = self
+            self._create_external_channels(process, builder)
+            self._messaging_infrastructure.build_actor(None, builder)
+
+    def _build_runtime_services(self) -> None:
+        for builder in self._executable.runtime_service_builders.values():
+            self._messaging_infrastructure.build_actor(None, builder)
+
+    def start(self, run_condition: Any) -> None:
+        """Run; Lava's entry, which would write to memory that is gone where the network was stopped."""
+        self._check_open()
+        super().start(run_condition)
+
+    def get_var(self, *arguments: Any) -> Any:
+        """Read a Var."""
+        self._check_open()
+        return super().get_var(*arguments)
+
+    def set_var(self, *arguments: Any) -> None:
+        """Write a Var."""
+        self._check_open()
+        super().set_var(*arguments)
+
+    def _check_open(self) -> None:
+        if self._owner != os.getpid():
+            raise TargetError(NOT_OPEN)
 
     def _get_resp_for_run(self) -> None:
         """Wait until all timesteps are done: Lava's hook, called by start and wait."""
@@ -191,18 +239,20 @@ class Runtime(LavaRuntime):
         while time.monotonic() < deadline:
             for name, actor in self._children():
                 if actor.exception:
-                    _, text = actor.exception
-                    raise TargetError(f"{name} failed in Lava: {_last_line(text)}") from ChildError(text)
+                    cause: ChildError = actor.exception[0]
+                    raise TargetError(f"{name} failed in Lava: {_last_line(cause.args[0])}") from cause
                 if actor.exitcode:
-                    raise TargetError(f"{name} died in Lava: its process ended by {_cause(actor.exitcode)}")
+                    raise TargetError(f"{name} died in Lava: its process ended by {ending(actor.exitcode)}")
             time.sleep(POLL / 10)
-        raise TargetError("Lava ended the run early, and no child told why")
+        # Lava's service ends with exit code 0 too, once a Process has failed: whose error would have been found above.
+        ended = ", ".join(name for name, actor in self._children() if actor.exitcode == 0)
+        raise TargetError(f"{ended or 'Lava'} ended the run before its time, with exit code 0 and no error")
 
     def stop(self) -> None:
         """Kill all children. Their results are in shared memory already; there is nothing to wait for."""
-        if getattr(self, "_owner", None) != os.getpid():
-            return  # never started, stopped before, or a forked copy that is being collected in a child
-        with _signals_held():
+        if self._owner != os.getpid():
+            return
+        with making(), _signals_held():
             self._owner = None
             self._is_started = self._is_running = False
             self.join()
@@ -216,6 +266,8 @@ class Children(MultiProcessing):
     def __init__(self, count: int) -> None:
         super().__init__()
         self._pulses = shared_zeros((count,), np.uint8)
+        self.ready = Semaphore(0)
+        """Released by every child that is built."""
 
     def start(self) -> None:
         """Channels take their memory from here."""
@@ -232,13 +284,13 @@ class Children(MultiProcessing):
         """The channel between two Python processes; Lava has others for chips."""
         return FrameChannel
 
-    def build_actor(self, target_fn: Callable[..., None], builder: Any, exception_q: Any = None) -> Any:
-        """Fork a child."""
+    def build_actor(self, target_fn: Callable[..., None] | None, builder: Any, exception_q: Any = None) -> Any:
+        """Fork a child, which does what :func:`_child` does."""
         with warnings.catch_warnings():
             # Python 3.12 warns of forks beside other threads: torch's own, of which no child uses any.
             warnings.simplefilter("ignore", DeprecationWarning)
             index = len(self._actors)
-            run = functools.partial(_child, target_fn, self._pulses[index : index + 1], self._traces)
+            run = functools.partial(_child, self._pulses[index : index + 1], self._traces, self.ready)
             return super().build_actor(run, builder, exception_q)
 
     def stop(self) -> None:
@@ -252,14 +304,20 @@ class Children(MultiProcessing):
         self._smm.shutdown()
 
 
-def _child(target_fn: Callable[..., None], pulse: Array, traces: IO[bytes], **arguments: Any) -> None:
-    """What a child runs: Lava's function, under the order to die when the parent does (even by SIGKILL)."""
+def _child(pulse: Array, traces: IO[bytes], ready: Any, builder: Any, exception_q: None) -> None:
+    """What a child does, in place of Lava's function: its errors cross as text, because not every exception can be pickled."""
     Pulse.cell = pulse
     faulthandler.register(signal.SIGUSR1, file=traces, all_threads=False)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     CspSelector.select = select
-    target_fn(**arguments)
+    try:
+        actor = builder.build()
+        ready.release()
+        actor.start()
+        return
+    except Exception:
+        text = traceback.format_exc()
+    raise ChildError(text)  # out here, where it has no context: Dask makes contexts part of what is pickled
 
 
 def _run_ahead(executable: Any) -> None:
@@ -271,10 +329,6 @@ def _run_ahead(executable: Any) -> None:
 
 def _last_line(text: str) -> str:
     return text.strip().splitlines()[-1]
-
-
-def _cause(exitcode: int) -> str:
-    return signal.Signals(-exitcode).name if exitcode < 0 else f"exit code {exitcode}"
 
 
 @contextmanager

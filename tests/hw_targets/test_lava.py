@@ -1,6 +1,7 @@
 """Lava against the simulator: the same counts, potentials and activity, on random graphs and on whole networks."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -78,6 +79,15 @@ def test_floating_point_lava_gives_every_level_of_the_source_network(name):
     for population, level in levels.items():
         np.testing.assert_array_equal(result.counts[population], level)
     np.testing.assert_allclose(result.logits, logits, rtol=1e-9, atol=1e-9)
+
+
+def test_threads_that_run_networks_at_once_get_each_its_own_results():
+    graph = pnm.quantize(pnm.convert(networks.randomized(networks.convolutional()), networks.images()), input_range=6.0)
+    program = LavaTarget(batch_size=2).compile(graph)
+    inputs = [networks.images(3, seed).numpy() for seed in range(4)]
+    with ThreadPoolExecutor(2) as pool:
+        for given, result in zip(inputs, pool.map(program.run, inputs), strict=True):
+            assert_same(result, simulate.steps(graph, given, pnm.schedule.pasc(graph, delay=1)))
 
 
 def test_no_inputs_give_no_results():

@@ -2,9 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -26,12 +23,11 @@ from pascal_nm.process_models.max_pool.models import MaxPoolModel
 from pascal_nm.process_models.memory import shared_zeros
 from pascal_nm.process_models.pasc.models import PascFixed
 from pascal_nm.process_models.readout.models import ReadoutFixed
+from pascal_nm.process_models.runtime import Session
 from tests import networks
-from tests.process_models.test_runtime import children, interruptible, nothing_left, running
+from tests.processes import children, launcher, nothing_left, running, segments
 
-__all__ = ["nothing_left"]
-
-ROOT = Path(__file__).parents[2]
+__all__ = ["launcher", "nothing_left"]
 
 KINDS = (AnalogInputFixed, ConvFixed, DenseFixed, IdentityFixed, MaxPoolModel, PascFixed, ReadoutFixed)
 
@@ -51,11 +47,22 @@ class Branches(nn.Module):
         return self.head(self.join(self.second(x) + x))
 
 
-@pytest.fixture(scope="module")
-def program():
+def branches():
     module, images = networks.randomized(Branches(), seed=2), networks.images(2)
     graph = pnm.quantize(pnm.convert(pnm.SourceNetwork(module, images)), input_range=float(images.abs().max()))
-    return LavaTarget(batch_size=1).compile(graph), images.numpy()
+    return graph, images.numpy()
+
+
+@pytest.fixture(scope="module")
+def program():
+    graph, images = branches()
+    return LavaTarget(batch_size=1).compile(graph), images
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Runs are given up after one second in which nothing goes on, not after three."""
+    monkeypatch.setitem(Session.__init__.__kwdefaults__, "patience", 1.0)
 
 
 @pytest.fixture
@@ -112,7 +119,7 @@ def test_a_killed_child_ends_the_run(kind, program, inject, nothing_left):
     assert 0 < time.monotonic() - happened[0] < 5
 
 
-def test_a_stopped_child_ends_the_run(program, inject, nothing_left):
+def test_a_stopped_child_ends_the_run(program, inject, impatient, nothing_left):
     lava, images = program
     happened = inject(ConvFixed, 3, killed(signal.SIGSTOP))
     with pytest.raises(TargetError, match=r"does not go on: .* stopped"):
@@ -120,7 +127,7 @@ def test_a_stopped_child_ends_the_run(program, inject, nothing_left):
     assert 0 < time.monotonic() - happened[0] < 5
 
 
-def test_a_sleeping_child_ends_the_run_with_its_traceback(program, inject, nothing_left):
+def test_a_sleeping_child_ends_the_run_with_its_traceback(program, inject, impatient, nothing_left):
     lava, images = program
     happened = inject(MaxPoolModel, 3, lambda: time.sleep(3600))
     with pytest.raises(TargetError, match=r"does not go on: .* is stuck") as caught:
@@ -129,7 +136,7 @@ def test_a_sleeping_child_ends_the_run_with_its_traceback(program, inject, nothi
     assert "run_step" in str(caught.value.__cause__), "the cause shows where it sleeps"
 
 
-def test_processes_that_wait_for_each_other_end_the_run(program, inject, nothing_left):
+def test_processes_that_wait_for_each_other_end_the_run(program, inject, impatient, nothing_left):
     lava, images = program
     first = pnm.schedule.of(lava.graph).windows["first_1"].emit.start
     happened = inject(PascFixed, first, lambda: None)
@@ -138,12 +145,12 @@ def test_processes_that_wait_for_each_other_end_the_run(program, inject, nothing
     assert 0 < time.monotonic() - happened[0] < 5
 
 
-def test_a_slow_child_is_given_its_time(program, inject, nothing_left):
+def test_a_slow_child_is_given_its_time(program, inject, impatient, nothing_left):
     lava, images = program
     expected = lava.run(images)
 
     def slow():
-        end = time.monotonic() + 4
+        end = time.monotonic() + 2
         while time.monotonic() < end:
             sum(range(1000))
 
@@ -154,38 +161,31 @@ def test_a_slow_child_is_given_its_time(program, inject, nothing_left):
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 128 + signal.SIGTERM)], ids=["INT", "TERM"]
 )
-def test_an_interrupted_program_ends_at_once_and_leaves_nothing(number, code, tmp_path):
-    segments = set(os.listdir("/dev/shm"))
-    ready = tmp_path / "ready"
-    text = textwrap.dedent(f"""
-        import pathlib, time
-        import pascal_nm as pnm
-        from pascal_nm.process_models.conv.models import ConvFixed
-        from tests import networks
-        from tests.process_models.test_faults import Branches, LavaTarget
+def test_an_interrupted_program_ends_at_once_and_leaves_nothing(number, code, launcher, tmp_path):
+    shared = segments()
+    program = f"""
+import pathlib
+from pascal_nm.process_models.conv.models import ConvFixed
+from tests.process_models.test_faults import LavaTarget, branches
 
-        def run_step(model, t):
-            pathlib.Path({str(ready)!r}).touch()
-            while True:
-                pass
+def run_step(model, t):
+    pathlib.Path({str(tmp_path / "ready")!r}).touch()
+    while True:
+        pass
 
-        ConvFixed.run_step = run_step
-        images = networks.images(2)
-        source = pnm.SourceNetwork(networks.randomized(Branches(), seed=2), images)
-        LavaTarget().compile(pnm.quantize(pnm.convert(source), input_range=9.0)).run(images.numpy())
-    """)
-    program = subprocess.Popen(
-        [sys.executable, "-c", text], cwd=ROOT, stderr=subprocess.DEVNULL, preexec_fn=interruptible
-    )
-    deadline = time.monotonic() + 60
-    while not ready.exists() and time.monotonic() < deadline and program.poll() is None:
-        time.sleep(0.05)
-    started = children(program.pid)
+ConvFixed.run_step = run_step
+graph, images = branches()
+LavaTarget().compile(graph).run(images)
+"""
+    pid = launcher.start(program, tmp_path / "ready")
+    started = children(pid)
     assert started, "the network has child processes"
-    program.send_signal(number)
-    assert program.wait(5) == code
+    os.kill(pid, number)
+    begin = time.monotonic()
+    assert launcher.exitcode() == code
+    assert time.monotonic() - begin < 5
     assert not any(running(child) for child in started)
-    assert set(os.listdir("/dev/shm")) == segments
+    assert segments() <= shared
 
 
 @pytest.mark.slow

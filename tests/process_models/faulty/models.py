@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from typing import Any
 
@@ -20,6 +21,13 @@ from pascal_nm.process_models.compat import (
 from tests.process_models.faulty.process import Faulty
 
 
+class TwoArgumentsError(Exception):
+    """Can be pickled, but not read back."""
+
+    def __init__(self, what: str, of: str) -> None:
+        super().__init__(f"{what} of {of}")
+
+
 @implements(proc=Faulty, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
@@ -34,6 +42,10 @@ class FaultyModel(PyLoihiProcessModel):
         self.s_out.send(np.zeros((1, 2), np.int32))
         if self.time_step != self.step:
             return
+        if self.how == "exit":
+            sys.exit(0)
+        if self.how == "raise unpicklable":
+            raise TwoArgumentsError("the mantissa", "nothing")
         if self.how == "raise":
             raise ZeroDivisionError("the mantissa of nothing")
         if self.how == "die":
