@@ -54,7 +54,7 @@ def test_the_network_is_that_which_was_exported(content, tmp_path):
     path.write_bytes(content)
     program = torch.export.load(io.BytesIO(content)).module()
     inputs = torch.randn(5, 1, 2, 2)
-    assert torch.equal(checkpoint.load(path).source()._module(inputs), program(inputs))
+    assert torch.equal(checkpoint.load(path).source().module(inputs), program(inputs))
 
 
 def test_names_of_modules_need_not_be_identifiers(tmp_path):

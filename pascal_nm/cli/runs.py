@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.markup import escape
 
 from pascal_nm.cli import nir_files, options, plots
 from pascal_nm.cli.output import percent, print_json, progress, say, span, table
@@ -210,11 +209,9 @@ def verify(
         print_json(files | _verification_json(verification, result, target))
     else:
         compared = f"{model}, converted now," if nir is None else str(nir)
-        say(f"compared: {escape(compared)} on {target} with the source network {escape(str(model))}")
+        say(f"compared: {compared} on {target} with the source network {model}")
         for what in taken:
-            say(
-                f"[yellow]not compared:[/yellow] {what}; {escape(str(model))} does not say it, and it was taken from {escape(str(nir))}"
-            )
+            say(f"[bold]not compared:[/bold] {what}: {model} does not say; taken from {nir}")
         _show_verification(verification, result, program.graph)
     if not verification.equal:
         raise typer.Exit(1)
@@ -270,4 +267,5 @@ def _show_verification(verification: Verification, result: Evaluation, graph: Gr
     if len(verification.differences) > len(shown):
         say(f"… and {len(verification.differences) - len(shown)} more: is this the file of another training?")
     head, _, rest = verification.verdict.partition(":")
-    say(f"[bold {'green' if verification.equal else 'red'}]{head}[/]:{rest}")
+    style = "bold green" if verification.equal else "bold red"
+    say(f"[{style}]{head}[/{style}]:{rest}")
