@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pascal_nm.cli.output import energy_unit, joules
+from pascal_nm.cli.output import energy_unit, joules, printable
 from pascal_nm.errors import DataError, FileError, described
 from pascal_nm.files import replacing
 from pascal_nm.report.style import COLOURS, KIND_STYLES, POPULATION_COLOURS
@@ -36,7 +36,7 @@ def metric_bars(made: Plan, title: str, path: Path) -> None:
         places = [i for i, other in enumerate(made.labels) if other == label]
         heights = [min(made.metrics[i].metric, top) for i in places]
         axes.bar(places, heights, color=COLOURS[label % len(COLOURS)], label=f"cluster {label}: L = {level}")
-    axes.set_xticks(range(len(made.metrics)), [_shown(m.name) for m in made.metrics], rotation=60, ha="right")
+    axes.set_xticks(range(len(made.metrics)), [printable(m.name) for m in made.metrics], rotation=60, ha="right")
     axes.set(ylabel="AL metric M (Equation 6)", xlabel="QCFS layer", title=title)
     figure.legend(loc="outside lower center", ncols=len(made.cluster_levels), frameon=False)
     _save(figure, path)
@@ -136,7 +136,7 @@ def activity(
             left.barh(*zip(*rows, strict=True), color=POPULATION_COLOURS[kind], label=name)
     for i, (_, rate) in enumerate(layers):
         left.annotate(f"{rate:.2f}", (rate, i), (3, 0), textcoords="offset points", va="center", fontsize=9)
-    left.set_yticks(range(len(layers)), [_shown(population.name) for population, _ in layers])
+    left.set_yticks(range(len(layers)), [printable(population.name) for population, _ in layers])
     left.invert_yaxis()
     left.margins(x=0.14)
     left.set(xlabel="spikes of a neuron for an image, mean", title="spike rate of each layer")
@@ -221,7 +221,7 @@ def _stacks(axes: Any, rows: Mapping[str, Mapping[str, float]], kinds: Sequence[
             range(len(rows)), parts, left=ends, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=label
         )
         ends += parts
-    axes.set_yticks(range(len(rows)), [_shown(name) for name in rows])
+    axes.set_yticks(range(len(rows)), [printable(name) for name in rows])
     axes.invert_yaxis()
 
 
@@ -277,13 +277,9 @@ def _save(figure: Any, path: Path) -> None:
     kind = _kind(path, *KINDS)
     for text in figure.findobj(Text):
         text.set_parse_math(False)
-        text.set_text(_shown(text.get_text()))
+        text.set_text(printable(text.get_text()))
     with rc_context({"text.parse_math": False}), replacing(path) as temporary:  # of ticks that drawing makes
         figure.savefig(temporary, format=kind, dpi=200)
-
-
-def _shown(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _kind(path: Path, *kinds: str) -> str:
