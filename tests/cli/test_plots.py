@@ -53,7 +53,7 @@ def test_a_name_is_drawn_as_it_is(draw, tmp_path, monkeypatch):
             draw(name, tmp_path / "x.svg")
         xml.dom.minidom.parse(str(tmp_path / "x.svg"))
         assert not any(math for _, math in drawn)
-        assert any(plots._shown(name) in text for text, _ in drawn), (name, drawn)
+        assert any(plots.printable(name) in text for text, _ in drawn), (name, drawn)
 
 
 def test_a_graph_that_dot_does_not_take_is_refused_in_a_line(tmp_path, monkeypatch):
