@@ -123,7 +123,7 @@ def survives(module: str, path: Path, source: str, tests: list[str], processor: 
             resource.setrlimit(resource.RLIMIT_AS, (taken + SPARE,) * 2)
             signal.alarm(int(20 * processor))  # for what waits and does nothing
             sys.meta_path.insert(0, Finder(module, path, source))
-            options = ["-x", "-q", "-p", "no:cacheprovider", "--disable-plugin-autoload"]
+            options = ["-x", "-q", "-p", "no:cacheprovider", "--disable-plugin-autoload", "--tb=no"]
             options += ["-p", "_hypothesis_pytestplugin", "--hypothesis-profile=faults"]
             status = int(pytest.main([*options, *tests]))
         os._exit(status)
@@ -134,7 +134,7 @@ def run(name: str, about: dict, share: float, seed: int) -> str:
     """One module. Prints what survives, and gives its line of the table."""
     path = HERE.parent / "pascal_nm" / f"{name}.py"
     module, source, tests = f"pascal_nm.{name}", path.read_text(), [str(HERE / test) for test in about["tests"]]
-    known = {(fault["was"], fault["now"]) for fault in about.get("equivalent", [])}
+    known = {(fault["was"], fault.get("now")) for fault in about.get("equivalent", [])}
     report = f"{os.environ.get('TMPDIR', '/tmp')}/pascal-nm-mutants-{os.getpid()}"
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     if not survives(module, path, source, tests, 600, report):
@@ -143,7 +143,7 @@ def run(name: str, about: dict, share: float, seed: int) -> str:
     os.remove(report)
     all_faults = faults_of(source)
     faults = sorted(random.Random(seed).sample(all_faults, round(share * len(all_faults))), key=lambda fault: fault.line)
-    equivalent = [fault for fault in faults if (fault.was, fault.now) in known]
+    equivalent = [fault for fault in faults if known & {(fault.was, fault.now), (fault.was, None)}]
     begun, survivors = time.monotonic(), []
     for i, fault in enumerate(faults):
         if fault not in equivalent and survives(module, path, fault.source, tests, processor):

@@ -93,7 +93,8 @@ def integer_graphs(draw):
     last = populations[-1]
     weight = _weights(draw, (draw(st.integers(2, 4)), int(np.prod(last.shape))))
     bias = np.random.default_rng(0).integers(-99, 99, len(weight)).astype(np.int32)
-    populations.append(Population("output", "readout", (len(weight),), 1, np.ones(()), bias))
+    scale = np.array([draw(st.sampled_from([0.25, 1.0, 3.0])) for _ in weight]) if draw(st.booleans()) else np.ones(())
+    populations.append(Population("output", "readout", (len(weight),), 1, scale, bias))
     projections.append(Projection(last.name, "output", Dense(weight)))
     return Graph(tuple(populations), tuple(projections))
 

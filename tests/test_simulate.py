@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pascal_nm import schedule, simulate
 from pascal_nm.activity import events, fan_out
-from pascal_nm.graph import SCHEDULES, Dense, Graph, Population, Projection, Timing
+from pascal_nm.graph import SCHEDULES, Dense, Graph, Identity, Population, Projection, SumPool2d, Timing
 from tests import reference
 from tests.cores import Trains
 from tests.strategies import inputs_for, integer_graphs, integer_qcfs
@@ -52,8 +52,11 @@ def test_steps_do_what_the_papers_neurons_do_on_one_clock(run):
             np.testing.assert_array_equal(activity.emitted, abs(spikes).sum((0, 2)), err_msg=p.name)
             np.testing.assert_array_equal(activity.excitatory, expected.up.get(p.name, none), err_msg=p.name)
             np.testing.assert_array_equal(activity.inhibitory, expected.down.get(p.name, none), err_msg=p.name)
+            assert {array.dtype for array in activity} == {np.dtype(np.int64)}
     np.testing.assert_array_equal(result.potential, expected.potential[-1])
-    np.testing.assert_array_equal(result.answers, expected.potential.argmax(2).T)
+    logits = expected.potential / np.broadcast_to(graph.output.threshold, graph.output.shape)
+    np.testing.assert_array_equal(result.logits, logits[-1])
+    np.testing.assert_array_equal(result.answers, logits.argmax(2).T)
     settled = expected.quiet if plan.streams else np.full(len(inputs), plan.length)
     np.testing.assert_array_equal(result.timesteps, np.minimum(settled, plan.steps))
     np.testing.assert_array_equal(result.exact, settled <= plan.steps)
@@ -80,7 +83,9 @@ def test_floats_give_the_integers_counts_where_nothing_is_rounded(graph, dtype, 
     inputs, unit = inputs_for(graph, seed), 2.0**-5
     graph = graph.replace(timing=Timing(name), populations=[replace(p, levels=_power_of_two(p)) for p in graph.populations])
     populations = [
-        p if p.kind in ("analog", "max") else replace(p, threshold=_as(p.threshold, dtype, unit), bias=_as(p.bias, dtype, unit))
+        p
+        if p.kind in ("analog", "max")
+        else replace(p, threshold=_as(p.threshold, dtype, unit), bias=_as(p.bias, dtype, unit))
         for p in graph.populations
     ]
     projections = [
@@ -94,7 +99,7 @@ def test_floats_give_the_integers_counts_where_nothing_is_rounded(graph, dtype, 
     for result in (simulate.steps(floats, inputs), simulate.counts(floats, inputs)):
         for population, count in result.counts.items():
             np.testing.assert_array_equal(count, expected[population], err_msg=population)
-        np.testing.assert_array_equal(result.logits, expected["output"] / graph.output.threshold)
+        np.testing.assert_array_equal(result.potential, expected["output"] * unit)
         assert result.potential.dtype == dtype
 
 
@@ -104,6 +109,31 @@ def _power_of_two(p):
 
 def _as(integers, dtype, unit):
     return integers.astype(dtype) * dtype(unit)
+
+
+def test_a_network_is_not_quiet_while_a_maximum_is_under_way_to_a_layer_that_will_not_answer():
+    source, window = Population("input", "analog", (1, 2, 2), 9), SumPool2d((2, 2), (2, 2))
+    one = np.ones((1, 1, 1), np.int8)
+    populations = (
+        source,
+        Population("a", "pasc", (1, 2, 2), 9, np.ones((), np.int32), np.zeros((), np.int32)),
+        Population("largest", "max", (1, 1, 1), 9, np.ones((), np.int32), np.zeros((), np.int32)),
+        Population("silent", "pasc", (1, 1, 1), 9, np.ones((), np.int32), np.full((), -99, np.int32)),
+        Population("output", "readout", (1,), 1, np.ones(()), np.zeros((), np.int32)),
+    )
+    projections = (
+        Projection("input", "a", Identity(one)),
+        Projection("a", "largest", Identity(one), window),
+        Projection("largest", "silent", Identity(one)),
+        Projection("silent", "output", Dense(one[0])),
+    )
+    inputs = np.array([[[[5.0, 3], [1, 0]]], [[[0, 0], [0, 7]]], [[[-1, 0], [0, 0]]]])
+    for delay in (0, 1, 2):
+        plan = schedule.streaming(Graph(populations, projections), 0, delay)
+        # Spike k of `a` leaves in timestep delay + k, and the maximum rises with it, a delay later, on its way for another.
+        begun = plan.windows["silent"].begun
+        expected = [max(begun, delay + 4 + 2 * delay + 1), max(begun, delay + 6 + 2 * delay + 1), begun]
+        assert simulate.steps(Graph(populations, projections), inputs, plan).timesteps.tolist() == expected
 
 
 @RANDOM_GRAPHS
