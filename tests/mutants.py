@@ -21,7 +21,6 @@ import resource
 import signal
 import sys
 import time
-import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,8 +30,20 @@ import torch
 from hypothesis import Phase, settings
 from mutmut.mutation import mutators
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 HERE = Path(__file__).parent
-UNTOUCHED = (libcst.Annotation, libcst.Decorator, libcst.Raise, libcst.FormattedString, libcst.Import, libcst.ImportFrom)
+UNTOUCHED = (
+    libcst.Annotation,
+    libcst.Decorator,
+    libcst.Raise,
+    libcst.FormattedString,
+    libcst.Import,
+    libcst.ImportFrom,
+)
 SPARE = 4 << 30
 """Bytes of address space that a fault may take on top of what this process has."""
 
@@ -63,25 +74,32 @@ class Faults(libcst.CSTVisitor):
 
 
 def _only_none(node: libcst.CSTNode, other: libcst.CSTNode) -> bool:
-    return isinstance(node, libcst.Call) and isinstance(other, libcst.Call) and len(node.args) == len(other.args) > 0 and (
-        node.func is other.func and all(a.keyword is b.keyword for a, b in zip(node.args, other.args, strict=True))
+    """Whether a call differs in one argument's value only, which is then None."""
+    if not (isinstance(node, libcst.Call) and isinstance(other, libcst.Call) and node.func is other.func):
+        return False
+    return len(node.args) == len(other.args) and all(
+        a.keyword is b.keyword for a, b in zip(node.args, other.args, strict=True)
     )
 
 
-def faults_of(source: str) -> list[Fault]:
-    """Every fault of a module that differs from it."""
+def faults_of(source: str, share: float, seed: int) -> list[Fault]:
+    """The faults of a module, or a share of them, drawn at random; in the order of their lines."""
     tree, collected, lines = libcst.parse_module(source), Faults(), source.splitlines()
     tree.visit(collected)
-    result = []
-    for node, other in collected.found:
-        changed = tree.deep_replace(node, other).code
-        edits = difflib.SequenceMatcher(None, lines, changed.splitlines(), autojunk=False).get_opcodes()
-        edits = [edit for edit in edits if edit[0] != "equal"]
-        if edits:
-            first, last, new, end = edits[0][1], edits[-1][2], edits[0][3], edits[-1][4]
-            was, now = (" ".join(map(str.strip, some)) for some in (lines[first:last], changed.splitlines()[new:end]))
-            result.append(Fault(changed, first + 1, was, now))
-    return result
+    drawn = random.Random(seed).sample(collected.found, round(share * len(collected.found)))
+    faults = [_fault(lines, tree.deep_replace(node, other).code) for node, other in drawn]
+    return sorted((fault for fault in faults if fault), key=lambda fault: fault.line)
+
+
+def _fault(lines: list[str], source: str) -> Fault | None:
+    """What of these lines is other in the source; None, where nothing is."""
+    changed = source.splitlines()
+    edits = [e for e in difflib.SequenceMatcher(None, lines, changed, autojunk=False).get_opcodes() if e[0] != "equal"]
+    if not edits:
+        return None
+    (_, first, _, new, _), (_, _, last, _, end) = edits[0], edits[-1]
+    was, now = (" ".join(map(str.strip, some)) for some in (lines[first:last], changed[new:end]))
+    return Fault(source, first + 1, was, now)
 
 
 class Instead(importlib.machinery.SourceFileLoader):
@@ -109,7 +127,9 @@ class Finder:
         return importlib.util.spec_from_file_location(fullname, self.path, loader=loader)
 
 
-def survives(module: str, path: Path, source: str, tests: list[str], processor: float, output: str = os.devnull) -> bool:
+def survives(
+    module: str, path: Path, source: str, tests: list[str], processor: float, output: str = os.devnull
+) -> bool:
     """Whether all tests pass in a fork that reads the module from ``source``, within so many seconds of the processor."""
     child = os.fork()
     if child == 0:
@@ -141,16 +161,15 @@ def run(name: str, about: dict, share: float, seed: int) -> str:
         sys.exit(f"the tests of {name} fail without a fault:\n{Path(report).read_text()[-3000:]}")
     processor = 5 + 4 * (resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before)
     os.remove(report)
-    all_faults = faults_of(source)
-    faults = sorted(random.Random(seed).sample(all_faults, round(share * len(all_faults))), key=lambda fault: fault.line)
+    faults = faults_of(source, share, seed)
     equivalent = [fault for fault in faults if known & {(fault.was, fault.now), (fault.was, None)}]
     begun, survivors = time.monotonic(), []
     for i, fault in enumerate(faults):
         if fault not in equivalent and survives(module, path, fault.source, tests, processor):
             survivors.append(fault)
             print(f"{path.name}:{fault.line}: {fault.was}\n    survives as: {fault.now}", flush=True)
-        if sys.stderr.isatty():
-            print(f"{name} {i + 1}/{len(faults)}, {len(survivors)} survive", end="\r", file=sys.stderr)
+        if (i + 1) % 10 == 0:
+            print(f"{name} {i + 1}/{len(faults)}, {len(survivors)} survive", file=sys.stderr, flush=True)
     killed = len(faults) - len(equivalent) - len(survivors)
     seconds = time.monotonic() - begun
     return f"| {name} | {len(faults)} | {killed} | {len(equivalent)} | {len(survivors)} | {seconds:.0f} s |"
@@ -168,7 +187,15 @@ def main() -> int:
         parser.error(f"no tests are named for {', '.join(sorted(unknown))}; there are: {', '.join(modules)}")
     os.chdir(HERE.parent)
     sys.path.insert(0, str(HERE.parent))
-    for foreign in ("torch.export", "torch._dynamo", "nir", "nirtorch", "h5py", "sklearn.datasets", "hypothesis.strategies"):
+    for foreign in (
+        "torch.export",
+        "torch._dynamo",
+        "nir",
+        "nirtorch",
+        "h5py",
+        "sklearn.datasets",
+        "hypothesis.strategies",
+    ):
         importlib.import_module(foreign)
     torch.set_num_threads(1)
     # A fault is found or not: no time goes into its smallest example, and every run draws the same examples.

@@ -80,7 +80,9 @@ def _at_rest(p, n, shifted):
     v = np.zeros((n, p.size), np.int64)
     if p.kind == "pasc" and shifted:
         v += theta // 2
-    return SimpleNamespace(v=v + bias if p.kind == "readout" else v, s=np.zeros_like(v), theta=theta, bias=bias, counts=0, largest=0)
+    return SimpleNamespace(
+        v=v + bias if p.kind == "readout" else v, s=np.zeros_like(v), theta=theta, bias=bias, counts=0, largest=0
+    )
 
 
 def _step(stage, p, neurons, current, window, t):

@@ -128,7 +128,13 @@ def one_layer(shape, operator, pool, levels, theta, bias):
 
 
 @ANY
-@given(layer=operators(), levels=st.integers(1, 16), largest_bias=st.integers(0, 5000), sign=st.sampled_from([-1, 1]), data=st.data())
+@given(
+    layer=operators(),
+    levels=st.integers(1, 16),
+    largest_bias=st.integers(0, 5000),
+    sign=st.sampled_from([-1, 1]),
+    data=st.data(),
+)
 @pytest.mark.parametrize("name", PLANS)
 def test_the_worst_input_comes_within_a_few_thresholds_of_the_bound(name, layer, levels, largest_bias, sign, data):
     """All weights inhibit, and so does the bias: the potential falls by all of them. Where all excite, it rises so far if nothing fires on the way."""

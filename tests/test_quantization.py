@@ -61,7 +61,9 @@ def float_graphs(draw):
         populations.append(replace(p, threshold=theta, bias=rng.normal(size=p.bias.shape) * theta.mean()))
     projections = []
     for q in graph.projections:
-        size = 10.0 ** rng.uniform(-1, 1) * rng.uniform(0.2, 1, (len(q.operator.weight), *(1,) * (q.operator.weight.ndim - 1)))
+        size = 10.0 ** rng.uniform(-1, 1) * rng.uniform(
+            0.2, 1, (len(q.operator.weight), *(1,) * (q.operator.weight.ndim - 1))
+        )
         weight = rng.normal(size=q.operator.weight.shape) * size
         if graph[q.target].kind == "max":
             weight = np.ones_like(weight)
@@ -140,13 +142,17 @@ def test_every_integer_is_the_one_that_the_formula_says(graph, recipe, given_ran
             grid, offset = theta / whole, (bias + theta / 2) / (theta / whole) - whole // 2
         fits = np.array([next((e for e in range(40) if abs(x) <= largest_bias(recipe) * 2**e), 0) for x in offset])
         significant = 2.0**fits if recipe.bias_bits else np.ones(channels)
-        np.testing.assert_array_equal(np.broadcast_to(q.bias.ravel(), channels), np.rint(offset / significant) * significant)
+        np.testing.assert_array_equal(
+            np.broadcast_to(q.bias.ravel(), channels), np.rint(offset / significant) * significant
+        )
         assert q.bias.dtype == np.int32
         for weight, power, (_, made) in zip(weights, powers, pairs, strict=True):
             held = np.clip(np.rint(weight / column(grid * 2.0**power, weight)), -largest, largest) * 2**power
             found = made.operator.weight
             np.testing.assert_array_equal(np.broadcast_to(found, held.shape), held)
-            assert found.dtype == next(t for t in (np.int8, np.int16, np.int32) if np.abs(held).max() <= np.iinfo(t).max)
+            assert found.dtype == next(
+                t for t in (np.int8, np.int16, np.int32) if np.abs(held).max() <= np.iinfo(t).max
+            )
 
 
 def largest_bias(recipe):
@@ -155,7 +161,12 @@ def largest_bias(recipe):
 
 def whole_thresholds(theta, grid, unit):
     """The largest multiples of ``unit`` up to 17 bits at which a grid is as coarse as given; at least one."""
-    return np.array([max(1, min(int(t / (unit * g)) if g else 2**30, (2**17 - 1) // unit)) * unit for t, g in zip(theta, grid, strict=True)])
+    return np.array(
+        [
+            max(1, min(int(t / (unit * g)) if g else 2**30, (2**17 - 1) // unit)) * unit
+            for t, g in zip(theta, grid, strict=True)
+        ]
+    )
 
 
 def in_units_of(graph, projection, steps):

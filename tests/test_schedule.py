@@ -138,7 +138,9 @@ def test_a_stopped_run_is_as_long_as_it_was_allowed_to_be():
 
 def test_an_early_residual_branch_waits_without_firing():
     graph, (first, second, third) = chain(3, 7, 5)
-    plan = schedule.pasc(graph.replace(projections=(*graph.projections, Projection(first, third, Dense(np.ones((1, 1)))))))
+    plan = schedule.pasc(
+        graph.replace(projections=(*graph.projections, Projection(first, third, Dense(np.ones((1, 1))))))
+    )
     found = [(span.stage, span.steps) for span in plan.windows[third].spans]
     assert found == [(Stage.ACCUMULATE, 10), (Stage.INTEGRATE, 7), (Stage.CORRECT, 6), (Stage.EMIT, 5)]
     assert plan.windows[third].start == plan.windows[second].start
@@ -180,7 +182,9 @@ def test_a_window_with_gaps_is_refused(spans, message):
 
 def test_lags_that_cannot_be_are_refused():
     graph, names = chain(2, 3)
-    with pytest.raises(GraphError, match=f"a lag for 'x', which is no spiking population; there are: {', '.join(names)}"):
+    with pytest.raises(
+        GraphError, match=f"a lag for 'x', which is no spiking population; there are: {', '.join(names)}"
+    ):
         schedule.streaming(graph, {"x": 1})
     with pytest.raises(GraphError, match=f"a lag for '{graph.output.name}', which is no spiking"):
         schedule.streaming(graph, {graph.output.name: 1})

@@ -41,7 +41,9 @@ def test_steps_do_what_the_papers_neurons_do_on_one_clock(run):
     result = simulate.steps(graph, inputs, plan, trains := Trains())
     expected = reference.run(graph, inputs, plan)
     none = np.zeros(len(inputs), np.int64)
-    np.testing.assert_array_equal(reference.on_the_clock(trains, graph.input.name, plan.steps), expected.trains[graph.input.name])
+    np.testing.assert_array_equal(
+        reference.on_the_clock(trains, graph.input.name, plan.steps), expected.trains[graph.input.name]
+    )
     for p in graph.populations:
         if p.kind in ("pasc", "max"):
             spikes = expected.trains[p.name]
@@ -77,11 +79,15 @@ def test_both_engines_give_the_counts_of_the_integer_qcfs_network(run):
 
 
 @RANDOM_GRAPHS
-@given(graph=integer_graphs(), dtype=st.sampled_from([np.float32, np.float64]), seed=SEEDS, name=st.sampled_from(SCHEDULES))
+@given(
+    graph=integer_graphs(), dtype=st.sampled_from([np.float32, np.float64]), seed=SEEDS, name=st.sampled_from(SCHEDULES)
+)
 def test_floats_give_the_integers_counts_where_nothing_is_rounded(graph, dtype, seed, name):
     """Weights are the integers divided by a power of two, and levels are powers of two, so that shares of a bias are exact."""
     inputs, unit = inputs_for(graph, seed), 2.0**-5
-    graph = graph.replace(timing=Timing(name), populations=[replace(p, levels=_power_of_two(p)) for p in graph.populations])
+    graph = graph.replace(
+        timing=Timing(name), populations=[replace(p, levels=_power_of_two(p)) for p in graph.populations]
+    )
     populations = [
         p
         if p.kind in ("analog", "max")
