@@ -1,7 +1,7 @@
 """Faults put into the package one at a time, to see whether the tests nearby find them: ``make mutants``.
 
 The faults are mutmut's: another operator, another number, the other branch, an argument left out. Those that only show that a line
-runs (``None`` for a value) are left out, and so are annotations, decorators and the words of messages. ``mutants.toml`` says which
+runs (``None`` for a value) are left out, and so are annotations, assertions, decorators and the words of messages. ``mutants.toml`` says which
 tests are near to which module, and which faults change nothing that the package promises, and why.
 
 Nothing is written into the working tree. This process imports what is not ours; each fault is a fork of it, which reads the one
@@ -38,11 +38,12 @@ else:
 HERE = Path(__file__).parent
 UNTOUCHED = (
     libcst.Annotation,
+    libcst.Assert,
     libcst.Decorator,
-    libcst.Raise,
     libcst.FormattedString,
     libcst.Import,
     libcst.ImportFrom,
+    libcst.Raise,
 )
 SPARE = 4 << 30
 """Bytes of address space that a fault may take on top of what this process has."""
