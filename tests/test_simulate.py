@@ -39,6 +39,7 @@ def test_steps_do_what_the_papers_neurons_do_on_one_clock(run):
     """Every spike in its timestep, inside neurons and between them, the answer after each timestep, and when the network is quiet."""
     graph, inputs, plan = run
     result = simulate.steps(graph, inputs, plan, trains := Trains())
+    assert (trains.images, trains.plan) == (len(inputs), plan)
     expected = reference.run(graph, inputs, plan)
     none = np.zeros(len(inputs), np.int64)
     np.testing.assert_array_equal(
@@ -223,3 +224,22 @@ def test_synaptic_operations_are_spikes_times_fan_out(graph, seed):
                 )
         if p.kind != "analog":
             np.testing.assert_array_equal(by_name[p.name].synaptic_operations, expected)
+
+
+@pytest.mark.parametrize(("bias", "kind"), [(2**30 - 1, np.int32), (2**30, np.int64), (-(2**30), np.int64)])
+def test_potentials_are_of_32_bits_as_long_as_none_can_be_larger(bias, kind):
+    sign = np.sign(bias)
+    populations = (
+        Population("input", "analog", (1,), 1),
+        Population("a", "pasc", (1,), 1, np.ones((), np.int32), np.zeros((), np.int32)),
+        Population("output", "readout", (1,), 1, np.ones(()), np.array([bias], np.int32)),
+    )
+    projections = (
+        Projection("input", "a", Dense(np.ones((1, 1), np.int8))),
+        Projection("a", "output", Dense(np.full((1, 1), sign * 2**30, np.int32))),
+    )
+    graph = Graph(populations, projections)
+    for run in (simulate.steps, simulate.counts):
+        result = run(graph, np.array([[1.0], [0.0]]))
+        assert result.potential.dtype == kind
+        assert result.potential.tolist() == [[int(sign) * 2**30 + bias], [bias]]
