@@ -47,7 +47,7 @@ def largest_input(source: Population) -> int:
 
 def common_exponent(weight: Array) -> int:
     """Of the largest power of two that divides all integer weights, which chips keep as one exponent."""
-    common = int(np.bitwise_or.reduce(weight.reshape(-1).astype(np.int64))) if weight.size else 0
+    common = int(np.bitwise_or.reduce(weight.reshape(-1).astype(np.int64)))
     return (common & -common).bit_length() - 1 if common else 0
 
 

@@ -97,7 +97,7 @@ def errors(weights, grids, largest):
     return total
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(graph=float_graphs(), recipe=RECIPES, given_range=st.none() | st.floats(0.5, 9))
 def test_every_integer_is_the_one_that_the_formula_says(graph, recipe, given_range):
     """Channel by channel: a grid that divides the threshold; weights, and bias with half a threshold, rounded once to it."""
@@ -237,6 +237,16 @@ def test_unsupported_bits_are_refused(bits):
 def test_a_graph_is_quantized_once():
     with pytest.raises(GraphError, match="already"):
         pnm.quantize(pnm.quantize(float_graph()))
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_thresholds_that_differ_within_a_channel_are_refused(axis):
+    graph = float_graph()
+    p = next(p for p in graph.spiking if len(p.shape) == 3)
+    steps = np.arange(1.0, p.shape[axis] + 1).reshape([-1 if i == axis else 1 for i in range(3)])
+    other = [replace(q, threshold=p.threshold * steps) if q is p else q for q in graph.populations]
+    with pytest.raises(GraphError, match=f"the threshold of {p.name} differs from neuron to neuron within a channel"):
+        quantize(graph.replace(populations=other))
 
 
 def test_the_range_of_the_input_must_be_known():

@@ -14,7 +14,7 @@ from pascal_nm.neuron import Stage
 from pascal_nm.schedule import Schedule, Span, Window
 from tests.strategies import integer_graphs
 
-ANY = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+ANY = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 DELAYS = st.integers(0, 2)
 
 

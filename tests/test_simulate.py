@@ -14,7 +14,7 @@ from tests import reference
 from tests.cores import Trains
 from tests.strategies import inputs_for, integer_graphs, integer_qcfs
 
-RANDOM_GRAPHS = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+RANDOM_GRAPHS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -33,7 +33,7 @@ def runs(draw):
     return graph, inputs_for(graph, draw(SEEDS)), plan
 
 
-@settings(RANDOM_GRAPHS, max_examples=250)
+@settings(RANDOM_GRAPHS, max_examples=150)
 @given(runs())
 def test_steps_do_what_the_papers_neurons_do_on_one_clock(run):
     """Every spike in its timestep, inside neurons and between them, the answer after each timestep, and when the network is quiet."""

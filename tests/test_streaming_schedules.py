@@ -13,7 +13,7 @@ from pascal_nm.neuron import Stage, State
 from tests import networks
 from tests.strategies import inputs_for, integer_graphs
 
-ANY = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+ANY = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def plans(graph, lag, delay):
