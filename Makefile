@@ -2,6 +2,7 @@
 # make test-all   with the slow proofs                 make readers   other simulators, for `pascal-nm interop`
 # make wheel-test  build, install into a bare environment, and run there what a user gets
 # make test-python PY=python3.12   the tests on another Python     make cross-checks   SANA-FE and NeuroBench count the same
+# make mutants MODULES="schedule bounds"   faults put into the package: do the tests nearby find them?
 # make docs       the documentation as a site: site/html/index.html      make clean   remove what these targets made
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +12,7 @@ CONSTRAINTS := requirements/constraints-$(VERSION).txt
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: docs test-python demo test test-all lint types readers wheel-test clean cross-checks
+.PHONY: docs mutants test-python demo test test-all lint types readers wheel-test clean cross-checks
 
 demo: $(STAMP)
 	$(BIN)/pascal-nm demo
@@ -51,6 +52,15 @@ readers: $(STAMP)
 	.readers/spikingjelly/bin/pip install -q --no-deps spikingjelly==2.0.0 nirtorch==2.6 loguru==0.7.3 \
 	  requests==2.32.5 urllib3==2.5.0 charset-normalizer==3.4.3 certifi==2025.8.3
 	.readers/sinabs/bin/pip install -q --no-deps sinabs==3.1.3 nir==1.0.4 nirtorch==1.0 pbr samna
+
+# Faults put into the package one at a time (tests/mutants.py). `make mutants MODULES=bounds SHARE=0.2`: one module, a fifth of its faults.
+SHARE ?= 1
+mutants: $(STAMP)
+	$(PYTHON) -m venv .readers/mutants
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > .readers/mutants/lib/python$(VERSION)/site-packages/borrowed.pth
+	.readers/mutants/bin/pip install -q --no-deps mutmut==3.8.1 libcst==1.9.0
+	OMP_NUM_THREADS=1 .readers/mutants/bin/python tests/mutants.py --share $(SHARE) $(MODULES)
 
 # A link to nowhere, or a page that no other leads to, is an error.
 docs: $(STAMP)

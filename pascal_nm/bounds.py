@@ -1,13 +1,14 @@
 r"""What the arithmetic can reach: bounds proven from weights and levels, before anything runs.
 
-A membrane potential in any stage of any schedule is a sum of some of its population's inputs, plus the bias, the initial
-potential and the thresholds that resets moved. So
+A membrane potential in any stage of any schedule is
 
-.. math:: |v_j| \le \sum_i |W_{ji}| \, c_i^{\max} + |b_j| + (k + 1) \theta_j
+.. math:: |v_j| \le \sum_i |W_{ji}| \, c_i^{\max} + |b_j| + \theta_j
 
-where :math:`c_i^{\max}` is the source's levels (or the largest input) and k bounds the resets, at most one a timestep. A correct
-soft reset never moves the potential past its own bound by more than one threshold, so k = 1 covers every stage of the paper's. A streaming
-neuron has fired up to L times for an input that others may take back: there k = L.
+where :math:`c_i^{\max}` is the source's levels (or the largest input). Proof: let V be all that has come in, of inputs, bias and initial potential
+(theta / 2 at most), so that v is V less a threshold for each spike that the counter holds. As long as the counter is not negative, v is at most V. Each
+spike +1 leaves v at 0 or more; since the last of them v has fallen by no more than V has, and between two timesteps V changes by no more
+than the weights times the levels, and the bias. A counter can only fall below 0 in stage ``CORRECT``, where nothing comes in: each spike -1
+raises a negative v, and leaves it below the threshold.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def largest_input(source: Population) -> int:
 
 def common_exponent(weight: Array) -> int:
     """Of the largest power of two that divides all integer weights, which chips keep as one exponent."""
-    common = int(np.bitwise_or.reduce(weight.reshape(-1).astype(np.int64))) if weight.size else 0
+    common = int(np.bitwise_or.reduce(weight.reshape(-1).astype(np.int64)))
     return (common & -common).bit_length() - 1 if common else 0
 
 
@@ -67,14 +68,13 @@ def weight_bits(projection: Projection) -> int:
     return int(np.abs(weight).max(initial=0)).bit_length() + 1
 
 
-def potential_bound(graph: Graph, name: str, *, streams: bool = False) -> float:
-    """Largest magnitude that the membrane potential of population ``name`` can reach, over all its neurons; ``streams``: in stage ``STREAM``."""
+def potential_bound(graph: Graph, name: str) -> float:
+    """Largest magnitude that the membrane potential of population ``name`` can reach, over all its neurons, in any stage."""
     population = graph[name]
     incoming = graph.incoming(name)
     current = sum(float(current_bound(p, largest_input(graph[p.source])).max()) for p in incoming)
     theta = float(population.threshold.max()) if population.kind == "pasc" else 0.0
-    resets = population.levels if streams else 1
-    return current + float(np.abs(population.bias).max()) + (resets + 1) * theta
+    return current + float(np.abs(population.bias).max()) + theta
 
 
 def carrier(bound: float) -> type[np.float32] | type[np.float64]:

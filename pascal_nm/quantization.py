@@ -115,7 +115,7 @@ def _grid(p: Population, incoming: list[Projection], recipe: LayerQuantization) 
 
 
 def _aligned(p: Population, grid: Array, recipe: LayerQuantization) -> Array:
-    """The largest grid up to ``grid`` on which the threshold is a whole number, and a multiple of ``2**shift``; one for all of a readout."""
+    """The finest grid, not finer than ``grid``, on which the threshold is a whole number, and a multiple of ``2**shift``; one for all of a readout."""
     if p.kind == "readout":
         return np.full_like(grid, grid.max() or 1.0)
     theta = p.threshold.astype(np.float64)

@@ -54,7 +54,7 @@ def _prepared(graph: Graph, key: tuple[str, str], make: Callable[[], Synapse]) -
 
 def _integer_type(graph: Graph, name: str) -> torch.dtype:
     """The integer type in which the membrane potential of a population cannot overflow, in any stage."""
-    return torch.int32 if bounds.potential_bound(graph, name, streams=True) < 2**31 else torch.int64
+    return torch.int32 if bounds.potential_bound(graph, name) < 2**31 else torch.int64
 
 
 def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:

@@ -17,7 +17,7 @@ class Trains:
     """A watcher that keeps the spikes of a run: by population, the first timestep and the train (steps, N, *shape)."""
 
     def start(self, images, plan):
-        self.kept = {}
+        self.kept, self.images, self.plan = {}, images, plan
         return self
 
     def see(self, name, train, first):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
 
 from pascal_nm.graph import Conv2d, Dense, Graph, Identity, Population, Projection, SumPool2d
 
@@ -45,7 +46,9 @@ def _projection(draw, source, name):
     weight = _weights(draw, (groups * draw(st.integers(1, 3)), shape[0] // groups, *kernel))
     stride = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
     padding = (draw(st.integers(0, 1)), draw(st.integers(0, 1)))
-    return Projection(source.name, name, Conv2d(weight, stride, padding, (1, 1), groups), pool)
+    fits = all(2 * k - 1 <= n for k, n in zip(kernel, shape[1:], strict=True))
+    dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 2))) if fits else (1, 1)
+    return Projection(source.name, name, Conv2d(weight, stride, padding, dilation, groups), pool)
 
 
 def _reach(projection, source):
@@ -90,7 +93,8 @@ def integer_graphs(draw):
     last = populations[-1]
     weight = _weights(draw, (draw(st.integers(2, 4)), int(np.prod(last.shape))))
     bias = np.random.default_rng(0).integers(-99, 99, len(weight)).astype(np.int32)
-    populations.append(Population("output", "readout", (len(weight),), 1, np.ones(()), bias))
+    scale = np.array([draw(st.sampled_from([0.25, 1.0, 3.0])) for _ in weight]) if draw(st.booleans()) else np.ones(())
+    populations.append(Population("output", "readout", (len(weight),), 1, scale, bias))
     projections.append(Projection(last.name, "output", Dense(weight)))
     return Graph(tuple(populations), tuple(projections))
 
@@ -102,7 +106,7 @@ def inputs_for(graph, seed, images=3):
 
 
 def integer_qcfs(graph, inputs):
-    """Counts and potential by Equation 1, with loops over kernels in int64: nothing of the package is used."""
+    """Counts and potential by Equation 1, kernel by kernel in int64: nothing of the package is used."""
     values = {"input": np.rint(inputs).astype(np.int64)}
     for p in graph.populations:
         if p.kind == "analog":
@@ -129,22 +133,18 @@ def _apply(projection, x):
         return x * weight
     (ph, pw), (sh, sw), groups = operator.padding, operator.stride, operator.groups
     x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
-    out, per_group, kh, kw = weight.shape
-    height, width = (x.shape[2] - kh) // sh + 1, (x.shape[3] - kw) // sw + 1
-    result = np.zeros((len(x), out, height, width), np.int64)
+    (out, per_group, kh, kw), (dh, dw) = weight.shape, operator.dilation
+    span = (dh * (kh - 1) + 1, dw * (kw - 1) + 1)
+    patches = sliding_window_view(x, span, (2, 3))[:, :, ::sh, ::sw, ::dh, ::dw]
+    result = np.zeros((len(x), out, *patches.shape[2:4]), np.int64)
     for o in range(out):
         first = (o // (out // groups)) * per_group
-        for i, j in np.ndindex(height, width):
-            patch = x[:, first : first + per_group, i * sh : i * sh + kh, j * sw : j * sw + kw]
-            result[:, o, i, j] = (patch * weight[o]).sum((1, 2, 3))
+        for c, i, j in np.ndindex(per_group, kh, kw):
+            result[:, o] += weight[o, c, i, j] * patches[:, first + c, :, :, i, j]
     return result
 
 
 def _windows(x, pool, reduce, fill):
-    (kh, kw), (sh, sw), (ph, pw) = pool.kernel, pool.stride, pool.padding
+    (ph, pw), (sh, sw) = pool.padding, pool.stride
     x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=fill)
-    height, width = (x.shape[2] - kh) // sh + 1, (x.shape[3] - kw) // sw + 1
-    result = np.zeros((*x.shape[:2], height, width), np.int64)
-    for i, j in np.ndindex(height, width):
-        result[:, :, i, j] = reduce(x[:, :, i * sh : i * sh + kh, j * sw : j * sw + kw], axis=(2, 3))
-    return result
+    return reduce(sliding_window_view(x, pool.kernel, (2, 3))[:, :, ::sh, ::sw], axis=(4, 5))

@@ -126,6 +126,25 @@ def test_the_papers_neuron_ends_on_the_level_of_any_currents(theta, levels, step
     prove(sent == level(total, theta, levels))
 
 
+@pytest.mark.parametrize(("theta", "levels"), [(1, 1), (2, 2), (3, 3)])
+@pytest.mark.parametrize("stages", ["the paper's", "streaming", "streaming, theta / 2 later"])
+def test_a_potential_leaves_its_bound_for_no_currents(stages, theta, levels):
+    """All that comes, the bias too, moves the potential's own sum within a range: the potential stays within the length of that range and a threshold."""
+    currents, low, high = [unknown(f"x{i}") for i in range(4)], z3.Int("low"), z3.Int("high")
+    sums = itertools.accumulate(x.term for x in currents)
+    given = [z3.And(low <= 0, high >= 0), *(z3.And(low <= total, total <= high) for total in sums)]
+    if stages == "the paper's":
+        state, states = State(Symbol(z3.IntVal(theta // 2)), Symbol(z3.IntVal(0))), []
+        for stage, current in [*((Stage.INTEGRATE, x) for x in currents), *((Stage.CORRECT, None),) * levels]:
+            state = neuron.step(stage, state, current, theta, levels).state
+            states.append(state)
+    else:
+        states = [state for _, state in streamed(currents, theta, levels, hesitates="later" in stages)]
+    for state in states:
+        reach = high - low + theta
+        prove(z3.And(-reach <= state.v.term, state.v.term <= reach), *given)
+
+
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_two_streaming_layers_are_two_qcfs_layers_for_any_weights(levels):
     """Two neurons into one with a timestep of delay, at lag 0: any input currents, weights -2 to 2, any bias."""

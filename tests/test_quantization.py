@@ -1,19 +1,22 @@
 """Quantization: what must be exact is, what is rounded is rounded once, and bad requests are refused."""
 
+import math
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pascal_nm as pnm
 from pascal_nm import build, convert, quantize, simulate
 from pascal_nm.errors import DataError, GraphError
 from pascal_nm.export.nir_format import read_nir, write_nir
-from pascal_nm.graph import Preprocessing, Quantization
+from pascal_nm.graph import Dense, Identity, Preprocessing, Quantization
 from tests import networks
+from tests.strategies import integer_graphs
 
 PRE = Preprocessing(255.0, (0.51, 0.4), (0.25, 0.2))
 
@@ -42,21 +45,163 @@ def test_weights_stay_within_their_bits_and_everything_is_an_integer(name, bits)
         assert p.threshold.min() >= 1
 
 
-@pytest.mark.parametrize("name", networks.ALL)
-def test_thresholds_lie_on_the_grid_and_weights_are_off_by_half_a_step_at_most(name):
-    graph = float_graph(name)
-    integer = pnm.quantize(graph)
-    for p in graph.spiking:
+@st.composite
+def float_graphs(draw):
+    """Random networks of every operator in float64, their thresholds per channel or one for all; some weights much larger than their neighbours."""
+    graph = draw(integer_graphs())
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    channels = graph.input.shape[0]
+    pre = Preprocessing(255.0, tuple(rng.uniform(0, 1, channels)), tuple(rng.uniform(0.1, 0.5, channels)))
+    populations = [replace(graph.input, levels=0)]
+    for p in graph.populations[1:]:
+        if p.kind == "max":
+            populations.append(replace(p, threshold=p.threshold.astype(np.float64), bias=np.zeros(())))
+            continue
+        theta = rng.uniform(0.05, 4, p.threshold.shape)
+        populations.append(replace(p, threshold=theta, bias=rng.normal(size=p.bias.shape) * theta.mean()))
+    projections = []
+    for q in graph.projections:
+        size = 10.0 ** rng.uniform(-1, 1) * rng.uniform(
+            0.2, 1, (len(q.operator.weight), *(1,) * (q.operator.weight.ndim - 1))
+        )
+        weight = rng.normal(size=q.operator.weight.shape) * size
+        if graph[q.target].kind == "max":
+            weight = np.ones_like(weight)
+        elif draw(st.integers(0, 9)) == 0:
+            weight[0] = 0.0
+        projections.append(replace(q, operator=replace(q.operator, weight=weight)))
+    return graph.replace(populations=populations, projections=projections, preprocessing=pre)
+
+
+RECIPES = st.builds(
+    Quantization,
+    st.integers(2, 16),
+    st.sampled_from(["max", "mse"]),
+    st.sampled_from([0, 0, 3]),
+    st.sampled_from([0, 0, 5, 13]),
+)
+
+
+def column(array, like):
+    """One number for each channel, in front of the axes of a weight."""
+    return np.asarray(array).reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def errors(weights, grids, largest):
+    """Of each channel the squared difference between the weights and those that the grid can hold."""
+    total = 0.0
+    for weight, power in weights:
+        step = column(grids * 2.0**power, weight)
+        held = np.clip(np.rint(weight / step), -largest, largest) * step
+        total = total + ((held - weight) ** 2).reshape(len(weight), -1).sum(1)
+    return total
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graph=float_graphs(), recipe=RECIPES, given_range=st.none() | st.floats(0.5, 9))
+def test_every_integer_is_the_one_that_the_formula_says(graph, recipe, given_range):
+    """Channel by channel: a grid that divides the threshold; weights, and bias with half a threshold, rounded once to it."""
+    integer = quantize(graph, recipe, input_range=given_range)
+    assert (integer.is_integer, integer.quantization) == (True, recipe)
+    largest, unit = 2 ** (recipe.bits - 1) - 1, 2**recipe.shift
+    pre = graph.preprocessing
+    steps = 1 / (pre.scale * np.array(pre.std)) if given_range is None else np.full(len(pre.std), given_range / 255)
+    np.testing.assert_allclose(np.broadcast_to(integer.input.threshold.ravel(), len(steps)), steps, rtol=1e-12)
+    for p in graph.populations[1:]:
         q = integer[p.name]
-        grid = p.threshold.astype(np.float64) / q.threshold
-        for original, rounded in zip(graph.incoming(p.name), integer.incoming(p.name), strict=True):
-            if original.source == "input":
-                continue
-            w, w_int = original.operator.weight.astype(np.float64), rounded.operator.weight
-            step = grid.reshape(-1, *(1,) * (w.ndim - 1))
-            exponent = np.bitwise_or.reduce(w_int.reshape(-1).astype(np.int64))
-            scale = step * int(exponent & -exponent)
-            assert np.all(np.abs(w_int * step - w) <= scale / 2 * (1 + 1e-9))
+        assert (q.kind, q.shape, q.levels) == (p.kind, p.shape, p.levels)
+        pairs = list(zip(graph.incoming(p.name), integer.incoming(p.name), strict=True))
+        if p.kind == "max":
+            assert (q.threshold.dtype, q.bias.dtype, q.bias.any()) == (np.int32, np.int32, False)
+            np.testing.assert_array_equal(q.threshold, p.threshold)
+            assert [pair[1].operator.weight.tolist() for pair in pairs] == [np.ones((1, 1, 1)).tolist()]
+            continue
+        channels = p.shape[0]
+        weights = [in_units_of(graph, one, steps) for one, _ in pairs]
+        weights = [np.broadcast_to(w, (channels, *w.shape[1:])) for w in weights]
+        peaks = [np.abs(w).reshape(channels, -1).max(1) for w in weights]
+        tops = [peak.max() for peak in peaks]
+        smallest = min([top for top in tops if top > 0], default=1)
+        powers = [round(math.log2(top / smallest)) if top > 0 else 0 for top in tops]
+        widest = np.max([peak / 2.0**power for peak, power in zip(peaks, powers, strict=True)], 0)
+        theta = np.broadcast_to(p.threshold.ravel(), channels)
+        bias = np.broadcast_to(p.bias.ravel(), channels)
+        of_channel = list(zip(weights, powers, strict=True))
+        clips = [1.0] if recipe.range == "max" else np.linspace(1, 0.3, 15)
+        if p.kind == "readout":
+            grids = [np.full(channels, (widest * clip / largest).max() or 1.0) for clip in clips]
+            grid = min(grids, key=lambda grid: errors(of_channel, grid, largest).sum())
+            np.testing.assert_allclose(np.broadcast_to(q.threshold, p.shape), theta / grid, rtol=1e-9)
+            offset = bias / grid
+        else:
+            whole = [whole_thresholds(theta, widest * clip / largest, unit) for clip in clips]
+            best = np.argmin([errors(of_channel, theta / some, largest) for some in whole], 0)
+            whole = np.choose(best, whole)
+            np.testing.assert_array_equal(np.broadcast_to(q.threshold.ravel(), channels), whole)
+            assert q.threshold.dtype == np.int32
+            grid, offset = theta / whole, (bias + theta / 2) / (theta / whole) - whole // 2
+        fits = np.array([next((e for e in range(40) if abs(x) <= largest_bias(recipe) * 2**e), 0) for x in offset])
+        significant = 2.0**fits if recipe.bias_bits else np.ones(channels)
+        np.testing.assert_array_equal(
+            np.broadcast_to(q.bias.ravel(), channels), np.rint(offset / significant) * significant
+        )
+        assert q.bias.dtype == np.int32
+        for weight, power, (_, made) in zip(weights, powers, pairs, strict=True):
+            held = np.clip(np.rint(weight / column(grid * 2.0**power, weight)), -largest, largest) * 2**power
+            found = made.operator.weight
+            np.testing.assert_array_equal(np.broadcast_to(found, held.shape), held)
+            assert found.dtype == next(
+                t for t in (np.int8, np.int16, np.int32) if np.abs(held).max() <= np.iinfo(t).max
+            )
+
+
+def largest_bias(recipe):
+    return 2 ** (max(recipe.bias_bits, 2) - 1) - 1
+
+
+def whole_thresholds(theta, grid, unit):
+    """The largest multiples of ``unit`` up to 17 bits at which a grid is as coarse as given; at least one."""
+    return np.array(
+        [
+            max(1, min(int(t / (unit * g)) if g else 2**30, (2**17 - 1) // unit)) * unit
+            for t, g in zip(theta, grid, strict=True)
+        ]
+    )
+
+
+def in_units_of(graph, projection, steps):
+    """Weights for integer inputs, whose unit in each channel is ``steps``, where they come from the input."""
+    weight = projection.operator.weight
+    if projection.source != graph.input.name:
+        return weight
+    if isinstance(projection.operator, Dense):
+        shape = projection.pool.output_shape(graph.input.shape) if projection.pool else graph.input.shape
+        return weight * np.repeat(steps, math.prod(shape[1:]))
+    if isinstance(projection.operator, Identity):
+        return weight * steps.reshape(-1, 1, 1)
+    groups, per_group = projection.operator.groups, weight.shape[1]
+    scaled = weight.copy()
+    for o, c in np.ndindex(*weight.shape[:2]):
+        scaled[o, c] *= steps[o // (len(weight) // groups) * per_group + c]
+    return scaled
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    scale=st.sampled_from([1.0, 16.0, 255.0]),
+    mean=st.lists(st.floats(0, 1), min_size=2, max_size=2),
+    std=st.lists(st.floats(0.01, 2), min_size=2, max_size=2),
+)
+def test_every_pixel_lies_in_the_range_of_the_integer_input_which_is_no_wider_than_that(scale, mean, std):
+    graph = float_graph("perceptron").replace(preprocessing=Preprocessing(scale, tuple(mean), tuple(std)))
+    integer = quantize(graph)
+    extremes = np.stack([np.zeros((2, 8, 8)), np.full((2, 8, 8), scale)])
+    currents = integer.currents(graph.preprocessing(extremes))
+    expected = np.rint(extremes - scale * np.array(mean).reshape(2, 1, 1))
+    assert np.abs(currents - expected).max() <= 1, "float32 preprocessing may move what lies between two integers"
+    assert np.abs(expected).max() <= integer.input.levels <= np.abs(expected).max() + 2
+    assert integer.input.threshold.dtype == np.float64
+    assert quantize(graph, input_range=3.0).input.levels == 255
 
 
 @pytest.mark.parametrize("name", networks.ALL)
@@ -94,6 +239,16 @@ def test_a_graph_is_quantized_once():
         pnm.quantize(pnm.quantize(float_graph()))
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_thresholds_that_differ_within_a_channel_are_refused(axis):
+    graph = float_graph()
+    p = next(p for p in graph.spiking if len(p.shape) == 3)
+    steps = np.arange(1.0, p.shape[axis] + 1).reshape([-1 if i == axis else 1 for i in range(3)])
+    other = [replace(q, threshold=p.threshold * steps) if q is p else q for q in graph.populations]
+    with pytest.raises(GraphError, match=f"the threshold of {p.name} differs from neuron to neuron within a channel"):
+        quantize(graph.replace(populations=other))
+
+
 def test_the_range_of_the_input_must_be_known():
     graph = float_graph().replace(preprocessing=None)
     with pytest.raises(GraphError, match="input_range"):
@@ -103,13 +258,18 @@ def test_the_range_of_the_input_must_be_known():
         pnm.quantize(graph, input_range=0.0)
 
 
+@cache
+def residual_network(arch):
+    torch.manual_seed(0)
+    return convert(build(arch, (3, 32, 32), 10, 4, width=0.25), torch.zeros(1, 3, 32, 32))
+
+
 @pytest.mark.parametrize("bits", [2, 4, 8, 16])
 @pytest.mark.parametrize("arch", ["resnet8", "resnet18"])
 def test_quantized_residual_networks_survive_their_file(arch, bits, tmp_path):
     """Identity shortcuts may get one weight for all channels, in memory and in the file alike."""
-    torch.manual_seed(bits)
-    module = build(arch, (3, 32, 32), 10, 4, width=0.25)
-    graph = quantize(convert(module, torch.zeros(1, 3, 32, 32)), bits, input_range=2.0)
+    graph = quantize(residual_network(arch), bits, input_range=2.0)
     write_nir(graph, tmp_path / "r.nir")
-    assert graph.differences(read_nir(tmp_path / "r.nir")) == []
-    assert read_nir(tmp_path / "r.nir").quantization == Quantization(bits)
+    read = read_nir(tmp_path / "r.nir")
+    assert graph.differences(read) == []
+    assert read.quantization == Quantization(bits)

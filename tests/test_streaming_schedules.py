@@ -6,14 +6,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pascal_nm import activity, bounds, build, convert, neuron, quantize, schedule, simulate
+from pascal_nm import activity, build, convert, neuron, quantize, schedule, simulate
 from pascal_nm.errors import GraphError
 from pascal_nm.graph import Timing
 from pascal_nm.neuron import Stage, State
 from tests import networks
-from tests.strategies import inputs_for, integer_graphs, integer_qcfs
+from tests.strategies import inputs_for, integer_graphs
 
-ANY = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+ANY = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def plans(graph, lag, delay):
@@ -22,23 +22,6 @@ def plans(graph, lag, delay):
         "two_phase": schedule.two_phase(graph, delay),
         "streaming": schedule.streaming(graph, lag, delay),
     }
-
-
-@ANY
-@given(graph=integer_graphs(), seed=st.integers(0, 2**32 - 1), lag=st.integers(0, 17), delay=st.integers(0, 2))
-def test_every_schedule_gives_the_integer_networks_counts(graph, seed, lag, delay):
-    """Residual joins, both poolings, minima, mixed levels: at any lag, with any delay, bit for bit, and quiet within the bound."""
-    inputs = inputs_for(graph, seed)
-    expected = integer_qcfs(graph, inputs)
-    for name, plan in plans(graph, lag, delay).items():
-        result = simulate.steps(graph, inputs, plan)
-        for p in graph.populations:
-            if p.kind in ("pasc", "max"):
-                np.testing.assert_array_equal(result.counts[p.name], expected[p.name], err_msg=f"{name} {p.name}")
-                assert (np.abs(result.counts[p.name]) <= result.spikes[p.name]).all()
-        np.testing.assert_array_equal(result.potential, expected["output"])
-        last = max(window.emit.stop for window in plan.windows.values())
-        assert (result.timesteps <= max(plan.steps, last + delay)).all()
 
 
 @ANY
@@ -65,32 +48,6 @@ def test_one_neuron_settles_on_the_level_of_its_sum(data, levels, theta):
     assert sent == np.clip((sum(currents) + bias + theta // 2) // theta, 0, levels)
     spikes, _ = neuron.step(Stage.STREAM, state, np.array([0]), np.array([theta]), levels)
     assert not spikes.any(), "it is quiet"
-
-
-@ANY
-@given(graph=integer_graphs(), seed=st.integers(0, 2**32 - 1), lag=st.integers(0, 3))
-def test_no_potential_leaves_its_bound(graph, seed, lag):
-    """By a run that keeps every potential: the bound is proven, this looks for a mistake in the proof."""
-    inputs = inputs_for(graph, seed)
-    plan = schedule.streaming(graph, lag)
-    largest = {}
-    original = neuron.stream
-
-    def watched(state, current, theta, levels):
-        step = original(state, current, theta, levels)
-        for v in (state.v + current, step.state.v):
-            largest[levels] = max(largest.get(levels, 0), float(v.abs().max()))
-        return step
-
-    neuron._STAGES[Stage.STREAM] = watched
-    try:
-        simulate.steps(graph, inputs, plan)
-    finally:
-        neuron._STAGES[Stage.STREAM] = original
-    allowed = {}
-    for p in graph.spiking:
-        allowed[p.levels] = max(allowed.get(p.levels, 0), bounds.potential_bound(graph, p.name, streams=True))
-    assert all(largest[levels] <= allowed[levels] for levels in largest)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pascal_nm import schedule
 from pascal_nm.bounds import common_exponent, exponents, mantissa, potential_bound
 from pascal_nm.errors import TargetError
 from pascal_nm.graph import Array, Graph, Population, Quantization
@@ -70,7 +69,7 @@ def check(graph: Graph, chip: Chip) -> dict[str, Encoding]:
         if chip.fixed_point is not None:
             found[p.name] = encode(graph, p, chip, chip.fixed_point)
             continue
-        _require_width(chip, "membrane", _bound(graph, p), p.name)
+        _require_width(chip, "membrane", potential_bound(graph, p.name), p.name)
         _require_width(chip, "bias", float(np.abs(p.bias).max()), p.name)
         if p.kind == "pasc":
             _require_width(chip, "threshold", float(p.threshold.max()), p.name)
@@ -91,7 +90,7 @@ def encode(graph: Graph, p: Population, chip: Chip, numbers: FixedPoint) -> Enco
         if not (reason := tried.misfit()):
             return tried.encoding()
         why = why or reason
-    overflow = f"the membrane can reach {_bound(graph, p):.0f}, beyond {chip.widths['membrane']} bits: quantize to fewer bits, or use fewer levels"
+    overflow = f"the membrane can reach {potential_bound(graph, p.name):.0f}, beyond {chip.widths['membrane']} bits: quantize to fewer bits, or use fewer levels"
     raise TargetError(f"{p.name} does not fit {chip.name}: {why or overflow}")
 
 
@@ -137,7 +136,7 @@ class _Trial:
 
     def overflows(self) -> bool:
         """Whether a potential can leave the membrane's register."""
-        return bool(_bound(self.graph, self.p) * self.unit > 2 ** (self.chip.widths["membrane"] - 1) - 1)
+        return bool(potential_bound(self.graph, self.p.name) * self.unit > 2 ** (self.chip.widths["membrane"] - 1) - 1)
 
     def misfit(self) -> str:
         """What is no mantissa and exponent of the chip's; empty if all is."""
@@ -164,10 +163,6 @@ class _Trial:
         value = self.p.bias.astype(np.float64) * self.unit
         found = np.maximum(exponents(value, self.chip.widths["bias"]), self.numbers.bias_exponents[0])
         return value / 2.0**found, found
-
-
-def _bound(graph: Graph, p: Population) -> float:
-    return potential_bound(graph, p.name, streams=schedule.of(graph).streams)
 
 
 def _require_width(chip: Chip, quantity: str, largest: float, where: str) -> None:

@@ -50,12 +50,8 @@ class LavaTarget:
         if self.batch_size is not None and self.batch_size < 1:
             raise TargetError(f"the batch size must be at least 1, not {self.batch_size}")
         if graph.is_integer:
-            streams = schedule.of(graph).streams
-            for p in graph.populations:
-                if (
-                    p.kind in ("pasc", "readout")
-                    and (bound := bounds.potential_bound(graph, p.name, streams=streams)) >= 2**31
-                ):
+            for p in graph.weighted:
+                if (bound := bounds.potential_bound(graph, p.name)) >= 2**31:
                     raise TargetError(
                         f"the membrane potential of {p.name} can reach {bound:.3g}, beyond 32 bits: quantize to fewer bits"
                     )

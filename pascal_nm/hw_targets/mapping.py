@@ -362,7 +362,11 @@ def _placement(messages: Array, mesh: Mesh) -> Array:
     places = min(orders, key=length).copy()
     traffic = messages + messages.T
     pairs = np.random.default_rng(0).integers(0, cores, (SWAPS if cores > 1 else 0, 2))
-    for a, b in pairs:
+    futile: set[tuple[int, int]] = set()  # since the last swap
+    for a, b in pairs.tolist():
+        if (a, b) in futile:
+            continue
+        futile.add((a, b))
         if (places[a] == places[b]).all():
             continue
         gain = traffic[a] - traffic[b]
@@ -370,6 +374,7 @@ def _placement(messages: Array, mesh: Mesh) -> Array:
         nearer = np.abs(places - places[a]) - np.abs(places - places[b])
         if gain @ (nearer[:, 0] + nearer[:, 1]) > 0:
             places[[a, b]] = places[[b, a]]
+            futile.clear()
     return places
 
 

@@ -62,7 +62,7 @@ def test_registers_hold_the_integers_themselves_within_their_widths(graph, strea
         np.testing.assert_array_equal(bias, p.bias * unit)
         assert np.abs(encoding.bias).max() < 2**12
         assert 0 <= encoding.bias_exponents.min() <= encoding.bias_exponents.max() <= 7
-        assert potential_bound(graph, p.name, streams=streams) * unit < 2**23
+        assert potential_bound(graph, p.name) * unit < 2**23
 
 
 @pytest.mark.parametrize("name", networks.ALL)
