@@ -149,7 +149,7 @@ def test_the_size_of_batches_and_blocks_changes_nothing(run, size, block):
     graph, inputs, plan = run
     whole, closed = simulate.steps(graph, inputs, plan), simulate.counts(graph, inputs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulate, "STEPS_NEURONS", size)
+        patch.setattr(simulate, "STEPS_NUMBERS", 16 * size)
         patch.setattr(simulate, "COUNTS_NEURONS", size)
         patch.setattr(simulate, "BLOCK_NEURONS", block)
         pairs = [(whole, simulate.steps(graph, inputs, plan)), (closed, simulate.counts(graph, inputs))]
