@@ -1,4 +1,4 @@
-# make demo    the whole path on real input           make test      all checks, under ten minutes
+# make demo    the whole path on real input           make test      all checks, in six minutes on two cores
 # make test-all   with the slow proofs                 make readers   other simulators, for `pascal-nm interop`
 # make wheel-test  build, install into a bare environment, and run there what a user gets
 # make test-python PY=python3.12   the tests on another Python     make cross-checks   SANA-FE and NeuroBench count the same
@@ -17,11 +17,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 demo: $(STAMP)
 	$(BIN)/pascal-nm demo
 
+# Each core takes whole files; torch then has one thread in each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 test: lint types
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: lint types
-	$(BIN)/python -m pytest -m ''
+	$(PYTEST) -m ''
 
 # `make test-python PY=python3.12`: the tests on another Python, in an environment of its own.
 test-python:

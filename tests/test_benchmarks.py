@@ -37,6 +37,7 @@ RUNS = {
         ["--networks", "resnet18-mixed", "--width", 0.05, "--images", 2, "--single", 1, "--batch-size", 2],
         r"resnet18-mixed( +[\d.]+){10,}\n",
     ),
+    "conversion.py": (["--arch", "cnn", "--width", 0.25, "--rounds", 1, "--size", 8], r"cnn( +-?[\d.]+){4}\n"),
     "lava_vs_stock.py": (
         ["--sizes", "4x4x8", "--batches", 2, "--rounds", 1, "--steps", 2, "--stock-steps", 1],
         r"4x4x8 +2( +[\d.]+){4} +\d+ %",

@@ -50,7 +50,7 @@ COMMANDS = {
     "run": Entry("runs", "Run a spiking network on images: accuracy, spikes and operations, counted."),
     "verify": Entry(
         "runs",
-        "Is the spiking network the source network? Every level of every neuron is compared; exit code 1 means no.",
+        "Is the spiking network the source network? Every level and every output is compared; exit code 1 means no.",
     ),
     "energy": Entry(
         "energy", "What the network would cost on chips: events counted on the images, times each chip's table."

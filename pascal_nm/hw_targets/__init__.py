@@ -92,7 +92,7 @@ def run(graph: Graph, data: Array | Tensor | Dataset, target: str = "torch") -> 
 def verify(
     model: nn.Module | ExportedProgram | SourceNetwork, graph: Graph, data: Dataset, target: str = "torch"
 ) -> Verification:
-    """Is the spiking network the source network? Every level of every neuron is compared on every image.
+    """Is the spiking network the source network? Every level of every neuron, and every output, is compared on every image.
 
     Args:
         model: the source network, in the graph's float type.

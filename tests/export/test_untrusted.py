@@ -36,7 +36,7 @@ def test_damaged_files_are_refused_in_one_line_or_run_as_they_say(count):
     assert [line for line in lines if line["wrong"]] == []
     outcomes = [line["outcome"] for line in lines]
     assert outcomes.count("refused") > 0.5 * count
-    assert outcomes.count("run") > 0.05 * count, "some damage leaves a network, which then is compared"
+    assert outcomes.count("run") >= 0.05 * count, "some damage leaves a network, which then is compared"
 
 
 @pytest.fixture

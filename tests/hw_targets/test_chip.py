@@ -86,7 +86,7 @@ def one_neuron(weight=1, theta=1, bias=0, levels=1):
         ({"weight": 127 * 8}, {"weight": 129 * 4}, "weight"),
         ({"theta": 4095}, {"theta": 4096}, "threshold"),
         ({"bias": -511}, {"bias": -512}, "bias"),
-        ({"levels": 32765}, {"levels": 32766}, "membrane"),
+        ({"levels": 32766}, {"levels": 32767}, "membrane"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(chip, fits, beyond, quantity):
@@ -144,7 +144,7 @@ def test_max_pooling_of_the_source_network_reads_its_inputs_and_multiplies_nothi
         (
             Population("input", "analog", (1, 2, 2), 1),
             Population("neurons", "pasc", (1, 2, 2), 1, array(1), array(0)),
-            Population("pool", "max", (1, 1, 1), 1),
+            Population("pool", "max", (1, 1, 1), 1, array(1), array(0)),
             Population("output", "readout", (1,), 1, np.ones(()), array(0)),
         ),
         (
