@@ -105,7 +105,9 @@ class SourceNetwork:
                 "does to make it one then changes nothing"
             )
         self.batch = shape[0] if isinstance(shape[0], int) else None
-        self._most = self.batch or _most(self.program, shape[0])
+        self._most = _most(self.program, shape[0])
+        if self._most == 0:
+            raise ConversionError("the program takes no images: it was exported with an empty batch")
         if self._most is not None and self.program is not module:
             raise ConversionError(
                 f"the network's answers depend on the number of images that it is given: torch could trace it for {self._most} at most"
@@ -142,7 +144,7 @@ class SourceNetwork:
         two, and what it took for granted (in ``squeeze`` for one) may not hold for one.
         """
         x = torch.as_tensor(inputs).to(dtype or self.dtype, copy=True)
-        for part in torch.split(x, self._most) if self._most else [x]:
+        for part in torch.split(x, min(self._most, max(len(x), 1))) if self._most else [x]:
             missing = max(0, (self.batch or 2 * min(len(part), 1)) - len(part))
             yield torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part, len(part)
 
@@ -263,10 +265,12 @@ def _matched(graph: fx.Graph, functional: fx.Graph, names: Mapping[str, str]) ->
     return found
 
 
-def _most(program: ExportedProgram, images: torch.SymInt) -> int | None:
+def _most(program: ExportedProgram, images: int | torch.SymInt) -> int | None:
     """The most images that a program takes; None: any number."""
+    if isinstance(images, int):
+        return images
     upper = bound_sympy(images.node.expr, program.range_constraints).upper
-    return int(upper) if upper.is_Integer else None
+    return max(0, int(upper)) if upper.is_Integer else None
 
 
 def _export(module: nn.Module, example: Tensor | None) -> ExportedProgram:

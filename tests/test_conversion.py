@@ -386,3 +386,9 @@ def test_a_module_that_passes_on_all_of_its_arguments_converts(wrapped):
 def test_an_example_that_cannot_be_repeated_is_refused():
     with pytest.raises(ConversionError, match="cannot trace"):
         pnm.convert(networks.randomized(networks.perceptron()), networks.images().to_sparse())
+
+
+def test_a_program_for_no_images_is_refused():
+    program = torch.export.export(networks.randomized(networks.perceptron()), (networks.images(0),))
+    with pytest.raises(ConversionError, match="no images"):
+        SourceNetwork(program)
