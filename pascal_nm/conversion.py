@@ -171,7 +171,12 @@ class _Converter:
                 return  # a size or an assertion about sizes
             raise _refusal(
                 node,
-                _REASONS.get(str(node.target).split(".")[1], "this operation has no exact spiking equivalent here"),
+                _REASONS.get(_operation(node), "this operation has no exact spiking equivalent here"),
+            )
+        numbers = [a for a in node.all_input_nodes if isinstance(a.meta.get("val"), torch.SymInt | torch.SymFloat)]
+        if numbers and handler is not _Converter.reshape:
+            raise _refusal(
+                node, "it takes a number that only a run of the network gives, like the number of images; write it out"
             )
         try:
             value = handler(self, node, *node.args, **node.kwargs)
@@ -222,13 +227,14 @@ class _Converter:
     def constant(self, node: fx.Node, argument: Any) -> Array:
         """A parameter, a buffer or a number, as float64."""
         if isinstance(argument, (int, float, np.ndarray)):
-            return np.asarray(argument, np.float64)
-        if isinstance(argument, fx.Node) and argument.name in self.constants:
+            array = np.asarray(argument, np.float64)
+        elif isinstance(argument, fx.Node) and argument.name in self.constants:
             array = torch.as_tensor(self.constants[argument.name]).detach().to(torch.float64).numpy()
-            if not np.all(np.isfinite(array)):
-                raise _refusal(node, "its parameters hold NaN or infinite values")
-            return np.asarray(array)
-        raise _refusal(node, "a weight or a factor is computed from the input, or is random")
+        else:
+            raise _refusal(node, "a weight or a factor is computed from the input, or is random")
+        if not np.all(np.isfinite(array)):
+            raise _refusal(node, "its parameters hold NaN or infinite values")
+        return np.asarray(array)
 
     def spread(self, node: fx.Node, argument: Any, value: _Value) -> Array:
         """A constant, broadcast as torch does against a value: one axis for each of the value's, of length 1 where it is constant."""
@@ -270,8 +276,8 @@ class _Converter:
             raise _refusal(node, f"its levels must be 1 to {MAX_LEVELS:,}, not {levels:,}")
         each = self.spread if value.window is None else self.channelwise
         step = each(node, threshold, value) / levels
-        if np.any(step == 0):
-            raise _refusal(node, "its threshold is zero")
+        if np.any(np.abs(step) < torch.finfo(self.source.dtype).tiny):
+            raise _refusal(node, f"its threshold is zero, or too small for numbers of type {self.source.dtype}")
         # A negative threshold is the same neuron with negated inputs, |threshold|, and spikes of negative amplitude.
         # Where the network pools first, the level that it sees is the max population's: that one takes the name.
         name, sign = self.source.functional_names[node.name], np.sign(step)
@@ -304,7 +310,10 @@ class _Converter:
         if len(outputs) != 1:
             raise ConversionError(f"the network returns {len(outputs)} values; exactly one can be converted")
         results: Any = node.args[0]
-        value = self.value(node, next(r for r in results if r is not None and r.name == outputs[0]))
+        result = next((r for r in results if isinstance(r, fx.Node) and r.name == outputs[0]), None)
+        if result is None:
+            raise ConversionError(f"the network returns {outputs[0]!r}, which is no tensor")
+        value = self.value(node, result)
         if value.window is not None:
             raise ConversionError("the network ends in a max-pooling without a QCFS activation behind it")
         self._close(value, Population("output", "readout", value.shape))
@@ -674,9 +683,12 @@ def _pair(value: Any) -> Pair:
     return (int(first), int(rest[0] if rest else first))
 
 
+def _operation(node: fx.Node) -> str:
+    return str(getattr(node.target, "__name__", node.op)).split(".")[0]
+
+
 def _refusal(node: fx.Node, reason: str) -> ConversionError:
-    operation = str(node.target).removeprefix("aten.").split(".")[0]
-    return ConversionError(f"{location(node)}: {operation} cannot be converted: {reason}")
+    return ConversionError(f"{location(node)}: {_operation(node)} cannot be converted: {reason}")
 
 
 _TRANSPARENT = {*COPIES, *DROPOUTS}

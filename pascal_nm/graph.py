@@ -647,7 +647,8 @@ def _differences(a: Graph, b: Graph) -> Iterator[str]:
         if type(s.operator) is not type(t.operator) or (s.pool is None) != (t.pool is None):
             yield f"{where}: the operators are of different types"
             continue
-        yield from _attributes(where, s.operator, t.operator, tuple(vars(s.operator)))
+        if a[s.target].kind != "max":  # onto a max population it is the identity, of whatever type
+            yield from _attributes(where, s.operator, t.operator, tuple(vars(s.operator)))
         if s.pool is not None:
             yield from _attributes(where, s.pool, t.pool, tuple(vars(s.pool)))
     yield from _attributes("graph", a, b, ("preprocessing", "classes", "timing"))

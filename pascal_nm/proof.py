@@ -22,10 +22,11 @@ from torch.utils._pytree import tree_map
 from pascal_nm import rounding
 from pascal_nm.errors import ConversionError
 from pascal_nm.graph import Array, Graph
-from pascal_nm.source import QCFS, SourceNetwork, aten, logits
+from pascal_nm.qcfs import step_of
+from pascal_nm.source import QCFS, SourceNetwork, aten, guarded, logits
 from pascal_nm.verification import interval, judged, with_max_populations
 
-ROUNDOFF = float(np.finfo(np.float64).eps) / 2
+ARITHMETIC = np.finfo(np.float64)
 
 FREE = 2
 """Images that run as they are: the example, and a random one."""
@@ -106,6 +107,7 @@ class _Forced(fx.Interpreter):
                 self._moving.add(node)
 
     @torch.no_grad()
+    @guarded()
     def play(self, x: Tensor) -> _Run:
         """Run one batch."""
         self._run.outputs = logits(self.run(x))
@@ -113,10 +115,10 @@ class _Forced(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node; what comes from the input is of double precision."""
-        if n not in self._moving or n.op in ("placeholder", "output"):
-            return super().run_node(n)
-        if n.op == "call_module" or n.target is aten._assert_tensor_metadata.default:
-            return None  # guards of shapes, which the inputs have, and types, which are double here
+        if n not in self._moving or n.op in ("placeholder", "output", "call_module"):
+            return super().run_node(n)  # a module holds what torch took for granted of shapes
+        if n.target is aten._assert_tensor_metadata.default:
+            return None  # of a type: here it is double
         args, kwargs = tree_map(self._widened, self.fetch_args_kwargs_from_env(n))
         if n.target is QCFS:
             return self._qcfs(self._source.names[n.name], *args)
@@ -131,7 +133,7 @@ class _Forced(fx.Interpreter):
         return value
 
     def _qcfs(self, name: str, z: Tensor, threshold: Tensor, levels: int) -> Tensor:
-        step = threshold / levels
+        step = step_of(z, threshold, levels)
         found = (QCFS(z, threshold, levels) / step).round_()
         passed = found.clone()
         forced = passed[self._free :]
@@ -151,12 +153,12 @@ def _problems(source: SourceNetwork, graph: Graph, inputs: Array, run: _Run) -> 
     counts = with_max_populations(
         graph, {name: level.reshape(-1, *graph[name].shape) for name, level in levels.items()}
     )
-    errors = cache(lambda: rounding.errors(source, inputs, run.levels, ROUNDOFF))
+    errors = cache(lambda: rounding.errors(source, inputs, run.levels, ARITHMETIC))
     for p in (*graph.spiking, graph.output):
         layer = judged(graph, p, counts)
         if p is not graph.output and p.levels != run.most[layer.name]:
             yield f"{layer.name} has {run.most[layer.name]} levels in the source network, {p.levels} in the graph"
-        expected = interval(graph, p, layer, counts, inputs, ROUNDOFF)
+        expected = interval(graph, p, layer, counts, inputs, ARITHMETIC)
         found = (run.outputs if p is graph.output else run.arguments[layer.name]).reshape(expected.value.shape)
         if not expected.holds(found).all():
             expected = expected.widened(errors().of(layer.name).reshape(found.shape))

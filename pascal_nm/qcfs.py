@@ -20,13 +20,19 @@ from torch import Tensor, nn
 from pascal_nm.errors import ConversionError
 
 
+def step_of(x: Tensor, threshold: Tensor, levels: int) -> Tensor:
+    """``threshold / levels``, in the wider of the two types: a step rounded to a narrower one would not be that of ``x``."""
+    return threshold.to(torch.promote_types(x.dtype, threshold.dtype)) / levels
+
+
 @torch.library.custom_op("pascal_nm::qcfs", mutates_args=())
 def qcfs(x: Tensor, threshold: Tensor, levels: int) -> Tensor:
     """Equation 1 with the shift 1/2.
 
     Args:
         x: pre-activation, any shape.
-        threshold: lambda, broadcastable to ``x`` (a scalar, or ``(1, C, 1, 1)`` for one per channel).
+        threshold: lambda, broadcastable to ``x`` (a scalar, or ``(1, C, 1, 1)`` for one per channel); of a narrower type, it is
+            taken as a number of the type of ``x``.
         levels: L, at least 1.
 
     Returns:
@@ -39,7 +45,7 @@ def qcfs(x: Tensor, threshold: Tensor, levels: int) -> Tensor:
     ``x``, and Equation 1's own dependence on the threshold with respect to ``threshold``.
     """
     threshold.expand(x.shape)  # a threshold of more axes would make more of x than it is
-    step = threshold / levels
+    step = step_of(x, threshold, levels)
     return (x / step).add_(0.5).floor_().clamp_(0, levels).mul_(step).to(x.dtype)
 
 

@@ -8,6 +8,7 @@ A sum of n products that is computed with unit roundoff u differs from the true 
 network itself gives when every weight, input and bias counts with its absolute value and every difference as a sum.
 Here the program is run that way, and each value carries the number of roundings behind it. The folded weights of the
 graph cannot show this bound: there, large terms of the source (a bias and the mean of a normalization) have cancelled.
+Below the least normal number t of a type an operation is off by u t at most, so a magnitude of at least t covers that, too.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ from torch.utils._pytree import tree_leaves, tree_map
 from pascal_nm.graph import Array
 from pascal_nm.source import COPIES, DROPOUTS, QCFS, SourceNetwork, aten, constants
 
+Arithmetic = np.finfo[Any] | torch.finfo
+"""What is needed of a float type: ``eps``, twice its unit roundoff, and its least normal number ``tiny``."""
 
-def gamma(roundings: int, roundoff: float) -> float:
+
+def gamma(roundings: int, arithmetic: Arithmetic) -> float:
     """Higham's bound on the relative error of so many roundings; infinite where they are too many for a bound."""
-    share = roundings * roundoff
+    share = roundings * float(arithmetic.eps) / 2
     return share / (1 - share) if share < 1 else math.inf
 
 
@@ -43,19 +47,19 @@ class Errors(NamedTuple):
         return self.outputs if name == "output" else self.activations[name]
 
 
-def errors(source: SourceNetwork, inputs: Array, levels: Mapping[str, Array], roundoff: float) -> Errors:
+def errors(source: SourceNetwork, inputs: Array, levels: Mapping[str, Array], arithmetic: Arithmetic) -> Errors:
     """Bounds on the rounding errors of the source network's pre-activations and outputs.
 
     Args:
         source: the traced network.
         inputs: (N, *input shape).
         levels: the level of every QCFS neuron by population name, (N, *shape): from these each next sum starts.
-        roundoff: unit roundoff of the source's arithmetic (eps / 2).
+        arithmetic: the float type in which the source computes.
     """
     parts, start = [], 0
     for x, n in source.batches(inputs, torch.float64):
         places = np.minimum(np.arange(start, start + len(x)), start + n - 1)
-        found = _Magnitudes(source, {name: level[places] for name, level in levels.items()}, roundoff).errors(x)
+        found = _Magnitudes(source, {name: level[places] for name, level in levels.items()}, arithmetic).errors(x)
         parts.append(Errors({name: error[:n] for name, error in found.activations.items()}, found.outputs[:n]))
         start += n
     return Errors(
@@ -74,9 +78,9 @@ class _Sum(NamedTuple):
 class _Magnitudes(fx.Interpreter):
     """Runs the functional program on magnitudes; what depends on parameters alone is computed as it is."""
 
-    def __init__(self, source: SourceNetwork, levels: Mapping[str, Array], roundoff: float) -> None:
+    def __init__(self, source: SourceNetwork, levels: Mapping[str, Array], arithmetic: Arithmetic) -> None:
         super().__init__(source.functional.graph_module)
-        self._source, self._levels, self._roundoff = source, levels, roundoff
+        self._source, self._levels, self._arithmetic = source, levels, arithmetic
         self._activations: dict[str, Array] = {}
 
     @torch.no_grad()
@@ -108,7 +112,9 @@ class _Magnitudes(fx.Interpreter):
         result = _RULES.get(n.target, n.target)(*args, **kwargs)  # type: ignore[operator]
         if not isinstance(result, Tensor):
             return result  # a size
-        return _Sum(result.double(), max(s.roundings for s in sums) + _roundings(n.target, args))
+        return _Sum(
+            result.double() + float(self._arithmetic.tiny), max(s.roundings for s in sums) + _roundings(n.target, args)
+        )
 
     def _qcfs(self, name: str, z: _Sum, threshold: Tensor, levels: int) -> _Sum:
         step = threshold.double().abs() / levels
@@ -117,7 +123,7 @@ class _Magnitudes(fx.Interpreter):
         return _Sum(level * step, 2)
 
     def _bound(self, value: _Sum) -> Array:
-        return np.asarray(value.size.numpy() * gamma(value.roundings, self._roundoff))
+        return np.asarray(value.size.numpy() * gamma(value.roundings, self._arithmetic))
 
 
 def _is_sum(value: Any) -> bool:

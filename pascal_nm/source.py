@@ -6,17 +6,19 @@ import copy
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_unflatten
+from torch.utils._sympy.value_ranges import bound_sympy
 
 from pascal_nm.errors import ConversionError, first_line
 from pascal_nm.graph import Array
-from pascal_nm.qcfs import qcfs as _registered  # noqa: F401  # importing it registers the operator
+from pascal_nm.qcfs import step_of  # importing it registers the operator
 
 aten = torch.ops.aten
 QCFS = torch.ops.pascal_nm.qcfs.default
@@ -47,6 +49,15 @@ COPIES = (
 """Operations that give their input; its type may change."""
 
 
+@contextmanager
+def guarded() -> Iterator[None]:
+    """What a traced program says of a number of images for which it was not traced, as an error of this package."""
+    try:
+        yield
+    except AssertionError as error:
+        raise ConversionError(f"the network was traced for other numbers of images: {first_line(error)}") from error
+
+
 class SourceNetwork:
     """A traced QCFS network, with a name for each of its QCFS activations.
 
@@ -70,36 +81,52 @@ class SourceNetwork:
     def __init__(self, module: nn.Module | ExportedProgram, example: Tensor | None = None) -> None:
         self.program = module if isinstance(module, ExportedProgram) else _export(module, example)
         self.names = _names(self.program.graph)
+        inner = [part for part in self.program.graph_module.modules() if isinstance(part, fx.GraphModule)][1:]
+        if any(_qcfs_nodes(part.graph) for part in inner):
+            raise ConversionError(
+                "a QCFS activation stands in a region of its own of the network's forward (torch.no_grad, torch.autocast or "
+                "torch.cond), which cannot be followed: move that out of forward"
+            )
         if not self.names:
             raise ConversionError(
                 "the network has no QCFS activation: put pascal_nm.QCFS where it has ReLU (pascal_nm.to_qcfs does that) and train it"
             )
         self.module = self.program.module()
-        placeholders = [n for n in self.program.graph.nodes if n.op == "placeholder" and n.name in self._user_inputs]
-        if len(placeholders) != 1:
-            raise ConversionError(f"the network takes {len(placeholders)} inputs; exactly one can be converted")
-        shape = placeholders[0].meta["val"].shape
+        inputs = self.program.graph_signature.user_inputs
+        if len(inputs) != 1:
+            raise ConversionError(f"the network takes {len(inputs)} inputs; exactly one can be converted")
+        given = next(n.meta["val"] for n in self.program.graph.nodes if n.name == inputs[0])
+        shape = given.shape
         self.input_shape: tuple[int, ...] = tuple(int(n) for n in shape[1:])
-        self.dtype: torch.dtype = placeholders[0].meta["val"].dtype
+        self.dtype: torch.dtype = given.dtype
         if not self.dtype.is_floating_point:
             raise ConversionError(
                 f"the network's input is of type {self.dtype}: give an example of a floating type; what the network "
                 "does to make it one then changes nothing"
             )
         self.batch = shape[0] if isinstance(shape[0], int) else None
+        self._most = _most(self.program, shape[0])
+        if self._most == 0:
+            raise ConversionError("the program takes no images: it was exported with an empty batch")
+        if self._most is not None and self.program is not module:
+            raise ConversionError(
+                f"the network's answers depend on the number of images that it is given: torch could trace it for {self._most} at most"
+            )
         self.functional = _functional(self.program)
         self.functional_names = _matched(self.program.graph, self.functional.graph, self.names)
 
-    @property
-    def _user_inputs(self) -> tuple[str, ...]:
-        return tuple(str(name) for name in self.program.graph_signature.user_inputs)
-
     @torch.no_grad()
+    @guarded()
     def __call__(self, inputs: Array | Tensor) -> Array:
         """Logits of shape (N, classes) for inputs of shape (N, *input shape)."""
-        return np.concatenate([logits(self.module(x))[:n] for x, n in self.batches(inputs)])
+        outputs = []
+        for x, n in self.batches(inputs):
+            args, kwargs = tree_unflatten([x], self.program.call_spec.in_spec)
+            outputs.append(logits(self.module(*args, **kwargs))[:n])
+        return np.concatenate(outputs)
 
     @torch.no_grad()
+    @guarded()
     def levels(self, inputs: Array | Tensor) -> tuple[Array, Mapping[str, Array]]:
         """Logits, and the level (0 to L) of every QCFS neuron by population name, (N, *shape) each."""
         outputs, levels = [], []
@@ -113,11 +140,12 @@ class SourceNetwork:
         """Inputs in the batches that the program takes, with the number of images in each.
 
         They are copies, since a network may work in place on its input. A program for a fixed number of images gets the last
-        image again and again where there are not enough.
+        image again and again where there are not enough; and one for any number, a single image twice: torch traced it with
+        two, and what it took for granted (in ``squeeze`` for one) may not hold for one.
         """
         x = torch.as_tensor(inputs).to(dtype or self.dtype, copy=True)
-        for part in torch.split(x, self.batch) if self.batch else [x]:
-            missing = (self.batch or len(part)) - len(part)
+        for part in torch.split(x, min(self._most, max(len(x), 1))) if self._most else [x]:
+            missing = max(0, (self.batch or 2 * min(len(part), 1)) - len(part))
             yield torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part, len(part)
 
 
@@ -134,14 +162,16 @@ class _Recorder(fx.Interpreter):
         result = super().run_node(n)
         if n.target is QCFS:
             _, threshold, levels = self.fetch_args_kwargs_from_env(n)[0]
-            self.levels[self._names[n.name]] = (result / (threshold / levels)).round_().to(torch.int32).numpy()
+            self.levels[self._names[n.name]] = (
+                (result / step_of(result, threshold, levels)).round_().to(torch.int32).numpy()
+            )
         return result
 
 
 def logits(output: Any) -> Array:
-    """The one output of a program, (N, classes)."""
+    """The one output of a program, (N, classes); of 32 bits where torch has fewer."""
     (tensor,) = tree_leaves(output)
-    return np.asarray(tensor.flatten(1).numpy())
+    return np.asarray(tensor.flatten(1).to(torch.promote_types(tensor.dtype, torch.float32)).numpy())
 
 
 def constants(program: ExportedProgram) -> dict[str, Tensor]:
@@ -235,6 +265,14 @@ def _matched(graph: fx.Graph, functional: fx.Graph, names: Mapping[str, str]) ->
     return found
 
 
+def _most(program: ExportedProgram, images: int | torch.SymInt) -> int | None:
+    """The most images that a program takes; None: any number."""
+    if isinstance(images, int):
+        return images
+    upper = bound_sympy(images.node.expr, program.range_constraints).upper
+    return max(0, int(upper)) if upper.is_Integer else None
+
+
 def _export(module: nn.Module, example: Tensor | None) -> ExportedProgram:
     if example is None:
         raise ConversionError("an example input is needed: convert(module, torch.zeros(1, *input_shape))")
@@ -244,13 +282,17 @@ def _export(module: nn.Module, example: Tensor | None) -> ExportedProgram:
         raise ConversionError(f"the example input must be a torch tensor, not a {type(example).__name__}")
     if example.ndim < 2 or len(example) == 0:
         raise ConversionError(f"the example input must have shape (N, *input shape), not {tuple(example.shape)}")
-    batch = example[:1].repeat(2, *(1,) * (example.ndim - 1))
+    shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
     try:
-        return torch.export.export(
-            copy.deepcopy(module).eval(), (batch,), dynamic_shapes=((({0: torch.export.Dim.DYNAMIC}),))
-        )
+        batch = example[:1].repeat(2, *(1,) * (example.ndim - 1))
+        shapes[batch] = {0: torch.export.Dim.DYNAMIC}
+        return torch.export.export(copy.deepcopy(module).eval(), (batch,), dynamic_shapes=shapes)
     except Exception as error:  # torch.export raises many types for code that it cannot trace
         reason = first_line(error)
+        if "Constraints violated" in reason:
+            reason = (
+                "it does not run for any number of images: its forward makes a fixed number of theirs, as len(x) does"
+            )
         raise ConversionError(
             f"torch.export cannot trace the network with an input of shape {tuple(example.shape)}: {reason}"
         ) from error

@@ -152,12 +152,12 @@ class Verification:
         self.arithmetic = str(reference.dtype)
         self.prediction_mismatches += int(np.count_nonzero(logits.argmax(1) != result.predictions))
         self.output_difference = max(self.output_difference, float(np.abs(logits - result.logits).max(initial=0)))
-        wide, roundoff = reference.astype(np.float64), float(np.finfo(reference.dtype).eps) / 2
+        wide = reference.astype(np.float64)
         names, every = {p.name for p in wide.populations}, levels
         levels = {name: level.reshape(-1, *wide[name].shape) for name, level in levels.items() if name in names}
-        there = _Side(with_max_populations(wide, levels), logits)
-        here = _Side(result.counts, result.logits, result.spikes)
-        errors = cache(lambda: rounding.errors(source, inputs, every, roundoff))
+        there = _Side(torch.finfo(source.dtype), with_max_populations(wide, levels), logits)
+        here = _Side(np.finfo(reference.dtype), result.counts, result.logits, result.spikes)
+        errors = cache(lambda: rounding.errors(source, inputs, every, there.arithmetic))
         for p in (*wide.spiking, wide.output):
             layer = judged(wide, p, levels)
             check = self.layers.setdefault(layer.name, LayerCheck(layer.name))
@@ -175,7 +175,7 @@ class Verification:
                 found = side.found(layer)
                 if p.kind == "pasc" and np.array_equal(_pooled(wide, layer, _level(value, p)), found):
                     continue  # as nearly always: nothing that a bound would have to explain
-                expected = interval(wide, p, layer, side.counts, inputs, roundoff, side.sent, value)
+                expected = interval(wide, p, layer, side.counts, inputs, side.arithmetic, side.sent, value)
                 wrong = expected.excludes(found, p)
                 if side is there and wrong.any():
                     wrong = expected.widened(errors().of(layer.name).reshape(found.shape)).excludes(found, p)
@@ -204,8 +204,9 @@ class Verification:
 
 
 class _Side(NamedTuple):
-    """What the source network or a target found: counts of all populations, outputs, and the spikes that it took."""
+    """What the source network or a target found in its arithmetic: counts of all populations, outputs, and the spikes that it took."""
 
+    arithmetic: rounding.Arithmetic
     counts: Mapping[str, Array]
     outputs: Array
     sent: Mapping[str, Array] | None = None
@@ -252,7 +253,7 @@ def interval(
     layer: Population,
     counts: Mapping[str, Array],
     inputs: Array,
-    roundoff: float,
+    arithmetic: rounding.Arithmetic,
     sent: Mapping[str, Array] | None = None,
     value: Array | None = None,
 ) -> Interval:
@@ -264,7 +265,7 @@ def interval(
         layer: the population by whose counts it is judged: behind a max population, the interval is pooled, too.
         counts: spike counts by population, (N, *shape) each.
         inputs: the inputs that gave the counts, (N, *input shape).
-        roundoff: unit roundoff of the arithmetic under test (eps / 2).
+        arithmetic: the float type under test.
         sent: spikes of either sign that were added up to these counts, where there were more of them.
         value: what is computed without rounding, where it is known.
     """
@@ -272,7 +273,7 @@ def interval(
     size = _argument(graph, p, sent or counts, inputs, magnitudes=True) + (1 if p.kind == "pasc" else 0)
     spikes = {q.source: _spikes(graph[q.source], sent) for q in graph.incoming(p.name)}
     terms = sum(_fan_in(graph, q) * (spikes[q.source] + 1) for q in graph.incoming(p.name)) + 2 * p.levels + MARGIN
-    error = size * rounding.gamma(terms, roundoff)
+    error = (size + float(arithmetic.tiny) / p.threshold) * rounding.gamma(terms, arithmetic)
     return Interval(*(_pooled(graph, layer, bound) for bound in (value, value - error, value + error)))
 
 

@@ -292,3 +292,103 @@ def test_more_levels_than_a_count_can_hold_are_refused_by_number(levels):
     module = networks.randomized(nn.Sequential(nn.Flatten(), nn.Linear(128, 8), QCFS(levels), nn.Linear(8, 3)))
     with pytest.raises(ConversionError, match=rf"1 to 32,767, not {levels:,}"):
         pnm.convert(module, networks.images())
+
+
+class Then(nn.Module):
+    """A perceptron of the input, and what is done with its output."""
+
+    def __init__(self, then=lambda y: y):
+        super().__init__()
+        self.network, self.then = networks.perceptron(), then
+
+    def forward(self, x):
+        return self.then(self.network(x))
+
+
+SINGULAR = {
+    "levels by the number of images": (
+        lambda y: torch.ops.pascal_nm.qcfs(y, torch.ones(()), y.shape[0]),
+        "number of images",
+    ),
+    "a factor by the number of images": (lambda y: y * y.shape[0], "number of images"),
+    "a number of images that Python sees": (lambda y: y * len(y), "for any number of images"),
+    "another way for many images": (lambda y: y if y.shape[0] < 5 else 2 * y, "for 4 at most"),
+    "another way for an even number of images": (lambda y: y if y.shape[0] % 2 == 0 else 2 * y, "Guard failed"),
+    "a number instead of a tensor": (lambda y: 3, "returns 3"),
+    "nothing": (lambda y: None, "no tensor"),
+    "NaN": (lambda y: y + float("nan"), "NaN or infinite"),
+    "infinity": (lambda y: y * float("inf"), "NaN or infinite"),
+    "a threshold below the least normal number": (
+        lambda y: torch.ops.pascal_nm.qcfs(y * 1e-310, torch.tensor(1e-310, dtype=torch.float64), 4),
+        "qcfs cannot be converted: its threshold is zero, or too small",
+    ),
+}
+
+
+@pytest.mark.parametrize(("then", "reason"), SINGULAR.values(), ids=SINGULAR)
+def test_what_depends_on_the_number_of_images_or_is_no_number_is_refused_in_one_line(then, reason):
+    with pytest.raises(ConversionError, match=reason) as refusal:
+        pnm.convert(networks.randomized(Then(then)), networks.images())
+    assert "please report" not in str(refusal.value)
+
+
+def test_an_activation_inside_of_no_grad_is_named_as_such():
+    class Region(Then):
+        def forward(self, x):
+            with torch.no_grad():
+                return self.network(x) * 1
+
+    with pytest.raises(ConversionError, match=r"region of its own"):
+        pnm.convert(networks.randomized(Region()), networks.images())
+
+
+def test_a_single_image_is_run_where_the_program_was_traced_with_two():
+    module, x = networks.randomized(Then(torch.squeeze)), networks.images(3)
+    source = SourceNetwork(module, x)
+    np.testing.assert_allclose(source(x[:1]), module(x)[:1].detach().numpy(), rtol=1e-12)
+    assert source.levels(x[:1])[0].shape == (1, 3)
+
+
+PROGRAMS = {
+    "by keyword": ((), {"x": 0}, None),
+    "for any number by keyword": ((), {"x": 0}, {"x": {0: torch.export.Dim.DYNAMIC}}),
+    "for three images at most": ((0,), {}, {"x": {0: torch.export.Dim("images", max=3)}}),
+}
+
+
+@pytest.mark.parametrize(("args", "kwargs", "shapes"), PROGRAMS.values(), ids=PROGRAMS)
+def test_programs_take_their_input_as_they_were_exported(args, kwargs, shapes):
+    module, x = networks.randomized(Then()), networks.images(7)
+    args, kwargs = tuple(x[:2] for _ in args), {key: x[:2] for key in kwargs}
+    source = SourceNetwork(torch.export.export(module, args, kwargs, dynamic_shapes=shapes))
+    np.testing.assert_allclose(source(x), module(x).detach().numpy(), rtol=1e-12)
+    graph = pnm.convert(source)
+    np.testing.assert_allclose(simulate.counts(graph, x.numpy()).logits, source.levels(x)[0], rtol=1e-9)
+
+
+def test_an_input_of_a_program_that_is_no_tensor_is_refused():
+    class Scaled(Then):
+        def forward(self, x, scale):
+            return self.network(x * scale)
+
+    program = torch.export.export(networks.randomized(Scaled()), (networks.images(2), 2.0))
+    with pytest.raises(ConversionError, match="takes 2 inputs"):
+        pnm.convert(program)
+
+
+@pytest.mark.parametrize("wrapped", [torch.compile, nn.DataParallel])
+def test_a_module_that_passes_on_all_of_its_arguments_converts(wrapped):
+    module, x = networks.randomized(networks.perceptron()), networks.images()
+    found, expected = (simulate.counts(pnm.convert(m, x), x.numpy()) for m in (wrapped(module), module))
+    np.testing.assert_array_equal(found.logits, expected.logits)
+
+
+def test_an_example_that_cannot_be_repeated_is_refused():
+    with pytest.raises(ConversionError, match="cannot trace"):
+        pnm.convert(networks.randomized(networks.perceptron()), networks.images().to_sparse())
+
+
+def test_a_program_for_no_images_is_refused():
+    program = torch.export.export(networks.randomized(networks.perceptron()), (networks.images(0),))
+    with pytest.raises(ConversionError, match="no images"):
+        SourceNetwork(program)

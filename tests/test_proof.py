@@ -112,7 +112,7 @@ def test_the_bound_on_rounding_holds_and_is_not_idle(name):
     other, found = single.levels(x.float())
     if any(not np.array_equal(levels[n], found[n]) for n in levels):
         pytest.skip("a level flipped, so that the outputs differ by more than rounding")
-    bound = rounding.errors(single, x.numpy(), found, float(np.finfo(np.float32).eps) / 2)
+    bound = rounding.errors(single, x.numpy(), found, np.finfo(np.float32))
     difference = np.abs(logits - other)
     assert np.all(difference <= bound.outputs)
     assert difference.max() * 1e4 > bound.outputs.max()

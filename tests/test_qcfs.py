@@ -54,3 +54,10 @@ def test_gradients_keep_the_order_in_memory_of_their_input_which_compiled_traini
 def test_impossible_levels_are_refused(levels):
     with pytest.raises(ConversionError, match="levels"):
         QCFS(levels)
+
+
+@pytest.mark.parametrize("threshold", [torch.tensor(0.7), torch.tensor(2), torch.tensor(0.7, dtype=torch.float16)])
+def test_a_threshold_of_another_type_is_a_number_of_the_inputs_type(threshold):
+    """A third of it, in the type of the threshold, would be off by 1e-8 in a float64 network."""
+    x = torch.randn(50, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert torch.equal(qcfs(x, threshold, 3), qcfs(x, threshold.double(), 3))

@@ -216,3 +216,18 @@ def test_a_layer_that_nothing_uses_is_no_part_of_the_question(dtype):
     verification = checked(source, graph, graph, inputs.numpy())
     assert verification.culprit is None
     assert set(verification.layers) == {"act", "output"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["residual", "perceptron"])
+def test_a_network_of_half_precision_is_held_to_its_own_precision(name, dtype):
+    """Its outputs are off by a thousandth, and the spiking network's, in float32, are not."""
+    module, inputs = networks.randomized(networks.ALL[name](), 1).to(dtype), networks.images(4).to(dtype)
+    source = pnm.SourceNetwork(module, inputs)
+    graph = pnm.convert(source)
+    x = inputs.float().numpy()
+    verification = checked(source, graph, graph, x)
+    assert verification.culprit is None
+    assert verification.output_difference > 1e-4, "the bound of float32 would do"
+    wrong = with_head(graph, weight=lambda w: w * 2)
+    assert checked(source, graph, wrong, x, simulate.counts).culprit == "output"

@@ -340,8 +340,8 @@ def _check_equal(expected: nir.NIRGraph, found: nir.NIRGraph) -> None:
 
 
 def _content(node: nir.NIRNode) -> dict[str, Any]:
-    """A node's fields, without copies of its large arrays."""
-    return {**_slim(node).to_dict(), **_large(node)}
+    """A node's fields, without copies of its large arrays, and what its metadata says that follows from the network."""
+    return {**_slim(node).to_dict(), **_large(node), "levels_in": node.metadata.get("levels_in")}
 
 
 def _pair(value: Any) -> Pair:

@@ -65,6 +65,20 @@ def test_the_file_holds_standard_primitives_that_nir_itself_checks(graph, tmp_pa
     }
 
 
+def test_a_float_graph_with_a_max_population_of_its_own_type_is_the_one_in_its_file(graph, tmp_path):
+    write_nir(graph.astype(np.float32), tmp_path / "g.nir")
+    assert graph.astype(np.float32).differences(read_nir(tmp_path / "g.nir")) == []
+
+
+def test_levels_for_other_readers_that_were_changed_by_hand_are_refused(graph, tmp_path):
+    path = tmp_path / "g.nir"
+    write_nir(graph, path)
+    with h5py.File(path, "a") as file:
+        file["node/nodes/b/metadata/levels_in"][()] += 1
+    with pytest.raises(FileError, match="levels_in of node 'b'"):
+        read_nir(path)
+
+
 def test_a_bias_changed_by_hand_is_not_ignored_in_silence(graph, tmp_path):
     path = tmp_path / "g.nir"
     write_nir(graph, path)
