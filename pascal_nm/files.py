@@ -183,13 +183,15 @@ def readable(path: str | Path) -> Path:
     """``path`` as a Path to an existing, non-empty file.
 
     Raises:
-        FileError: it is missing, a folder, or empty.
+        FileError: it is missing, a folder, a pipe, a device, or empty.
     """
     path = Path(path)
     if not path.exists():
         raise FileError(f"{path} does not exist")
     if path.is_dir():
         raise FileError(f"{path} is a folder, a file is needed")
+    if not path.is_file():
+        raise FileError(f"{path} is a pipe or a device, a file is needed")
     if path.stat().st_size == 0:
         raise FileError(f"{path} is empty")
     return path
