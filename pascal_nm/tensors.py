@@ -134,7 +134,7 @@ class _Value:
 
     def __init__(self, argument: Any, items: list[_Value]) -> None:
         self.argument, self.items = argument, items
-        self.size = 1 + (len(argument) // 8 if isinstance(argument, str) else 0) + sum(item.size for item in items)
+        self.size: int = 1 + (len(argument) // 8 if isinstance(argument, str) else 0) + sum(item.size for item in items)
 
     @property
     def is_name(self) -> bool:
