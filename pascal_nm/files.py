@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -55,6 +56,18 @@ def replacing_all(*paths: str | Path) -> Iterator[list[Path]]:
             with _told(places[-1]):
                 temporaries[-1].replace(places[-1])
             undo.pop_all()
+
+
+@contextmanager
+def written_at_once(path: Path) -> Iterator[io.BytesIO]:
+    """A file in memory that becomes ``path`` when the block ends: for HDF5, which ends the process where a disk is full.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    content = io.BytesIO()
+    yield content
+    path.write_bytes(content.getbuffer())
 
 
 @contextmanager
