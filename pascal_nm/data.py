@@ -41,6 +41,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 PIXELS, MANY_PIXELS = 1 << 25, 1 << 20
 """The most pixels of an image as it is stored (8K video has fewer), and from how many on images are decoded one at a time."""
 
+DECODED = 64
+"""Images that are decoded together."""
+
 TEST_PARTS = ("test", "validation", "valid", "val")
 """Names of the part to test on, in the order of preference."""
 
@@ -320,9 +323,14 @@ def _parquet(path: Path) -> _Table:
 def _folder(path: Path, split: Split) -> _Table:
     parts = [split] if split == "train" else TEST_PARTS
     root = next((path / part for part in parts if (path / part).is_dir()), path)
-    names = sorted(p.name for p in root.iterdir() if p.is_dir())
-    files = [(Found(f), i) for i, name in enumerate(names) for f in sorted((root / name).iterdir()) if f.is_file()]
+    names = [p.name for p in visible(root) if p.is_dir()]
+    files = [(Found(f), i) for i, name in enumerate(names) for f in visible(root / name) if f.is_file()]
     return _Table(("image", "label"), len(files), lambda image, label: files, lambda _: [shown(name) for name in names])
+
+
+def visible(folder: Path) -> list[Path]:
+    """What is in a folder but for hidden files, which systems and editors leave there."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def shown(name: str) -> str:
@@ -399,8 +407,8 @@ def _decode(
     pixels = np.empty((len(labels), *shape), np.uint8)
     images = (row for row, _ in rows())
     with ThreadPoolExecutor() as pool:
-        for first in range(0, len(labels), 1024):
-            some = list(itertools.islice(images, 1024))
+        for first in range(0, len(labels), DECODED):
+            some = list(itertools.islice(images, DECODED))
             for i, image in enumerate(
                 pool.map(decode, some, (f"image {first + n} of {name}" for n in range(len(some))))
             ):
@@ -418,6 +426,8 @@ def checked_label(label: Any, classes: Sequence[str], where: str) -> int:
     Raises:
         DataError: it is none, is negative, or names no class; the line begins with ``where``.
     """
+    if isinstance(label, float) and label.is_integer():  # as pandas writes whole numbers once one of them was missing
+        label = int(label)
     if not isinstance(label, int):
         raise DataError(f"{where} does not hold integer labels, but {label!r:.40}")
     if label < 0:

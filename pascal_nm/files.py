@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -55,6 +56,18 @@ def replacing_all(*paths: str | Path) -> Iterator[list[Path]]:
             with _told(places[-1]):
                 temporaries[-1].replace(places[-1])
             undo.pop_all()
+
+
+@contextmanager
+def written_at_once(path: Path) -> Iterator[io.BytesIO]:
+    """A file in memory that becomes ``path`` when the block ends: for HDF5, which ends the process where a disk is full.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    content = io.BytesIO()
+    yield content
+    path.write_bytes(content.getbuffer())
 
 
 @contextmanager
@@ -183,13 +196,15 @@ def readable(path: str | Path) -> Path:
     """``path`` as a Path to an existing, non-empty file.
 
     Raises:
-        FileError: it is missing, a folder, or empty.
+        FileError: it is missing, a folder, a pipe, a device, or empty.
     """
     path = Path(path)
     if not path.exists():
         raise FileError(f"{path} does not exist")
     if path.is_dir():
         raise FileError(f"{path} is a folder, a file is needed")
+    if not path.is_file():
+        raise FileError(f"{path} is a pipe or a device, a file is needed")
     if path.stat().st_size == 0:
         raise FileError(f"{path} is empty")
     return path

@@ -43,7 +43,7 @@ _ENTRIES = re.compile(
 )
 
 _NAME = r"[A-Za-z_]\w{0,200}"
-_PATH = r"[\w.@:/> +-]{0,500}"
+_PATH = r"(?u:[\w.@:/> +-]{0,500})"
 _SYMBOL = re.compile(r"Symbol\('([su]\d{1,4})'(, \w+=(True|False))*\)")
 _ARITHMETIC = re.compile(
     r"[su]\d{1,4}|\d{1,18}|Max|Min|Mod|FloorDiv|CeilDiv|PythonMod|Eq|Ne|Lt|Le|Gt|Ge|Mul|Add|Integer|True|False|[-+*/%(),<>=!]"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -131,8 +132,8 @@ def _state_dict(path: Path, note: Callable[[str], None]) -> Mapping[str, Tensor]
         key=lambda name: name.rpartition(".")[2] not in WRAPPERS,
     )
     if names[0]:
-        others = f" (not {' or '.join(map(repr, names[1:]))}, which is as large)" if names[1:] else ""
-        note(f"{path} holds more than a network: read was its entry {names[0]!r}{others}")
+        others = f" (not {' or '.join(repr(name[:80]) for name in names[1:4])}, which is as large)" if names[1:] else ""
+        note(f"{path} holds more than a network: read was its entry {names[0][:80]!r}{others}")
     return {
         _PREFIX.sub("", key): value
         for key, value in found[names[0]].items()
@@ -140,12 +141,18 @@ def _state_dict(path: Path, note: Callable[[str], None]) -> Mapping[str, Tensor]
     }
 
 
-def _mappings(content: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """A dictionary and those inside of it, by their paths."""
-    if isinstance(content, Mapping) and depth <= DEPTH:
-        yield name, {key: value for key, value in content.items() if isinstance(key, str)}
-        for key, value in content.items():
-            yield from _mappings(value, f"{name}.{key}" if name else str(key), depth + 1)
+def _mappings(content: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """A dictionary and those inside of it and of its lists, by their paths; each once, by the shortest."""
+    waiting, seen = deque([("", content, 0)]), set[int]()
+    while waiting:
+        name, value, depth = waiting.popleft()
+        if not isinstance(value, Mapping | list | tuple) or depth > DEPTH or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Mapping):
+            yield name, {key: inner for key, inner in value.items() if isinstance(key, str)}
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            waiting.append((f"{name}.{key}" if name else str(key), inner, depth + 1))
 
 
 def _layers(mapping: Mapping[str, Any]) -> int:
@@ -171,7 +178,7 @@ def _out_of_order(before: str, after: str) -> bool:
     """Whether the first part in which two paths differ counts downward: block 0 behind block 1, layer2 behind layer3."""
     for a, b in zip(before.split("."), after.split("."), strict=False):
         if a != b:
-            one, other = (re.fullmatch(r"(\D*)(\d+)(\D*)", part) for part in (a, b))
+            one, other = (re.fullmatch(r"(\D*)(\d{1,9})(\D*)", part) for part in (a, b))
             return bool(one and other and one[1] == other[1] and one[3] == other[3] and int(one[2]) > int(other[2]))
     return False
 

@@ -8,7 +8,6 @@ Parquet files) that are read at a time, whatever the number of images; of an ima
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -37,6 +36,7 @@ from pascal_nm.data import (
     normalization,
     numbered,
     shown,
+    visible,
 )
 from pascal_nm.errors import DataError, PascalError, first_line
 from pascal_nm.graph import Array, Preprocessing
@@ -407,7 +407,7 @@ def _folder(path: Path) -> dict[str, Stream]:
 
 
 def _classes(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    return [entry.name for entry in visible(folder) if entry.is_dir()]
 
 
 def _image_files(folder: Path, classes: tuple[str, ...]) -> list[str]:
@@ -415,7 +415,7 @@ def _image_files(folder: Path, classes: tuple[str, ...]) -> list[str]:
     names = _classes(folder)
     if unknown := sorted(set(names) - set(classes)):
         raise DataError(f"{folder} has classes that the training images lack: {', '.join(unknown[:3])}")
-    files = [f"{name}/{file}" for name in names for file in sorted(os.listdir(folder / name)) if file[0] != "."]
+    files = [f"{name}/{file.name}" for name in names for file in visible(folder / name) if file.is_file()]
     return [files[i] for i in np.random.default_rng(0).permutation(len(files))]
 
 

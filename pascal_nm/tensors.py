@@ -31,12 +31,20 @@ PICKLE_BYTES = 1 << 24
 OPERATIONS = 1_000_000
 """The most steps of that part: a tensor takes some 25."""
 
-_NAMES = re.compile(
-    r"collections (OrderedDict|Counter)|(__builtin__|builtins) (set|complex)|_codecs encode"
-    r"|torch (Tensor|Size|device|b?float\d+|u?int\d+|complex\d+|bool|\w+Storage)|torch\.storage (UntypedStorage|TypedStorage)"
-    r"|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch\._tensor _rebuild_from_type_v2|torch\.nn\.parameter Parameter"
+WORK = 1 << 22
+"""The most values that these steps may put together, each counted in everything that it becomes a part of; a tensor takes some 100."""
+
+_FUNCTIONS = re.compile(
+    r"collections (OrderedDict|Counter)|(__builtin__|builtins) (set|complex)|_codecs encode|torch (Size|device)"
+    r"|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch\._tensor _rebuild_from_type_v2"
 )
 """What a file may name to be called: it makes plain values, and dense tensors of stored numbers."""
+
+_NAMES = re.compile(
+    rf"{_FUNCTIONS.pattern}|torch (Tensor|b?float\d+|u?int\d+|complex\d+|bool|\w+Storage)|torch\.storage (UntypedStorage|TypedStorage)"
+    r"|torch\.nn\.parameter Parameter"
+)
+"""What a file may name at all."""
 
 _CALLS = ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4")
 """Other steps of a pickle that name or call something; torch writes none of them."""
@@ -89,10 +97,10 @@ def look_through(path: Path, file: BinaryIO) -> None:
                 _check_zip(path, entries)
         elif magic[:1] == b"\x80":
             for _ in range(_OLD_PARTS):
-                _check_names(path, file)
+                _check_steps(path, file)
         else:
             raise FileError(f"{path} is not a torch file")
-    except (ValueError, OverflowError, IndexError) as error:  # pickletools, of bytes that are no pickle
+    except (ValueError, OverflowError, LookupError) as error:  # of bytes that are no pickle
         raise FileError(f"{path} is not a torch file, or is damaged: {described(error)}") from error
     file.seek(0)
 
@@ -114,23 +122,97 @@ def _check_zip(path: Path, entries: archive.Archive) -> None:
     if "data.pkl" not in entries.names:
         raise FileError(f"{path} is an archive, but not one of torch.save")
     with entries.file.open(entries.names["data.pkl"]) as file:
-        _check_names(path, file)
+        _check_steps(path, file)
     if (damaged := entries.file.testzip()) is not None:
         raise FileError(f"{path} is damaged: the checksum of {damaged!r} is another")
 
 
-def _check_names(path: Path, file: IO[bytes]) -> None:
-    """Refuse a pickle that names anything but :data:`_NAMES`; the file then stands behind it."""
+class _Value:
+    """What a step of a pickle makes: its text or number, or the values that it is made of."""
+
+    __slots__ = ("argument", "items", "size")
+
+    def __init__(self, argument: Any, items: list[_Value]) -> None:
+        self.argument, self.items = argument, items
+        self.size: int = 1 + (len(argument) // 8 if isinstance(argument, str) else 0) + sum(item.size for item in items)
+
+    @property
+    def is_name(self) -> bool:
+        """Whether it can be the key of a dictionary: Python takes the square of their number for others, as a file may choose them."""
+        small = isinstance(self.argument, int) and self.argument.bit_length() < 32
+        return not self.items and (small or self.argument is None or isinstance(self.argument, str))
+
+
+_CHANGES = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD")
+"""Steps that change the first value that they take."""
+
+
+def _check_steps(path: Path, file: IO[bytes]) -> None:
+    """Refuse a pickle that names anything but :data:`_NAMES`, or makes much more than it holds; the file then stands behind it.
+
+    A few bytes can ask for the same large value again and again, in a set or a tuple whose parts are the same two tuples. So the steps are
+    gone through with the sizes of what they make, which takes no more than the bytes do.
+    """
     start = file.tell()
     content = io.BytesIO(file.read(PICKLE_BYTES))
+    stack: list[_Value] = []
+    memo: dict[Any, _Value] = {}
+    marks: list[int] = []
+    work = 0
     for count, (operation, argument, _) in enumerate(pickletools.genops(content)):
         if operation.name == "GLOBAL" and not _NAMES.fullmatch(str(argument)):
             _refuse(path, str(argument).replace(" ", "."))
         if operation.name in _CALLS:
             _refuse(path, operation.name)
-        if count > OPERATIONS:
-            raise FileError(f"{path} holds more than a million names and values, which no network has")
+        if operation.name == "MARK":
+            marks.append(len(stack))
+        elif operation.name.endswith("PUT"):
+            memo[argument] = stack[-1]
+        elif operation.name.endswith("GET"):
+            stack.append(memo[argument])
+        else:
+            before = operation.stack_before
+            first = marks.pop() if pickletools.markobject in before else len(stack)
+            first -= len(before[: before.index(pickletools.markobject)] if pickletools.markobject in before else before)
+            if first < 0:
+                raise IndexError("a step takes more than there is")
+            taken = stack[first:]
+            del stack[first:]
+            _check_step(path, operation.name, taken)
+            if operation.name in _CHANGES:
+                changed, *more = taken
+                changed.items += more
+                made = sum(item.size for item in more)
+                changed.size += made
+                stack.append(changed)
+            elif operation.stack_after:
+                stack.append(_Value(argument, taken))
+                made = stack[-1].size
+            else:
+                made = 0
+            work += made
+        if count > OPERATIONS or work > WORK:
+            raise FileError(f"{path} holds more names and values than any network has")
     file.seek(start + content.tell())
+
+
+def _check_step(path: Path, step: str, taken: list[_Value]) -> None:
+    """Refuse calls of what is no function of :data:`_FUNCTIONS`, or with what makes them slow; and keys that do so."""
+    keys = taken[1::2] if step in ("SETITEM", "SETITEMS") else []
+    if step == "REDUCE":
+        called, given = str(taken[0].argument), taken[1].items
+        if not _FUNCTIONS.fullmatch(called):
+            _refuse(path, called.replace(" ", "."))
+        if called == "_codecs encode" and [value.argument for value in given[1:]] != ["latin1"]:
+            _refuse(path, "_codecs.encode")
+        if called.startswith("torch._tensor") and not (given and str(given[0].argument).startswith("torch._utils")):
+            _refuse(path, called.replace(" ", "."))
+        if called.startswith(("collections", "builtins set", "__builtin__ set")) and given:
+            if given[0].argument is not None:
+                _refuse(path, called.replace(" ", "."))
+            keys = [value.items[0] if "OrderedDict" in called and value.items else value for value in given[0].items]
+    if not all(key.is_name for key in keys):
+        raise FileError(f"{path} holds a dictionary or set of other things than text and numbers, which no network has")
 
 
 def _refuse(path: Path, what: str) -> NoReturn:

@@ -1,5 +1,6 @@
 """Data: every way in gives the same images, and what cannot be used is refused with what to do."""
 
+import contextlib
 import io
 import json
 import os
@@ -250,3 +251,37 @@ def test_a_dataset_has_a_label_for_each_of_its_images():
     ):
         with pytest.raises(DataError, match=r"labels of shape|no images"):
             data.Dataset("x", wrong, labels, ("a",))
+
+
+def test_a_table_that_says_the_same_again_and_again_is_refused(tmp_path):
+    image = png(np.zeros((8, 8, 3), np.uint8))
+    rows = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 10**6, pyarrow.int8()), pyarrow.array([image]))
+    table = pyarrow.table({"image": rows, "label": pyarrow.array([0] * 10**6, pyarrow.int8())})
+    pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="20 times its size"):
+        data.load(str(tmp_path / "x.parquet"))
+
+
+def test_hidden_files_and_folders_are_no_images_and_no_classes(tmp_path):
+    for name in ("a", "b", ".git"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes(png(np.zeros((8, 8, 3), np.uint8)))
+    (tmp_path / "a" / ".DS_Store").write_bytes(b"x")
+    found = data.load(str(tmp_path))
+    assert (len(found), found.classes) == (2, ("a", "b"))
+
+
+def test_pipes_and_hidden_files_among_streamed_images_are_left_alone(tmp_path):
+    for name in ("a", "b", ".git"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        (tmp_path / "train" / name / "0.png").write_bytes(png(np.zeros((8, 8, 3), np.uint8)))
+    os.mkfifo(tmp_path / "train" / "a" / "1.png")
+    classes = tuple(streaming._classes(tmp_path / "train"))
+    assert classes == ("a", "b")
+    assert sorted(streaming._image_files(tmp_path / "train", classes)) == ["a/0.png", "b/0.png"]
+
+
+@pytest.mark.parametrize(("label", "found"), [(1, 1), (1.0, 1), (True, 1), (1.5, None), (float("nan"), None)])
+def test_a_label_is_a_whole_number_of_any_type(label, found):
+    with contextlib.nullcontext() if found else pytest.raises(DataError, match="integer labels"):
+        assert data.checked_label(label, (), "x") == found

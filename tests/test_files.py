@@ -13,7 +13,7 @@ import pascal_nm as pnm
 from pascal_nm import QCFS, checkpoint
 from pascal_nm.checkpoint import Model
 from pascal_nm.errors import FileError, PascalError
-from pascal_nm.files import replacing
+from pascal_nm.files import readable, replacing
 from pascal_nm.graph import Preprocessing
 from pascal_nm.layer_files import read_levels
 
@@ -240,3 +240,9 @@ def test_a_levels_file_that_holds_no_levels_is_refused(text, tmp_path):
     with pytest.raises(FileError, match="is not a levels file") as caught:
         read_levels(tmp_path / "levels.json")
     assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "x.pt")
+    with pytest.raises(FileError, match="pipe or a device"):
+        readable(tmp_path / "x.pt")

@@ -59,7 +59,7 @@ def test_the_network_is_that_which_was_exported(content, tmp_path):
 
 def test_names_of_modules_need_not_be_identifiers(tmp_path):
     network = nn.Sequential(nn.Flatten(), nn.ModuleDict({"conv-1 a": nn.Linear(4, 3)})["conv-1 a"], QCFS(4))
-    network.add_module("0->1", nn.Linear(3, 2))
+    network.add_module("schließend->1", nn.Linear(3, 2))
     torch.export.save(torch.export.export(network.eval(), (X,), dynamic_shapes=DYNAMIC), tmp_path / "x.pt2")
     assert load_and_run(tmp_path / "x.pt2") == (3, 2)
 

@@ -181,6 +181,28 @@ def test_a_file_that_is_something_else_is_refused(tmp_path, change, message):
         published.load(tmp_path / "bad.pth", "resnet18", 4)
 
 
+def test_what_stands_in_many_places_is_looked_at_once(tmp_path):
+    content = {}
+    content.update({str(i): content for i in range(2000)})
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(FileError, match="no state_dict"):
+        published.load(tmp_path / "x.pth", "resnet18", 4)
+
+
+def test_a_network_in_a_tuple_or_list_is_found(tmp_path):
+    state = resnet_keys(random_network("resnet18", 0, 4), "thresh")
+    torch.save((state, {"lr": 0.1}), tmp_path / "x.pth")
+    notes = []
+    published.load(tmp_path / "x.pth", "resnet18", 4, note=notes.append)
+    assert notes[0].endswith("read was its entry '0'")
+
+
+def test_numbers_in_names_may_have_any_length(tmp_path):
+    torch.save({f"layer{digit * 5000}.weight": torch.zeros(1, 1, 1, 1) for digit in "98"}, tmp_path / "x.pth")
+    with pytest.raises(FileError, match="linear layer"):
+        published.load(tmp_path / "x.pth", "resnet18", 4)
+
+
 def test_a_wrong_architecture_or_number_of_levels_is_refused(tmp_path):
     torch.save(resnet_keys(random_network("resnet18", 0, 4), "thresh"), tmp_path / "r18.pth")
     with pytest.raises(FileError, match="not resnet34"):

@@ -12,7 +12,7 @@ from torch import nn
 from pascal_nm import tensors
 from pascal_nm.errors import FileError
 from tests.fuzzing import outcome
-from tests.hostile_files import PICKLES, Payload, _doubled, _endless, _with_attributes, entries, written
+from tests.hostile_files import PICKLES, Payload, _endless, _with_attributes, entries, written
 
 
 @pytest.fixture
@@ -83,9 +83,48 @@ def test_a_damaged_number_is_noticed(path):
         tensors.load(path)
 
 
-def test_lists_that_hold_themselves_or_double_are_read_as_they_are(path):
-    torch.save({"a": _endless(), "b": _doubled(60)}, path)
+def test_a_list_that_holds_itself_is_read_as_it_is(path):
+    torch.save({"a": _endless()}, path)
     assert tensors.load(path)["a"][0][0] is not None
+
+
+def text(value):
+    return b"X" + len(value.encode()).to_bytes(4, "little") + value.encode()
+
+
+NUMBERS = b"]q\x05(" + b"".join(b"M" + i.to_bytes(2, "little") for i in range(2**16)) + b"e"
+DOUBLED = b"K\x01\x85q\x00" + 45 * b"h\x00h\x00\x86q\x00"
+MULTIPLIED = {
+    "a tuple of twice the same, 45 times, as a key": DOUBLED + b"}h\x00K\x01s",
+    "such a tuple in a set": DOUBLED + b"c__builtin__\nset\n](h\x00e\x85R",
+    "the same text to bytes again and again": (
+        b"c_codecs\nencode\nq\x01" + text("x" * 10**6) + text("latin1") + b"\x86q\x04" + b"h\x01h\x04R" * 3000
+    ),
+    "text to a code that takes the square of its length": (
+        b"c_codecs\nencode\n" + text("".join(map(chr, range(0x4E00, 0x9E00))) * 50) + text("punycode") + b"\x86R"
+    ),
+    "the same numbers in set after set": b"c__builtin__\nset\nq\x01" + NUMBERS + b"\x85q\x06" + b"h\x01h\x06R" * 1000,
+    "the same numbers in tensor after tensor": b"ctorch\nTensor\nq\x01"
+    + NUMBERS
+    + b"\x85q\x06"
+    + b"h\x01h\x06R" * 2000,
+    "numbers as keys that Python cannot tell apart": (
+        b"}(" + b"".join(b"\x8a\x0a" + (i * (2**61 - 1)).to_bytes(10, "little") + b"N" for i in range(20_000)) + b"u"
+    ),
+}
+
+
+@pytest.mark.parametrize("steps", MULTIPLIED.values(), ids=MULTIPLIED)
+def test_few_bytes_that_ask_for_much_work_or_memory_are_refused(steps, path):
+    torch.save({"a": torch.zeros(4)}, path)
+    content = b"\x80\x02](" + steps + b"e."
+    path.write_bytes(
+        written([(n, content if n.endswith("data.pkl") else old) for n, old in entries(path.read_bytes())])
+    )
+    found = outcome(tensors.load, path)
+    assert found["outcome"] == "refused"
+    assert found["seconds"] < 3
+    assert found["memory"] < 100e6
 
 
 def test_attributes_of_a_tensor_do_not_hide_its_methods(path):

@@ -31,7 +31,7 @@ import numpy as np
 
 from pascal_nm.errors import ConversionError
 from pascal_nm.export.profile import Profile
-from pascal_nm.files import replacing
+from pascal_nm.files import replacing, written_at_once
 from pascal_nm.graph import Array, Conv2d, Dense, Graph, Identity, Pair, Population, Projection, Shape, SumPool2d
 
 NEW_FIELDS = {"v_reset"}
@@ -141,9 +141,9 @@ def write(raw: nir.NIRGraph, path: str | Path) -> None:
     Raises:
         FileError: the file cannot be written.
     """
-    with replacing(path) as temporary:
-        nir.write(str(temporary), raw, compression=None)
-        with h5py.File(temporary, "a") as file:
+    with replacing(path) as temporary, written_at_once(temporary) as content:
+        nir.write(content, raw, compression=None)
+        with h5py.File(content, "a") as file:
             for node in file["node/nodes"].values():
                 for field in NEW_FIELDS & set(node):
                     del node[field]

@@ -23,6 +23,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,7 +37,7 @@ from pascal_nm.export.nir_nodes import is_real
 from pascal_nm.export.plain import Content
 from pascal_nm.export.profile import preprocessing, profile_of
 from pascal_nm.export.untrusted import read_raw
-from pascal_nm.files import replacing
+from pascal_nm.files import replacing, written_at_once
 from pascal_nm.graph import (
     Array,
     Conv2d,
@@ -81,19 +82,19 @@ def write_nir(graph: Graph, path: str | Path) -> None:
         FileError: the file cannot be written; an existing file is then left as it was.
     """
     raw = to_nir(graph)
-    with replacing(path) as temporary:
-        _write(raw, temporary)
+    with replacing(path) as temporary, written_at_once(temporary) as content:
+        _write(raw, content)
 
 
 LARGE = ("weight", "scale", "r", "v_threshold", "v_reset")
 """Fields that hold most of a file. nir's own writing and ``to_dict`` copy every array twice, so these pass beside them."""
 
 
-def _write(raw: nir.NIRGraph, path: Path) -> None:
+def _write(raw: nir.NIRGraph, content: BytesIO) -> None:
     """Write a graph by nir, its large arrays by h5py, straight from where they are."""
     slim = {name: _slim(node) for name, node in raw.nodes.items()}
-    nir.write(str(path), nir.NIRGraph(slim, raw.edges, metadata=raw.metadata, type_check=False), compression=None)
-    with h5py.File(path, "a") as file:
+    nir.write(content, nir.NIRGraph(slim, raw.edges, metadata=raw.metadata, type_check=False), compression=None)
+    with h5py.File(content, "a") as file:
         for name, node in raw.nodes.items():
             for field, array in _large(node).items():
                 place = file[f"node/nodes/{name}"]

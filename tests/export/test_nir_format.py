@@ -1,5 +1,7 @@
 """NIR files: the same graph comes back bit for bit, and a file that contradicts itself is refused."""
 
+import resource
+
 import h5py
 import nir
 import numpy as np
@@ -127,3 +129,14 @@ def test_the_rate_network_that_plain_nir_describes_has_the_same_argument_of_equa
     z = graph.projections[-1].operator.weight @ count.reshape(-1) + graph["output"].bias
     rate = nodes["b__output"].weight @ (count.reshape(-1) / 7) + nodes["b__output"].bias
     np.testing.assert_allclose(7 * rate, z, rtol=1e-5)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(graph, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # Python ignores the signal: writing further fails
+    try:
+        with pytest.raises(FileError, match="cannot write"):
+            write_nir(graph, tmp_path / "graph.nir")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
