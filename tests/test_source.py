@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import pascal_nm as pnm
-from pascal_nm import QCFS
+from pascal_nm import QCFS, simulate
 from pascal_nm.errors import ConversionError
 from pascal_nm.source import SourceNetwork
 from tests import networks
@@ -41,8 +41,8 @@ def test_activations_are_named_by_their_modules_path_and_no_name_is_taken_twice(
         "output_2",
         "input_2",
         "leading",
-        "qcfs",
-    ]
+        "qcfs_7",
+    ], "what stands in no module is called by its operation"
     numbered = SourceNetwork(networks.perceptron().double(), networks.images())
     assert list(numbered.names.values()) == ["qcfs_3", "qcfs_5"], "a number alone is no identifier"
 
@@ -87,9 +87,7 @@ def test_outputs_of_any_shape_are_one_vector_for_each_image():
     x = networks.images(4)
     source = SourceNetwork(module, x)
     np.testing.assert_allclose(source(x), module(x).detach().flatten(1).numpy(), rtol=1e-12)
-    np.testing.assert_allclose(
-        pnm.simulate.counts(pnm.convert(source), x.numpy()).logits, source(x), rtol=1e-9, atol=1e-12
-    )
+    np.testing.assert_allclose(simulate.counts(pnm.convert(source), x.numpy()).logits, source(x), rtol=1e-9, atol=1e-12)
 
 
 class Inner(nn.Module):
@@ -169,7 +167,7 @@ def test_a_dropout_that_is_active_is_refused_and_one_that_is_not_changes_nothing
     x = networks.images()
     for idle in [(0.5, False), (0.0, True)]:
         module = networks.randomized(Drops(*idle))
-        result = pnm.simulate.counts(pnm.convert(module, x), x.numpy())
+        result = simulate.counts(pnm.convert(module, x), x.numpy())
         np.testing.assert_allclose(result.logits, module(x).detach().numpy(), rtol=1e-9)
     # In place, torch has written the dropout out as what it consists of.
     with pytest.raises(ConversionError, match="cannot be converted" if inplace else "drops values at random"):
