@@ -51,7 +51,7 @@ def test_most_levels_count_rightly_and_one_more_is_refused():
     graph = changed(floats(), "hidden", levels=MAX_LEVELS, threshold=np.full((1,), 1e-6))
     inputs = graph.preprocessing(np.full((2, 1, 8, 8), 16.0))
     result = simulate.counts(graph, inputs)
-    assert result.counts["hidden"].max() == MAX_LEVELS
+    assert result.counts["hidden"].max() == MAX_LEVELS == np.iinfo(np.int16).max
     for levels in (MAX_LEVELS + 1, 40_000, 10**9):
         with pytest.raises(GraphError, match=rf"1 to {MAX_LEVELS:,}, not {levels}"):
             changed(floats(), "hidden", levels=levels)
@@ -460,6 +460,7 @@ def test_a_recipe_holds_one_value_for_all_layers_or_one_for_each():
 def test_a_recipe_that_nothing_can_be_made_by_is_refused(recipe):
     with pytest.raises(GraphError, match=r"bits are not supported; choose 2 to 16|unknown range|a shift is 0 or more"):
         Quantization(**recipe)
+    assert Quantization().layer(0) == LayerQuantization(8, "max", 0, 0), "what the documentation says of the defaults"
     assert Quantization(2, "mse", 0, 2) and Quantization(16, "max", 1, 0)
 
 
