@@ -68,6 +68,31 @@ def test_levels_and_answers_are_those_of_the_modules_activations():
     assert (source.input_shape, source.dtype, source.batch) == ((2, 8, 8), torch.float64, None)
 
 
+def test_inputs_of_another_type_are_taken_in_the_networks_own():
+    module, x = networks.randomized(networks.perceptron()).float(), networks.images(4)
+    source = SourceNetwork(module, x.float())
+    np.testing.assert_array_equal(source(x.numpy()), source(x.float()))
+    assert source(x).dtype == source.levels(x)[0].dtype == np.float32
+
+
+def test_an_activation_without_a_use_does_not_lend_its_name_where_something_is_done_in_place():
+    class Unused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.unused, self.act, self.head = nn.Linear(128, 8), QCFS(4), QCFS(4), nn.Linear(8, 3)
+
+        def forward(self, x):
+            z = self.hidden(x.flatten(1))
+            self.unused(z - 1)
+            return self.head(self.act(z).mul_(2))
+
+    module, x = networks.randomized(Unused()), networks.images()
+    source = SourceNetwork(module, x)
+    assert list(source.names.values()) == ["unused", "act"]
+    assert list(source.functional_names.values()) == ["act"]
+    assert [p.name for p in pnm.convert(source).spiking] == ["act"]
+
+
 @pytest.mark.parametrize("batch", [1, 3, 4])
 @pytest.mark.parametrize("images", [1, 3, 4, 10])
 def test_a_program_for_a_fixed_number_of_images_gives_each_image_its_own_answer(batch, images):
