@@ -325,7 +325,7 @@ def pixelwise():
         (
             Population("input", "analog", (2, 8, 8)),
             Population("act", "pasc", (2, 8, 8), levels=4),
-            Population("output", "readout", (2, 8, 8)),
+            Population("output", "readout", (2, 8, 8), bias=np.ones(())),
         ),
         (
             Projection("input", "act", Identity(rng.normal(size=(1, 1, 8)))),
