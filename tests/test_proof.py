@@ -193,3 +193,14 @@ def test_what_depends_on_parameters_alone_is_computed_in_their_own_type():
     np.testing.assert_array_equal(
         graph.projections[0].operator.weight, (module.weight / module.weight.norm(dim=1, keepdim=True) * 3).detach()
     )
+
+
+def test_the_images_of_the_proof_are_ones_that_the_preprocessing_can_give():
+    source = SourceNetwork(networks.randomized(networks.perceptron()), networks.images())
+    pre = pnm.Preprocessing(200.0, (0.2, 0.9), (0.5, 2.0))
+    graph = pnm.convert(source, preprocessing=pre)
+    x = proof._inputs(source, graph, None)
+    assert x.shape == (proof.FREE + 1, 2, 8, 8)
+    for c in range(2):
+        pixels = (x[:, c] * pre.std[c] + pre.mean[c]) * pre.scale
+        assert -1e-3 < pixels.min() < 0.1 * pre.scale and 0.9 * pre.scale < pixels.max() < pre.scale + 1e-3
