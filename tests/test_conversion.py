@@ -392,3 +392,147 @@ def test_a_program_for_no_images_is_refused():
     program = torch.export.export(networks.randomized(networks.perceptron()), (networks.images(0),))
     with pytest.raises(ConversionError, match="no images"):
         SourceNetwork(program)
+
+
+LINEAR = {
+    # What stands between two activations: it must be folded into one projection, or be refused with a reason.
+    "an average that divides by its own number": lambda m, y: F.avg_pool2d(y, 2, divisor_override=3),
+    "an average that pads": lambda m, y: F.avg_pool2d(y, 3, 2, 1),
+    "an average whose windows overlap": lambda m, y: F.avg_pool2d(y, (3, 2), (1, 2)),
+    "an average in ceil mode that hangs over no border": lambda m, y: F.avg_pool2d(y, 2, ceil_mode=True),
+    "an average that counts no padding and has none": lambda m, y: F.avg_pool2d(y, 2, count_include_pad=False),
+    "an average of an average": lambda m, y: F.avg_pool2d(F.avg_pool2d(y, (2, 1)), (2, 4), (1, 2)),
+    "an average of a value with a bias": lambda m, y: F.avg_pool2d(y + 0.3, 2, divisor_override=3),
+    "averages of other divisors": lambda m, y: F.avg_pool2d(y, 2) - F.avg_pool2d(y, 2, divisor_override=3),
+    "a mean": lambda m, y: y.mean((2, 3)),
+    "a mean from behind that keeps its axes": lambda m, y: y.mean((-1, -2), keepdim=True),
+    "an adaptive average that keeps one axis": lambda m, y: F.adaptive_avg_pool2d(y, (None, 2)),
+    "an average of a convolution": lambda m, y: F.avg_pool2d(F.conv2d(y, m.square, m.own, (2, 1)), (2, 3), (1, 2)),
+    "an average of a grouped convolution": lambda m, y: F.avg_pool2d(F.conv2d(y, m.grouped, groups=2), 2),
+    "a convolution of an average": lambda m, y: F.conv2d(F.avg_pool2d(y, 2), m.square, m.own),
+    "a convolution of a value with a bias": lambda m, y: F.conv2d(y * m.each + m.each, m.square, m.own),
+    "a grouped convolution of a value with a bias": lambda m, y: F.conv2d(y * m.each - m.each, m.grouped, groups=2),
+    "a convolution with the padding of its own size": lambda m, y: F.conv2d(y, m.square, padding="same", dilation=2),
+    "a convolution that is valid": lambda m, y: F.conv2d(y, m.square, padding="valid"),
+    "a 1x1 convolution of a convolution": lambda m, y: F.conv2d(F.conv2d(y, m.square, m.own, 2, 1), m.mixing),
+    "a convolution of a 1x1 convolution": lambda m, y: F.conv2d(F.conv2d(y, m.mixing), m.square, m.own, 2, 1),
+    "a convolution and its own input": lambda m, y: F.conv2d(y, m.square, padding=1) + y * m.each,
+    "its own input and a dilated convolution": lambda m, y: y - F.conv2d(y, m.square, padding=2, dilation=2),
+    "two convolutions of one activation": lambda m, y: F.conv2d(y, m.square) + F.conv2d(y, m.square * 2, m.own),
+    "a linear map of a convolution": lambda m, y: F.linear(F.conv2d(y, m.square, m.own, 2).flatten(1), m.rows),
+    "a linear map of a convolution of an average": (
+        lambda m, y: F.linear(F.conv2d(F.avg_pool2d(y, (1, 1)), m.square, None, 2).flatten(1), m.rows)
+    ),
+    "a linear map of scaled channels": lambda m, y: F.linear((F.avg_pool2d(y, 2) * m.each + 1).flatten(1), m.wide),
+    "a normalization without weights": lambda m, y: F.batch_norm(y, m.own, m.own.abs() + 1),
+    "a normalization of a vector": lambda m, y: F.batch_norm(y.mean((2, 3)), m.own, m.own.abs() + 1, m.own, m.own),
+    "the largest of overlapping windows": lambda m, y: F.max_pool2d(y, 3, 2, 1),
+    "the largest of the largest": lambda m, y: F.max_pool2d(F.max_pool2d(y, 2, 1), (2, 1)),
+    "the largest of scaled counts": lambda m, y: F.max_pool2d(y * -m.each, 2),
+    "what something else uses in vain": lambda m, y: (m.last(y * 2), y)[1],
+    "the same twice": lambda m, y: y + y,
+    "nothing of it": lambda m, y: y * 0 + m.each,
+}
+
+
+class Parameters(nn.Module):
+    """An activation, ``then`` something, another activation, and a head; parameters of several shapes to use."""
+
+    def __init__(self, then):
+        super().__init__()
+        self.conv, self.act, self.last, self.then = nn.Conv2d(2, 4, 3, padding=1), QCFS(4), QCFS(5), then
+        for name, shape in {
+            "square": (4, 4, 3, 3), "grouped": (4, 2, 2, 2), "mixing": (4, 4, 1, 1), "each": (4, 1, 1), "own": (4,),
+            "rows": (6, 36), "wide": (6, 64),
+        }.items():  # fmt: skip
+            setattr(self, name, nn.Parameter(torch.ones(shape), requires_grad=False))
+        with torch.no_grad():
+            self.head = nn.Linear(then(self, torch.zeros(1, 4, 8, 8)).flatten(1).shape[1], 3)
+
+    def forward(self, x):
+        return self.head(self.last(self.then(self, self.act(self.conv(x))) * 0.7 + 0.2).flatten(1))
+
+
+@pytest.mark.parametrize("then", LINEAR.values(), ids=LINEAR)
+def test_what_is_linear_between_two_activations_is_folded_exactly(then):
+    module, x = networks.randomized(Parameters(then), 2), networks.images()
+    source = SourceNetwork(module, x)
+    graph = pnm.convert(source, check=False)
+    logits, levels = source.levels(x)
+    result = simulate.counts(graph, x.numpy())
+    for name in levels.keys() & result.counts.keys():
+        np.testing.assert_array_equal(result.counts[name].reshape(levels[name].shape), levels[name])
+    np.testing.assert_allclose(result.logits, logits, rtol=1e-9, atol=1e-9)
+
+
+NOT_LINEAR = {
+    "a bias at a border of a convolution": (
+        lambda m, y: F.conv2d(y + m.each, m.square, padding=(0, 1)),
+        "at the borders",
+    ),
+    "a bias at a border of an average": (lambda m, y: F.avg_pool2d(y + m.each, 2, 2, 1), "at the borders"),
+    "an average that counts no padding": (
+        lambda m, y: F.avg_pool2d(y, 3, 2, 1, count_include_pad=False),
+        "differs at the borders; use count_include_pad=True",
+    ),
+    "an average in ceil mode": (lambda m, y: F.avg_pool2d(y, 3, ceil_mode=True), "hang over the border"),
+    "a largest in ceil mode": (lambda m, y: F.max_pool2d(y, 3, ceil_mode=True), "hang over the border"),
+    "a largest of dilated windows": (lambda m, y: F.max_pool2d(y, 2, dilation=2), "dilated max-pooling"),
+    "an average of overlapping averages": (lambda m, y: F.avg_pool2d(F.avg_pool2d(y, 2, 1), 2), "cannot be joined"),
+    "an average of an average that pads": (lambda m, y: F.avg_pool2d(F.avg_pool2d(y, 2, 2, 1), 2), "cannot be joined"),
+    "an average that pads of an average": (lambda m, y: F.avg_pool2d(F.avg_pool2d(y, 2), 2, 2, 1), "cannot be joined"),
+    "an average that pads of a convolution": (
+        lambda m, y: F.avg_pool2d(F.conv2d(y, m.square), 2, 2, 1),
+        "cannot be joined",
+    ),
+    "an average of a dilated convolution": (
+        lambda m, y: F.avg_pool2d(F.conv2d(y, m.square, dilation=2), 2),
+        "cannot be joined",
+    ),
+    "a mean over channels": (lambda m, y: y.mean((1, 2)), "only the mean over height and width"),
+    "a mean over columns": (lambda m, y: y.mean((3,)), "only the mean over height and width"),
+    "two convolutions": (lambda m, y: F.conv2d(F.conv2d(y, m.square), m.square), "do not form one convolution"),
+    "a 1x1 convolution that strides before another": (
+        lambda m, y: F.conv2d(F.conv2d(y, m.mixing, stride=2), m.square),
+        "do not form one convolution",
+    ),
+    "a 1x1 convolution that strides behind another": (
+        lambda m, y: F.conv2d(F.conv2d(y, m.square), m.mixing, stride=2),
+        "do not form one convolution",
+    ),
+    "a 1x1 convolution that pads behind another": (
+        lambda m, y: F.conv2d(F.conv2d(y, m.square), m.mixing, padding=1),
+        "do not form one convolution",
+    ),
+    "a grouped convolution of a convolution": (
+        lambda m, y: F.conv2d(F.conv2d(y, m.mixing), m.grouped, groups=2),
+        "do not form one convolution",
+    ),
+    "a linear map of rows": (lambda m, y: y @ m.square[0, 0, :, :1].new_ones(8, 8), "no exact spiking equivalent"),
+    "a layer on rows": (lambda m, y: F.linear(y, m.wide[:, :8]), "applied to each row"),
+    "a product of activations": (lambda m, y: y * m.last(y), "product of two activations"),
+    "a quotient of activations": (lambda m, y: y / (m.last(y) + 1), "a quotient with an activation below"),
+    "a division by zero": (lambda m, y: y / (m.each * torch.tensor([1, 0, 1, 1]).view(4, 1, 1)), "divides by zero"),
+    "a largest that is shifted": (
+        lambda m, y: F.max_pool2d(y * 0.7 + 0.1, 2) + 0.1,
+        "between a max-pooling and its QCFS",
+    ),
+    "two operations on one activation": (
+        lambda m, y: F.conv2d(y, m.square, padding=1) + F.conv2d(y, m.mixing),
+        "joins two different operations on the same activation",
+    ),
+    "an average and another": (
+        lambda m, y: F.avg_pool2d(y, 2, 1, 1) + F.avg_pool2d(y, 4, 1, 2),
+        "joins two different operations on the same activation",
+    ),
+    "a random weight": (lambda m, y: F.conv2d(y, torch.rand(4, 4, 1, 1, dtype=y.dtype)), "is random"),
+    "a transposed map": (lambda m, y: y.transpose(2, 3), "transpose cannot be converted"),
+    "a concatenation": (lambda m, y: torch.cat([y, y], 1), "populations are not concatenated"),
+    "a map of other rows": (lambda m, y: y.reshape(-1, 4, 4, 16), "only flattening to a vector"),
+}
+
+
+@pytest.mark.parametrize(("then", "reason"), NOT_LINEAR.values(), ids=NOT_LINEAR)
+def test_what_has_no_one_projection_is_refused_by_a_reason_of_its_own(then, reason):
+    with pytest.raises(ConversionError, match=reason):
+        pnm.convert(networks.randomized(Parameters(then), 2), networks.images(), check=False)

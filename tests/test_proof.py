@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import pascal_nm as pnm
-from pascal_nm import QCFS, conversion, rounding
+from pascal_nm import QCFS, conversion, proof, rounding
 from pascal_nm.errors import ConversionError
 from pascal_nm.proof import prove
 from pascal_nm.source import SourceNetwork
@@ -154,3 +154,53 @@ def test_in_place_operations_through_an_alias_are_followed():
         np.testing.assert_allclose(
             pnm.simulate.counts(graph, x.numpy()).logits, module(x).detach().numpy(), rtol=1e-12, err_msg=name
         )
+
+
+@pytest.mark.parametrize("batch", [None, 1, 2, 3, 5])
+def test_the_example_and_one_image_run_as_they_are_and_all_others_with_random_levels(batch):
+    module, example = networks.randomized(networks.perceptron()), networks.images(1)
+    whole = networks.images(batch or 1)
+    source = SourceNetwork(torch.export.export(module, (whole,)) if batch else module, whole)
+    graph = pnm.convert(source, example)
+    inputs = proof._inputs(source, graph, example)
+    np.testing.assert_array_equal(inputs[0], example[0].numpy())
+    run = proof._forced(source, inputs)
+    logits, levels = source.levels(inputs)
+    assert len(logits) == len(run.outputs) > proof.FREE
+    np.testing.assert_allclose(run.outputs[: proof.FREE], logits[: proof.FREE], rtol=1e-12)
+    for name, level in levels.items():
+        np.testing.assert_array_equal(run.levels[name][: proof.FREE], level[: proof.FREE])
+        np.testing.assert_array_equal(run.levels[name][: proof.FREE], run.found[name][: proof.FREE])
+        forced = run.levels[name][proof.FREE :]
+        assert np.all(forced % 1 != 0), "whole numbers may hide a synapse"
+        assert 0 <= forced.min() < forced.max() <= graph[name].levels
+        assert len(np.unique(forced)) == forced.size
+
+
+def test_what_depends_on_parameters_alone_is_computed_in_their_own_type():
+    """In double precision, the weights would be other ones than those of the network and of its graph."""
+
+    class Normalized(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.act, self.head = nn.Parameter(torch.ones(8, 128)), QCFS(4), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(self.act(F.linear(x.flatten(1), self.weight / self.weight.norm(dim=1, keepdim=True) * 3)))
+
+    module, x = networks.randomized(Normalized()).float(), networks.images().float()
+    graph = pnm.convert(module, x)
+    np.testing.assert_array_equal(
+        graph.projections[0].operator.weight, (module.weight / module.weight.norm(dim=1, keepdim=True) * 3).detach()
+    )
+
+
+def test_the_images_of_the_proof_are_ones_that_the_preprocessing_can_give():
+    source = SourceNetwork(networks.randomized(networks.perceptron()), networks.images())
+    pre = pnm.Preprocessing(200.0, (0.2, 0.9), (0.5, 2.0))
+    graph = pnm.convert(source, preprocessing=pre)
+    x = proof._inputs(source, graph, None)
+    assert x.shape == (proof.FREE + 1, 2, 8, 8)
+    for c in range(2):
+        pixels = (x[:, c] * pre.std[c] + pre.mean[c]) * pre.scale
+        assert -1e-3 < pixels.min() < 0.1 * pre.scale and 0.9 * pre.scale < pixels.max() < pre.scale + 1e-3

@@ -8,7 +8,8 @@ import torch
 
 import pascal_nm as pnm
 from pascal_nm import simulate
-from pascal_nm.verification import Verification
+from pascal_nm.graph import Graph, Identity, Population, Projection
+from pascal_nm.verification import Interval, LayerCheck, Verification, interval, judged, with_max_populations
 from tests import networks
 
 
@@ -231,3 +232,188 @@ def test_a_network_of_half_precision_is_held_to_its_own_precision(name, dtype):
     assert verification.output_difference > 1e-4, "the bound of float32 would do"
     wrong = with_head(graph, weight=lambda w: w * 2)
     assert checked(source, graph, wrong, x, simulate.counts).culprit == "output"
+
+
+# -- what it says -------------------------------------------------------------------------------------------------
+
+
+def test_the_verdict_on_floats_counts_the_levels_and_images_of_all_runs():
+    source, graph, inputs = setup("perceptron")
+    verification = Verification()
+    for images in (inputs[:1], inputs[1:]):
+        verification.add_float(source, graph, simulate.counts(graph, images), images)
+        if verification.images == 1:
+            assert "each of 24 levels on 1 image is" in verification.verdict
+    assert verification.images == len(verification.source_predictions) == 32
+    np.testing.assert_array_equal(verification.source_predictions, source(inputs).argmax(1))
+    assert [layer.neurons for layer in verification.layers.values()] == [32 * 16, 32 * 8, 32 * 3]
+    logits = simulate.counts(graph, inputs).logits
+    assert verification.output_difference == pytest.approx(np.abs(logits - source(inputs)).max(), rel=0.5)
+    apart = f"outputs differ by {verification.output_difference:.2g} at most (float64)"
+    assert str(verification) == f"exact: each of 768 levels on 32 images is the source network's; {apart}"
+
+
+def test_the_verdict_on_integers_counts_levels_outputs_and_what_quantization_changed():
+    source, graph, inputs = setup("perceptron", 3)
+    integer = pnm.quantize(graph, 3, input_range=float(np.abs(inputs).max()))
+    result = simulate.counts(integer, inputs)
+    verification, logits = Verification(), source(inputs)
+    changed = int(np.count_nonzero(logits.argmax(1) != result.predictions))
+    assert changed
+    for images in (slice(0, 10), slice(10, None)):
+        part = simulate.counts(integer, inputs[images])
+        verification.add_integer(part, part, logits[images], "3-bit weights")
+    assert [layer.neurons for layer in verification.layers.values()] == [32 * 16, 32 * 8, 32 * 3]
+    assert verification.verdict == (
+        "exact: each of 768 spike counts and every output on 32 images is that of the integer QCFS network "
+        f"(3-bit weights), bit for bit; quantization changed {changed} predictions of the float source network"
+    )
+    potential = result.potential.copy()
+    potential[[0, 1], result.predictions[:2]] += 1
+    verification.add_integer(result, replace(result, potential=potential), logits, "3-bit weights")
+    assert verification.changed == 2 * changed
+    for _ in range(2):  # what is right afterwards mends nothing
+        assert verification.verdict.startswith("not exact: 2 levels or outputs that differ, first in output")
+        verification.add_integer(result, result, logits, "3-bit weights")
+
+
+def test_predictions_that_differ_from_the_integer_networks_are_counted():
+    _, graph, inputs = setup("perceptron")
+    integer = pnm.quantize(graph, input_range=float(np.abs(inputs).max()))
+    result = simulate.counts(integer, inputs)
+    other = replace(result, potential=np.roll(result.potential, 1, axis=1))
+    verification, logits = Verification(), result.logits
+    for _ in range(2):
+        verification.add_integer(result, other, logits, "8-bit weights")
+    moved = int(np.count_nonzero(result.predictions != other.predictions))
+    assert verification.integer_mismatches == verification.changed == 2 * moved > 0
+    assert f"{2 * moved} of 64 predictions differ from the integer QCFS network's" in verification.verdict
+
+
+NOT_EXACT = {
+    "a parameter": (
+        {"differences": ["population act: levels is 4 against 5"]},
+        "the network under test differs from the model in 1 place(s)",
+    ),
+    "what rounding does not explain": (
+        {"layers": {n: LayerCheck(n, 9, 3, n == "second", 0) for n in ("first", "second", "output")}},
+        "1 levels or outputs that rounding does not explain, first in second",
+    ),
+    "an integer": (
+        {
+            "layers": {n: LayerCheck(n, 9, 0, 0, 2 * (n != "first")) for n in ("first", "second", "output")},
+            "arithmetic": "8-bit weights",
+        },
+        "4 levels or outputs that differ, first in second",
+    ),
+    "a prediction": (
+        {"prediction_mismatches": 1},
+        "1 of 1,500 predictions differ from the source network's, though rounding explains each flipped level",
+    ),
+    "a prediction of an integer network": (
+        {"integer_mismatches": 2},
+        "2 of 1,500 predictions differ from the integer QCFS network's",
+    ),
+}
+
+
+@pytest.mark.parametrize(("found", "reason"), NOT_EXACT.values(), ids=NOT_EXACT)
+def test_any_one_difference_makes_it_not_equal_and_is_the_reason_given(found, reason):
+    verification = Verification(images=1500, **found)
+    assert not verification.equal and not verification.exact
+    assert verification.verdict == f"not exact: {reason}"
+
+
+def test_a_flip_that_rounding_explains_leaves_it_equal_but_not_exact():
+    verification = Verification(layers={n: LayerCheck(n, 9, 2) for n in ("first", "output")}, images=1)
+    assert verification.equal and not verification.exact and verification.flips == 4
+    assert "of 9 levels on 1 image, 4 lie on the other side of a step" in verification.verdict
+
+
+# -- what rounding explains ---------------------------------------------------------------------------------------
+
+
+def pixelwise():
+    """Synapses from each neuron to its like, with a weight of its own for each pixel, as amplitudes of pixels give."""
+    rng = np.random.default_rng(0)
+    return Graph(
+        (
+            Population("input", "analog", (2, 8, 8)),
+            Population("act", "pasc", (2, 8, 8), levels=4),
+            Population("output", "readout", (2, 8, 8), bias=np.ones(())),
+        ),
+        (
+            Projection("input", "act", Identity(rng.normal(size=(1, 1, 8)))),
+            Projection("act", "output", Identity(rng.normal(size=(2, 8, 8)))),
+        ),
+    )
+
+
+@pytest.mark.parametrize("sent", [1, 3])
+@pytest.mark.parametrize("name", [*networks.ALL, "pixelwise"])
+def test_the_interval_is_highams_bound_on_the_sum_of_all_spikes(name, sent):
+    """The sum is written as a matrix product; each spike is an addition for each synapse, and a few more are allowed."""
+    _, graph, inputs = setup(name, 3) if name in networks.ALL else (None, pixelwise(), networks.images(8).numpy())
+    counts = simulate.counts(graph, inputs).counts
+    spikes = {k: v * sent for k, v in counts.items()} if sent > 1 else None
+    roundoff = 2.0**-24
+    for p in graph.weighted:
+        found = interval(graph, p, p, counts, inputs, roundoff, spikes)
+        value, size, additions = p.bias * 1.0, np.abs(p.bias) * 1.0, 0
+        for q in graph.incoming(p.name):
+            source = graph[q.source]
+            single = torch.eye(source.size, dtype=torch.float64).reshape(-1, *source.shape)
+            matrix = simulate.delivery(q, np.dtype(np.float64))(single).numpy().reshape(source.size, -1)
+            x = graph.currents(inputs) if source.kind == "analog" else counts[q.source]
+            many = np.abs(x if spikes is None or source.kind == "analog" else spikes[q.source])
+            value = value + (x.reshape(len(x), -1) @ matrix).reshape(-1, *p.shape)
+            size = size + (many.reshape(len(x), -1) @ np.abs(matrix)).reshape(-1, *p.shape)
+            most = 1 if source.kind == "analog" else max(source.levels, many.max())
+            additions += int(np.count_nonzero(matrix, axis=0).max() * most)
+        value, size = value / p.threshold, size / p.threshold
+        if p.kind == "pasc":
+            value, size = value + 0.5, size + 1.5  # the shift by half a threshold, and a threshold for the resets
+        np.testing.assert_allclose(found.value, value, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(found.high - found.value, found.value - found.low, rtol=1e-6)
+        bound = (found.high - found.low) / 2 / (size * roundoff)
+        np.testing.assert_allclose(bound, bound.max(), rtol=1e-6, err_msg="one gamma for all")
+        assert additions < bound.max() < 2 * additions + 2 * p.levels + 32
+
+
+def test_an_interval_excludes_levels_that_none_of_its_values_gives():
+    p = Population("act", "pasc", (5,), levels=4)
+    about = Interval(*(np.array([[-3.0, 1.95, 2.5, 4.2, 9.0]]) + apart for apart in (0, -0.1, 0.1)))
+    possible = [{0}, {1, 2}, {2}, {4}, {4}]
+    for level in range(-1, 6):
+        np.testing.assert_array_equal(~about.excludes(np.full((1, 5), level), p)[0], [level in s for s in possible])
+    wider = about.widened(np.full((1, 5), 0.45))
+    np.testing.assert_array_equal(~wider.excludes(np.full((1, 5), 3), p)[0], [False, False, True, True, False])
+    readout = Population("output", "readout", (5,))
+    edges = about.excludes(np.array([[-3.1, 2.05, 2.7, 4.0, np.nan]]), readout)
+    np.testing.assert_array_equal(edges[0], [False, False, True, True, True])
+
+
+def test_where_the_source_pools_first_a_population_is_judged_by_the_max_behind_it():
+    source, graph, inputs = setup("max_before_activation", 1)
+    _, levels = source.levels(inputs)
+    (first, *_) = graph.spiking
+    layer = judged(graph, first, levels)
+    assert layer.kind == "max" and layer.name in levels
+    counts = with_max_populations(graph, levels)
+    assert counts.keys() == levels.keys()
+    found = interval(graph, first, layer, counts, inputs, 2.0**-53)
+    np.testing.assert_array_equal(np.clip(np.floor(found.value), 0, first.levels), levels[layer.name])
+    assert np.all(found.low <= found.value) and np.all(found.value <= found.high)
+
+
+@pytest.mark.parametrize(("dtype", "roundoff"), [(torch.float32, 2.0**-24), (torch.float64, 2.0**-53)])
+def test_an_output_is_excused_up_to_the_bound_of_its_own_type_and_no_further(dtype, roundoff):
+    source, graph, inputs = setup("perceptron", dtype=dtype)
+    result, wide = simulate.counts(graph, inputs), graph.astype(np.float64)
+    bound = interval(wide, wide.output, wide.output, result.counts, inputs, roundoff)
+    for share, wrong in ((0.9, 0), (1.1, bound.value.size)):
+        for edge in (bound.low, bound.high):
+            moved = (bound.value + share * (edge - bound.value)) * wide.output.threshold
+            verification = Verification()
+            verification.add_float(source, graph, replace(result, potential=moved), inputs)
+            assert verification.layers["output"].unexplained == wrong
