@@ -12,6 +12,7 @@ from pascal_nm import QCFS, rounding
 from pascal_nm.source import SourceNetwork
 
 ROUNDOFF = 2.0**-24
+FLOAT32 = np.finfo(np.float32)
 
 
 class Then(nn.Module):
@@ -109,7 +110,7 @@ def test_the_bound_of_an_operation_is_its_magnitudes_times_gamma(shape, then, ma
     inputs = torch.randn(3, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     source = SourceNetwork(module, inputs)
     levels = {"act": np.random.default_rng(2).uniform(0, 4, inputs.shape)}
-    found = rounding.errors(source, inputs.numpy(), levels, ROUNDOFF)
+    found = rounding.errors(source, inputs.numpy(), levels, FLOAT32)
     with torch.no_grad():
         size = magnitude(module, torch.from_numpy(levels["act"]) * (1.5 / 4)).flatten(1).numpy()
     times = found.of("output") / (size * ROUNDOFF)
@@ -122,7 +123,7 @@ def test_the_bound_of_an_activation_is_that_of_its_argument_in_steps_of_a_level(
     module = Then(lambda m, y: y.clone(), before=lambda x: x * 3 - 7)
     inputs = torch.linspace(-2, 2, 8, dtype=torch.float64).reshape(2, 4)
     source = SourceNetwork(module, inputs)
-    found = rounding.errors(source, inputs.numpy(), {"act": np.zeros((2, 4))}, ROUNDOFF)
+    found = rounding.errors(source, inputs.numpy(), {"act": np.zeros((2, 4))}, FLOAT32)
     times = found.of("act") / ((np.abs(inputs.numpy()) * 3 + 7) * 4 / 1.5 * ROUNDOFF)
     np.testing.assert_allclose(times, times.max(), rtol=1e-6)
     assert 2 <= times.max() <= 32
@@ -135,16 +136,16 @@ def test_a_program_for_a_fixed_number_of_images_has_the_same_bounds(batch):
     inputs = torch.randn(10, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     levels = {"act": np.random.default_rng(2).uniform(0, 4, (10, 4))}
     fixed = SourceNetwork(torch.export.export(module, (inputs[:batch],)))
-    whole = rounding.errors(SourceNetwork(module, inputs), inputs.numpy(), levels, ROUNDOFF)
-    parts = rounding.errors(fixed, inputs.numpy(), levels, ROUNDOFF)
+    whole = rounding.errors(SourceNetwork(module, inputs), inputs.numpy(), levels, FLOAT32)
+    parts = rounding.errors(fixed, inputs.numpy(), levels, FLOAT32)
     for name in ("act", "output"):
         assert parts.of(name).shape == (10, *whole.of(name).shape[1:])
         np.testing.assert_allclose(parts.of(name), whole.of(name), rtol=1e-12)
 
 
 def test_gamma_is_highams_and_infinite_where_there_is_no_bound():
-    assert rounding.gamma(0, ROUNDOFF) == 0
-    assert rounding.gamma(100, 2.0**-24) == 100 * 2.0**-24 / (1 - 100 * 2.0**-24)
-    assert rounding.gamma(2**23, 2.0**-24) == 1
-    assert rounding.gamma(2**24, 2.0**-24) == math.inf
-    assert rounding.gamma(2**25, 2.0**-24) == math.inf
+    assert rounding.gamma(0, FLOAT32) == 0
+    assert rounding.gamma(100, FLOAT32) == 100 * 2.0**-24 / (1 - 100 * 2.0**-24)
+    assert rounding.gamma(2**23, FLOAT32) == 1
+    assert rounding.gamma(2**24, FLOAT32) == math.inf
+    assert rounding.gamma(2**25, FLOAT32) == math.inf

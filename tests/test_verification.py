@@ -358,7 +358,7 @@ def test_the_interval_is_highams_bound_on_the_sum_of_all_spikes(name, sent):
     spikes = {k: v * sent for k, v in counts.items()} if sent > 1 else None
     roundoff = 2.0**-24
     for p in graph.weighted:
-        found = interval(graph, p, p, counts, inputs, roundoff, spikes)
+        found = interval(graph, p, p, counts, inputs, np.finfo(np.float32), spikes)
         value, size, additions = p.bias * 1.0, np.abs(p.bias) * 1.0, 0
         for q in graph.incoming(p.name):
             source = graph[q.source]
@@ -401,16 +401,16 @@ def test_where_the_source_pools_first_a_population_is_judged_by_the_max_behind_i
     assert layer.kind == "max" and layer.name in levels
     counts = with_max_populations(graph, levels)
     assert counts.keys() == levels.keys()
-    found = interval(graph, first, layer, counts, inputs, 2.0**-53)
+    found = interval(graph, first, layer, counts, inputs, np.finfo(np.float64))
     np.testing.assert_array_equal(np.clip(np.floor(found.value), 0, first.levels), levels[layer.name])
     assert np.all(found.low <= found.value) and np.all(found.value <= found.high)
 
 
-@pytest.mark.parametrize(("dtype", "roundoff"), [(torch.float32, 2.0**-24), (torch.float64, 2.0**-53)])
-def test_an_output_is_excused_up_to_the_bound_of_its_own_type_and_no_further(dtype, roundoff):
+@pytest.mark.parametrize(("dtype", "arithmetic"), [(torch.float32, np.float32), (torch.float64, np.float64)])
+def test_an_output_is_excused_up_to_the_bound_of_its_own_type_and_no_further(dtype, arithmetic):
     source, graph, inputs = setup("perceptron", dtype=dtype)
     result, wide = simulate.counts(graph, inputs), graph.astype(np.float64)
-    bound = interval(wide, wide.output, wide.output, result.counts, inputs, roundoff)
+    bound = interval(wide, wide.output, wide.output, result.counts, inputs, np.finfo(arithmetic))
     for share, wrong in ((0.9, 0), (1.1, bound.value.size)):
         for edge in (bound.low, bound.high):
             moved = (bound.value + share * (edge - bound.value)) * wide.output.threshold
