@@ -124,7 +124,7 @@ def convolved(x, node, weight, axes):
         before = after = sides(node.padding, 0)
     x = padded(x, before, after)
     height, width = ((n - r - 1) // s + 1 for n, r, s in zip(x.shape[2:], reach, stride, strict=True))
-    groups = int(node.groups)
+    groups = int(np.asarray(node.groups).item())
     inputs, outputs = x.shape[1] // groups, len(weight) // groups
     y = np.zeros((len(x), len(weight), height, width))
     for g, (i, j) in itertools.product(range(groups), np.ndindex(*kernel)):
