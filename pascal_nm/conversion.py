@@ -337,7 +337,12 @@ class _Converter:
         while found != len(live):
             found = len(live)
             live |= {p.source for p in self.projections if p.target in live}
-        return [p for p in self.populations if p.name in live], [p for p in self.projections if p.target in live]
+        kept = [p for p in self.populations if p.name in live]
+        if not any(p.kind == "pasc" for p in kept):
+            raise ConversionError(
+                "the network's output depends on no QCFS activation: there is nothing that could spike"
+            )
+        return kept, [p for p in self.projections if p.target in live]
 
     # -- linear operations -------------------------------------------------------------------------------------
 

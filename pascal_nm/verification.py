@@ -116,7 +116,7 @@ class Verification:
             )
         return (
             f"exact: each of {levels} spike counts and every output on {images} is that of the integer QCFS network "
-            f"({self.arithmetic}), bit for bit; quantization changed {changed} predictions of the float source network"
+            f"({self.arithmetic}), bit for bit; quantization changed {changed} of {self.images:,} predictions of the float source network"
         )
 
     def _reasons(self) -> Iterator[str]:
@@ -127,7 +127,11 @@ class Verification:
             kind = "that rounding does not explain" if self.arithmetic.startswith("float") else "that differ"
             yield f"{wrong:,} levels or outputs {kind}, first in {self.culprit}"
         if self.prediction_mismatches:
-            why = "" if wrong else ", though rounding explains each flipped level"
+            why = (
+                ""
+                if wrong
+                else ", by levels that rounding flipped, each explained: floats of this type, not the conversion"
+            )
             yield f"{self.prediction_mismatches:,} of {self.images:,} predictions differ from the source network's{why}"
         if self.integer_mismatches:
             yield f"{self.integer_mismatches:,} of {self.images:,} predictions differ from the integer QCFS network's"

@@ -388,6 +388,16 @@ def test_an_example_that_cannot_be_repeated_is_refused():
         pnm.convert(networks.randomized(networks.perceptron()), networks.images().to_sparse())
 
 
+def test_an_output_behind_no_activation_is_refused():
+    class Beside(Then):
+        def forward(self, x):
+            self.network(x)
+            return x.flatten(1)
+
+    with pytest.raises(ConversionError, match="depends on no QCFS activation"):
+        pnm.convert(networks.randomized(Beside()), networks.images())
+
+
 def test_a_program_for_no_images_is_refused():
     program = torch.export.export(networks.randomized(networks.perceptron()), (networks.images(0),))
     with pytest.raises(ConversionError, match="no images"):

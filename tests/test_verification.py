@@ -266,7 +266,7 @@ def test_the_verdict_on_integers_counts_levels_outputs_and_what_quantization_cha
     assert [layer.neurons for layer in verification.layers.values()] == [32 * 16, 32 * 8, 32 * 3]
     assert verification.verdict == (
         "exact: each of 768 spike counts and every output on 32 images is that of the integer QCFS network "
-        f"(3-bit weights), bit for bit; quantization changed {changed} predictions of the float source network"
+        f"(3-bit weights), bit for bit; quantization changed {changed} of {len(inputs):,} predictions of the float source network"
     )
     potential = result.potential.copy()
     potential[[0, 1], result.predictions[:2]] += 1
@@ -308,7 +308,8 @@ NOT_EXACT = {
     ),
     "a prediction": (
         {"prediction_mismatches": 1},
-        "1 of 1,500 predictions differ from the source network's, though rounding explains each flipped level",
+        "1 of 1,500 predictions differ from the source network's, by levels that rounding flipped, each explained: "
+        "floats of this type, not the conversion",
     ),
     "a prediction of an integer network": (
         {"integer_mismatches": 2},

@@ -54,16 +54,16 @@ def report(
         raise DataError("reports need plotly: pip install 'pascal-nm[report]'") from error
     if network.suffix == ".nir":
         spiking = read_nir(network)
-        source = None if model is None else options.load_source(model, spiking)[0]
+        source, taken = (None, ()) if model is None else options.load_source(model, spiking)
     elif model is None:
-        source = options.load_model(network)
+        source, taken = options.load_model(network), ()
         spiking = source.graph()
     else:
         raise DataError(f"{network} is a source network itself: leave --model out")
     graph = options.timing(spiking, schedule, lag, None)
     described = {name: chips.load(name, memory=memory) for name in chip_names(chip)}
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
-    content = collect(network.name, graph, data, described, source, progress)
+    content = collect(network.name, graph, data, described, source, progress, taken)
     read = [network, *([model] if model else []), Path(data_name), *(Path(name) for name in described)]
     content["reproduce"] = provenance(shlex.join(["pascal-nm", *sys.argv[1:]]), read, source)
     text = page.html(content, numbers.name)
@@ -76,3 +76,4 @@ def report(
     size = output.stat().st_size / 1e6
     say(f"{output}: {percent(content['accuracy'])} of {len(data):,} images of {data.name} right, {size:.1f} MB")
     say(f"{numbers}: every number of it")
+    say(content["source"]["verdict"] if content["source"] else "not compared with a source network: --model names one")

@@ -148,7 +148,7 @@ def run(
         return
     say(
         f"[bold]{percent(result.accuracy)}[/bold] of {len(data):,} images of {data.name} right on {target} "
-        f"({content['arithmetic']}, {span(result.timesteps)} timesteps)"
+        f"({_arithmetic(program.graph)}, {span(result.timesteps)} timesteps)"
     )
     if changed is not None:
         say(f"quantization changed {changed:,} of {len(data):,} predictions of the float network")
@@ -160,6 +160,12 @@ def run(
         f"per image: {content['spikes_per_image']:,.0f} spikes, {content['synaptic_operations_per_image']:,.0f} synaptic operations; "
         f"{content['images_per_second']:,.0f} images a second"
     )
+
+
+def _arithmetic(graph: Graph) -> str:
+    if not graph.is_integer:
+        return str(graph.dtype)
+    return "integers" if graph.quantization is None else f"{graph.quantization} weights"
 
 
 SHOWN = 4
@@ -208,10 +214,16 @@ def verify(
         files = {"model": str(model), "network": None if nir is None else str(nir)}
         print_json(files | _verification_json(verification, result, target))
     else:
-        compared = f"{model}, converted now," if nir is None else str(nir)
-        say(f"compared: {compared} on {target} with the source network {model}")
+        compared, reference_is = f"{model}, converted now," if nir is None else str(nir), f"the source network {model}"
+        if program.graph.is_integer:
+            made = "" if given is not None and given.is_integer else "quantized now, "
+            compared = f"{compared.removesuffix(',')}, {made}{verification.arithmetic},"
+            reference_is = f"the integer QCFS network that the same quantization makes of {model}"
+        say(f"compared: {compared} on {target} with {reference_is}")
         for what in taken:
-            say(f"[bold]not compared:[/bold] {what}: {model} does not say; taken from {nir}")
+            pre = reference.preprocessing if what == "preprocessing" else None
+            values = "" if pre is None else f": (pixel / {pre.scale:g} - {list(pre.mean)}) / {list(pre.std)}"
+            say(f"[bold]not compared:[/bold] {what}, which {model} does not say; taken from {nir}{values}")
         _show_verification(verification, result, program.graph)
     if not verification.equal:
         raise typer.Exit(1)
@@ -251,7 +263,10 @@ def _show_verification(verification: Verification, result: Evaluation, graph: Gr
         if rows:
             table("against the integer QCFS network", ("layer", "differing counts or outputs"), rows)
     else:
-        rows = [[layer.name, layer.neurons, layer.flips, layer.unexplained] for layer in layers]
+        rows = [
+            [layer.name, layer.neurons, "" if layer.name == "output" else layer.flips, layer.unexplained]
+            for layer in layers
+        ]
         if rows:
             columns = ("layer", "levels (outputs) compared", "flipped, all in all", "not explained by rounding")
             table("against the source network, level by level", columns, rows)

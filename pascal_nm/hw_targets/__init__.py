@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast, overload
 
 from pascal_nm.data import Dataset
-from pascal_nm.errors import TargetError
+from pascal_nm.errors import DataError, TargetError
 from pascal_nm.graph import Array, Graph
 from pascal_nm.result import Program, RunResult, Target
 
@@ -114,6 +114,9 @@ def verify(
     from pascal_nm.hw_targets import evaluation
     from pascal_nm.source import SourceNetwork
 
+    if not isinstance(graph, Graph) or not isinstance(data, Dataset):
+        found = f"{type(graph).__name__} and {type(data).__name__}"
+        raise DataError(f"verify takes a model, its spiking network and labelled images (data.load), not {found}")
     if not isinstance(model, SourceNetwork):
         dtype = torch.float32 if graph.is_integer else torch.from_numpy(graph.input.threshold).dtype
         model = SourceNetwork(model, torch.zeros(1, *graph.input.shape, dtype=dtype))

@@ -49,7 +49,13 @@ SCHEDULES = ("pasc", "two_phase", "streaming")
 
 
 def collect(
-    name: str, graph: Graph, data: Dataset, described: Mapping[str, Chip], model: Model | None, progress: Progress
+    name: str,
+    graph: Graph,
+    data: Dataset,
+    described: Mapping[str, Chip],
+    model: Model | None,
+    progress: Progress,
+    taken: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run a network in every way that the report shows.
 
@@ -60,6 +66,7 @@ def collect(
         described: chips by the names or files that were given.
         model: the source network; None where it is not known.
         progress: a bar for each of the runs.
+        taken: what the model does not say and was taken from the network: not compared.
 
     Raises:
         PascalError: the data or the network do not fit each other, a chip or the source network.
@@ -73,7 +80,8 @@ def collect(
     else:
         reference, source = model.graph(), model.source()
         with progress("verifying") as update:
-            verification, result = evaluation.verify(source, reference, counting, data, progress=update)
+            verification, result = evaluation.verify(source, reference, counting, data, given=graph, progress=update)
+        verification.taken = tuple(taken)
         certificate = _certificate(verification, result)
     bills = {}
     for chip, program in programs.items():
@@ -164,6 +172,7 @@ def _certificate(verification: Verification, result: Evaluation) -> dict[str, An
         "exact": verification.exact,
         "equal_up_to_rounding": verification.equal,
         "verdict": verification.verdict,
+        "not_compared": list(verification.taken),
         "arithmetic": verification.arithmetic,
         "images": verification.images,
         "differing_predictions": verification.prediction_mismatches + verification.integer_mismatches,
