@@ -116,7 +116,7 @@ def test_another_filter_is_no_library_to_load(good):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.nir")
-    with pytest.raises(FileError, match="is empty"):
+    with pytest.raises(FileError, match="is a pipe"):
         read_raw(tmp_path / "pipe.nir")
 
 
