@@ -85,15 +85,18 @@ def test_an_error_in_a_worker_is_the_runs_error(graph, digits, nothing_left):
     assert "__call__" in str(caught.value.__cause__), "the cause shows where in the worker"
 
 
-class OddError(Exception):
-    """Can be pickled, but not read back."""
+class Unreadable:
+    """Can be pickled, but not read back, whoever has taught exceptions other ways to be pickled (Dask does)."""
 
-    def __init__(self, one, two):
-        super().__init__(f"{one} and {two}")
+    def __reduce__(self):
+        return int, ("no number",)
+
+    def __str__(self):
+        return "one and two"
 
 
 def test_an_error_that_does_not_cross_a_pipe_is_told_by_one_that_does():
-    for error in (OddError("one", "two"), type("LocalError", (Exception,), {})("one and two")):
+    for error in (ValueError(Unreadable()), type("LocalError", (Exception,), {})("one and two")):
         told = pickle.loads(pickle.dumps(workers._portable(error)))
         assert isinstance(told, TargetError)
         assert str(told) == "a worker failed: one and two"
