@@ -72,9 +72,9 @@ class Model:
         module = self.module.module() if isinstance(self.module, ExportedProgram) else copy.deepcopy(self.module)
         return replace(self, module=module.double())
 
-    def graph(self) -> Graph:
-        """The spiking network."""
-        return convert(self.source(), preprocessing=self.preprocessing, classes=self.classes)
+    def graph(self, source: SourceNetwork | None = None) -> Graph:
+        """The spiking network; of ``source``, where the network was traced before."""
+        return convert(source or self.source(), preprocessing=self.preprocessing, classes=self.classes)
 
 
 def save(model: Model, path: str | Path) -> None:

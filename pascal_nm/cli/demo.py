@@ -55,7 +55,8 @@ def demo(
         raise FileError(f"cannot make the folder {output}: {error.strerror}") from error
     train_data, test_data = data.load_pair("digits")
     model = train_network(train_data, test_data, training.defaults(train_data), output / "model.pt")
-    source, reference = model.source(), model.graph()
+    source = model.source()
+    reference = model.graph(source)
     write_nir(reference, output / "model.nir")
     note(f"wrote {output / 'model.pt'} and {output / 'model.nir'}; everything below runs from the .nir file alone")
     graph = read_nir(output / "model.nir")

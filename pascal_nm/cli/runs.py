@@ -201,12 +201,12 @@ def verify(
     source, taken = options.load_source(model, given, mean, std, scale)
     if double:
         source = source.in_double()
-    reference = source.graph()
+    network = source.source()
+    reference = source.graph(network)
     if given is not None and given.is_integer and bits is not None:
         raise FileError(f"{nir} holds integer weights already: leave --bits out")
     program = compiled(options.timing(given or reference, schedule, lag, None), target, bits)
     data = options.load_data(data_name, limit, image_column, label_column, network=reference)
-    network = source.source()
     with progress(f"verifying on {target}") as update:
         verification, result = evaluation.verify(network, reference, program, data, given=given, progress=update)
     verification.taken = taken

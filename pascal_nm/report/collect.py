@@ -78,7 +78,8 @@ def collect(
         with progress("running") as update:
             result = evaluation.evaluate(counting, data, progress=update)
     else:
-        reference, source = model.graph(), model.source()
+        source = model.source()
+        reference = model.graph(source)
         with progress("verifying") as update:
             verification, result = evaluation.verify(source, reference, counting, data, given=graph, progress=update)
         verification.taken = tuple(taken)
