@@ -71,6 +71,10 @@ COMMANDS = {
         "lags",
         "Choose a lag for each layer: the least energy within --timesteps, or the fewest timesteps within --energy. Every choice is exact.",
     ),
+    "compare": Entry(
+        "compare",
+        "One network under every method: exact schedules, rate coding, early exits, and its weights with ReLU, on the same images.",
+    ),
     "inspect": Entry(
         "inspect",
         "Show a network's populations, synapses, levels and schedule; of another tool's NIR file, its nodes and whether it can run.",

@@ -15,6 +15,7 @@ from pascal_nm.report.style import COLOURS, KIND_STYLES, POPULATION_COLOURS
 
 if TYPE_CHECKING:
     from pascal_nm.adaptive import Plan
+    from pascal_nm.comparison import Comparison, Row
     from pascal_nm.export.profile import Measured
     from pascal_nm.graph import Array, Population
     from pascal_nm.lags import Cost
@@ -60,6 +61,35 @@ def accuracy_against_timesteps(lines: Mapping[str, Sequence[Measured]], source: 
     axes.set_xticks(ticks, [str(t) for t in ticks])
     axes.set(xlabel="timesteps T", ylabel="accuracy (%)", title=title)
     axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def methods(made: Comparison, title: str, path: Path) -> None:
+    """Accuracy against the timesteps from the image to the answer, and against synaptic operations: every method of a comparison.
+
+    Raises:
+        DataError, FileError: as :func:`metric_bars`.
+    """
+    figure, _ = _figure(11, 5)
+    figure.clear()
+    left, right = figure.subplots(1, 2, sharey=True)
+    families: dict[str, list[Row]] = {}
+    for row in made.rows:
+        if row.to_answer is not None:
+            families.setdefault(row.method if row.exact else row.method.partition(",")[0], []).append(row)
+    for i, (name, rows) in enumerate(families.items()):
+        style = {"marker": "osDv^<>p"[i % 8], "color": COLOURS[i % len(COLOURS)], "markersize": 6, "label": name}
+        line = {} if rows[0].exact else {"linestyle": "--", "markerfacecolor": "none"}
+        heights = [100 * row.accuracy for row in rows]
+        left.plot([row.to_answer for row in rows], heights, **style, **line)
+        right.plot([row.operations for row in rows], heights, **style, **line)
+    for axes, what in ((left, "timesteps from the image to the answer"), (right, "synaptic operations of an image")):
+        axes.axhline(100 * made.source, color="#000000", linestyle=":", linewidth=1, label="source network")
+        axes.set(xlabel=what, xscale="log")
+    left.set(ylabel="accuracy (%)")
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.suptitle(title)
     _save(figure, path)
 
 

@@ -1,0 +1,266 @@
+"""The command that sets a network's methods side by side."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from pascal_nm import comparison, rate_coding
+from pascal_nm.checkpoint import Model
+from pascal_nm.cli import options, plots
+from pascal_nm.cli.output import note, percent, print_json, progress, say, table
+from pascal_nm.cli.outputs import PICTURE, Writes
+from pascal_nm.comparison import Comparison, Row, Spread
+from pascal_nm.data import Dataset
+from pascal_nm.errors import DataError
+from pascal_nm.files import replacing
+from pascal_nm.graph import Array, Graph
+from pascal_nm.interop import ann2snn
+from pascal_nm.interop import readers as interoperation
+
+COLUMNS = (
+    "method",
+    "accuracy",
+    "95 % interval",
+    "agrees with the source",
+    "T",
+    "T_norm",
+    "timesteps to the answer",
+    "at most",
+    "spikes",
+    "synaptic operations",
+)
+
+CALIBRATION = 200
+"""Images of the training part from which the ReLU conversion takes its thresholds."""
+
+CHECKED = 50
+"""Images on which the ReLU conversion is compared with SpikingJelly's."""
+
+
+def compare(
+    networks: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="NETWORK...",
+            help="model.pt or model.nir; several are trainings of one network, whose mean and spread is shown.",
+            show_default=False,
+        ),
+    ],
+    data_name: options.DataName = "digits",
+    limit: options.Limit = None,
+    timesteps: Annotated[
+        str, typer.Option("--timesteps", "-T", help="Timesteps of rate coding, a row for each.")
+    ] = ",".join(map(str, comparison.TIMESTEPS)),
+    confidence: Annotated[
+        str, typer.Option(help="Early exit (as SEENN-1): stop when the answer has this probability.")
+    ] = ",".join(f"{c:g}" for c in comparison.CONFIDENCES),
+    relu: Annotated[
+        bool, typer.Option("--relu/--no-relu", help="Also the weights with ReLU, converted as by ann2snn.")
+    ] = True,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            help="Images for the thresholds of that conversion: the first 200 of the training part.",
+            show_default="as --data",
+            metavar="DATA",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the table as Markdown.", show_default=False),
+        Writes((".md",)),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw accuracy against timesteps and operations to a .png, .svg or .pdf."),
+        PICTURE,
+    ] = None,
+    environments: Annotated[
+        Path, typer.Option(help="Where SpikingJelly's environment is, if it is installed; see `make readers`.")
+    ] = Path(".readers"),
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """One network under every method: exact schedules, rate coding, early exits, and its weights with ReLU, on the same images.
+
+    For each: accuracy, agreement with the source network, timesteps, spikes and operations; and where rate coding wins.
+    """
+    numbers = [int(x) for x in _numbers("--timesteps", timesteps, whole=True)]
+    confidences = _numbers("--confidence", confidence)
+    found: list[Comparison] = []
+    checks: list[dict[str, Any] | None] = []
+    for path in networks:
+        model, graph, source = _source(path)
+        images = options.load_data(data_name, limit, image_column, label_column, network=graph)
+        examples = (
+            options.load_data(calibration or data_name, CALIBRATION, image_column, label_column, "train", graph)
+            if relu
+            else None
+        )
+        with progress(f"comparing {path.name}") as update:
+            found.append(
+                comparison.compare(
+                    graph,
+                    images,
+                    source,
+                    calibration=examples,
+                    timesteps=numbers,
+                    confidences=confidences,
+                    progress=update,
+                )
+            )
+        checks.append(
+            None
+            if examples is None or model is None
+            else _checked(path, graph, images, examples, max(numbers), environments)
+        )
+    spread = comparison.spread(found) if len(found) > 1 else []
+    title = f"{', '.join(path.name for path in networks)}, {found[0].images:,} images of {images.name}"
+    if output is not None:
+        with replacing(output) as temporary:
+            temporary.write_text(_markdown(_spread_rows(spread) if spread else _rows(found[0])))
+    if plot is not None:
+        plots.methods(found[0], title if len(found) == 1 else f"{networks[0].name}, {found[0].images:,} images", plot)
+    if as_json:
+        print_json(
+            {
+                "data": images.name,
+                "images": found[0].images,
+                "networks": [
+                    {"network": str(path), **_json(made), "spikingjelly": check}
+                    for path, made, check in zip(networks, found, checks, strict=True)
+                ],
+                "spread": [vars(row) for row in spread],
+            }
+        )
+        return
+    table(title, COLUMNS, _spread_rows(spread) if spread else _rows(found[0]))
+    for path, made, check in zip(networks, found, checks, strict=True):
+        if len(networks) > 1:
+            say(f"[bold]{path.name}[/bold]")
+        for line in made.verdict():
+            say(line)
+        if check is not None:
+            say(
+                f"checked: ann2snn of SpikingJelly {check['version']} gives the classes of our ReLU conversion in "
+                f"{percent(check['agreement'])} of {check['images']} images at T = 1 to {check['timesteps']}"
+            )
+
+
+def _source(path: Path) -> tuple[Model | None, Graph, comparison.Source | None]:
+    """The network in a file; of a model, also the source network itself."""
+    if path.suffix == ".nir":
+        return None, options.load_network(path), None
+    model = options.load_model(path)
+    traced = model.source()
+    return model if model.recipe else None, model.graph(traced), lambda inputs: np.asarray(traced(inputs).argmax(1))
+
+
+def _checked(
+    path: Path, graph: Graph, images: Dataset, examples: Dataset, timesteps: int, environments: Path
+) -> dict[str, Any] | None:
+    """How often SpikingJelly's own conversion of the same weights gives our classes; None where it is not installed."""
+    python = interoperation.python_of("spikingjelly", environments)
+    if python is None:
+        note(
+            f"SpikingJelly is not installed, here or in {environments}: the ReLU conversion was not compared with its ann2snn"
+        )
+        return None
+    assert graph.preprocessing is not None, "load_data refuses a graph without"
+    few, calibration = (graph.preprocessing(x.pixels) for x in (images.head(CHECKED), examples))
+    ours = rate_coding.run(rate_coding.relu(graph, calibration), few, timesteps).answers
+    with tempfile.TemporaryDirectory() as folder:
+        files = [str(Path(folder) / name) for name in ("inputs.npy", "calibration.npy", "answers.npy")]
+        np.save(files[0], few)
+        np.save(files[1], calibration)
+        command = [str(python), ann2snn.__file__, str(path), files[0], files[1], str(timesteps), files[2]]
+        with progress("comparing with SpikingJelly"):
+            ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ended.returncode:
+            note(f"SpikingJelly failed: {(ended.stderr.strip().splitlines() or ['no message'])[-1]}")
+            return None
+        theirs: Array = np.load(files[2])
+    return {
+        "version": ended.stdout.strip(),
+        "images": len(few),
+        "timesteps": timesteps,
+        "agreement": float(np.mean(ours == theirs)),
+    }
+
+
+def _numbers(option: str, text: str, whole: bool = False) -> list[float]:
+    try:
+        return [int(part) if whole else float(part) for part in text.split(",")]
+    except ValueError:
+        kind = "whole numbers" if whole else "numbers"
+        raise DataError(f"{option} takes {kind} separated by commas, not {text!r}") from None
+
+
+def _rows(made: Comparison) -> list[list[str]]:
+    return [_row(row) for row in made.rows]
+
+
+def _row(row: Row) -> list[str]:
+    return [
+        row.method,
+        percent(row.accuracy),
+        f"{100 * row.interval.low:.2f} to {100 * row.interval.high:.2f}",
+        percent(row.agreement),
+        _short(row.timesteps),
+        "" if row.normalized is None else f"{row.normalized:.2f}",
+        _short(row.to_answer),
+        _short(row.at_most),
+        _short(row.spikes, 0),
+        _short(row.operations, 0),
+    ]
+
+
+def _spread_rows(spread: Sequence[Spread]) -> list[list[str]]:
+    rows = []
+    for row in spread:
+        figures = {name: (row.mean[name], row.deviation[name]) for name in row.mean}
+        shares = [_plus_minus(figures.get(name), 100, 2) for name in ("accuracy", "agreement")]
+        steps = [_plus_minus(figures.get(name), 1, 2) for name in ("timesteps", "normalized", "to_answer", "at_most")]
+        counts = [_plus_minus(figures.get(name), 1, 0) for name in ("spikes", "operations")]
+        rows.append([row.method, shares[0], "", shares[1], *steps, *counts])
+    return rows
+
+
+def _plus_minus(figure: tuple[float, float] | None, factor: float, digits: int) -> str:
+    if figure is None:
+        return ""
+    mean, deviation = (factor * value for value in figure)
+    unit = " %" if factor == 100 else ""
+    return f"{mean:,.{digits}f}{unit}" + (f" ± {deviation:,.{digits}f}" if deviation else "")
+
+
+def _short(value: float | None, digits: int = 1) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.{digits}f}"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _json(made: Comparison) -> dict[str, Any]:
+    return {
+        "source_accuracy": made.source,
+        "methods": [
+            {**vars(row), "interval": list(row.interval), "p_value": row.p_value, "stands": made.stands(row)}
+            for row in made.rows
+        ],
+        "accuracy_over_time": made.curves,
+        "verdict": made.verdict(),
+    }

@@ -1,0 +1,321 @@
+"""One network under every method on the same images: exact, rate coded, stopped early, and with ReLU (Section 4.4, Tables 5 and 6 of the paper).
+
+Timesteps are counted in three ways, which papers mix. *T* is what the method is called by: the levels L of a PASC network (mean over the
+layers), or for how long a rate-coded one is shown its image. *T_norm* weighs the operations of PASC neurons (Equations 13 and 16, with measured
+spike rates); a plain neuron's is T. *To the answer* is what passes on a chip, from the image to the final answer, with one timestep for each
+projection that a spike travels through.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from pascal_nm import analysis, rate_coding, simulate
+from pascal_nm.data import Dataset
+from pascal_nm.errors import DataError
+from pascal_nm.graph import Array, Graph, Timing
+from pascal_nm.hw_targets import evaluation
+from pascal_nm.hw_targets.simulator import SimulatorProgram
+from pascal_nm.rate_coding import Conversion, RateRun
+from pascal_nm.units import percent
+
+TIMESTEPS = (1, 2, 4, 8, 16, 32, 64)
+"""Numbers of timesteps whose rows are shown; rate coding runs for the largest."""
+
+CONFIDENCES = (0.95, 0.99)
+"""Of early exits."""
+
+SCHEDULES = (Timing("pasc"), Timing("two_phase"), Timing("streaming", 0), Timing("streaming", 1))
+
+RATE = "QCFS rate coding"
+RELU = "ReLU conversion"
+EXIT = "early exit"
+
+SIGNIFICANT = 0.05
+"""Level of the test of whether a method is better or worse than its source network."""
+
+BATCH = 100
+"""Images between two signs of progress."""
+
+Progress = Callable[[int, int, str], None]
+Source = Callable[[Array], Array]
+"""Preprocessed images (N, *input shape) -> the source network's classes, (N,)."""
+
+
+class Interval(NamedTuple):
+    """A confidence interval of a share."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method.
+
+    Attributes:
+        method: its name.
+        exact: whether it computes what the source network does.
+        accuracy: share of right classes.
+        interval: of the accuracy, 95 % (Wilson's score).
+        agreement: share of the classes that are the source network's.
+        gained: images that are right here and wrong in the source network.
+        lost: the other way round.
+        timesteps: T; None without timesteps.
+        normalized: T_norm; None where the paper defines none.
+        to_answer: timesteps from the image to the final answer, mean.
+        at_most: the same, the longest.
+        spikes: of an image, mean; None for networks without spikes.
+        operations: synaptic operations of an image, mean; the analog first layer's are not among them, which every method has.
+    """
+
+    method: str
+    exact: bool
+    accuracy: float
+    interval: Interval
+    agreement: float
+    gained: int
+    lost: int
+    timesteps: float | None = None
+    normalized: float | None = None
+    to_answer: float | None = None
+    at_most: int | None = None
+    spikes: float | None = None
+    operations: float | None = None
+
+    @property
+    def p_value(self) -> float:
+        """How likely so unequal a number of gained and lost images is between equally good networks (McNemar's exact test)."""
+        from scipy.stats import binomtest
+
+        changed = self.gained + self.lost
+        return float(binomtest(self.gained, changed).pvalue) if changed else 1.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All methods on one network.
+
+    Attributes:
+        source: accuracy of the source network.
+        images: how many were classified.
+        rows: the methods, in the order in which they are shown.
+        curves: accuracy after each timestep, by method: rate coding, and the exact schedules on the clock of a chip.
+    """
+
+    source: float
+    images: int
+    rows: list[Row]
+    curves: dict[str, list[float]]
+
+    def verdict(self) -> list[str]:
+        """What the rows say, in sentences: where rate coding is below its source, level with it, and above, and at what cost."""
+        exact = min((row for row in self.rows if row.exact and row.spikes), key=lambda row: row.to_answer or 0.0)
+        lines = [
+            f"{exact.method}: the source network's class for {percent(exact.agreement)} of the images, {exact.to_answer:.1f} timesteps after the image"
+        ]
+        rated = [row for row in self.rows if row.method.startswith(RATE)]
+        for where in ("below", "level with", "above"):
+            if found := [row for row in rated if self.stands(row) == where]:
+                figures = ", ".join(f"{row.timesteps:.0f} ({percent(row.accuracy)})" for row in found)
+                lines.append(f"{RATE} is {where} its source ({percent(self.source)}) at T = {figures}")
+        if above := [row for row in rated if self.stands(row) == "above"]:
+            lines.append(_why(max(above, key=lambda row: row.accuracy), exact, self.source))
+        return lines
+
+    def stands(self, row: Row) -> str:
+        """``above`` or ``below`` the source network where the difference is significant, else ``level with``."""
+        if row.p_value >= SIGNIFICANT:
+            return "level with"
+        return "above" if row.gained > row.lost else "below"
+
+
+def _why(best: Row, exact: Row, source: float) -> str:
+    cost = (best.operations or 0.0) / exact.operations if exact.operations else math.inf
+    return (
+        f"there rate coding wins, by {100 * (best.accuracy - source):.2f} points at {best.method.removeprefix(f'{RATE}, ')} ({best.gained} images gained, "
+        f"{best.lost} lost, p = {best.p_value:.1g}): a mean over T timesteps has steps of 1/T where the source network rounds to steps of 1/L, so less is "
+        f"rounded than in the network that it approximates. It takes {cost:.1f} times the synaptic operations of {exact.method}, and gives the source "
+        f"network's class for {percent(best.agreement)}"
+    )
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One method on several trainings of a network: mean, and standard deviation of single ones, of its figures by name."""
+
+    method: str
+    trainings: int
+    mean: dict[str, float]
+    deviation: dict[str, float]
+
+
+def spread(comparisons: Sequence[Comparison]) -> list[Spread]:
+    """What several trainings of one network have in common, at least two.
+
+    Raises:
+        DataError: they have other methods, or other numbers of images.
+    """
+    if len(comparisons) < 2 or len({(c.images, *(row.method for row in c.rows)) for c in comparisons}) > 1:
+        raise DataError(
+            "a spread is of two or more trainings of one network, compared by the same methods on the same images"
+        )
+    found = []
+    for rows in zip(*(c.rows for c in comparisons), strict=True):
+        figures: dict[str, list[float]] = {}
+        for f in fields(Row):
+            values = [getattr(row, f.name) for row in rows]
+            if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+                figures[f.name] = [float(value) for value in values]
+        mean = {name: float(np.mean(values)) for name, values in figures.items()}
+        deviation = {name: float(np.std(values, ddof=1)) for name, values in figures.items()}
+        found.append(Spread(rows[0].method, len(rows), mean, deviation))
+    return found
+
+
+def compare(
+    graph: Graph,
+    data: Dataset,
+    source: Source | None = None,
+    *,
+    calibration: Dataset | None = None,
+    timesteps: Sequence[int] = TIMESTEPS,
+    confidences: Sequence[float] = CONFIDENCES,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Run a network under every method.
+
+    Args:
+        graph: the network.
+        data: images.
+        source: the source network's classes; the graph's own in closed form where it is None.
+        calibration: images, of the training part, from which the ReLU conversion takes its thresholds; without them that is left out.
+        timesteps: T of the rows of rate coding.
+        confidences: of the rows of early exits.
+        progress: called with (images done, images in all, method).
+
+    Raises:
+        DataError: the images do not fit the network; no timesteps; a confidence outside (0, 1].
+    """
+    if not timesteps or min(timesteps) < 1:
+        raise DataError(f"timesteps are 1 or more, not {', '.join(map(str, timesteps)) or 'none'}")
+    if any(not 0 < confidence <= 1 for confidence in confidences):
+        raise DataError(f"a confidence lies between 0 and 1, not {', '.join(map(str, confidences))}")
+    evaluation.check(graph, data)
+    closed = source or (lambda inputs: simulate.counts(graph, inputs).predictions)
+    expected = np.concatenate([closed(inputs) for inputs in _inputs(graph, data, "source network", progress)])
+    made = _Judge(expected, data.labels)
+    rows = [made.row("source network", True, expected)]
+    curves: dict[str, list[float]] = {}
+    for timing in SCHEDULES:
+        row, curve = _exact(graph, timing, data, made, progress)
+        rows.append(row)
+        curves[row.method] = curve
+    latency = rate_coding.depth(graph)
+    run = _rate_coded(rate_coding.qcfs(graph), data, max(timesteps), RATE, progress)
+    curves[RATE] = made.curve(run)
+    rows += [made.rate(f"{RATE}, T = {t}", run, np.full(len(data), t), latency) for t in sorted(timesteps)]
+    for confidence in confidences:
+        rows.append(made.rate(f"{EXIT}, confidence {confidence:g}", run, run.exits(confidence), latency))
+    if calibration is not None:
+        evaluation.check(graph, calibration)
+        assert graph.preprocessing is not None, "check refuses a graph without"
+        weights = np.concatenate(
+            [rate_coding.relu_logits(graph, x).argmax(1) for x in _inputs(graph, data, "ReLU weights", progress)]
+        )
+        rows.append(made.row("its weights with ReLU, no spikes", False, weights))
+        run = _rate_coded(
+            rate_coding.relu(graph, graph.preprocessing(calibration.pixels)), data, max(timesteps), RELU, progress
+        )
+        curves[RELU] = made.curve(run)
+        rows += [made.rate(f"{RELU}, T = {t}", run, np.full(len(data), t), latency) for t in sorted(timesteps)]
+    return Comparison(float(np.mean(expected == data.labels)), len(data), rows, curves)
+
+
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    """The source network's classes and the true ones, (N,) each."""
+
+    expected: Array
+    labels: Array
+
+    def row(self, method: str, exact: bool, answers: Array) -> Row:
+        right, before = answers == self.labels, self.expected == self.labels
+        return Row(
+            method,
+            exact,
+            float(right.mean()),
+            interval(int(right.sum()), len(right)),
+            float(np.mean(answers == self.expected)),
+            int((right & ~before).sum()),
+            int((~right & before).sum()),
+        )
+
+    def rate(self, method: str, run: RateRun, timesteps: Array, latency: int) -> Row:
+        """A rate-coded network whose images are stopped after so many timesteps, (N,)."""
+        stopped = run.after(timesteps)
+        return replace(
+            self.row(method, False, stopped.answers[:, 0]),
+            timesteps=float(timesteps.mean()),
+            normalized=float(timesteps.mean()),
+            to_answer=float(timesteps.mean()) + latency,
+            at_most=int(timesteps.max()) + latency,
+            spikes=float(stopped.spikes.mean()),
+            operations=float(stopped.operations.mean()),
+        )
+
+    def curve(self, run: RateRun) -> list[float]:
+        return [float(x) for x in (run.answers == self.labels[:, None]).mean(0)]
+
+
+def _exact(
+    graph: Graph, timing: Timing, data: Dataset, judge: _Judge, progress: Progress | None
+) -> tuple[Row, list[float]]:
+    timed = graph.replace(timing=timing)
+    name = f"exact, {timing.schedule}" + (f", lag {timing.lag}" if timing.schedule == "streaming" else "")
+
+    def update(done: int, total: int) -> None:
+        if progress is not None:
+            progress(done, total, name)
+
+    found = evaluation.evaluate(SimulatorProgram(timed), data, progress=update)
+    paper = timing.schedule == "pasc"
+    effective = analysis.analyse(timed, found.spike_rates(timed)).effective_timesteps if paper else math.nan
+    row = replace(
+        judge.row(name, True, found.predictions),
+        timesteps=float(np.mean([p.levels for p in graph.spiking])),
+        normalized=effective if math.isfinite(effective) else None,
+        to_answer=float(found.timesteps.mean()),
+        at_most=int(found.timesteps.max()),
+        spikes=sum(float(layer.emitted.mean()) for layer in found.events),
+        operations=sum(float(layer.synaptic_operations.mean()) for layer in found.events),
+    )
+    return row, [float(x) for x in found.accuracy_over_time]
+
+
+def _rate_coded(made: Conversion, data: Dataset, timesteps: int, name: str, progress: Progress | None) -> RateRun:
+    return RateRun.join([rate_coding.run(made, x, timesteps) for x in _inputs(made.graph, data, name, progress)])
+
+
+def _inputs(graph: Graph, data: Dataset, name: str, progress: Progress | None) -> Iterator[Array]:
+    """Preprocessed images, some at a time."""
+    assert graph.preprocessing is not None, "check refuses a graph without"
+    done = 0
+    for pixels, labels in data.batches(BATCH):
+        yield graph.preprocessing(pixels)
+        done += len(labels)
+        if progress is not None:
+            progress(done, len(data), name)
+
+
+def interval(right: int, images: int) -> Interval:
+    """The 95 % confidence interval of a share, by Wilson's score."""
+    from scipy.stats import binomtest
+
+    found = binomtest(right, images).proportion_ci(0.95, "wilson")
+    return Interval(float(found.low), float(found.high))
