@@ -3,20 +3,16 @@
 python benchmarks/schedules.py MODEL --data DATA [--limit 200] [--bits 8] [--levels 2,4,8,16] [--plot FILE.svg] [--json FILE] [--rate 64]
 
 --levels gives the same weights other numbers of levels (the accuracy says how well they bear it). --rate T adds what rate coding answers after each of T
-timesteps: the classical conversion of a QCFS network (Bu et al., https://arxiv.org/abs/2303.04347), and SpikingJelly's ann2snn where --spikingjelly
-names the Python of an environment that has it.
+timesteps (pascal_nm/rate_coding.py): the conversion of the QCFS network, and that of the same weights with ReLU, whose thresholds come from the images.
 """
 
 import argparse
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch.nn import functional as F
 
-from pascal_nm import activity, analysis, checkpoint, data, quantize, schedule, simulate
+from pascal_nm import activity, analysis, checkpoint, data, quantize, rate_coding, schedule, simulate
 from pascal_nm.graph import Timing
 from pascal_nm.hw_targets import chip, mapping
 from pascal_nm.hw_targets.traffic import Traffic
@@ -57,37 +53,6 @@ def measure(graph, timing, inputs, labels, expected, described, watcher):
     }
     rates = {name: float(count.mean()) for name, count in expected.counts.items()}
     return row, analysis.analyse(graph, rates).effective_timesteps
-
-
-def rate_coded(graph, inputs, timesteps):
-    """Answers after each timestep of the classical conversion: plain neurons, potential at first half a threshold, soft reset, spikes of L levels."""
-    sources = {q.name: simulate.delivery(q, graph.dtype) for q in graph.projections if graph[q.target].kind != "max"}
-    currents = torch.from_numpy(graph.currents(inputs))
-    state, total, answers = {}, 0.0, []
-    for _ in range(timesteps):
-        sent = {graph.input.name: currents}
-        for p in graph.populations[1:]:
-            if p.kind == "max":
-                (q,) = graph.incoming(p.name)
-                sent[p.name] = F.max_pool2d(sent[q.source], q.pool.kernel, q.pool.stride, q.pool.padding)
-                continue
-            current = sum(sources[q.name](sent[q.source]) for q in graph.incoming(p.name)) + torch.from_numpy(p.bias)
-            if p.kind == "readout":
-                total = total + current.flatten(1)
-                answers.append((total.numpy() / simulate._scale(graph)).argmax(1))
-                continue
-            theta = torch.from_numpy(p.threshold) * p.levels
-            v = state.get(p.name, theta / 2) + current
-            spikes = (v >= theta).to(v.dtype)
-            state[p.name], sent[p.name] = v - spikes * theta, spikes * p.levels
-    return np.stack(answers, 1)
-
-
-def ann2snn(python, options, limit):
-    """Accuracy after each timestep, by SpikingJelly in an environment of its own."""
-    command = [python, str(Path(__file__).parent / "ann2snn.py"), str(options.model), "--data", options.data]
-    command += ["--limit", str(limit), "--timesteps", str(options.rate)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
 def draw(report, path):
@@ -138,7 +103,6 @@ def main():
     parser.add_argument("--levels", type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--chip", default="loihi1_calibrated")
     parser.add_argument("--rate", type=int, default=0)
-    parser.add_argument("--spikingjelly")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -173,12 +137,14 @@ def main():
     if options.rate:
         set_levels(model.module, own)
         graph = model.graph()
-        answers = rate_coded(graph, graph.preprocessing(images.pixels), options.rate)
-        report["rate"]["QCFS conversion, rate coded, no delays"] = (answers == images.labels[:, None]).mean(0).tolist()
-        if options.spikingjelly:
-            found = ann2snn(options.spikingjelly, options, len(images))
-            name = f"SpikingJelly ann2snn (its ReLU network: {100 * found['relu']:.1f} %)"
-            report["rate"][name] = found["accuracy"]
+        inputs = graph.preprocessing(images.pixels)
+        relu = np.mean(rate_coding.relu_logits(graph, inputs).argmax(1) == images.labels)
+        for name, made in (
+            ("QCFS conversion, rate coded, no delays", rate_coding.qcfs(graph)),
+            (f"ReLU conversion (its ReLU network: {100 * relu:.1f} %)", rate_coding.relu(graph, inputs)),
+        ):
+            answers = rate_coding.run(made, inputs, options.rate).answers
+            report["rate"][name] = (answers == images.labels[:, None]).mean(0).tolist()
         places = [t for t in (4, 8, 16, 32, 64, 128, 256) if t <= options.rate]
         for name, curve in report["rate"].items():
             print(f"{name}: " + ", ".join(f"T = {t}: {100 * curve[t - 1]:.2f} %" for t in places))

@@ -32,9 +32,8 @@ CONFIDENCES = (0.95, 0.99)
 
 SCHEDULES = (Timing("pasc"), Timing("two_phase"), Timing("streaming", 0), Timing("streaming", 1))
 
-RATE = "QCFS rate coding"
-RELU = "ReLU conversion"
-EXIT = "early exit"
+RATE, EXIT, RELU = "QCFS rate", "QCFS exit", "ReLU rate"
+"""How the names of rate-coded methods begin: of all images for T timesteps, until an answer is likely enough, and of the weights with ReLU."""
 
 SIGNIFICANT = 0.05
 """Level of the test of whether a method is better or worse than its source network."""
@@ -123,7 +122,7 @@ class Comparison:
         for where in ("below", "level with", "above"):
             if found := [row for row in rated if self.stands(row) == where]:
                 figures = ", ".join(f"{row.timesteps:.0f} ({percent(row.accuracy)})" for row in found)
-                lines.append(f"{RATE} is {where} its source ({percent(self.source)}) at T = {figures}")
+                lines.append(f"QCFS rate coding is {where} its source ({percent(self.source)}) at T = {figures}")
         if above := [row for row in rated if self.stands(row) == "above"]:
             lines.append(_why(max(above, key=lambda row: row.accuracy), exact, self.source))
         return lines
@@ -221,14 +220,14 @@ def compare(
     curves[RATE] = made.curve(run)
     rows += [made.rate(f"{RATE}, T = {t}", run, np.full(len(data), t), latency) for t in sorted(timesteps)]
     for confidence in confidences:
-        rows.append(made.rate(f"{EXIT}, confidence {confidence:g}", run, run.exits(confidence), latency))
+        rows.append(made.rate(f"{EXIT}, at {confidence:g}", run, run.exits(confidence), latency))
     if calibration is not None:
         evaluation.check(graph, calibration)
         assert graph.preprocessing is not None, "check refuses a graph without"
         weights = np.concatenate(
             [rate_coding.relu_logits(graph, x).argmax(1) for x in _inputs(graph, data, "ReLU weights", progress)]
         )
-        rows.append(made.row("its weights with ReLU, no spikes", False, weights))
+        rows.append(made.row("ReLU weights, no spikes", False, weights))
         run = _rate_coded(
             rate_coding.relu(graph, graph.preprocessing(calibration.pixels)), data, max(timesteps), RELU, progress
         )

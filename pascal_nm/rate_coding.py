@@ -142,7 +142,7 @@ def run(made: Conversion, inputs: Array, timesteps: int) -> RateRun:
     size = max(1, NUMBERS // max(p.size for p in graph.populations))
     currents = torch.from_numpy(graph.currents(inputs))
     with torch.no_grad():
-        return RateRun.join([_Batch(made, part).run(timesteps) for part in currents.split(size)])
+        return RateRun.join([_Batch(made, part).run(timesteps) for part in torch.split(currents, size)])
 
 
 class _Batch:
@@ -190,8 +190,8 @@ class _Batch:
             confidence.append(largest.values)
             costs.append(torch.stack([self.costs[name](train) for name, train in spikes.items()]).sum(0))
         so_far = torch.stack(costs, 1).cumsum(1).numpy()
-        shown = (torch.stack(x, 1).numpy() for x in (answers, confidence))
-        return RateRun(*shown, so_far[:, :, 0], so_far[:, :, 1])
+        given, sure = (torch.stack(x, 1).numpy() for x in (answers, confidence))
+        return RateRun(given, sure, so_far[:, :, 0], so_far[:, :, 1])
 
     def _step(self) -> tuple[dict[str, Tensor], Tensor]:
         """Spikes of all populations (0 or 1) in the next timestep, and the readout's current."""
@@ -250,7 +250,7 @@ def _activations(graph: Graph, inputs: Array, keep: bool = True) -> dict[str, Ar
     size = max(1, NUMBERS // max(p.size for p in graph.populations))
     found: dict[str, list[Array]] = {}
     with torch.no_grad():
-        for currents in torch.from_numpy(graph.currents(inputs)).to(torch.float32).split(size):
+        for currents in torch.split(torch.from_numpy(graph.currents(inputs)).to(torch.float32), size):
             values: dict[str, Tensor] = {graph.input.name: currents}
             for p in graph.populations:
                 if p.kind == "analog":
@@ -277,7 +277,7 @@ def _floats(graph: Graph) -> Graph:
 
 
 def _column(array: Array) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(torch.float32)
+    return torch.from_numpy(np.array(array, np.float32))
 
 
 def _channels_last(x: Tensor) -> Tensor:

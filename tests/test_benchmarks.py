@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pascal_nm.interop import readers
-
 ROOT = Path(__file__).parents[1]
 
 MODEL = "{model}"
@@ -20,7 +18,6 @@ MODEL = "{model}"
 RUNS = {
     "adaptive_metric.py": (["--arch", "resnet9", "--images", 20, "--batch", 10], r"metric over forward pass: [\d.]+"),
     "against_authors.py": (["{authors}", "--images", 2, "--cases", 1], r"vgg16, uniform +\S+ +0 +0\n"),
-    "ann2snn.py": ([MODEL, "--limit", 20, "--timesteps", 4], r'"accuracy": \[[\d., ]+\]'),
     "bits.py": (
         [MODEL, "--data", "digits", "--search", "digits", "--images", 40, "--bits", "8,4", "--drop", 20],
         r"searched, [\d.]+ on average(.|\n)+bits by layer: ",
@@ -55,9 +52,6 @@ RUNS = {
 }
 """For each benchmark its arguments, and what it prints when it got to its end."""
 
-ELSEWHERE = {"ann2snn.py": "spikingjelly"}
-"""Those that run in the environment of another reader (`make readers`)."""
-
 
 def test_every_benchmark_and_example_is_run():
     assert set(RUNS) == {path.name for path in (ROOT / "benchmarks").glob("*.py")}
@@ -80,27 +74,17 @@ def made(tmp_path_factory):
     return folder
 
 
-def python_for(script):
-    """The Python that a script runs in; skips where that is not there."""
-    if script.startswith("lava_") and importlib.util.find_spec("lava") is None:
-        pytest.skip("lava-nc is not installed")
-    if script not in ELSEWHERE:
-        return sys.executable
-    python = readers.python_of(ELSEWHERE[script], Path(os.environ.get("READERS", ROOT / ".readers")))
-    if python is None:
-        pytest.skip(f"{ELSEWHERE[script]} is not installed: `make readers`")
-    return python
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("script", RUNS)
 def test_a_benchmark_runs_to_its_end(script, made, tmp_path):
     arguments, printed = RUNS[script]
+    if script.startswith("lava_") and importlib.util.find_spec("lava") is None:
+        pytest.skip("lava-nc is not installed")
     authors = os.environ.get("PASCAL_CLONE", "")
     if "{authors}" in arguments and not authors:
         pytest.skip("PASCAL_CLONE names no clone of the authors' repository")
     places = {"model": made / "model.pt", "network": made / "model.nir", "folder": tmp_path, "authors": authors}
-    command = [python_for(script), ROOT / "benchmarks" / script, *(str(a).format(**places) for a in arguments)]
+    command = [sys.executable, ROOT / "benchmarks" / script, *(str(a).format(**places) for a in arguments)]
     done = subprocess.run(
         list(map(str, command)), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600
     )

@@ -24,17 +24,11 @@ from pascal_nm.graph import Array, Graph
 from pascal_nm.interop import ann2snn
 from pascal_nm.interop import readers as interoperation
 
-COLUMNS = (
-    "method",
-    "accuracy",
-    "95 % interval",
-    "agrees with the source",
-    "T",
-    "T_norm",
-    "timesteps to the answer",
-    "at most",
-    "spikes",
-    "synaptic operations",
+COLUMNS = ("method", "accuracy", "95 %", "agrees", "T", "T_norm", "answer at", "spikes", "operations")
+
+LEGEND = (
+    "agrees: with the source network's classes; T: levels, or timesteps shown; T_norm: Equation 13; answer at: timesteps from the image to the final "
+    "answer on a chip, mean (most); spikes and synaptic operations of an image"
 )
 
 CALIBRATION = 200
@@ -60,7 +54,7 @@ def compare(
     ] = ",".join(map(str, comparison.TIMESTEPS)),
     confidence: Annotated[
         str, typer.Option(help="Early exit (as SEENN-1): stop when the answer has this probability.")
-    ] = ",".join(f"{c:g}" for c in comparison.CONFIDENCES),
+    ] = ",".join(map(str, comparison.CONFIDENCES)),
     relu: Annotated[
         bool, typer.Option("--relu/--no-relu", help="Also the weights with ReLU, converted as by ann2snn.")
     ] = True,
@@ -92,7 +86,7 @@ def compare(
 ) -> None:
     """One network under every method: exact schedules, rate coding, early exits, and its weights with ReLU, on the same images.
 
-    For each: accuracy, agreement with the source network, timesteps, spikes and operations; and where rate coding wins.
+    For each: accuracy, agreement with the source network, timesteps, spikes and operations. It says where rate coding is above its source network, and why.
     """
     numbers = [int(x) for x in _numbers("--timesteps", timesteps, whole=True)]
     confidences = _numbers("--confidence", confidence)
@@ -117,6 +111,10 @@ def compare(
                     confidences=confidences,
                     progress=update,
                 )
+            )
+        if examples is not None and np.array_equal(examples.pixels, images.pixels[: len(examples.pixels)]):
+            note(
+                "thresholds of the ReLU conversion are from the tested images, which helps it: --calibration names others"
             )
         checks.append(
             None
@@ -143,7 +141,6 @@ def compare(
             }
         )
         return
-    table(title, COLUMNS, _spread_rows(spread) if spread else _rows(found[0]))
     for path, made, check in zip(networks, found, checks, strict=True):
         if len(networks) > 1:
             say(f"[bold]{path.name}[/bold]")
@@ -154,6 +151,8 @@ def compare(
                 f"checked: ann2snn of SpikingJelly {check['version']} gives the classes of our ReLU conversion in "
                 f"{percent(check['agreement'])} of {check['images']} images at T = 1 to {check['timesteps']}"
             )
+    table(title, COLUMNS, _spread_rows(spread) if spread else _rows(found[0]))
+    say(LEGEND if not spread else f"{LEGEND}; ±: standard deviation of one training")
 
 
 def _source(path: Path) -> tuple[Model | None, Graph, comparison.Source | None]:
@@ -210,17 +209,18 @@ def _rows(made: Comparison) -> list[list[str]]:
 
 
 def _row(row: Row) -> list[str]:
+    low, high = (f"{100 * share:.2f}" for share in row.interval)
+    most = "" if row.at_most is None or row.at_most == row.to_answer else f" ({row.at_most})"
     return [
         row.method,
         percent(row.accuracy),
-        f"{100 * row.interval.low:.2f} to {100 * row.interval.high:.2f}",
+        f"{low}-{high}",
         percent(row.agreement),
         _short(row.timesteps),
         "" if row.normalized is None else f"{row.normalized:.2f}",
-        _short(row.to_answer),
-        _short(row.at_most),
+        _short(row.to_answer) + most,
         _short(row.spikes, 0),
-        _short(row.operations, 0),
+        "" if row.operations is None else f"{row.operations / 1e6:.3f} M",
     ]
 
 
@@ -228,19 +228,18 @@ def _spread_rows(spread: Sequence[Spread]) -> list[list[str]]:
     rows = []
     for row in spread:
         figures = {name: (row.mean[name], row.deviation[name]) for name in row.mean}
-        shares = [_plus_minus(figures.get(name), 100, 2) for name in ("accuracy", "agreement")]
-        steps = [_plus_minus(figures.get(name), 1, 2) for name in ("timesteps", "normalized", "to_answer", "at_most")]
-        counts = [_plus_minus(figures.get(name), 1, 0) for name in ("spikes", "operations")]
-        rows.append([row.method, shares[0], "", shares[1], *steps, *counts])
+        accuracy, agreement = (_plus_minus(figures.get(name), 100, 2, " %") for name in ("accuracy", "agreement"))
+        steps = [_plus_minus(figures.get(name), 1, 2) for name in ("timesteps", "normalized", "to_answer")]
+        counts = [_plus_minus(figures.get("spikes"), 1, 0), _plus_minus(figures.get("operations"), 1e-6, 3, " M")]
+        rows.append([row.method, accuracy, "", agreement, *steps, *counts])
     return rows
 
 
-def _plus_minus(figure: tuple[float, float] | None, factor: float, digits: int) -> str:
+def _plus_minus(figure: tuple[float, float] | None, factor: float, digits: int, unit: str = "") -> str:
     if figure is None:
         return ""
     mean, deviation = (factor * value for value in figure)
-    unit = " %" if factor == 100 else ""
-    return f"{mean:,.{digits}f}{unit}" + (f" ± {deviation:,.{digits}f}" if deviation else "")
+    return f"{mean:,.{digits}f}" + (f" ± {deviation:,.{digits}f}" if deviation else "") + unit
 
 
 def _short(value: float | None, digits: int = 1) -> str:

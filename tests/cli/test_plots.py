@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from pascal_nm.cli import plots
+from pascal_nm.comparison import Comparison, Interval, Row
 from pascal_nm.errors import DataError
 from pascal_nm.export.profile import Measured
 from pascal_nm.lags import Cost
@@ -22,12 +23,14 @@ def layer(name):
 
 
 MEASURED = [Measured(4, "zero", 5, 0.5, 0.5), Measured(8, "zero", 5, 0.5, 0.5)]
+ROW = Row("exact, pasc", True, 0.9, Interval(0.8, 1.0), 1.0, 0, 0, 4.0, 4.2, 30.0, 30, 9.0, 99.0)
 COST = Cost((1, 2), 5.0, 6, 1e-6, 0.1)
 DRAWN = {
     "activity": lambda name, path: plots.activity([(layer(name), 1.0)], np.array([0.5]), np.array([2]), name, path),
     "accuracy": lambda name, path: plots.accuracy_against_timesteps({name: MEASURED}, 0.9, name, path),
     "energy": lambda name, path: plots.energy({name: {"update": 1e-9}}, {name: 2e-9}, name, path),
     "mesh": lambda name, path: plots.mesh(np.array([[0, 0], [1, 1]]), {name: np.ones(2)}, name, path),
+    "methods": lambda name, path: plots.methods(Comparison(0.9, 5, [ROW], {}), name, path),
     "costs": lambda name, path: plots.costs([COST], [COST], name, path),
 }
 
