@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -123,7 +124,7 @@ TABLE_3 = (
 )
 """Network, data, normalized operations b, first layer's share c, and the ratios in FP32 and INT8 as printed."""
 
-TOTALS = (
+TOTALS: tuple[tuple[str, str, tuple[int, int, int], int, Stem, int], ...] = (
     ("Table 11, Appendix A.5", "vgg16", (3, 32, 32), 100, "cifar", 332_480_512),
     ("Table 11, Appendix A.5", "vgg16", (3, 32, 32), 10, "cifar", 332_111_872),
     ("Table 12, Appendix A.6", "vgg16", (3, 224, 224), 1000, "imagenet", 15_470_264_320),
@@ -183,7 +184,8 @@ def entries() -> list[Entry]:
     return [*_table_2(), *_table_3(), *_table_4(), *_t_norm(), *_abstract(), *_totals(), *_hardware()]
 
 
-def layers_with_neurons(network: str) -> list[MatMul]:
+@cache
+def layers_with_neurons(network: str) -> tuple[MatMul, ...]:
     """The convolutions and linear layers in front of neurons, one for each QCFS activation: the classifier and shortcuts have none.
 
     Args:
@@ -200,9 +202,13 @@ def layers_with_neurons(network: str) -> list[MatMul]:
     return layers
 
 
-def _main_path(network: str) -> list[MatMul]:
-    arch, shape, classes, stem = ARCHITECTURES[network]
-    return [m for m in by_architecture(arch, shape, classes, stem=stem) if "shortcut" not in m.name]
+@cache
+def _all_layers(arch: str, shape: tuple[int, int, int], classes: int, stem: Stem) -> tuple[MatMul, ...]:
+    return tuple(by_architecture(arch, shape, classes, stem=stem))
+
+
+def _main_path(network: str) -> tuple[MatMul, ...]:
+    return tuple(m for m in _all_layers(*ARCHITECTURES[network]) if "shortcut" not in m.name)
 
 
 def of_true_shapes(network: str, levels: Sequence[int]) -> float:
@@ -289,7 +295,7 @@ def _table_4() -> list[Entry]:
 def _table_3() -> list[Entry]:
     result = []
     for network, data, rate, first, *printed in TABLE_3:
-        layers = by_architecture(*ARCHITECTURES[network][:3], stem=ARCHITECTURES[network][3])
+        layers = _all_layers(*ARCHITECTURES[network])
         share = layers[0].macs / sum(m.macs for m in layers)
         for name, costs, value in zip(("FP32", "INT8"), (FP32, INT8), printed, strict=True):
             same, true = (source_ratio(rate, c, costs) for c in (first, share))
@@ -313,7 +319,7 @@ def _abstract() -> list[Entry]:
 def _totals() -> list[Entry]:
     result = []
     for where, arch, shape, classes, stem, printed in TOTALS:
-        total = sum(m.macs for m in by_architecture(arch, shape, classes, stem=stem))
+        total = sum(m.macs for m in _all_layers(arch, shape, classes, stem))
         what = f"multiply-accumulates, {arch}, {shape[1]}x{shape[2]}, {classes} classes"
         wrong = where.startswith("Table 13")
         same = sum(TABLE_A7) + 512 * classes if wrong else total
