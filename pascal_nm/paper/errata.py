@@ -60,7 +60,7 @@ ERRATA: tuple[Erratum, ...] = (
         ("Equation 3",),
         "A = 1 - (S - 1) / (K - 1), as van der Eijk's agreement",
         "for one layer of his measure, A is this times a factor U for how unimodal the pattern is, and he weights the layers of a pattern",
-        "van der Eijk 2001, which the paper cites",
+        "van der Eijk 2001, which the paper cites; patternAgreement of the R package agrmt",
         "two full bins far apart agree as well as two neighbours",
     ),
     Erratum(
@@ -82,7 +82,7 @@ ERRATA: tuple[Erratum, ...] = (
         "skewness and kurtosis of the samples, which are the levels that neurons take",
         "the authors' get_stats.py takes them of the histogram's L + 1 frequencies, and adds 3 n^2 / ((n - 2)(n - 3)) to the kurtosis",
         "get_stats.py, calculate_b",
-        "the two readings order layers differently; which made Figure 1 is not said",
+        "the two readings may order layers differently; which made Figure 1 is not said",
     ),
     Erratum(
         ("Figure 1", "Figure 3", "Appendix A.2"),

@@ -472,6 +472,19 @@ def test_energy_of_one_spiking_layer_is_by_that_layers_input(pascal, tmp_path):
     assert (first["rate"], output["own"], output["energy"]) == (None, None, None)
 
 
+def test_energy_of_a_layer_without_spikes_writes_no_infinity(pascal, tmp_path):
+    graph = for_digits()
+    hidden = replace(graph["hidden"], bias=np.full(16, -1e6))
+    populations = tuple(hidden if p.name == "hidden" else p for p in graph.populations)
+    write_nir(graph.replace(populations=populations), tmp_path / "silent.nir")
+    command = ["energy", tmp_path / "silent.nir", "--limit", 5, "--chip", "cmos45_fp32"]
+    code, out, _ = pascal(*command, "--json")
+    assert code == 0
+    output = json.loads(out)["closed_formulas"]["layers"][1]
+    assert (output["rate"], output["ratio"], output["counted"]) == (0, None, None)
+    assert "inf" in pascal(*command)[1]
+
+
 def test_energy_with_memory_traffic(pascal, trained):
     command = ["energy", trained / "model.pt", "--limit", 5, "--chip"]
     left_out = json.loads(pascal(*command, "cmos45_int8", "--json")[1])
