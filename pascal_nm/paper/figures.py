@@ -41,7 +41,7 @@ ARCHITECTURES: dict[str, tuple[str, tuple[int, int, int], int, Stem]] = {
 }
 
 T_NORM = (
-    ("Table 5", "VGG-16, CIFAR", 4, 4.21),
+    ("Table 5, Table 17", "VGG-16, CIFAR", 4, 4.21),
     ("Table 6", "VGG-16, CIFAR", 8, 8.79),
     ("Table 5, Table 6", "VGG-16, ImageNet", 16, 18.37),
     ("Table 6", "ResNet-18", 8, 8.22),

@@ -99,7 +99,7 @@ ITEMS: tuple[Item, ...] = (
         "the spiking network is equivalent to its source network",
         "in integers bit for bit on every target; in floats up to rounding, which is counted",
         SAME,
-        (VERIFY, "make demo", NETWORKS),
+        (VERIFY, "make demo", NETWORKS, "python benchmarks/against_authors.py CLONE"),
     ),
     Item(
         "Equation 1",
