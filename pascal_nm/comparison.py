@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pascal_nm import analysis, rate_coding, simulate
+from pascal_nm import activity, analysis, rate_coding, simulate
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError
-from pascal_nm.graph import Array, Graph, Timing
+from pascal_nm.graph import Array, Graph, Operator, Population, Projection, Timing
 from pascal_nm.hw_targets import evaluation
 from pascal_nm.hw_targets.simulator import SimulatorProgram
 from pascal_nm.rate_coding import Conversion, RateRun
@@ -32,11 +32,15 @@ CONFIDENCES = (0.95, 0.99)
 
 SCHEDULES = (Timing("pasc"), Timing("two_phase"), Timing("streaming", 0), Timing("streaming", 1))
 
+LEVELS = "levels x"
 RATE, EXIT, RELU = "QCFS rate", "QCFS exit", "ReLU rate"
 """How the names of rate-coded methods begin: of all images for T timesteps, until an answer is likely enough, and of the weights with ReLU."""
 
 SIGNIFICANT = 0.05
 """Level of the test of whether a method is better or worse than its source network."""
+
+FINER = (2, 4)
+"""Factors on the levels of the network that the same weights are run with, without training."""
 
 BATCH = 100
 """Images between two signs of progress."""
@@ -125,6 +129,11 @@ class Comparison:
                 lines.append(f"QCFS rate coding is {where} its source ({percent(self.source)}) at T = {figures}")
         if above := [row for row in rated if self.stands(row) == "above"]:
             lines.append(_why(max(above, key=lambda row: row.accuracy), exact, self.source))
+            if finer := [row for row in self.rows if row.method.startswith(LEVELS)]:
+                figures = ", ".join(f"{percent(row.accuracy)} with {row.timesteps:g} levels" for row in finer)
+                lines.append(
+                    f"what it gains can be had exactly, by rounding less in the same weights, without training: {figures}"
+                )
         return lines
 
     def stands(self, row: Row) -> str:
@@ -215,6 +224,7 @@ def compare(
         row, curve = _exact(graph, timing, data, made, progress)
         rows.append(row)
         curves[row.method] = curve
+    rows += [_finer(graph, factor, data, made, progress) for factor in FINER if not graph.is_integer]
     latency = rate_coding.depth(graph)
     run = _rate_coded(rate_coding.qcfs(graph), data, max(timesteps), RATE, progress)
     curves[RATE] = made.curve(run)
@@ -295,6 +305,54 @@ def _exact(
         operations=sum(float(layer.synaptic_operations.mean()) for layer in found.events),
     )
     return row, [float(x) for x in found.accuracy_over_time]
+
+
+def with_more_levels(graph: Graph, factor: int) -> Graph:
+    """The same weights with ``factor`` times the levels, in steps so much smaller: each QCFS keeps its range.
+
+    Raises:
+        GraphError: more levels than a graph has (:data:`pascal_nm.graph.MAX_LEVELS`).
+    """
+    spiking = {p.name for p in graph.populations if p.kind in ("pasc", "max")}
+
+    def finer(p: Population) -> Population:
+        threshold = p.threshold / factor if p.kind == "pasc" else p.threshold
+        return replace(p, levels=p.levels * factor, threshold=threshold) if p.name in spiking else p
+
+    def scaled(q: Projection) -> Projection:
+        into_max = graph[q.target].kind == "max"  # which hands levels on as they are
+        return q if q.source not in spiking or into_max else replace(q, operator=_divided(q.operator, factor))
+
+    return graph.replace(
+        populations=tuple(map(finer, graph.populations)), projections=tuple(map(scaled, graph.projections))
+    )
+
+
+def _divided(operator: Operator, factor: int) -> Operator:
+    return replace(operator, weight=operator.weight / factor)
+
+
+def _finer(graph: Graph, factor: int, data: Dataset, judge: _Judge, progress: Progress | None) -> Row:
+    """The same weights with more levels, in closed form: spikes are their counts, and a schedule without negative ones has a fixed length."""
+    more = with_more_levels(graph, factor).replace(timing=Timing("two_phase"))
+    driven = {p.name: sum(activity.fan_out(q, p.shape) for q in more.outgoing(p.name)) for p in more.populations}
+    name = f"{LEVELS} {factor}, two_phase"
+    answers, spikes, operations = [], 0, 0
+    for inputs in _inputs(more, data, name, progress):
+        result = simulate.counts(more, inputs)
+        answers.append(result.predictions)
+        for population, count in result.counts.items():
+            each = count.sum(0, dtype=np.int64)
+            spikes, operations = spikes + int(each.sum()), operations + int((each * driven[population]).sum())
+    length = result.schedule.length
+    return replace(
+        judge.row(name, False, np.concatenate(answers)),
+        timesteps=float(np.mean([p.levels for p in more.spiking])),
+        to_answer=float(length),
+        at_most=length,
+        spikes=spikes / len(data),
+        operations=operations / len(data),
+    )
 
 
 def _rate_coded(made: Conversion, data: Dataset, timesteps: int, name: str, progress: Progress | None) -> RateRun:

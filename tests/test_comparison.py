@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from pascal_nm import comparison, quantize, rate_coding, simulate
+from pascal_nm.checkpoint import Model
 from pascal_nm.comparison import Comparison, Interval, Row
 from pascal_nm.data import load
 from pascal_nm.errors import DataError
 from pascal_nm.graph import Timing
+from pascal_nm.models import qcfs_layers, set_levels
 from tests import networks
 
 IMAGES = load("digits", limit=60)
@@ -71,6 +73,30 @@ def test_an_early_exit_is_between_one_and_all_timesteps_and_takes_what_was_sent_
         assert row.spikes == np.mean([run.spikes[i, t - 1] for i, t in enumerate(stops)])
 
 
+@pytest.mark.parametrize("name", networks.ALL)
+@pytest.mark.parametrize("factor", [2, 3])
+def test_more_levels_in_a_network_are_more_levels_in_its_source(name, factor):
+    module = networks.randomized(networks.ALL[name]()).double().eval()
+    more = comparison.with_more_levels(Model(module, (2, 8, 8)).graph(), factor)
+    set_levels(module, [layer.levels * factor for _, layer in qcfs_layers(module)])
+    expected = Model(module, (2, 8, 8)).graph()
+    inputs = networks.images(8).numpy()
+    found, wanted = (simulate.counts(graph, inputs) for graph in (more, expected))
+    assert all(np.array_equal(found.counts[p], wanted.counts[p]) for p in wanted.counts)
+    assert np.allclose(found.logits, wanted.logits, rtol=1e-9, atol=1e-9)
+
+
+def test_figures_of_more_levels_are_those_of_their_run(made):
+    more = comparison.with_more_levels(GRAPH, 4).replace(timing=Timing("two_phase"))
+    result = simulate.steps(more, INPUTS)
+    (row,) = rows(made, f"{comparison.LEVELS} 4")
+    assert row.accuracy == np.mean(result.predictions == IMAGES.labels)
+    assert row.timesteps == 16
+    assert row.at_most == result.schedule.length
+    assert row.spikes == result.counts["hidden"].sum() / len(INPUTS)
+    assert row.operations == 10 * row.spikes
+
+
 def test_the_weights_with_relu_are_judged_with_and_without_spikes(made):
     plain = rate_coding.relu_logits(GRAPH, INPUTS).argmax(1)
     (row,) = rows(made, "ReLU weights")
@@ -127,6 +153,8 @@ def test_the_verdict_says_where_rate_coding_wins_and_at_what_cost():
     assert "above its source (80.00 %) at T = 16 (90.00 %)" in lines[2]
     assert "by 10.00 points at T = 16 (12 images gained, 2 lost" in lines[3]
     assert "4.0 times the synaptic operations" in lines[3]
+    finer = row(f"{comparison.LEVELS} 2, two_phase", 0.92, timesteps=8.0)
+    assert Comparison(0.8, 100, [EXACT, finer, above], {}).verdict()[-1].endswith("92.00 % with 8 levels")
     assert len(Comparison(0.8, 100, [EXACT, below], {}).verdict()) == 2
 
 
