@@ -35,7 +35,7 @@ from scipy import stats
 
 from pascal_nm import adaptive, data, training
 from pascal_nm.checkpoint import Model, load, save
-from pascal_nm.cli.train import prepared
+from pascal_nm.cli.adapt import prepared
 from pascal_nm.data import Dataset
 from pascal_nm.files import replacing
 from pascal_nm.training import Progress, TrainingConfig

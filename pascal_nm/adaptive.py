@@ -46,7 +46,8 @@ class LayerMetric:
         name: the population.
         levels: its L.
         histogram: how often each level 0 to L occurred.
-        alpha: share of the samples from which on a level counted as non-empty; 1 / (L + 1) where no level had the share that was asked for.
+        alpha: share of the samples from which on a level counted as non-empty.
+        lowered: whether that is 1 / (L + 1), because no level had the share that was asked for.
         agreement: A, from 0 to 1.
         skewness: g; NaN where what it is taken of has no variance.
         kurtosis: K; likewise.
@@ -59,6 +60,7 @@ class LayerMetric:
     levels: int
     histogram: tuple[int, ...]
     alpha: float
+    lowered: bool
     agreement: float
     skewness: float
     kurtosis: float
@@ -138,9 +140,10 @@ def _measured(name: str, counts: Sequence[int], reading: Reading, alpha: Fractio
         raise DataError(
             f"the authors' metric divides by zero with fewer than 3 levels; {name} has {len(counts) - 1}: take the paper's"
         )
-    alpha, agreement = _agreement(counts, alpha or Fraction(1, len(counts)))
+    asked = alpha or Fraction(1, len(counts))
+    alpha, agreement = _agreement(counts, asked)
     shape = (_of_samples if reading == "paper" else _of_frequencies)(counts)
-    given = (name, len(counts) - 1, tuple(counts), float(alpha), float(agreement))
+    given = (name, len(counts) - 1, tuple(counts), float(alpha), alpha < asked, float(agreement))
     if shape is None:
         return LayerMetric(*given, math.nan, math.nan, math.inf if reading == "paper" else 0.0)
     metric = agreement * (shape.squared_skewness + 1) * shape.kurtosis
@@ -295,9 +298,10 @@ class Choice:
         if self.levels is not None:
             _check_levels(self.levels, self.clusters)
 
-    def plan(self, found: Mapping[str, Array]) -> Plan:
-        """Measure and cluster layers with these :func:`histograms`."""
-        return plan(measure(found, self.reading, self.alpha), self.clusters, self.levels)
+    def plan(self, found: Mapping[str, Array], alpha: float | Fraction | None = None) -> Plan:
+        """Measure and cluster layers with these :func:`histograms`, with another alpha where one is given."""
+        alpha = self.alpha if alpha is None else alpha
+        return plan(measure(found, self.reading, alpha), self.clusters, self.levels)
 
 
 def _check_levels(levels: Sequence[int], clusters: int) -> None:
@@ -363,6 +367,11 @@ def _remarks(metrics: Sequence[LayerMetric], levels: Sequence[int], made: int) -
         yield f"{_counted(made, 'cluster')} instead of {len(levels)}, because the {different}: the last given, {unused}, is used by none"
     if len(set(levels[:made])) < made:
         yield f"clusters share their levels ({', '.join(map(str, levels[:made]))}): there are not as many different ones"
+    if lowered := [m.name for m in metrics if m.lowered]:
+        yield (
+            f"no level has a share of alpha, so that 1 / (L + 1) was taken, which one always has: {', '.join(lowered)}; "
+            "give a smaller --alpha"
+        )
     if constant := [m.name for m in metrics if m.constant]:
         yield f"constant over these images, all neurons at one level, so a single one would do: {', '.join(constant)}"
 
