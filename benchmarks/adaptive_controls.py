@@ -35,9 +35,9 @@ from scipy import stats
 
 from pascal_nm import adaptive, data, training
 from pascal_nm.checkpoint import Model, load, save
-from pascal_nm.cli.adapt import prepared
 from pascal_nm.data import Dataset
 from pascal_nm.files import replacing
+from pascal_nm.hw_targets import evaluation
 from pascal_nm.training import Progress, TrainingConfig
 
 WATCHED = 500
@@ -94,7 +94,7 @@ class Experiment:
         uniform = self._uniform(config)
         graph = uniform.graph()
         calibration = self.train.head(adaptive.IMAGES)
-        found = adaptive.histograms(graph, prepared(graph, calibration))
+        found = adaptive.histograms(graph, evaluation.inputs(graph, calibration))
         made = self.choice.plan(found)
         by_authors = [m.metric for m in adaptive.measure(found, "authors")]
         metrics = {"paper": [m.metric for m in made.metrics], "authors": by_authors}

@@ -246,12 +246,12 @@ def _divided(values: Sequence[float], weights: Sequence[int], clusters: int) -> 
     least = {stop: cost(0, stop) for stop in range(1, n + 1)}
     starts: list[dict[int, int]] = []
     for number in range(1, clusters):
-        before, least = least, {}
+        before, least, best = least, {}, number
         starts.append({})
-        for stop in range(number + 1, n + 1):
-            options = ((before[first] + cost(first, stop), -first) for first in range(number, stop))
-            least[stop], minus_first = min(options)
-            starts[-1][stop] = -minus_first
+        for stop in range(number + 1, n + 1):  # The best start of the last cluster never falls as its end rises.
+            options = ((before[first] + cost(first, stop), -first) for first in range(best, stop))
+            least[stop], minus_best = min(options)
+            starts[-1][stop] = best = -minus_best
     borders = [n]
     for start in reversed(starts):
         borders.insert(0, start[borders[0]])
@@ -362,9 +362,12 @@ def plan(metrics: Sequence[LayerMetric], clusters: int, cluster_levels: Sequence
 def _remarks(metrics: Sequence[LayerMetric], levels: Sequence[int], made: int) -> Iterable[str]:
     """What a reader of a plan must be told."""
     if made < len(levels):
-        different = f"{len(metrics)} layers have {_counted(len({m.metric for m in metrics}), 'different metric')}"
-        unused = ", ".join(f"L = {level}" for level in levels[made:])
-        yield f"{_counted(made, 'cluster')} instead of {len(levels)}, because the {different}: the last given, {unused}, is used by none"
+        different = _counted(len({m.metric for m in metrics}), "different metric")
+        unused = " and ".join(f"L = {level}" for level in levels[made:])
+        yield (
+            f"{_counted(made, 'cluster')} instead of {len(levels)}: {_counted(len(metrics), 'layer')} with {different}; "
+            f"no cluster is there for {unused}"
+        )
     if len(set(levels[:made])) < made:
         yield f"clusters share their levels ({', '.join(map(str, levels[:made]))}): there are not as many different ones"
     if lowered := [m.name for m in metrics if m.lowered]:

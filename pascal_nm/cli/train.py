@@ -18,6 +18,7 @@ from pascal_nm.cli.outputs import Given, Writes
 from pascal_nm.data import Images
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.graph import Graph
+from pascal_nm.hw_targets import evaluation
 from pascal_nm.models import ARCHITECTURES
 from pascal_nm.training import Progress, TrainingConfig
 
@@ -308,7 +309,7 @@ def _train_adaptively(
 
     def choose(model: Model) -> list[int]:
         graph = model.graph()
-        inputs = adapt.prepared(graph, train_data.head(adaptive.IMAGES))
+        inputs = evaluation.inputs(graph, train_data.head(adaptive.IMAGES))
         made = choice.plan(adaptive.histograms(graph, inputs))
         decided.append((graph, made))
         for remark in made.remarks:
