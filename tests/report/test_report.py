@@ -84,24 +84,26 @@ def test_the_al_metric_is_that_of_adapt_of_training_images(made, report, page, p
     assert f"Measured over {IMAGES} training images (digits)." in page
 
 
-def test_without_training_images_the_al_metric_is_of_the_reports_own_and_the_page_says_so(made, tmp_path):
+def test_without_training_images_the_al_metric_is_of_the_reports_own_and_the_page_says_so(tmp_path):
     datasets = pytest.importorskip("datasets")
     images = data.load("digits", limit=IMAGES)
     pixels = (images.pixels[:, 0].astype(int) * 255 // 16).astype(np.uint8)
     rows = {"image": list(pixels), "label": images.labels.tolist()}
     features = datasets.Features({"label": datasets.ClassLabel(names=list(images.classes)), "image": datasets.Image()})
     table = datasets.Dataset.from_dict(rows, features=features)
-    for name, training in (("some", False), ("my-test", True)):
-        table.to_parquet(str(tmp_path / f"{name}.parquet"))
-        if training:
-            table.select(range(8)).to_parquet(str(tmp_path / "my-train.parquet"))
+    for name, rows in (("some", range(IMAGES)), ("my-test", range(IMAGES)), ("my-train", range(IMAGES // 2))):
+        table.select(rows).to_parquet(str(tmp_path / f"{name}.parquet"))
+    model = tmp_path / "model.pt"
+    assert command("train", "-d", tmp_path / "my-train.parquet", "--arch", "mlp", "--epochs", 1, "-q", "-o", model) == 0
+    for name, of, images, kind in (
+        ("some", "some", IMAGES, "images"),
+        ("my-test", "my-train", IMAGES // 2, "training images"),
+    ):
         output = tmp_path / f"{name}.html"
-        assert command("report", made / "model.nir", "-d", tmp_path / f"{name}.parquet", "-q", "-o", output) == 0
+        assert command("report", model, "-d", tmp_path / f"{name}.parquet", "-q", "-o", output) == 0
         found = json.loads(output.with_suffix(".json").read_text())["al_metric"]
-        expected = ("my-train.parquet", 8) if training else ("some.parquet", IMAGES)
-        assert (found["data"], found["images"], found["training_images"]) == (*expected, training)
-        word = "training images (my-train.parquet)" if training else "images (some.parquet)"
-        assert f"Measured over {expected[1]} {word}." in output.read_text(encoding="utf-8")
+        assert found == {"data": f"{of}.parquet", "images": images, "training_images": name != of}
+        assert f"Measured over {images} {kind} ({of}.parquet)." in output.read_text(encoding="utf-8")
 
 
 def test_shares_of_the_levels_are_those_of_the_images(made, report):
