@@ -1,25 +1,30 @@
 """Does the AL metric help? The paper's Table 4 in small, with controls that cost the same.
 
-For each seed a network is trained with L levels everywhere (Algorithm 4, line 1) and its layers are measured. Then, each time from the same state at two thirds of
-the same training (line 3), the last third is trained with other levels for each layer (line 4):
+For each seed a network is trained with L levels everywhere (Algorithm 4, line 1) and its layers are
+measured. Then, each time from the same state at two thirds of the same training (line 3), the last
+third is trained with other levels for each layer (line 4):
 
     paper      the levels that the metric of Equations 3 to 6 chooses, by clusters
     authors    the same levels, handed out by the metric of the authors' get_stats.py
     reversed   the same levels, handed out in the opposite order of the paper's metric
     random     the same levels in a random order; several times
-    matched    likewise, of the orders whose T_eff is within 2 % of the paper's (or else the nearest)
+    matched    likewise, of the orders with T_eff within 2 % of the paper's, or else the nearest
     flat       one number of levels for all layers: that with the T_eff nearest to the paper's
     uniform    L in all layers
 
-All but the last two have the same levels in another order, so their mean is equal. T_eff (Equation 16, spike rate 0.75) is nearly so where layers have many inputs; a first
-layer with few of them makes a difference, which is why there is ``matched``. A metric that helps is more accurate than random orders, and its reverse is less accurate.
+All but the last two have the same levels in another order, so their mean is equal. T_eff (Equation
+16, spike rate 0.75) is nearly so where layers have many inputs; a first layer with few of them
+makes a difference, which is why there is ``matched``. A metric that helps is more accurate than
+random orders, and its reverse is less accurate.
 
-Every run that is done stands in a file of the folder, and the same command goes on from there. ``--table`` prints the tables of folders, as Markdown, and runs nothing.
+Every run that is done stands in a file of the folder, and the same command goes on from there.
+``--table`` prints the tables of folders, as Markdown, and runs nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import shutil
@@ -41,7 +46,7 @@ from pascal_nm.hw_targets import evaluation
 from pascal_nm.training import Progress, TrainingConfig
 
 WATCHED = 500
-"""Test images whose accuracy is seen after each epoch; what is reported is that over all of them, at the end."""
+"""Test images whose accuracy is seen after each epoch. The result is over all, at the end."""
 
 CONFIDENCE = 0.95
 
@@ -109,7 +114,7 @@ class Experiment:
                 self._result(seed, name, levels, timesteps(levels), self._branched(config, name, levels))
 
     def _uniform(self, config: TrainingConfig) -> Model:
-        """The network with uniform levels, which stays in the folder, with the state that the others go on from."""
+        """The network with uniform levels; it stays in the folder, with the state to go on from."""
         file, branch = self.folder / f"seed{config.seed}.uniform.pt", self._branch(config)
         if file.exists() and branch.exists():
             return load(file)
@@ -123,7 +128,7 @@ class Experiment:
         return model
 
     def _branched(self, config: TrainingConfig, name: str, levels: Sequence[int]) -> Model:
-        """The last third with other levels, as :func:`pascal_nm.training.train_adaptively` trains it."""
+        """The last third with other levels, as :func:`training.train_adaptively` has it."""
         config = replace(config, final_levels=tuple(levels))
         state = self.folder / f"seed{config.seed}.{name}.training"
         if not state.exists():
@@ -175,7 +180,7 @@ def controls(
 
 
 def matched(levels: Sequence[int], timesteps: Timesteps, orders: int, rng: np.random.Generator) -> list[list[int]]:
-    """Other orders of these levels with nearly the same T_eff: some of those that are near enough, or else the nearest one."""
+    """Other orders of these levels with nearly the same T_eff, or else the nearest one."""
     aim = timesteps(levels)
     drawn = {tuple(int(n) for n in rng.permutation(levels)) for _ in range(DRAWN)} - {tuple(levels)}
     distance = {order: abs(timesteps(order) - aim) for order in drawn}
@@ -186,7 +191,7 @@ def matched(levels: Sequence[int], timesteps: Timesteps, orders: int, rng: np.ra
 
 
 def in_order_of(metric: Sequence[float], levels: Sequence[int]) -> list[int]:
-    """These levels, the most for the layer with the lowest metric; of layers that tie, the first has more."""
+    """These levels, the most for the lowest metric; of layers that tie, the first has more."""
     result = [0] * len(levels)
     for place, level in zip(np.argsort(metric, kind="stable"), sorted(levels, reverse=True), strict=True):
         result[place] = level
@@ -219,11 +224,12 @@ def said(config: TrainingConfig, name: str) -> Any:
 
 
 def collected(folder: Path) -> dict[str, Any]:
-    """All finished runs of a folder with what they say together, also written to its ``results.json``."""
+    """All finished runs of a folder and what they say together, also in ``results.json``."""
     runs = [json.loads(path.read_text()) for path in sorted(folder.glob("seed*.json"))]
     content = json.loads((folder / "settings.json").read_text()) | {
         "controls": summary(runs),
         "differences": compared(runs),
+        "order": order(runs),
         "runs": runs,
     }
     with replacing(folder / "results.json") as temporary:
@@ -232,7 +238,7 @@ def collected(folder: Path) -> dict[str, Any]:
 
 
 def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """For each control: levels, T_eff, accuracy and its difference from the random orders of the same seed."""
+    """By control: levels, T_eff, accuracy, and its difference from the seed's random orders."""
     of = {name: [run for run in runs if run["control"] == name] for name in CONTROLS}
     return {
         name: {
@@ -258,6 +264,20 @@ def compared(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {f"{one} - {other}": spread(differences(of[one], of[other])) for one, other in PAIRS}
 
 
+def order(runs: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """How alike the metric sorts the layers: Spearman's rank correlation, its mean over pairs."""
+    found = [run["metrics"] for run in runs if "metrics" in run]
+    between = [(a["paper"], b["paper"]) for a, b in itertools.combinations(found, 2)]
+    within = [(each["paper"], each["authors"]) for each in found]
+    return {"between_seeds": rank_correlation(between), "between_readings": rank_correlation(within)}
+
+
+def rank_correlation(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float | None:
+    """The mean over pairs that have an order; None where there are none."""
+    defined = [stats.spearmanr(a, b).statistic for a, b in pairs if len(set(a)) > 1 and len(set(b)) > 1]
+    return statistics.fmean(map(float, defined)) if defined else None
+
+
 def by_seed(runs: Sequence[dict[str, Any]]) -> dict[int, float]:
     """The mean accuracy of each seed's runs."""
     seeds = sorted({run["seed"] for run in runs})
@@ -271,7 +291,7 @@ def mean(values: Any) -> float:
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, standard deviation, how many, and half the width of the confidence interval of the mean (Student's t)."""
+    """Mean, standard deviation, how many, and half the mean's confidence interval (Student's t)."""
     n = len(values)
     deviation = statistics.stdev(values) if n > 1 else None
     half = None if deviation is None else float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * deviation / math.sqrt(n)
@@ -280,7 +300,7 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 def table(content: dict[str, Any]) -> str:
     """A Markdown table and what it says."""
-    title = f"{content['data']}: {content['arch']} {content['options'] or ''}".rstrip()
+    title = ", ".join([f"{content['data']}: {content['arch']}", *(f"{k} {v}" for k, v in content["options"].items())])
     lines = [
         f"{title}, {content['images']:,} training images, {content['epochs']} epochs",
         "",
@@ -291,7 +311,11 @@ def table(content: dict[str, Any]) -> str:
         right, difference = row["accuracy"], row["difference_from_random"]
         cells = f"{row['mean_level']:.2f} | {row['effective_timesteps']:.2f} | {around(right)} | {right['n']}"
         lines.append(f"| {name} | {cells} | {'' if name == 'random' else around(difference, '+')} |")
-    return "\n".join([*lines, "", *(answer(pair, found) for pair, found in content["differences"].items())])
+    lines += ["", *(answer(pair, found) for pair, found in content["differences"].items())]
+    for what, found in content["order"].items():
+        alike = "not defined" if found is None else f"{found:.2f}"
+        lines.append(f"- order of the layers by the metric {what.replace('_', ' ')}: Spearman's correlation {alike}")
+    return "\n".join(lines)
 
 
 def around(found: dict[str, Any], sign: str = "") -> str:

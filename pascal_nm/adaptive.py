@@ -1,16 +1,20 @@
-r"""Adaptive layerwise quantization: which layers need how many levels (Section 3.4 of the paper, Algorithms 3 and 4).
+r"""Which layers need how many levels (Section 3.4 of the paper, Algorithms 3 and 4).
 
-The metric of a layer comes from the histogram of its QCFS levels over calibration images: how often each of 0 to L occurs. It is
+The metric of a layer comes from the histogram of its QCFS levels over calibration images: how often
+each of 0 to L occurs. It is
 
 .. math:: M = A \cdot (g^2 + 1) \cdot K
 
-with van der Eijk's agreement A (Equation 3), skewness g (Equation 4) and kurtosis K (Equation 5). A high M means that fewer levels will do.
+with van der Eijk's agreement A (Equation 3), skewness g (Equation 4) and kurtosis K (Equation 5). A
+high M means that fewer levels will do.
 
-Two *readings* are in use. ``paper`` is what the equations say: the samples are the levels that neurons take. ``authors`` is what
-``get_stats.py`` in https://github.com/BrainSeek-Lab/PASCAL computes: skewness and kurtosis of the *frequencies*, L + 1 numbers.
+Two *readings* are in use. ``paper`` is what the equations say: the samples are the levels that
+neurons take. ``authors`` is what ``get_stats.py`` in https://github.com/BrainSeek-Lab/PASCAL
+computes: skewness and kurtosis of the *frequencies*, L + 1 numbers.
 
-A, g\ :sup:`2` and K are rational numbers, and M is rounded once, at the end: layers that use their levels in the same way have the same metric, to the last bit.
-Ties are normal, since A = 0 makes the metric 0 whatever the rest is; layers that tie get the same levels.
+A, g\ :sup:`2` and K are rational numbers, and M is rounded once, at the end: layers that use their
+levels in the same way have the same metric, to the last bit. Ties are normal, since A = 0 makes the
+metric 0 whatever the rest is; layers that tie get the same levels.
 """
 
 from __future__ import annotations
@@ -51,9 +55,10 @@ class LayerMetric:
         agreement: A, from 0 to 1.
         skewness: g; NaN where what it is taken of has no variance.
         kurtosis: K; likewise.
-        metric: M. Where every neuron has the same level it is infinite in the paper's reading: one level is all that this layer uses.
-            Where every level is equally frequent it is 0 in the authors' reading: A is 0, and the other factors are bounded by the
-            number of levels, so the layer uses all it has. (``get_stats.py`` gives NaN there, 0 / 0.)
+        metric: M. Where every neuron has the same level it is infinite in the paper's reading: one
+            level is all that this layer uses. Where every level is equally frequent it is 0 in the
+            authors' reading: A is 0, and the other factors are bounded by the number of levels, so
+            the layer uses all it has. (``get_stats.py`` gives NaN there, 0 / 0.)
     """
 
     name: str
@@ -73,11 +78,12 @@ class LayerMetric:
 
 
 def histograms(graph: Graph, batches: Iterable[Array]) -> dict[str, Array]:
-    """How often each level occurs in each layer: int64 of L + 1 entries by population of kind ``pasc``.
+    """How often each level occurs in each layer: int64 (L + 1,) by population of kind ``pasc``.
 
     Args:
         graph: the network; its counts are the levels of the source network.
-        batches: preprocessed inputs of shape (N, *input shape); only one batch is in memory at a time.
+        batches: preprocessed inputs of shape (N, *input shape); only one batch is in memory at a
+            time.
     """
     found = {p.name: np.zeros(p.levels + 1, np.int64) for p in graph.populations if p.kind == "pasc"}
     for inputs in batches:
@@ -95,12 +101,13 @@ def measure(
     Args:
         found: from :func:`histograms`.
         reading: see the module.
-        alpha: share of the samples from which on a level counts as non-empty; by default 1 / (2 layers) for ``paper`` (Figure 1),
-            1 / (L + 1) for ``authors``. Figure 3 varies it as k / layers: :func:`share`.
+        alpha: share of the samples from which on a level counts as non-empty; by default 1 / (2
+            layers) for ``paper`` (Figure 1), 1 / (L + 1) for ``authors``. Figure 3 varies it as k /
+            layers: :func:`share`.
 
     Raises:
-        DataError: no layers; fewer than four samples of a layer; an unknown reading; ``authors`` with fewer than 3 levels, for which its
-            formula divides by zero.
+        DataError: no layers; fewer than four samples of a layer; an unknown reading; ``authors``
+            with fewer than 3 levels, for which its formula divides by zero.
     """
     if reading not in READINGS:
         raise DataError(f"unknown reading {reading!r} of the metric: choose from {', '.join(READINGS)}")
@@ -153,9 +160,10 @@ def _measured(name: str, counts: Sequence[int], reading: Reading, alpha: Fractio
 def _agreement(counts: Sequence[int], alpha: Fraction) -> tuple[Fraction, Fraction]:
     """The threshold that holds, and Equation 3.
 
-    Where no level has a share of alpha, S would be 0 and A above 1, which says that a layer whose neurons are spread over all levels
-    agrees more than one with a single level. The threshold is then 1 / (L + 1), the authors': one level of L + 1 has at least that, so S is at least 1 and
-    A at most 1; and with all levels equally frequent, S is L + 1 and A is 0.
+    Where no level has a share of alpha, S would be 0 and A above 1, which says that a layer whose
+    neurons are spread over all levels agrees more than one with a single level. The threshold is
+    then 1 / (L + 1), the authors': one level of L + 1 has at least that, so S is at least 1 and A
+    at most 1; and with all levels equally frequent, S is L + 1 and A is 0.
     """
     if max(counts) < alpha * sum(counts):
         alpha = Fraction(1, len(counts))
@@ -177,7 +185,7 @@ class _Shape:
 
 
 def _central_moments(values: Sequence[int], weights: Sequence[int]) -> tuple[int, list[Fraction]]:
-    """How many samples there are, and their sums of (x - mean)**p for p = 2, 3, 4, without rounding."""
+    """How many samples there are, and their exact sums of (x - mean)**p for p = 2, 3, 4."""
     n = sum(weights)
     mean = Fraction(sum(v * w for v, w in zip(values, weights, strict=True)), n)
     return n, [sum((w * (v - mean) ** p for v, w in zip(values, weights, strict=True)), Fraction(0)) for p in (2, 3, 4)]
@@ -194,7 +202,10 @@ def _of_samples(counts: Sequence[int]) -> _Shape | None:
 
 
 def _of_frequencies(counts: Sequence[int]) -> _Shape | None:
-    """The authors' get_stats.py: population skewness of the frequencies, and the kurtosis term of their bimodality coefficient; None where all are equal."""
+    """The authors' get_stats.py, on the frequencies; None where all are equal.
+
+    It takes the population skewness, and for kurtosis that term of their bimodality coefficient.
+    """
     n = len(counts)
     _, (second, third, fourth) = _central_moments(counts, [1] * n)
     if second == 0:
@@ -205,15 +216,19 @@ def _of_frequencies(counts: Sequence[int]) -> _Shape | None:
 
 
 def cluster(metrics: Sequence[float], clusters: int) -> list[int]:
-    """One-dimensional k-means (Section 3.4.5; Gronlund et al., https://arxiv.org/abs/1701.07204): cluster 0 has the lowest metrics.
+    """One-dimensional k-means: cluster 0 has the lowest metrics.
 
-    The division is the best one of the layers whose borders lie between different metrics, found by dynamic programming in rational numbers:
-    in floating point, costs that tie within rounding leave clusters empty. Of equally good divisions, more layers have the lower clusters.
-    There are never more clusters than different metrics. A layer with an infinite metric joins the highest cluster: it says nothing about
-    where the others divide, and has a cluster of its own only where there are fewer finite metrics than clusters.
+    Section 3.4.5 of the paper; Gronlund et al., https://arxiv.org/abs/1701.07204. The division is
+    the best one of the layers whose borders lie between different metrics, found by dynamic
+    programming in rational numbers: in floating point, costs that tie within rounding leave
+    clusters empty. Of equally good divisions, more layers have the lower clusters. There are never
+    more clusters than different metrics. A layer with an infinite metric joins the highest cluster:
+    it says nothing about where the others divide, and has a cluster of its own only where there are
+    fewer finite metrics than clusters.
 
     Returns:
-        The cluster of every layer, from 0. All from 0 to the largest occur, and a higher metric never has a lower cluster.
+        The cluster of every layer, from 0. All from 0 to the largest occur, and a higher metric
+        never has a lower cluster.
 
     Raises:
         DataError: fewer than one cluster, or a metric that is no number.
@@ -230,7 +245,7 @@ def cluster(metrics: Sequence[float], clusters: int) -> list[int]:
 
 
 def _divided(values: Sequence[float], weights: Sequence[int], clusters: int) -> list[int]:
-    """The cluster of each of the rising values, as often as its weight says; each cluster gets one at least."""
+    """The cluster of each of the rising values, which occur ``weights`` times; none is empty."""
     n = len(values)
     exact = [Fraction(v) for v in values]
     of_weights, of_values, of_squares = (
@@ -248,7 +263,8 @@ def _divided(values: Sequence[float], weights: Sequence[int], clusters: int) -> 
     for number in range(1, clusters):
         before, least, best = least, {}, number
         starts.append({})
-        for stop in range(number + 1, n + 1):  # The best start of the last cluster never falls as its end rises.
+        # The best start of the last cluster never falls as its end rises.
+        for stop in range(number + 1, n + 1):
             options = ((before[first] + cost(first, stop), -first) for first in range(best, stop))
             least[stop], minus_best = min(options)
             starts[-1][stop] = best = -minus_best
@@ -280,7 +296,8 @@ class Choice:
         alpha: as :func:`measure` takes it.
 
     Raises:
-        DataError: fewer than one cluster, not one number for each cluster, a number below 1, or more levels for a higher metric.
+        DataError: fewer than one cluster, not one number for each cluster, a number below 1, or
+            more levels for a higher metric.
     """
 
     clusters: int = 3
@@ -299,7 +316,7 @@ class Choice:
             _check_levels(self.levels, self.clusters)
 
     def plan(self, found: Mapping[str, Array], alpha: float | Fraction | None = None) -> Plan:
-        """Measure and cluster layers with these :func:`histograms`, with another alpha where one is given."""
+        """Measure and cluster layers with these :func:`histograms`, by another alpha if given."""
         alpha = self.alpha if alpha is None else alpha
         return plan(measure(found, self.reading, alpha), self.clusters, self.levels)
 
@@ -337,11 +354,12 @@ class Plan:
 
 
 def plan(metrics: Sequence[LayerMetric], clusters: int, cluster_levels: Sequence[int] | None = None) -> Plan:
-    """Cluster the layers and give each cluster its levels; the cluster with the lowest metrics gets the first.
+    """Cluster the layers and give each cluster its levels, the lowest metrics the first.
 
     Args:
         metrics: from :func:`measure`.
-        clusters: how many (the paper's chi). Where fewer metrics differ, fewer are made, and a remark says so.
+        clusters: how many (the paper's chi). Where fewer metrics differ, fewer are made, and a
+            remark says so.
         cluster_levels: L of each cluster, from the lowest metric to the highest; None proposes.
 
     Raises:
@@ -384,22 +402,28 @@ def _counted(n: int, what: str) -> str:
 
 
 def effective_timesteps(graph: Graph, levels: Sequence[int]) -> float:
-    """T_eff (Equation 16) that a network would have with these levels, at the spike rate of 0.75 that the paper assumes.
+    """T_eff (Equation 16) of a network with these levels, at the paper's spike rate of 0.75.
 
     Args:
-        graph: the network; every population with QCFS levels that a convolution or a linear layer drives counts, the first one, too.
+        graph: the network; every population with QCFS levels that a convolution or a linear layer
+            drives counts, the first one, too.
         levels: L of each of its populations of kind ``pasc``, in order.
+
+    Raises:
+        DataError: no population counts.
     """
     matmuls = analysis.of_graph(graph)
     names = [p.name for p in graph.populations if p.kind == "pasc"]
     given = dict(zip(names, levels, strict=True))
     counted = [name for name in names if name in matmuls]
+    if not counted:
+        raise DataError("no convolution and no linear layer drives neurons with levels, so T_eff has nothing to count")
     ratios = [analysis.if_ratio(sum(m.fan_in for m in matmuls[name])) for name in counted]
     return analysis.effective_timesteps([given[name] for name in counted], ratios)
 
 
 def write(made: Plan, path: str | Path) -> None:
-    """Write a levels file (JSON), which training takes and :func:`pascal_nm.layer_files.read_levels` reads."""
+    """Write a levels file (JSON), for training and :func:`pascal_nm.layer_files.read_levels`."""
     layers = [
         {"name": m.name, "levels": level, "cluster": label, "metric": m.metric if math.isfinite(m.metric) else None}
         for m, level, label in zip(made.metrics, made.levels, made.labels, strict=True)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pascal_nm import adaptive, analysis, build, convert, simulate
+from pascal_nm import QCFS, adaptive, analysis, build, convert, simulate
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.layer_files import read_levels
 from pascal_nm.source import SourceNetwork
@@ -337,3 +337,13 @@ def test_effective_timesteps_are_equation_16_over_the_layers_with_neurons():
         ratio = 1 / (layer.fan_in * 0.75)
         terms.append(level * (1 + (5 * level - 2) * ratio) / (1 + level * ratio))
     assert adaptive.effective_timesteps(graph, levels) == pytest.approx(sum(terms) / 3, rel=1e-12)
+
+
+def test_effective_timesteps_of_no_synapses_are_refused():
+    import torch
+    from torch import nn
+
+    module = nn.Sequential(nn.Flatten(), QCFS(4), nn.Identity())
+    graph = convert(SourceNetwork(module, torch.randn(1, 1, 2, 2)))
+    with pytest.raises(DataError, match="T_eff has nothing to count"):
+        adaptive.effective_timesteps(graph, [4])

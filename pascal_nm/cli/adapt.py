@@ -1,4 +1,4 @@
-"""The command that measures layers and proposes their levels, and what `train --adapt` shares with it."""
+"""The command that measures layers and proposes levels, and what `train --adapt` shares with it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ class Measured(NamedTuple):
     """A plan, and the alpha that it is of.
 
     Attributes:
-        k: alpha times the number of layers, where the user gave that; None where alpha is a share, or the reading's.
-        alpha: share of the samples from which on a level counts as non-empty; None for the reading's.
+        k: alpha times the number of layers, where the user gave that; None where alpha is a share,
+            or the reading's.
+        alpha: share of the samples from which on a level counts as non-empty; None for the
+            reading's.
         plan: what follows from it.
     """
 
