@@ -103,7 +103,7 @@ class Experiment:
         made = self.choice.plan(found)
         by_authors = [m.metric for m in adaptive.measure(found, "authors")]
         metrics = {"paper": [m.metric for m in made.metrics], "authors": by_authors}
-        levels = [m.levels for m in made.metrics]
+        levels = made.before
 
         def timesteps(levels: Sequence[int]) -> float:
             return adaptive.effective_timesteps(graph, levels)

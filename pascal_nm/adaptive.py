@@ -352,6 +352,11 @@ class Plan:
         """L of every layer."""
         return [self.cluster_levels[label] for label in self.labels]
 
+    @property
+    def before(self) -> list[int]:
+        """L that every layer had when it was measured."""
+        return [m.levels for m in self.metrics]
+
 
 def plan(metrics: Sequence[LayerMetric], clusters: int, cluster_levels: Sequence[int] | None = None) -> Plan:
     """Cluster the layers and give each cluster its levels, the lowest metrics the first.

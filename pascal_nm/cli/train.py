@@ -312,8 +312,6 @@ def _train_adaptively(
         inputs = evaluation.inputs(graph, train_data.head(adaptive.IMAGES))
         made = choice.plan(adaptive.histograms(graph, inputs))
         decided.append((graph, made))
-        for remark in made.remarks:
-            note(remark)
         note(f"levels from the switch on: {', '.join(map(str, made.levels))}")
         return made.levels
 
@@ -322,8 +320,6 @@ def _train_adaptively(
     if not training.is_main_process():
         return
     graph, made = decided[-1]
-    before = [m.levels for m in made.metrics]
-    accuracies = [model.metrics["test_accuracy"] for model in (uniform, adapted)]
     if as_json:
         print_json(
             {
@@ -332,28 +328,27 @@ def _train_adaptively(
                 "reading": choice.reading,
                 **adapt.plan_json(made),
                 **adapt.timesteps_json(graph, made.levels),
-                "test_accuracy": accuracies[1],
-                "uniform_effective_timesteps": adaptive.effective_timesteps(graph, before),
-                "uniform_test_accuracy": accuracies[0],
+                "test_accuracy": adapted.metrics["test_accuracy"],
+                "uniform_effective_timesteps": adaptive.effective_timesteps(graph, made.before),
+                "uniform_test_accuracy": uniform.metrics["test_accuracy"],
             }
         )
         return
-    layers = [[m.name, f"{m.metric:.4g}", label, m.levels, level] for m, label, level in adapt.rows(made)]
     table(
         f"AL metric ({choice.reading}) of {training.uniform_file(path)}",
         ("layer", "metric M", "cluster", "L before", "L"),
-        layers,
+        [[m.name, f"{m.metric:.4g}", label, m.levels, level] for m, label, level in adapt.rows(made)],
     )
     for remark in made.remarks:
         say(remark)
-    for file, levels, right in (
-        (training.uniform_file(path), before, accuracies[0]),
-        (path, made.levels, accuracies[1]),
+    for file, levels, model in (
+        (training.uniform_file(path), made.before, uniform),
+        (path, made.levels, adapted),
     ):
-        steps = adaptive.effective_timesteps(graph, levels)
-        say(
-            f"[bold]{file}[/bold]: {config.arch}, T_eff {steps:.2f}, {percent(right)} of {len(test_data):,} test images right ({test_data.name})"
-        )
+        steps, right = adaptive.effective_timesteps(graph, levels), percent(model.metrics["test_accuracy"])
+        of = f"{len(test_data):,} test images right ({test_data.name})"
+        say(f"[bold]{file}[/bold]: {config.arch}, T_eff {steps:.2f}, {right} of {of}")
     say(
-        f"T_eff is Equation 16 at the spike rate that the paper assumes, {analysis.RATE}; `pascal-nm energy` measures the rates"
+        f"T_eff is Equation 16 at the spike rate that the paper assumes, {analysis.RATE}; "
+        "`pascal-nm energy` measures the rates"
     )
