@@ -6,7 +6,7 @@ All that differs from reader to reader stands in :data:`READERS`; docs/nir.md ha
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import nir
 import numpy as np
@@ -17,6 +17,16 @@ from pascal_nm.nir_neuron import Reset
 
 Node = Callable[[Array], nir.NIRNode]
 """Makes a spiking node with threshold 1, given ones of its shape."""
+
+Start = Literal["shifted", "starter", "drip"]
+"""How the neurons of a rate network get their initial potential of half a threshold; NIR has no field for one.
+
+=========== =====================================================================================================================================
+``shifted``  the potential's zero is moved: a neuron that begins at 0, fires at 1/2 and is reset to -1/2 is one that begins half a threshold up
+``starter``  a neuron beside those of every layer fires in all timesteps but the first, and takes the half back that the next layer's bias gives
+``drip``     the half arrives in equal parts over all timesteps, the rest of it with the last one
+=========== =====================================================================================================================================
+"""
 
 LIF_DT = 1e-4
 """The length of a timestep that readers assume of a LIF node, in seconds."""
@@ -30,16 +40,24 @@ class Dialect(NamedTuple):
         integrator: a neuron without leak, for many timesteps.
         after_spike: what the reader's neuron does after a spike: ``zero`` (reset to 0) or ``subtract`` (the threshold).
         several: whether its neuron may spike several times in a timestep.
+        starts: what of :data:`Start` its neurons can do, the best first. ``shifted`` needs a reader that takes ``v_reset`` from the file and begins at
+            0, ``starter`` one that subtracts the threshold and passes spikes on within the timestep.
     """
 
     single: Node
     integrator: Node
     after_spike: Reset
     several: bool
+    starts: tuple[Start, ...] = ("drip",)
 
 
 def _if(ones: Array) -> nir.NIRNode:
     return nir.IF(ones, ones, np.zeros_like(ones))
+
+
+def shifted(ones: Array) -> nir.NIRNode:
+    """A neuron that begins half a threshold of 1 above where a reset (NIR's own, or the threshold's subtraction) would put it."""
+    return nir.IF(ones, 0.5 * ones, -0.5 * ones)
 
 
 def _lif(tau: float) -> Node:
@@ -67,9 +85,11 @@ def _no_reader(tool: str) -> Dialect:
 
 
 READERS: dict[str, Dialect] = {
-    "generic": Dialect(_if, _if, "zero", several=True),
+    # Read as NIR is written: from rest at 0, and to the file's v_reset after a spike (or by as much as lies between).
+    "generic": Dialect(_if, _if, "zero", several=True, starts=("shifted", "starter", "drip")),
     "norse": Dialect(_if, _if, "zero", several=False),
-    "sinabs": Dialect(_if, _if, "subtract", several=True),
+    # It knows no v_reset. Norse's and snnTorch's importers leave it out, SpikingJelly's neurons begin at it.
+    "sinabs": Dialect(_if, _if, "subtract", several=True, starts=("starter", "drip")),
     "spikingjelly": Dialect(_if, _if, "zero", several=False),  # import_from_nir(file, dt=1.0)
     # Its importer gives IF nodes a leak, and cannot run them inside a graph.
     "snntorch": Dialect(_lif(1e-3), _lif(100.0), "zero", several=False),
