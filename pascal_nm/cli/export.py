@@ -24,9 +24,8 @@ from pascal_nm.hw_targets import rates
 from pascal_nm.quantization import quantize
 
 STARTS: dict[Start, str] = {
-    "shifted": "half a threshold from the first timestep on, by thresholds of 1/2 and resets to -1/2: for readers that take v_reset from the file",
-    "starter": "half a threshold from the first timestep on, but in the first layer, where it drips in over all of them",
-    "drip": "half a threshold drips in over all timesteps, because this form or its reader has no other way: spikes come late",
+    "shifted": "neurons begin at half a threshold, by thresholds of 1/2 and resets to -1/2: for readers that take v_reset from the file",
+    "drip": "half a threshold drips in over all timesteps, for readers that know no initial potential and no v_reset; spikes come late",
 }
 """What is said about the initial potential of a rate file."""
 
@@ -56,8 +55,7 @@ def export(
     start: Annotated[
         str | None,
         typer.Option(
-            help="Of a rate file: how its neurons get half a threshold to begin with: shifted (NIR's own reset), starter (one more neuron in "
-            "each layer), or drip (in equal parts).",
+            help="Of a rate file: how its neurons get half a threshold to begin with: shifted (by the file's v_reset) or drip (in equal parts).",
             show_default="the best that the reader can do",
         ),
     ] = None,

@@ -37,9 +37,6 @@ from pascal_nm.graph import Array, Conv2d, Dense, Graph, Identity, Pair, Populat
 NEW_FIELDS = {"v_reset"}
 """Not known to nir 1.0.4, which Sinabs pins; newer versions take 0 where a file does not say more."""
 
-STARTER = "@starter"
-"""The signal of :attr:`Coding.starter`; no population has such a name."""
-
 
 class Spread(NamedTuple):
     """The convolution in front of a population's copies.
@@ -47,12 +44,10 @@ class Spread(NamedTuple):
     Attributes:
         weight: gives (C copies, C, 1, 1).
         bias: (C copies,).
-        starter: what a spike of the layer before's starter brings to every copy, where there is one.
     """
 
     weight: Callable[[], Array]
     bias: Array
-    starter: float = 0.0
 
 
 class Coding(Protocol):
@@ -60,12 +55,9 @@ class Coding(Protocol):
 
     Attributes:
         relay: weight and bias with which a spike passes through a spiking node unchanged.
-        starter: bias of a neuron that fires in every timestep but the first, which stands beside the neurons of each layer for the next layer's
-            use; None where spikes need none.
     """
 
     relay: tuple[float, float]
-    starter: float | None
 
     def copies(self, p: Population) -> int:
         """Copies of each neuron of a population; 1 for the input."""
@@ -144,7 +136,7 @@ def copies(graph: Graph, coding: Coding) -> dict[str, int]:
 
 
 def write(raw: nir.NIRGraph, path: str | Path) -> None:
-    """Write a chain. Fields that older versions of nir do not know, and newer ones take as given, are left out of the file.
+    """Write a chain. Fields that older versions of nir do not know, and newer ones take as 0, are left out of the file where they are 0.
 
     Raises:
         FileError: the file cannot be written.
@@ -266,8 +258,8 @@ class Layer:
 class _Chain:
     """The chain as far as it is built: its last tensor, and which signals it holds."""
 
-    def __init__(self, p: Population, coding: Coding) -> None:
-        self.relay, self.starter = coding.relay, coding.starter
+    def __init__(self, p: Population, relay: tuple[float, float]) -> None:
+        self.relay = relay
         channels, *size = _image(p.shape)
         self.layers: list[Layer] = []
         self.channels, self.grid = channels, (size[0], size[1])
@@ -282,7 +274,6 @@ class _Chain:
         stride: Pair,
         bias: Array | None = None,
         fires: str | None = None,
-        starting: bool = False,
     ) -> None:
         """Append a convolution.
 
@@ -294,7 +285,6 @@ class _Chain:
             stride: of the convolution, in pixels of the tensor.
             bias: of the outputs, one after the other; None for zeros.
             fires: name of the ``IF`` behind it.
-            starting: whether a later layer needs the starter: one of this layer's own where it fires, else that of the layer before.
         """
         grid = next(iter(outputs.values()))[1]
         signals, first, placed = {}, 0, []
@@ -316,12 +306,6 @@ class _Chain:
             signals[signal] = _Signal(first, old.channels, old.size, phases)
             values = np.concatenate([values, np.full(count, offset)])
             first += count
-        if starting and self.starter is not None and (fires or STARTER in self.signals):
-            if not fires:
-                placed.append(_sample(name, self.signals[STARTER], first, stride, grid))
-            signals[STARTER] = _Signal(first, 1, grid, (1, 1))
-            values = np.concatenate([values, [self.starter if fires else 0.0]])
-            first += 1
         self.layers.append(Layer(name, self.channels, self.grid, first, grid, placed, stride, values, fires))
         self.channels, self.grid, self.signals = first, grid, signals
 
@@ -339,35 +323,24 @@ def _relay(signal: _Signal, first: int, phases: Pair, amplitude: float) -> _Map:
     return _Map(signal, first, weight, signal.channels * phases[0] * phases[1], phases, phases)
 
 
-def _sample(name: str, starter: _Signal, first: int, stride: Pair, grid: Pair) -> _Map:
-    """The starter at every pixel of the next tensor. It is the same at all pixels, so one of each stride is enough."""
-    if any(step * (wanted - 1) >= size for step, wanted, size in zip(stride, grid, starter.size, strict=True)):
-        raise ConversionError(
-            f"{name} makes its image larger, and the start of its neurons cannot be passed on there: drip it in"
-        )
-    return _Map(starter, first, lambda: np.ones((1, 1, 1, 1)), 1, (1, 1), stride)
-
-
 def _layers(graph: Graph, coding: Coding) -> list[Layer]:
     """The chain of convolutions of a graph."""
-    chain = _Chain(graph.input, coding)
+    chain = _Chain(graph.input, coding.relay)
     for i, p in enumerate(graph.populations):
         if p.kind == "analog":
             continue
-        behind = graph.populations[i + 1 :]
-        later = {q.source for target in behind for q in graph.incoming(target.name)}
-        starting = any(target.kind == "pasc" for target in behind)
+        later = {q.source for target in graph.populations[i + 1 :] for q in graph.incoming(target.name)}
         kept = [name for name in chain.signals if name in later]
         if graph.input.name in kept:
             raise ConversionError(f"a layer after {p.name} uses the analog input, which spikes cannot carry along")
         if p.kind == "max":
-            _add_max(graph, p, coding, chain, kept, starting)
+            _add_max(graph, p, coding, chain, kept)
         else:
-            _add_spiking(graph, p, coding, chain, kept, starting)
+            _add_spiking(graph, p, coding, chain, kept)
     return chain.layers
 
 
-def _add_max(graph: Graph, p: Population, coding: Coding, chain: _Chain, kept: list[str], starting: bool) -> None:
+def _add_max(graph: Graph, p: Population, coding: Coding, chain: _Chain, kept: list[str]) -> None:
     (q,) = graph.incoming(p.name)
     source, pool = graph[q.source], q.pool
     assert pool is not None, "Graph refuses a max population without a window"
@@ -394,11 +367,10 @@ def _add_max(graph: Graph, p: Population, coding: Coding, chain: _Chain, kept: l
         _tensor_stride(p, [either], chain.grid, outputs[p.name][1]),
         bias,
         p.name,
-        starting,
     )
 
 
-def _add_spiking(graph: Graph, p: Population, coding: Coding, chain: _Chain, kept: list[str], starting: bool) -> None:
+def _add_spiking(graph: Graph, p: Population, coding: Coding, chain: _Chain, kept: list[str]) -> None:
     incoming = graph.incoming(p.name)
     name = incoming[0].name if len(incoming) == 1 else p.name
     pooled = [q for q in incoming if q.pool is not None]
@@ -409,8 +381,7 @@ def _add_spiking(graph: Graph, p: Population, coding: Coding, chain: _Chain, kep
         outputs = {_sum(q): (maps[_sum(q)].outputs, _pooled_size(graph, q)) for q in gathered}
         relayed = list(dict.fromkeys([*kept, *(q.source for q in incoming if q not in gathered)]))
         stride = _tensor_stride(p, list(maps.values()), chain.grid, next(iter(outputs.values()))[1])
-        gathering = [(m, label) for label, m in maps.items()]
-        chain.add(f"{name}_gather", gathering, outputs, relayed, stride, starting=p.kind == "pasc")
+        chain.add(f"{name}_gather", [(m, label) for label, m in maps.items()], outputs, relayed, stride)
     operators = [_operator_map(graph, q, coding, chain.signals) for q in incoming]
     channels, height, width = _image(p.shape)
     readout = p.kind == "readout"
@@ -418,17 +389,12 @@ def _add_spiking(graph: Graph, p: Population, coding: Coding, chain: _Chain, kep
     label = name if len(incoming) == 1 else f"{p.name}_map"
     z = f"{p.name}_z"
     stride = _tensor_stride(p, operators, chain.grid, (height, width))
-    mapping, summed = [(m, z) for m in operators], {z: (channels, (height, width))}
-    chain.add(label, mapping, summed, kept, stride, bias, starting=not readout)
+    chain.add(label, [(m, z) for m in operators], {z: (channels, (height, width))}, kept, stride, bias)
     if not readout:
-        weight, bias, started = coding.spread(graph, p)
-        count = len(bias)
-        spread = [_Map(chain.signals[z], 0, weight, count, (1, 1), (1, 1))]
-        if STARTER in chain.signals:
-            given = np.full((count, 1, 1, 1), started)
-            spread.append(_Map(chain.signals[STARTER], 0, lambda: given, count, (1, 1), (1, 1)))
-        outputs = {p.name: (count, (height, width))}
-        chain.add(f"{p.name}_spread", [(m, p.name) for m in spread], outputs, kept, (1, 1), bias, p.name, starting)
+        weight, bias = coding.spread(graph, p)
+        spread = _Map(chain.signals[z], 0, weight, len(bias), (1, 1), (1, 1))
+        outputs = {p.name: (len(bias), (height, width))}
+        chain.add(f"{p.name}_spread", [(spread, p.name)], outputs, kept, (1, 1), bias, p.name)
 
 
 def _sum(q: Projection) -> str:

@@ -6,9 +6,9 @@ timestep
 
 .. math:: \frac{z}{\theta L} .
 
-NIR has no initial potential. :data:`pascal_nm.export.readers.Start` has what stands for it: where a reader takes a neuron's reset from the file, the
-potential's zero is moved, and the network is that of Bu et al. spike for spike; in Sinabs it is from the second layer on; the others get
-:math:`1 / 2T` more in every timestep, with which spikes come too late. What is lost in any case: the remainder of a potential at the end, spikes that
+NIR has no initial potential. Where a reader takes a neuron's reset from the file, moving the potential's zero stands for one
+(:data:`pascal_nm.export.readers.Start`), and with a reset by subtraction the network is that of Bu et al. spike for spike. The other readers get
+:math:`1 / 2T` more in every timestep, with which spikes come late. What is lost in any case: the remainder of a potential at the end, spikes that
 come too early or too late, and, in readers that reset to zero, what exceeds the threshold. A max population fires when any neuron of its window
 does, which overestimates the largest rate. The form of the file is that of :mod:`pascal_nm.export.chain`.
 """
@@ -31,10 +31,6 @@ from pascal_nm.graph import Array, Graph, Population
 JUST_ABOVE = 1 + 1 / MOST_TIMESTEPS["rate"]
 """What one spike must bring to make a neuron fire at once: above 1 for readers that ask for more than the threshold, and so little above it that
 what is left adds up to no further spike in all timesteps."""
-
-
-STARTER = 1 - 1 / (2 * MOST_TIMESTEPS["rate"])
-"""Bias of a neuron that fires in every timestep but the first: so little below the threshold that it falls short of it only once."""
 
 
 def start_of(reader: str, wanted: str | None = None) -> Start:
@@ -109,7 +105,6 @@ class _Rates:
         # A neuron whose zero is moved fires half a threshold below what a spike brings, and keeps nothing of it.
         self.spike = 1.0 if start == "shifted" else JUST_ABOVE
         self.relay = (self.spike, 0.0)
-        self.starter = STARTER if start == "starter" else None
 
     def copies(self, p: Population) -> int:
         return 1
@@ -121,20 +116,8 @@ class _Rates:
         channels = p.shape[0]
         theta, bias = (np.broadcast_to(x.reshape(-1).astype(np.float64), channels) for x in (p.threshold, p.bias))
         per_step = 1 / (theta * p.levels)
-        half = self._half(graph, p)
-        return Spread(
-            lambda: np.diag(per_step)[:, :, None, None],
-            bias * per_step + half,
-            -half if self.starter is not None else 0.0,
-        )
-
-    def _half(self, graph: Graph, p: Population) -> float:
-        """What the bias of every timestep holds of the initial potential of 1/2."""
-        first = all(graph[q.source].kind == "analog" for q in graph.incoming(p.name))
-        if self.start == "shifted":
-            return 0.0
-        # No spikes come before the first layer's, so that nothing could take back what its bias gives.
-        return 0.5 if self.start == "starter" and not first else 0.5 / self.timesteps
+        dripped = 0.5 / self.timesteps if self.start == "drip" else 0.0
+        return Spread(lambda: np.diag(per_step)[:, :, None, None], bias * per_step + dripped)
 
     def either(self, window: int, sign: Array) -> tuple[float, Array]:
         if (sign < 0).any():

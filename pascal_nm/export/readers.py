@@ -18,14 +18,14 @@ from pascal_nm.nir_neuron import Reset
 Node = Callable[[Array], nir.NIRNode]
 """Makes a spiking node with threshold 1, given ones of its shape."""
 
-Start = Literal["shifted", "starter", "drip"]
+Start = Literal["shifted", "drip"]
 """How the neurons of a rate network get their initial potential of half a threshold; NIR has no field for one.
 
-=========== =====================================================================================================================================
-``shifted``  the potential's zero is moved: a neuron that begins at 0, fires at 1/2 and is reset to -1/2 is one that begins half a threshold up
-``starter``  a neuron beside those of every layer fires in all timesteps but the first, and takes the half back that the next layer's bias gives
-``drip``     the half arrives in equal parts over all timesteps, the rest of it with the last one
-=========== =====================================================================================================================================
+============  =======================================================================================================================
+``shifted``   the potential's zero is moved: a neuron that begins at 0, fires above 1/2 and goes to -1/2 is one that begins half a
+              threshold above its reset
+``drip``      the half arrives in equal parts over all timesteps, the rest of it with the last one
+============  =======================================================================================================================
 """
 
 LIF_DT = 1e-4
@@ -40,8 +40,7 @@ class Dialect(NamedTuple):
         integrator: a neuron without leak, for many timesteps.
         after_spike: what the reader's neuron does after a spike: ``zero`` (reset to 0) or ``subtract`` (the threshold).
         several: whether its neuron may spike several times in a timestep.
-        starts: what of :data:`Start` its neurons can do, the best first. ``shifted`` needs a reader that takes ``v_reset`` from the file and begins at
-            0, ``starter`` one that subtracts the threshold and passes spikes on within the timestep.
+        starts: what of :data:`Start` its neurons can do, the best first: ``shifted`` where they take ``v_reset`` from the file and begin at 0.
     """
 
     single: Node
@@ -86,10 +85,10 @@ def _no_reader(tool: str) -> Dialect:
 
 READERS: dict[str, Dialect] = {
     # Read as NIR is written: from rest at 0, and to the file's v_reset after a spike (or by as much as lies between).
-    "generic": Dialect(_if, _if, "zero", several=True, starts=("shifted", "starter", "drip")),
+    "generic": Dialect(_if, _if, "zero", several=True, starts=("shifted", "drip")),
     "norse": Dialect(_if, _if, "zero", several=False),
-    # It knows no v_reset. Norse's and snnTorch's importers leave it out, SpikingJelly's neurons begin at it.
-    "sinabs": Dialect(_if, _if, "subtract", several=True, starts=("starter", "drip")),
+    # Its nir knows no v_reset; Norse's, snnTorch's and Spyx's importers leave it out, and SpikingJelly's neurons begin at it.
+    "sinabs": Dialect(_if, _if, "subtract", several=True),
     "spikingjelly": Dialect(_if, _if, "zero", several=False),  # import_from_nir(file, dt=1.0)
     # Its importer gives IF nodes a leak, and cannot run them inside a graph.
     "snntorch": Dialect(_lif(1e-3), _lif(100.0), "zero", several=False),

@@ -58,7 +58,6 @@ class _Levels:
     """One copy for each level, in one timestep."""
 
     relay = (0.5, 0.75)
-    starter: float | None = None
 
     def __init__(self, several: bool) -> None:
         self.several = several
