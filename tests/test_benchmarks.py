@@ -19,7 +19,10 @@ MODEL = "{model}"
 
 RUNS = {
     "adaptive_metric.py": (["--arch", "resnet9", "--images", 20, "--batch", 10], r"metric over forward pass: [\d.]+"),
-    "against_authors.py": (["{authors}", "--images", 2, "--cases", 1], r"vgg16, uniform +\S+ +0 +0\n"),
+    "against_authors.py": (
+        ["{authors}", "--images", 2, "--cases", 1],
+        r"vgg16, uniform +none +\S+( +0){4} +[\d,]+ +\d+\n",
+    ),
     "ann2snn.py": ([MODEL, "--limit", 20, "--timesteps", 4], r'"accuracy": \[[\d., ]+\]'),
     "bits.py": (
         [MODEL, "--data", "digits", "--search", "digits", "--images", 40, "--bits", "8,4", "--drop", 20],
@@ -33,6 +36,7 @@ RUNS = {
         ["--arch", "cnn", "--batch", 4, "--rounds", 1, "--size", 16],
         r"steps, integer +[\d.]+ +[\d.]+\n",
     ),
+    "inhibition.py": ([MODEL, "--limit", 20], r"20 images: source [\d.]+ %, with ([\d.]+ %), without [\d.]+ %\n"),
     "lava_full_size.py": (
         ["--networks", "resnet18-mixed", "--width", 0.05, "--images", 2, "--single", 1, "--batch-size", 2],
         r"resnet18-mixed( +[\d.]+){10,}\n",

@@ -173,15 +173,15 @@ class RateCoded(torch.nn.Module):
 
 def rate_coded(module, x, timesteps):
     """Spikes of each activation, and the sum of the outputs: the source network itself, with other activations, run again in every timestep."""
-    found = {}
+    found = []
     for name, layer in [*module.named_modules()]:
         if isinstance(layer, QCFS):
             parent, _, child = name.rpartition(".")
-            found[name.replace(".", "_")] = RateCoded(layer.threshold.detach())
-            setattr(module.get_submodule(parent), child, found[name.replace(".", "_")])
+            found.append(RateCoded(layer.threshold.detach()))
+            setattr(module.get_submodule(parent), child, found[-1])
     with torch.no_grad():
         outputs = sum(module(x) for _ in range(timesteps))
-    return {name: layer.spikes.numpy() for name, layer in found.items()}, outputs.numpy()
+    return [layer.spikes.numpy() for layer in found], outputs.numpy()
 
 
 @pytest.mark.parametrize("timesteps", [1, 5, 16])
@@ -196,9 +196,8 @@ def test_a_rate_network_is_qcfs_rate_coding_spike_for_spike(make, seed, timestep
     assert profile_of(raw).start == "shifted"
     result = NirProgram(raw, timesteps, Reading(after_spike="subtract"), dtype=torch.float64).run(x.numpy())
     spikes, outputs = rate_coded(module, x, timesteps)
-    assert {p.name for p in graph.spiking} == set(spikes)
-    for name, count in spikes.items():
-        own = result.counts[name][:, : count.shape[1]]
+    for p, count in zip(graph.spiking, spikes, strict=True):
+        own = result.counts[p.name][:, : count.shape[1]]
         np.testing.assert_array_equal(own.reshape(count.shape), count)
     np.testing.assert_allclose(result.outputs / graph.output.threshold, outputs, rtol=1e-4, atol=1e-4)
 
