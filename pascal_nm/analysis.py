@@ -1,15 +1,26 @@
 r"""The paper's closed-form energy analysis (Section 4.2, Appendix A.4; Equations 7 to 16).
 
 It estimates from layer shapes and spike rates what :mod:`pascal_nm.activity` counts. Both stand side by side in reports.
-Symbols: L levels of a layer, :math:`r'` operations of its neurons relative to those of its synapses, ``rate`` the spikes of a
-neuron over all timesteps, averaged over the layer feeding it (*SpikeRate*, 0.75 where the paper assumes one).
+Symbols: L levels of a layer, :math:`r'` operations of its neurons relative to those of its synapses, *SpikeRate* the spikes of a
+neuron over all timesteps.
+
+The paper leaves three things open, which are decided here:
+
+- *Which layer's rate is SpikeRate_l?* Equation 15 counts the operations of a layer's synapses, and those are caused by the spikes that
+  arrive: so it is the rate of the layer that feeds it (:attr:`LayerAnalysis.rate`). The words behind Equation 11 name the layer's own
+  spikes; r' so read is :attr:`LayerAnalysis.worded`. The threshold multiplies of Appendix A.4 scale the spikes that leave, and take
+  the layer's own rate in both readings.
+- *What is the rate of the first layer's input, which is no spikes?* Equation 13 assumes :data:`RATE` for all layers, and so it stays
+  for the one that cannot be measured. With 1, each input value going through its synapses once, T_eff is a little smaller
+  (``analyse(…, first=1)``).
+- *Which layers are averaged over?* Those with neurons (kind ``pasc``). The classifier has none.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +28,7 @@ import torch
 from torch import nn
 
 from pascal_nm.errors import ConversionError, first_line
-from pascal_nm.graph import Conv2d, Dense, Graph
+from pascal_nm.graph import Conv2d, Dense, Graph, Population
 
 RATE = 0.75
 """The spike rate that the paper assumes for T_norm and T_eff."""
@@ -86,8 +97,10 @@ def energy_ratio(levels: int, ratio: float) -> float:
 
     Args:
         levels: L.
-        ratio: r' of the layer, from :func:`if_ratio`.
+        ratio: r' of the layer, from :func:`if_ratio`; infinite for a layer that no spike reaches, whose neurons are all its work.
     """
+    if math.isinf(ratio):
+        return (5 * levels - 2) / levels
     return (1 + (5 * levels - 2) * ratio) / (1 + levels * ratio)
 
 
@@ -95,23 +108,27 @@ def effective_timesteps(levels: Sequence[int], ratios: Sequence[float]) -> float
     """Equation 16 (T_eff), and for uniform levels Equation 13 (T_norm): the mean over layers of r_E times L.
 
     Args:
-        levels: L of each layer.
-        ratios: r' of each layer; of unequal lengths, the shorter counts (as in the authors' get_Teff.py).
+        levels: L of each layer with neurons.
+        ratios: r' of each of these layers.
+
+    Raises:
+        ValueError: not one ratio for each layer.
     """
-    terms = [energy_ratio(level, ratio) * level for level, ratio in zip(levels, ratios, strict=False)]
+    terms = [energy_ratio(level, ratio) * level for level, ratio in zip(levels, ratios, strict=True)]
     return sum(terms) / len(terms)
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Energy of one operation in picojoules (Table 10)."""
+    """Energy of one operation in picojoules (Table 10): multiply-accumulate, accumulate, multiply."""
 
     mac: float
     ac: float
+    multiply: float
 
 
-FP32 = Costs(4.6, 0.9)
-INT8 = Costs(0.23, 0.03)
+FP32 = Costs(4.6, 0.9, 3.7)
+INT8 = Costs(0.23, 0.03, 0.2)
 
 
 def source_ratio(rate: float, first: float, costs: Costs) -> float:
@@ -132,18 +149,26 @@ class LayerAnalysis:
     Attributes:
         name: of the population.
         levels: its L.
-        rate: measured spikes per neuron and image of its sources, by synapses (A.9); None for analog input.
-        macs: of the source network.
-        ratio: r' (Equations 11 and 12), None for analog input.
-        energy: r_E (Equation 10), None for analog input.
+        rate: spikes per neuron and image of its sources, by synapses; None where all of them are analog.
+        own: spikes per neuron and image that it sends (A.9); None for the readout.
+        macs: multiply-accumulates of the source network.
+        ratio: r' (Equations 11 and 12) by ``rate``; infinite where no spike arrives.
+        worded: r' by ``own``, as the words behind Equation 11 have it; None for the readout.
+        counted: r' by the operations that were counted; None where none were given.
+        energy: r_E (Equation 10); None for the readout.
+        multiplies: threshold multiplies of an image (Appendix A.4), the spikes that leave; 0 for the readout.
     """
 
     name: str
     levels: int
     rate: float | None
+    own: float | None
     macs: int
-    ratio: float | None
+    ratio: float
+    worded: float | None
+    counted: float | None
     energy: float | None
+    multiplies: float
 
 
 @dataclass(frozen=True)
@@ -151,60 +176,111 @@ class Analysis:
     """The closed formulas for a network with measured spike rates.
 
     Attributes:
-        layers: by population.
-        effective_timesteps: Equation 16 with the measured rates.
-        energy_ratio: Equation 14, PASC neurons against plain ones, operations weighted equally.
-        operations: normalized operations of the spiking network (Equation 15), without the first layer.
+        layers: populations with neurons, and the readout.
+        effective_timesteps: Equation 16, over all layers with neurons.
+        energy_ratio: Equation 14 over all layers, PASC neurons against plain ones, operations weighted equally.
+        operations: b of Table 3 by Equation 15: operations of the spiking network over the source network's, without the first layer.
+        mean_rate: b of Table 3 by its footnote: mean over the layers with neurons of their own spike rate.
         first: share of the analog-input layers in the source network's operations.
+        first_rate: the rate that was taken for the analog input.
     """
 
     layers: list[LayerAnalysis]
     effective_timesteps: float
     energy_ratio: float
     operations: float
+    mean_rate: float
     first: float
+    first_rate: float
 
     def source_ratio(self, costs: Costs) -> float:
-        """The last columns of Table 3."""
+        """The last columns of Table 3, with b by Equation 15."""
         return source_ratio(self.operations, self.first, costs)
 
+    def source_ratio_by_mean_rate(self, costs: Costs) -> float:
+        """The last columns of Table 3, with b by its footnote."""
+        return source_ratio(self.mean_rate, self.first, costs)
 
-def analyse(graph: Graph, rates: dict[str, float]) -> Analysis:
+    @property
+    def multiplies(self) -> float:
+        """Threshold multiplies of an image (Appendix A.4). Graphs of this package need none: weights hold the thresholds."""
+        return sum(layer.multiplies for layer in self.layers)
+
+    def multiply_picojoules(self, costs: Costs) -> float:
+        """Energy of the threshold multiplies, which Table 3 leaves out."""
+        return self.multiplies * costs.multiply
+
+
+def analyse(
+    graph: Graph, rates: Mapping[str, float], *, first: float = RATE, counted: Mapping[str, float] | None = None
+) -> Analysis:
     """Apply the paper's formulas to a graph.
 
     Args:
         graph: the network.
         rates: by population of kind ``pasc`` or ``max``: spikes per neuron and image, measured.
-
-    The spike rate of a layer is that of what it receives; with several sources, weighted by their operations.
+        first: rate of the analog input (see the module).
+        counted: by population: operations of an image in the synapses onto it, as :mod:`pascal_nm.activity` counts them.
     """
+    sources = {q.name: q.source for q in graph.projections}
+    analog = {p.name for p in graph.populations if p.kind == "analog"}
+    arriving = {**rates, **dict.fromkeys(analog, first)}
+    matmuls = of_graph(graph)
     layers: list[LayerAnalysis] = []
-    levels: list[int] = []
-    ratios: list[float] = []
     analog_macs = spiking_macs = accumulates = plain = pasc = 0.0
-    by_name = {q.name: q.source for q in graph.projections}
-    for target, matmuls in of_graph(graph).items():
-        population = graph[target]
-        macs = sum(m.macs for m in matmuls)
-        if any(graph[by_name[m.name]].kind == "analog" for m in matmuls):
-            analog_macs += macs
-            layers.append(LayerAnalysis(target, population.levels, None, macs, None, None))
-            continue
-        operations = sum(m.macs * rates[by_name[m.name]] for m in matmuls)
-        spiking_macs, accumulates = spiking_macs + macs, accumulates + operations
-        ratio = population.size / operations if operations else math.inf
-        spiking = population.kind == "pasc"
-        energy = energy_ratio(population.levels, ratio) if spiking and operations else None
-        if energy is not None:
-            levels.append(population.levels)
-            ratios.append(ratio)
-            plain += operations + population.levels * population.size
-            pasc += operations + (5 * population.levels - 2) * population.size
-        layers.append(LayerAnalysis(target, population.levels, operations / macs, macs, ratio, energy))
-    steps = effective_timesteps(levels, ratios) if levels else math.nan
-    share = analog_macs / (analog_macs + spiking_macs) if analog_macs else 0.0
-    rate = accumulates / spiking_macs if spiking_macs else 0.0
-    return Analysis(layers, steps, pasc / plain if plain else math.nan, rate, share)
+    for p in graph.weighted:
+        onto = [(m, sources[m.name]) for m in matmuls.get(p.name, [])]
+        operations = sum(m.macs * arriving[source] for m, source in onto)
+        spiking = [(m, source) for m, source in onto if source not in analog]
+        analog_macs += sum(m.macs for m, source in onto if source in analog)
+        spiking_macs += sum(m.macs for m, _ in spiking)
+        accumulates += sum(m.macs * rates[source] for m, source in spiking)
+        layer = _layer(p, [m for m, _ in onto], operations, bool(spiking), rates, counted)
+        neurons = p.size if p.kind == "pasc" else 0
+        plain += operations + p.levels * neurons
+        pasc += operations + (5 * p.levels - 2) * neurons
+        layers.append(layer)
+    with_neurons = [layer for layer in layers if layer.own is not None]
+    return Analysis(
+        layers,
+        effective_timesteps([layer.levels for layer in with_neurons], [layer.ratio for layer in with_neurons]),
+        pasc / plain,
+        accumulates / spiking_macs if spiking_macs else 0.0,
+        sum(rates[layer.name] for layer in with_neurons) / len(with_neurons),
+        analog_macs / (analog_macs + spiking_macs) if analog_macs else 0.0,
+        first,
+    )
+
+
+def _layer(
+    population: Population,
+    matmuls: Sequence[MatMul],
+    operations: float,
+    spiking: bool,
+    rates: Mapping[str, float],
+    counted: Mapping[str, float] | None,
+) -> LayerAnalysis:
+    """One population, whose synapses perform ``operations`` by the formulas, and get spikes or only analog values."""
+    p, macs = population, sum(m.macs for m in matmuls)
+    own = rates[p.name] if p.kind == "pasc" else None
+    ratio = _over(p.size, operations)
+    return LayerAnalysis(
+        p.name,
+        p.levels,
+        operations / macs if spiking else None,
+        own,
+        macs,
+        ratio,
+        None if own is None else _over(p.size, macs * own),
+        None if counted is None else _over(p.size, counted[p.name]),
+        None if own is None else energy_ratio(p.levels, ratio),
+        0.0 if own is None else p.size * own,
+    )
+
+
+def _over(neurons: int, operations: float) -> float:
+    """Neurons over operations: r', infinite where there are none."""
+    return neurons / operations if operations else math.inf
 
 
 def by_architecture(arch: str, input_shape: Sequence[int], classes: int, **options: Any) -> list[MatMul]:

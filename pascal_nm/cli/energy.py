@@ -130,7 +130,7 @@ def _show(bill: Bill, data: Dataset, changed: int | None) -> None:
             f"L timesteps for the same spikes: {bill.over_plain:.4g}{timed}"
         )
     say(f"figures: {_figures(described)}")
-    _show_formulas(bill.closed_formulas)
+    _show_formulas(bill)
 
 
 def _compare(bills: dict[str, Bill], changed: dict[str, int | None], title: str) -> None:
@@ -196,19 +196,51 @@ def _counts(events: LayerEvents) -> list[int]:
     return [round(count) for count in [*means.values(), hops]]
 
 
-def _show_formulas(formulas: analysis.Analysis) -> None:
-    columns = ("layer", "levels", "spikes per input", "multiply-acc. of the source", "r' (Eq. 11, 12)", "r_E (Eq. 10)")
+def _show_formulas(bill: Bill) -> None:
+    """The answers first, then the layers that they come from."""
+    formulas = bill.closed_formulas
+    spiking = sum(layer.own is not None for layer in formulas.layers)
+    say("[bold]the paper's closed formulas, with these spike rates[/bold]")
+    say(
+        f"T_eff {formulas.effective_timesteps:.2f} (Eq. 16, {spiking} layers; the first one's input is no spikes and has the paper's "
+        f"rate of {formulas.first_rate:g}; with 1: {bill.timesteps_of_a_dense_input:.2f}), PASC over plain neurons {formulas.energy_ratio:.4g} (Eq. 14)"
+    )
+    for name, b, ratio in (
+        ("operations over the source network's (Eq. 15)", formulas.operations, formulas.source_ratio),
+        ("mean spike rate of the layers (its footnote)", formulas.mean_rate, formulas.source_ratio_by_mean_rate),
+    ):
+        say(
+            f"Table 3 with b = {b:.4g}, {name}: source over spiking network {ratio(analysis.FP32):.3g} in FP32, "
+            f"{ratio(analysis.INT8):.3g} in INT8"
+        )
+    energies = (joules(1e-12 * formulas.multiply_picojoules(costs)) for costs in (analysis.FP32, analysis.INT8))
+    say(
+        f"threshold multiplies (A.4) {formulas.multiplies:,.0f}, {next(energies)} in FP32, {next(energies)} in INT8; "
+        "this network needs none, its weights hold the thresholds"
+    )
+    columns = (
+        "layer",
+        "L",
+        "spikes in",
+        "spikes out",
+        "source MACs",
+        "r' (Eq. 11)",
+        "r' counted",
+        "r' by spikes out",
+        "r_E",
+    )
 
     def figure(value: float | None) -> str:
         return "" if value is None else f"{value:.4g}"
 
     rows = [
-        [layer.name, layer.levels, figure(layer.rate), layer.macs, figure(layer.ratio), figure(layer.energy)]
+        [
+            layer.name,
+            layer.levels,
+            *(figure(rate) for rate in (layer.rate, layer.own)),
+            layer.macs,
+            *(figure(value) for value in (layer.ratio, layer.counted, layer.worded, layer.energy)),
+        ]
         for layer in formulas.layers
     ]
-    table("the paper's closed formulas, with these spike rates", columns, rows)
-    say(
-        f"T_eff {formulas.effective_timesteps:.3g} (Eq. 16), PASC over plain neurons {formulas.energy_ratio:.4g} (Eq. 14), "
-        f"source over spiking network {formulas.source_ratio(analysis.FP32):.3g} in FP32 and "
-        f"{formulas.source_ratio(analysis.INT8):.3g} in INT8 (Table 3)"
-    )
+    table("by layer, spikes of a neuron for an image", columns, rows)

@@ -85,7 +85,7 @@ COMMANDS = {
     ),
     "paper": Entry(
         "papers",
-        "Recompute every figure of the PASCAL paper that needs no training: as printed, from its inputs, from true layer shapes.",
+        "The PASCAL paper item by item: what each says, what is here, its figures printed and computed, and its errata.",
     ),
 }
 """Every command, in the order of the help. Most of their modules load torch, which takes seconds, so none is imported before it is needed."""

@@ -287,3 +287,50 @@ def _kind(path: Path, *kinds: str) -> str:
     if kind not in kinds:
         raise FileError(f"{path}: such pictures are written as {' or '.join(f'.{k}' for k in kinds)}")
     return kind
+
+
+def staircase(*, levels: int, threshold: float, path: Path) -> None:
+    """Figure 2 of the paper: a QCFS activation, beside the clipped ReLU that it quantizes, and the spikes of a PASC neuron on it.
+
+    Args:
+        levels: L.
+        threshold: theta_n; a spike stands for theta_n / L.
+        path: of the file.
+
+    Raises:
+        DataError, FileError: as :func:`metric_bars`.
+    """
+    from torch import from_numpy, tensor
+
+    from pascal_nm.qcfs import qcfs
+
+    figure, axes = _figure(6, 4)
+    x = np.linspace(-threshold / levels, threshold * (1 + 1 / levels), 2001)
+    axes.plot(x, np.clip(x, 0, threshold), "--", color=COLOURS[1], label="ReLU, clipped")
+    activation = qcfs(from_numpy(x), tensor(threshold, dtype=from_numpy(x).dtype), levels).numpy()
+    axes.step(x, activation, where="mid", color=COLOURS[0], label="QCFS (Equation 1)")
+    inputs = np.linspace(x[0], x[-1], 8 * (levels + 2) + 1)
+    spikes = _spikes(inputs, threshold / levels, levels)
+    axes.plot(
+        inputs, spikes * threshold / levels, "o", color="#000000", markersize=3, label="spikes (Algorithm 1), scaled"
+    )
+    axes.set_yticks([k * threshold / levels for k in range(levels + 1)])
+    axes.set(xlabel="input x", ylabel="activation", title=f"QCFS with L = {levels}, theta = {threshold:g} (Figure 2)")
+    axes.legend(frameon=False, loc="upper left")
+    _save(figure, path)
+
+
+def _spikes(inputs: Array, theta: float, levels: int) -> Array:
+    """Spikes that a PASC neuron sends for each input, which comes in L equal parts."""
+    from pascal_nm import neuron
+
+    state = neuron.State(np.full(inputs.shape, theta / 2), np.zeros(inputs.shape, np.int64))
+    for _ in range(levels):
+        state = neuron.integrate(state, inputs / levels, theta).state
+    for _ in range(levels - 1):
+        state = neuron.correct(state, theta).state
+    sent = np.zeros(inputs.shape, np.int64)
+    for _ in range(levels):
+        spikes, state = neuron.emit(state)
+        sent += spikes
+    return sent

@@ -130,8 +130,17 @@ class Bill:
 
     @cached_property
     def closed_formulas(self) -> analysis.Analysis:
-        """The paper's estimate from the spike rates that were measured."""
-        return analysis.analyse(self.graph, self.result.spike_rates(self.graph))
+        """The paper's estimate from the spike rates that were measured, beside the operations that were counted."""
+        counted = {
+            layer.name: float(np.mean(layer.synaptic_operations)) + layer.multiply_accumulates
+            for layer in self.result.events
+        }
+        return analysis.analyse(self.graph, self.result.spike_rates(self.graph), counted=counted)
+
+    @cached_property
+    def timesteps_of_a_dense_input(self) -> float:
+        """T_eff with a rate of 1 for the analog input, each value of which goes through its synapses once."""
+        return analysis.analyse(self.graph, self.result.spike_rates(self.graph), first=1).effective_timesteps
 
     def summary(self) -> dict[str, Any]:
         """Every figure, for JSON."""
@@ -166,10 +175,19 @@ class Bill:
                 for layer in self.layers
             ],
             "closed_formulas": {
-                "effective_timesteps": _finite(formulas.effective_timesteps),
-                "pasc_over_plain_neurons": _finite(formulas.energy_ratio),
+                "effective_timesteps": formulas.effective_timesteps,
+                "effective_timesteps_of_a_dense_input": self.timesteps_of_a_dense_input,
+                "first_layer_rate": formulas.first_rate,
+                "pasc_over_plain_neurons": formulas.energy_ratio,
+                "normalized_operations": formulas.operations,
+                "mean_spike_rate": formulas.mean_rate,
                 "source_over_spiking_fp32": formulas.source_ratio(analysis.FP32),
                 "source_over_spiking_int8": formulas.source_ratio(analysis.INT8),
+                "source_over_spiking_by_mean_rate_fp32": formulas.source_ratio_by_mean_rate(analysis.FP32),
+                "source_over_spiking_by_mean_rate_int8": formulas.source_ratio_by_mean_rate(analysis.INT8),
+                "threshold_multiplies": formulas.multiplies,
+                "threshold_multiplies_picojoules_fp32": formulas.multiply_picojoules(analysis.FP32),
+                "threshold_multiplies_picojoules_int8": formulas.multiply_picojoules(analysis.INT8),
                 "layers": [{key: _finite(value) for key, value in vars(layer).items()} for layer in formulas.layers],
             },
         }

@@ -209,7 +209,10 @@ def test_energy_adds_up(pascal, trained):
     total = sum(sum(layer["joules_by_event"].values()) for layer in report["layers"])
     assert report["joules_per_image"] == pytest.approx(total, rel=1e-12)
     assert 4 < report["closed_formulas"]["effective_timesteps"] < 6
-    assert pascal("energy", trained / "model.nir", "--limit", 40)[0] == 0
+    code, out, _ = pascal("energy", trained / "model.nir", "--limit", 40)
+    assert code == 0
+    for said in ("T_eff", "(Eq. 15)", "its footnote", "threshold multiplies (A.4)", "r' counted", "r' by spikes out"):
+        assert said in out
     refused(pascal("energy", trained / "model.nir", "--chip", "tpu"), "tpu", "loihi1")
 
 
@@ -229,8 +232,40 @@ def test_paper_prints_the_papers_figures(pascal):
     assert code == 0
     for figure in ("332,480,512", "332,111,872", "15,470,264,320", "4.21", "8.79", "18.37", "8.22", "8.17", "16.67"):
         assert figure in out
-    entries = json.loads(pascal("paper", "--json")[1])["entries"]
-    assert len([e for e in entries if e["where"] == "Table 3"]) == 10
+    report = json.loads(pascal("paper", "--json")[1])
+    assert len([e for e in report["entries"] if e["where"] == "Table 3"]) == 10
+    assert (len(report["items"]), [e["number"] for e in report["errata"]]) == (
+        84,
+        [*range(1, len(report["errata"]) + 1)],
+    )
+    assert all(f" {item['name']} " in out for item in report["items"])
+
+
+def test_paper_shows_what_is_asked_for(pascal):
+    code, out, _ = pascal("paper", "table 7", "Equation 21")
+    assert code == 0
+    assert [line.split(",")[0] for line in out.splitlines() if line.startswith(("Table", "Equation"))] == [
+        "Equation 21",
+        "Table 7",
+    ]
+    assert "k_1 - 1/2" in out and "3.14" not in out
+    report = json.loads(pascal("paper", "algorithms", "--json")[1])
+    assert [item["name"] for item in report["items"]] == [f"Algorithm {n}" for n in (1, 2, 3, 4)]
+    assert {e["items"][0] for e in report["errata"]} == {"Algorithm 1", "Algorithm 2", "Equation 3", "Algorithm 3"}
+    assert report["entries"] == []
+    numbers = json.loads(pascal("paper", "Table 4", "--json")[1])["entries"]
+    assert numbers and all("Table 4" in e["where"].split(", ") for e in numbers)
+    outside = json.loads(pascal("paper", "--status", "out of scope", "--json")[1])["items"]
+    assert {"Table 17", "Appendix A.10"} <= {item["name"] for item in outside}
+    assert len(json.loads(pascal("paper", "errata", "--json")[1])["errata"]) > 30
+    refused(pascal("paper", "Table 18"), "Table 18", "equations")
+    refused(pascal("paper", "--status", "wrong"), "wrong", "corrected")
+
+
+def test_paper_draws_figure_2(pascal, tmp_path):
+    assert pascal("paper", "--plot", tmp_path / "figure2.svg")[0] == 0
+    assert "L = 4, theta = 0.25" in (tmp_path / "figure2.svg").read_text()
+    refused(pascal("paper", "--plot", tmp_path / "figure2.txt"), ".svg")
 
 
 def test_adapt_writes_levels_that_train_takes(pascal, trained, tmp_path):
@@ -434,11 +469,28 @@ def test_energy_of_several_chips_is_that_of_each_alone(pascal, trained, tmp_path
     refused(pascal(*command, "--chip", "all", "--chip", mine, "--memory"), "mine.toml", "[memory]")
 
 
-def test_energy_of_one_spiking_layer_has_no_figure_where_a_formula_has_no_answer(pascal, tmp_path):
+def test_energy_of_one_spiking_layer_is_by_that_layers_input(pascal, tmp_path):
     write_nir(for_digits(), tmp_path / "digits.nir")
     code, out, _ = pascal("energy", tmp_path / "digits.nir", "--limit", 5, "--json")
     assert code == 0
-    assert json.loads(out)["closed_formulas"]["effective_timesteps"] is None
+    formulas = json.loads(out)["closed_formulas"]
+    first, output = formulas["layers"]
+    assert formulas["effective_timesteps"] == pytest.approx(first["levels"] * first["energy"])
+    assert formulas["effective_timesteps_of_a_dense_input"] < formulas["effective_timesteps"]
+    assert (first["rate"], output["own"], output["energy"]) == (None, None, None)
+
+
+def test_energy_of_a_layer_without_spikes_writes_no_infinity(pascal, tmp_path):
+    graph = for_digits()
+    hidden = replace(graph["hidden"], bias=np.full(16, -1e6))
+    populations = tuple(hidden if p.name == "hidden" else p for p in graph.populations)
+    write_nir(graph.replace(populations=populations), tmp_path / "silent.nir")
+    command = ["energy", tmp_path / "silent.nir", "--limit", 5, "--chip", "cmos45_fp32"]
+    code, out, _ = pascal(*command, "--json")
+    assert code == 0
+    output = json.loads(out)["closed_formulas"]["layers"][1]
+    assert (output["rate"], output["ratio"], output["counted"]) == (0, None, None)
+    assert "inf" in pascal(*command)[1]
 
 
 def test_energy_with_memory_traffic(pascal, trained):

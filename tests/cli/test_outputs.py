@@ -23,6 +23,7 @@ TOKENS = {
     "interop": ["m.nir"],
     "lags": ["m.nir", "--timesteps", "5", "--chip", "c.toml"],
     "map": ["m.nir", "--chip", "c.toml"],
+    "paper": [],
     "quantize": ["m.pt", "--chip", "c.toml"],
     "report": ["m.nir", "--model", "m.pt", "--chip", "c.toml"],
     "run": ["m.nir", "--lag", "l.json"],

@@ -1,0 +1,486 @@
+"""Every numbered item of the paper, and its appendices: what it says, what is here, and the command or test that shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SAME = "same"
+CORRECTED = "corrected"
+DERIVED = "derived"
+APPROXIMATED = "approximated"
+CITED = "cited"
+OUT = "out of scope"
+
+STATUSES = {
+    SAME: "the package does, or gives, what the paper says",
+    CORRECTED: "what is printed has a fault, and here it is right; the errata say where",
+    DERIVED: "the paper prints the terms, not the figure that is computed from them",
+    APPROXIMATED: "shown with smaller networks, or by an estimate in place of the paper's measurement",
+    CITED: "definitions, facts or results of others, taken as they are",
+    OUT: "not here, for the reason given",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of the paper.
+
+    Attributes:
+        name: as the paper calls it, ``Equation 4``.
+        says: what it is about.
+        here: what the package has of it.
+        status: a key of :data:`STATUSES`.
+        shown: commands, files and tests that show it; commands begin with ``pascal-nm``, ``python``, ``make`` or a script's path.
+        why: the reason, where it differs.
+    """
+
+    name: str
+    says: str
+    here: str
+    status: str
+    shown: tuple[str, ...]
+    why: str = ""
+
+    @property
+    def group(self) -> str:
+        """The kind of item, ``equations``."""
+        kind = self.name.rpartition(" ")[0].lower()
+        return {"appendix": "appendices"}.get(kind, f"{kind}s")
+
+
+NEURON = "tests/test_neuron.py"
+PROOFS = "tests/test_paper.py"
+NETWORKS = "tests/test_random_networks.py"
+VERIFY = "pascal-nm verify MODEL --data D"
+ENERGY = "pascal-nm energy MODEL --data D"
+NUMBERS = "pascal-nm paper numbers"
+ADAPT = "pascal-nm adapt MODEL --data D"
+COMPARE = "pascal-nm compare MODEL --data D"
+
+ITEMS: tuple[Item, ...] = (
+    Item(
+        "Definition 3.1",
+        "classification map: a probability for each class",
+        "the outputs of both networks, and their softmax; outputs are added up over the timesteps",
+        SAME,
+        (VERIFY, "tests/test_verification.py"),
+    ),
+    Item(
+        "Definition 3.2",
+        "mathematically equivalent: the same map for every input",
+        "every level, every output and every prediction of both networks is compared, input by input; `convert` proves its result for all inputs",
+        SAME,
+        (VERIFY, "tests/test_proof.py"),
+    ),
+    Item(
+        "Theorem 3.3",
+        "a MatMul with normalization of L parts adds up to that of their sum",
+        "normalization is folded into weights and bias, and the bias injected in shares that add up to it",
+        SAME,
+        ("tests/test_conversion.py", PROOFS),
+        "the proof's lines drop a factor (errata); the theorem holds",
+    ),
+    Item(
+        "Theorem 3.4",
+        "Algorithm 1 gives the QCFS level, in spikes of 0 or theta*",
+        "true of every integer, and proved by z3 on the neuron's own code; of floats up to rounding at a step",
+        SAME,
+        (NEURON, "tests/test_model_check.py"),
+    ),
+    Item(
+        "Theorem 3.5",
+        "Algorithm 2 gives the QCFS level of the first layer",
+        "the same",
+        SAME,
+        (NEURON,),
+    ),
+    Item(
+        "Theorem 3.6",
+        "the spiking network is equivalent to its source network",
+        "in integers bit for bit on every target; in floats up to rounding, which is counted",
+        SAME,
+        (VERIFY, "make demo", NETWORKS, "python benchmarks/against_authors.py CLONE"),
+    ),
+    Item(
+        "Equation 1",
+        "the QCFS activation",
+        "one torch operator, with the straight-through gradient",
+        SAME,
+        ("pascal-nm paper --plot figure2.svg", "tests/test_qcfs.py"),
+    ),
+    Item(
+        "Equation 2",
+        "the parts of a layer's output add up to the source network's",
+        "every level of every layer is compared",
+        SAME,
+        (VERIFY, NETWORKS),
+    ),
+    Item(
+        "Equation 3",
+        "van der Eijk's agreement A",
+        "at least one level counts as occupied, so that A lies between 0 and 1",
+        CORRECTED,
+        (ADAPT, "tests/test_adaptive.py"),
+        "with no full bin, the printed A is above 1",
+    ),
+    Item(
+        "Equation 4",
+        "skewness g of the levels",
+        "of the exact histogram, in fractions; `--reading authors` takes it of the frequencies, as their code does",
+        SAME,
+        (ADAPT, "tests/test_adaptive.py"),
+    ),
+    Item(
+        "Equation 5",
+        "kurtosis K of the levels",
+        "as printed; `--reading authors` as their code",
+        SAME,
+        (ADAPT, "tests/test_adaptive.py", PROOFS),
+        "the cited work subtracts a further term, about 3",
+    ),
+    Item("Equation 6", "the metric M = A (g^2 + 1) K", "the same", SAME, (ADAPT, "tests/test_adaptive.py")),
+    Item(
+        "Equation 7",
+        "energy is that of accumulations and of neurons",
+        "both are counted in a run, and priced by a chip's table",
+        SAME,
+        (ENERGY, "tests/hw_targets/test_chip.py"),
+    ),
+    Item(
+        "Equation 8",
+        "the same for PASC neurons",
+        "a run with plain neurons of the same spikes stands beside it",
+        SAME,
+        (ENERGY, "tests/hw_targets/test_chip.py"),
+    ),
+    Item(
+        "Equation 9",
+        "r_E: a layer's energy over that with plain neurons",
+        "the same",
+        SAME,
+        (ENERGY, "tests/test_analysis.py"),
+    ),
+    Item("Equation 10", "r_E from r'", "the same", SAME, (ENERGY, "tests/test_analysis.py")),
+    Item(
+        "Equation 11",
+        "r' of a convolution from its shape and spike rate",
+        "three values: by the rate of what arrives, by the layer's own, and by the operations that were counted",
+        SAME,
+        (ENERGY, "tests/test_analysis.py"),
+        "which layer's rate is meant is open; behind a 2x2 average pooling four times as many operations are counted",
+    ),
+    Item("Equation 12", "r' of a fully connected layer", "likewise", SAME, (ENERGY, "tests/test_analysis.py")),
+    Item(
+        "Equation 13",
+        "T_norm: mean r_E times T",
+        "over the layers with neurons, which the classifier is not",
+        SAME,
+        (NUMBERS, PROOFS),
+    ),
+    Item(
+        "Equation 14", "r_E of the whole network", "over all layers, operations weighed alike", SAME, (ENERGY, NUMBERS)
+    ),
+    Item(
+        "Equation 15",
+        "operations are the spike rate times the source network's",
+        "with the rate of what arrives; counted operations beside it",
+        SAME,
+        (ENERGY, "tests/test_analysis.py"),
+    ),
+    Item(
+        "Equation 16",
+        "T_eff: mean over layers of r_E times T",
+        "over all layers with neurons; the first one's input is no spikes, and has the 0.75 that the paper assumes",
+        SAME,
+        (ENERGY, NUMBERS, PROOFS),
+        "with a rate of 1 for the first layer T_eff is a little smaller; both are printed",
+    ),
+    Item("Equation 17", "the source network's first activation is c steps", "the same", SAME, (NEURON,)),
+    Item("Equation 18", "c by the interval of x", "the same", SAME, (NEURON, PROOFS)),
+    Item(
+        "Equation 19",
+        "the first layer spikes in its first c timesteps",
+        "every layer's train is one (a thermometer)",
+        SAME,
+        (NEURON,),
+    ),
+    Item("Equation 20", "QCFS by the interval of x", "the same", SAME, ("pascal-nm paper --plot figure2.svg", PROOFS)),
+    Item(
+        "Equation 21",
+        "a spike in the last timestep of stage 1 bounds the sum from below",
+        "the bound with k_1 - 1/2",
+        CORRECTED,
+        (PROOFS,),
+        "the printed k_1 + 1/2 counts the last spike twice",
+    ),
+    Item("Equation 22", "no spike there bounds it from above", "the same", SAME, (PROOFS,)),
+    Item("Equation 23", "after such a spike the potential stays at 0 or above", "the same", SAME, (PROOFS,)),
+    Item("Equation 24", "and ends below the threshold, if k_2 < L_n", "the same", SAME, (PROOFS,)),
+    Item("Equation 25", "s after stage 2, if the last timestep spiked", "the same", SAME, (PROOFS,)),
+    Item("Equation 26", "s after stage 2, if it did not", "the same", SAME, (PROOFS,)),
+    Item("Equation 27", "the spikes of stage 3 are the QCFS level", "the same", SAME, (NEURON, PROOFS)),
+    Item("Equation 28", "the parts of a normalized layer, added up", "the same", SAME, (PROOFS,)),
+    Item("Equation 29", "split into three sums", "gamma in the second sum", CORRECTED, (PROOFS,), "printed without it"),
+    Item("Equation 30", "their names", "the same", SAME, (PROOFS,)),
+    Item("Equation 31", "the first sum", "the same", SAME, (PROOFS,)),
+    Item("Equation 32", "by the invariant", "the same", SAME, (PROOFS,)),
+    Item("Equation 33", "by the layer's definition", "parentheses", CORRECTED, (PROOFS,), "printed without them"),
+    Item("Equation 34", "simplified", "gamma (b - mu) / root", CORRECTED, (PROOFS,), "printed as b - mu"),
+    Item("Equation 35", "the second sum", "gamma (b - mu) / root", CORRECTED, (PROOFS,), "printed as b - mu"),
+    Item("Equation 36", "the third sum", "the same", SAME, (PROOFS,)),
+    Item("Equation 37", "all three", "the right terms", CORRECTED, (PROOFS,), "two wrong terms cancel"),
+    Item("Equation 38", "are the layer's output", "the same", SAME, (PROOFS,)),
+    Item(
+        "Equation 39",
+        "probabilities from outputs averaged over the timesteps",
+        "outputs are added up; probabilities are their softmax",
+        CORRECTED,
+        (VERIFY, PROOFS),
+        "the printed quotient is no distribution where outputs are negative, and a softmax of averages is another one",
+    ),
+    Item("Equation 40", "L cancels", "nothing to cancel", CORRECTED, (VERIFY, PROOFS), "as Equation 39"),
+    Item("Equation 41", "what is left", "the source network's softmax", CORRECTED, (VERIFY, PROOFS), "as Equation 39"),
+    Item("Equation 42", "is the source network's map", "the same", SAME, (VERIFY,)),
+    Item(
+        "Algorithm 1",
+        "the PASC neuron: integrate, correct, emit",
+        "written once, for simulator, Lava and chip models",
+        SAME,
+        ("pascal-nm run MODEL --data D --schedule pasc", NEURON, "pascal_nm/neuron.py"),
+        "two other schedules with the same counts and fewer timesteps are added (docs/schedules.md)",
+    ),
+    Item(
+        "Algorithm 2",
+        "the first layer, from analog inputs",
+        "clip(floor(v / theta*), 0, L), then the same emission",
+        CORRECTED,
+        (NEURON, "pascal_nm/neuron.py"),
+        "line 3 lacks the factor L_n inside of the floor",
+    ),
+    Item(
+        "Algorithm 3",
+        "the AL metric of a layer, from 3000 training images",
+        "in two readings: of the levels (the text), of their frequencies (the authors' code)",
+        SAME,
+        (ADAPT, f"{ADAPT} --reading authors", "tests/test_adaptive.py"),
+    ),
+    Item(
+        "Algorithm 4",
+        "train, measure, cluster, train again with levels by layer",
+        "the second training has the seed of the first, shares its first two thirds, and is not run twice",
+        SAME,
+        ("pascal-nm train --data D --adapt 3", "tests/test_training.py"),
+    ),
+    Item(
+        "Table 1",
+        "notation",
+        "the code's words are the field's; symbols where the paper has them",
+        CITED,
+        ("docs/theory.md",),
+    ),
+    Item(
+        "Table 2",
+        "accuracies of source and spiking networks",
+        "the recipe for the paper's networks, and smaller ones trained here, whose accuracies are equal",
+        APPROXIMATED,
+        ("pascal-nm train --data D --recipe paper", "examples/paper_networks.sh", "docs/models.md", NUMBERS),
+        "full width and 300 epochs need a GPU; lists of levels have the wrong length",
+    ),
+    Item(
+        "Table 3",
+        "energy of the source network over the spiking one",
+        "from the printed rates with true shapes; from measured rates with b in both readings",
+        CORRECTED,
+        (NUMBERS, ENERGY, PROOFS),
+        "the first layer's shares are rounded, and wrong for ResNet-18",
+    ),
+    Item(
+        "Table 4",
+        "T_eff and accuracy with levels by layer",
+        "T_eff from true shapes; accuracies in small, beside levels that are reversed or random at equal T_eff",
+        CORRECTED,
+        (NUMBERS, "python benchmarks/adaptive_controls.py", PROOFS),
+        "lists of the wrong length, and the authors' r'",
+    ),
+    Item(
+        "Table 5",
+        "accuracy and timesteps, against QCFS rate coding and SEENN-1",
+        "T_norm and T_eff from true shapes; the baselines run on one's own network",
+        CORRECTED,
+        (NUMBERS, COMPARE, PROOFS),
+        "the authors' r'; accuracies of CIFAR-100 and ImageNet networks are not reproduced",
+    ),
+    Item(
+        "Table 6",
+        "against other converted networks",
+        "T_norm from true shapes; baselines as for Table 5",
+        CORRECTED,
+        (NUMBERS, COMPARE, PROOFS),
+        "the authors' r', and a row that mixes L = 8 and 16; accuracies of others' methods are theirs",
+    ),
+    Item(
+        "Table 7",
+        "spikes by the value of s after stage 2",
+        "the three cases for any L_(n-1) and L_n",
+        CORRECTED,
+        (PROOFS,),
+        "the printed range of s is that of L_(n-1) = L_n",
+    ),
+    Item("Table 8", "notation of layer shapes", "the same", CITED, ("pascal_nm/analysis.py",)),
+    Item(
+        "Table 9",
+        "not printed; presumably the table of A.4: operations by type of layer",
+        "operations of source and spiking network, and the threshold multiplies",
+        SAME,
+        (ENERGY, "tests/test_analysis.py"),
+    ),
+    Item(
+        "Table 10",
+        "energy of operations in 45 nm (Horowitz)",
+        "the same figures",
+        CITED,
+        (f"{ENERGY} --chip cmos45_int8", PROOFS),
+    ),
+    Item("Table 11", "not printed; presumably the table of A.5", "see A.5", SAME, (NUMBERS,)),
+    Item("Table 12", "not printed; presumably the table of A.6", "see A.6", SAME, (NUMBERS,)),
+    Item("Table 13", "not printed; presumably the table of A.7", "see A.7", CORRECTED, (NUMBERS,), "see A.7"),
+    Item(
+        "Table 14",
+        "energy with PASC and plain neurons on an accelerator",
+        "the ratios of the printed figures; the same ratio of counted events on chips' tables",
+        APPROXIMATED,
+        (NUMBERS, f"{ENERGY} --chip all"),
+        "the accelerator is not public",
+    ),
+    Item(
+        "Table 15",
+        "energy of the source network on an accelerator",
+        "likewise",
+        APPROXIMATED,
+        (NUMBERS, f"{ENERGY} --chip all"),
+        "SparTen and LoAS are not simulated",
+    ),
+    Item(
+        "Table 16",
+        "latency with PASC and plain neurons",
+        "likewise, as working time of a chip's cores",
+        APPROXIMATED,
+        (NUMBERS, f"{ENERGY} --chip loihi1_calibrated"),
+        "the accelerator is not public",
+    ),
+    Item(
+        "Table 17",
+        "against direct training (TET)",
+        "T_norm only",
+        OUT,
+        (NUMBERS,),
+        "this package converts, and does not train spiking networks by surrogate gradients",
+    ),
+    Item(
+        "Figure 1",
+        "AL metric by layer, by cluster",
+        "of one's own network",
+        APPROXIMATED,
+        (f"{ADAPT} --plot metric.svg",),
+        "the paper's networks are not published",
+    ),
+    Item(
+        "Figure 2",
+        "the QCFS staircase with L = 4, theta = 0.25",
+        "with the spikes of a neuron on it",
+        SAME,
+        ("pascal-nm paper --plot figure2.svg",),
+    ),
+    Item(
+        "Figure 3",
+        "the metric by layer for three values of alpha",
+        "of one's own network, in one figure",
+        APPROXIMATED,
+        (f"{ADAPT} --alpha 1,.75,.5 --plot alpha.svg",),
+        "the paper's networks are not published",
+    ),
+    Item(
+        "Figure 4",
+        "spike rate by layer over the test set",
+        "of one's own network",
+        APPROXIMATED,
+        ("pascal-nm run MODEL --data D --plot rates.svg",),
+        "the paper's networks are not published",
+    ),
+    Item(
+        "Appendix A.1",
+        "proofs",
+        "written anew, and tested line by line",
+        CORRECTED,
+        ("docs/theory.md", PROOFS),
+        "see Equations 17 to 42",
+    ),
+    Item(
+        "Appendix A.2",
+        "how the threshold alpha moves the metric",
+        "a sweep",
+        APPROXIMATED,
+        (f"{ADAPT} --alpha 1,.75,.5 --plot alpha.svg",),
+        "as Figure 3",
+    ),
+    Item(
+        "Appendix A.3",
+        "CIFAR-10, CIFAR-100, ImageNet",
+        "any set of labelled images is read: Parquet, folders, Hugging Face data sets",
+        CITED,
+        ("pascal-nm train --data D --streaming", "tests/test_data.py"),
+    ),
+    Item(
+        "Appendix A.4",
+        "operations of source and spiking networks",
+        "from shapes, and counted; the threshold multiplies with their energy",
+        SAME,
+        (ENERGY, "tests/test_analysis.py"),
+        "networks here need no threshold multiplies: weights hold the thresholds",
+    ),
+    Item("Appendix A.5", "operations of VGG-16, 32x32", "the same totals", SAME, (NUMBERS, PROOFS)),
+    Item("Appendix A.6", "operations of VGG-16, 224x224", "the same total", SAME, (NUMBERS, PROOFS)),
+    Item(
+        "Appendix A.7",
+        "operations of ResNet-18, 32x32",
+        "the totals of the network's shapes",
+        CORRECTED,
+        (NUMBERS, "tests/test_analysis.py"),
+        "rows from block 2.1 Conv2 on halve the channels as well as the image",
+    ),
+    Item(
+        "Appendix A.8",
+        "training configuration",
+        "the same, with what the text leaves open taken from the authors' code (300 epochs, batches of 300)",
+        SAME,
+        ("pascal-nm train --data D --recipe paper", "examples/paper_networks.sh"),
+    ),
+    Item(
+        "Appendix A.9",
+        "spike rates over the test set",
+        "measured by layer",
+        APPROXIMATED,
+        ("pascal-nm run MODEL --data D --plot rates.svg", ENERGY),
+        "as Figure 4",
+    ),
+    Item(
+        "Appendix A.10",
+        "an accelerator in RTL, synthesized, and simulated by cycles",
+        "counted events on published tables of chips instead; see Tables 14 to 16",
+        OUT,
+        (f"{ENERGY} --chip all", "docs/chips.md"),
+        "the authors' accelerators (after LoAS and SparTen) are not public, and a simulator or a synthesis of them would be another project",
+    ),
+    Item(
+        "Appendix A.11",
+        "comparison with direct training",
+        "nothing",
+        OUT,
+        ("docs/comparison.md",),
+        "see Table 17; tools that train spiking networks are named there",
+    ),
+)
+"""In the order definitions, theorems, equations, algorithms, tables, figures, appendices."""
+
+GROUPS = tuple(dict.fromkeys(item.group for item in ITEMS))
+"""The kinds of items, in order."""
