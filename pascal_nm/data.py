@@ -264,6 +264,23 @@ def load_pair(
     return get(name, "train"), get(name, "test")
 
 
+def training_part(name: str) -> str | None:
+    """What :func:`load` takes, with the split ``train``, for the training images that belong to these images; None where none are known.
+
+    Of a Parquet file, the sibling (``cifar10-train.parquet`` beside ``cifar10-test.parquet``) or the file itself, if its name says so; of
+    a folder, itself, if it has a ``train`` folder; of other names, themselves.
+    """
+    path = Path(name)
+    if path.suffix == ".parquet" and "test" in path.stem:
+        train = path.with_name(path.name.replace("test", "train"))
+        return str(train) if train.exists() else None
+    if path.suffix == ".parquet":
+        return name if "train" in path.stem else None
+    if path.is_dir():
+        return name if (path / "train").is_dir() else None
+    return name
+
+
 def _hold_out(data: Dataset) -> tuple[Dataset, Dataset]:
     if len(data) < 10:
         raise DataError(f"{data.name} has {len(data)} images, too few to hold some out for testing")

@@ -241,10 +241,13 @@ def train(
         branch: a file for the state at ``config.switch_epoch``, from which a training with other ``final_levels`` can start.
 
     Raises:
-        DataError: test images do not look like the training images, or these not like what ``start`` takes.
+        DataError: no epoch is left for ``config.final_levels``; test images do not look like the training images, or these not like what
+            ``start`` takes.
         ConversionError: ``start`` is a program of ``torch.export``, which can be run, not trained.
         FileError: the checkpoint is damaged or belongs to another configuration.
     """
+    if config.final_levels is not None:
+        _check_switch(config)
     if test_data.shape != train_data.shape or len(test_data.classes) > len(train_data.classes):
         raise DataError(f"training images are {train_data.shape}, test images {test_data.shape}: they must be alike")
     torch.manual_seed(config.seed)
@@ -288,6 +291,22 @@ def train(
 
 ABSENT: dict[str, Any] = {"start": "", "decay_all": False}
 """What the state of a training means by saying nothing of a setting that it could not have had otherwise."""
+
+
+def _check_switch(config: TrainingConfig) -> None:
+    """Refuse a training that would say of a network that it has levels with which it was not trained.
+
+    Raises:
+        DataError: no epoch comes after the switch.
+    """
+    if config.switch_epoch >= config.epochs:
+        many = config.epochs + 1
+        while config.switch < 1 and replace(config, epochs=many).switch_epoch == many:
+            many += 1
+        advice = f"give at least {many} epochs" if config.switch < 1 else "give a switch below 1"
+        raise DataError(
+            f"other levels come after {config.switch:.3g} of the epochs, which leaves none of {config.epochs} to train with them: {advice}"
+        )
 
 
 def state_file(path: str | Path) -> Path:
@@ -342,7 +361,13 @@ def train_adaptively(
 
     Returns:
         The network with uniform and that with adapted levels.
+
+    Raises:
+        DataError: no epoch before ``switch_epoch``, or none after it: three epochs are needed where it is at two thirds. And as :func:`train`.
     """
+    _check_switch(config)
+    if config.switch_epoch == 0:
+        raise DataError("Algorithm 4 begins with uniform levels: give a switch above 0")
     first, second, branch = (Path(f"{path}.{name}") for name in ("uniform.training", "training", "branch"))
     uniform = train(train_data, test_data, config, start=start, progress=progress, checkpoint=first, branch=branch)
     if not second.exists() and is_main_process():

@@ -18,6 +18,25 @@ ROOT = Path(__file__).parents[1]
 MODEL = "{model}"
 
 RUNS = {
+    "adaptive_controls.py": (
+        [
+            "--arch",
+            "cnn",
+            "--width",
+            0.25,
+            "--images",
+            200,
+            "--epochs",
+            3,
+            "--seeds",
+            2,
+            "--random",
+            1,
+            "-o",
+            "{folder}",
+        ],
+        r"\| matched \|(.|\n)+paper - random: [-+][\d.]+ ± [\d.]+ points, (not told apart|more|less)",
+    ),
     "adaptive_metric.py": (["--arch", "resnet9", "--images", 20, "--batch", 10], r"metric over forward pass: [\d.]+"),
     "against_authors.py": (
         ["{authors}", "--images", 2, "--cases", 1],

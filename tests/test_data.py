@@ -83,6 +83,19 @@ def test_training_finds_the_test_images_beside_the_training_images(tmp_path, ima
         assert (len(train), len(test)) == (20, 4)
 
 
+def test_training_images_that_belong_to_others_are_found_by_name(tmp_path, images):
+    """Beside test images, in their folder, or themselves; and none is made up."""
+    train, test = (write(tmp_path / f"x-{part}.parquet", images[:4]) for part in ("train", "test"))
+    assert data.training_part(test) == data.training_part(train) == train
+    assert data.training_part(write(tmp_path / "y-test.parquet", images[:4])) is None
+    assert data.training_part(write(tmp_path / "some.parquet", images[:4])) is None
+    (tmp_path / "plain" / "a").mkdir(parents=True)
+    (tmp_path / "parts" / "train" / "a").mkdir(parents=True)
+    assert data.training_part(str(tmp_path / "plain")) is None
+    assert data.training_part(str(tmp_path / "parts")) == str(tmp_path / "parts")
+    assert data.training_part("digits") == "digits"
+
+
 def test_without_test_images_a_tenth_is_held_out_and_said(tmp_path, images):
     train, test = data.load_pair(write(tmp_path / "all.parquet", images))
     assert (len(train), len(test)) == (18, 2)

@@ -231,7 +231,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
 def test_the_command_line_trains_on_a_stream(tmp_path, pair, pascal):
     output = tmp_path / "model.pt"
     arguments = ["train", "--streaming", "--data", pair, "--size", 9, "--arch", "cnn", "--width", 0.2, "-o", output]
-    code, out, err = pascal(*arguments, "--epochs", 2, "--images-per-epoch", 40, "--adapt", 2, "--json")
+    code, out, err = pascal(*arguments, "--epochs", 3, "--images-per-epoch", 40, "--adapt", 2, "--json")
     assert code == 0, err
     assert json.loads(out)["test_accuracy"] >= 0
     model = checkpoint.load(output)

@@ -263,6 +263,26 @@ def test_algorithm_4_goes_on_after_an_interruption(digits, tmp_path, stop_at):
     assert all(torch.equal(v, state(adapted)[k]) for k, v in state(whole).items())
 
 
+@pytest.mark.parametrize(("epochs", "switch", "advice"), [(1, 2 / 3, 3), (2, 2 / 3, 3), (4, 0.9, 10), (1, 0.5, 2)])
+def test_levels_without_an_epoch_of_their_own_are_refused(digits, tmp_path, epochs, switch, advice):
+    """The network would be saved as one with these levels, and had never been trained with them."""
+    config = replace(SMALL, epochs=epochs, switch=switch)
+    with pytest.raises(DataError, match=f"at least {advice} epochs"):
+        training.train(*digits, replace(config, final_levels=(2, 1)))
+    with pytest.raises(DataError, match=f"at least {advice} epochs"):
+        training.train_adaptively(*digits, config, tmp_path / "model.pt", lambda model: [2, 1])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("switch", "message"), [(1.0, "a switch below 1"), (1.5, "a switch below 1"), (0.0, "above 0")]
+)
+def test_algorithm_4_needs_epochs_on_both_sides_of_the_switch(digits, tmp_path, switch, message):
+    config = replace(SMALL, epochs=3, switch=switch)
+    with pytest.raises(DataError, match=message):
+        training.train_adaptively(*digits, config, tmp_path / "model.pt", lambda model: [2, 1])
+
+
 def run_training(path, *arguments, launcher=()):
     command = [sys.executable, *launcher, "-m", "pascal_nm", "train", "-o", str(path), *map(str, arguments), "--json"]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)

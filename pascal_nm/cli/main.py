@@ -37,7 +37,7 @@ COMMANDS = {
         "train", "Train a QCFS network. A training that was stopped goes on when the same command is given again."
     ),
     "adapt": Entry(
-        "train", "Which layers can do with fewer levels: the AL metric, its clusters, and a levels file for training."
+        "adapt", "Which layers can do with fewer levels: the AL metric, its clusters, and a levels file for training."
     ),
     "export": Entry(
         "export",

@@ -22,24 +22,42 @@ if TYPE_CHECKING:
 KINDS = ("png", "svg", "pdf")
 
 
-def metric_bars(made: Plan, title: str, path: Path) -> None:
-    """Figure 1 of the paper: the AL metric of each layer, coloured by cluster.
+def metric_bars(plans: Mapping[str, Plan], title: str, path: Path) -> None:
+    """The AL metric of each layer, coloured by cluster: Figure 1 of the paper, and with a panel for each alpha its Figure 3.
+
+    Args:
+        plans: by what is written above their panels.
+        title: of the figure.
+        path: of the file.
 
     Raises:
         DataError: matplotlib is not installed.
         FileError: an unknown file type, or a place that cannot be written.
     """
+    layers = max(len(made.metrics) for made in plans.values())
+    figure, _ = _figure(0.45 * layers + 2.5, 2.6 * len(plans) + 1.4)
+    figure.clear()
+    panels = figure.subplots(len(plans), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, made) in zip(panels, plans.items(), strict=True):
+        _metrics(axes, made)
+        axes.set(title=name, ylabel="AL metric M (Equation 6)")
+    panels[-1].set_xlabel("QCFS layer")
+    handles = {text: handle for axes in panels for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def _metrics(axes: Any, made: Plan) -> None:
+    """The bars of one plan; an infinite metric is as high as the axis."""
     finite = [m.metric for m in made.metrics if m.metric < float("inf")]
-    top = 1.1 * max(finite, default=1.0)
-    figure, axes = _figure(0.45 * len(made.metrics) + 2.5, 4)
+    top = 1.1 * max(finite, default=1.0) or 1.0
     for label, level in enumerate(made.cluster_levels):
         places = [i for i, other in enumerate(made.labels) if other == label]
         heights = [min(made.metrics[i].metric, top) for i in places]
         axes.bar(places, heights, color=COLOURS[label % len(COLOURS)], label=f"cluster {label}: L = {level}")
+    axes.set_ylim(0, top)
     axes.set_xticks(range(len(made.metrics)), [printable(m.name) for m in made.metrics], rotation=60, ha="right")
-    axes.set(ylabel="AL metric M (Equation 6)", xlabel="QCFS layer", title=title)
-    figure.legend(loc="outside lower center", ncols=len(made.cluster_levels), frameon=False)
-    _save(figure, path)
 
 
 def accuracy_against_timesteps(lines: Mapping[str, Sequence[Measured]], source: float, title: str, path: Path) -> None:

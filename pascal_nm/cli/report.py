@@ -10,13 +10,16 @@ from typing import Annotated
 
 import typer
 
+from pascal_nm import adaptive
 from pascal_nm.cli import options
 from pascal_nm.cli.energy import Chips, chip_names
-from pascal_nm.cli.output import percent, print_json, progress, say
+from pascal_nm.cli.output import note, percent, print_json, progress, say
 from pascal_nm.cli.outputs import Writes
+from pascal_nm.data import Dataset, training_part
 from pascal_nm.errors import DataError
 from pascal_nm.export.nir_format import read_nir
 from pascal_nm.files import replacing_all
+from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.report.collect import collect, provenance
 
@@ -63,8 +66,10 @@ def report(
     graph = options.timing(spiking, schedule, lag, None)
     described = {name: chips.load(name, memory=memory) for name in chip_names(chip)}
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
-    content = collect(network.name, graph, data, described, source, progress, taken)
-    read = [network, *([model] if model else []), Path(data_name), *(Path(name) for name in described)]
+    calibration = _training_images(data_name, limit, image_column, label_column, graph)
+    content = collect(network.name, graph, data, described, source, progress, taken, calibration)
+    images = dict.fromkeys(Path(name) for name in (data_name, training_part(data_name)) if name is not None)
+    read = [network, *([model] if model else []), *images, *(Path(name) for name in described)]
     content["reproduce"] = provenance(shlex.join(["pascal-nm", *sys.argv[1:]]), read, source)
     text = page.html(content, numbers.name)
     with replacing_all(numbers, output) as (json_file, html_file):
@@ -77,3 +82,16 @@ def report(
     say(f"{output}: {percent(content['accuracy'])} of {len(data):,} images of {data.name} right, {size:.1f} MB")
     say(f"{numbers}: every number of it")
     say(content["source"]["verdict"] if content["source"] else "not compared with a source network: --model names one")
+
+
+def _training_images(
+    name: str, limit: int | None, image_column: str | None, label_column: str | None, graph: Graph
+) -> Dataset | None:
+    """The training images of the data, of which the AL metric is (Algorithm 3); None, and a note, where there are none."""
+    part = training_part(name)
+    if part is not None:
+        return options.load_data(
+            part, min(limit or adaptive.IMAGES, adaptive.IMAGES), image_column, label_column, "train", graph
+        )
+    note(f"{name}: no training images belong to it, so the AL metric is of the images of the report")
+    return None

@@ -1,24 +1,23 @@
-"""Commands that make source networks: train, and adapt their levels."""
+"""The command that makes source networks."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
-from pascal_nm import adaptive, data, streaming, training
+from pascal_nm import adaptive, analysis, data, streaming, training
 from pascal_nm.checkpoint import Model
-from pascal_nm.cli import options, plots
+from pascal_nm.cli import adapt, options
 from pascal_nm.cli.output import note, percent, print_json, progress, say, table
-from pascal_nm.cli.outputs import PICTURE, Given, Writes
+from pascal_nm.cli.outputs import Given, Writes
 from pascal_nm.data import Images
 from pascal_nm.errors import DataError, FileError
-from pascal_nm.graph import Array, Graph
+from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import evaluation
 from pascal_nm.models import ARCHITECTURES
 from pascal_nm.training import Progress, TrainingConfig
@@ -69,8 +68,28 @@ def train(
             "--adapt",
             min=1,
             metavar="CLUSTERS",
-            help="Algorithm 4: train, measure, train again with levels of its own for each cluster of layers.",
+            help="Algorithm 4: train, measure, train again with levels of its own for each cluster of layers. Takes 3 epochs or more.",
             show_default=False,
+        ),
+    ] = None,
+    adapt_levels: Annotated[
+        str | None,
+        typer.Option(
+            help="With --adapt: L of each cluster, from the lowest metric to the highest: 4,2,1.",
+            show_default="L, L/2, L/4…",
+        ),
+    ] = None,
+    adapt_reading: Annotated[
+        str | None,
+        typer.Option(
+            help="With --adapt: reading of the metric, paper or authors, as in `adapt`.", show_default="paper"
+        ),
+    ] = None,
+    adapt_alpha: Annotated[
+        float | None,
+        typer.Option(
+            help="With --adapt: share from which on a level counts as non-empty, as in `adapt`.",
+            show_default="by the reading",
         ),
     ] = None,
     width: Annotated[
@@ -158,6 +177,7 @@ def train(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a QCFS network. A training that was stopped goes on when the same command is given again."""
+    choice = _choice(adapt_clusters, adapt_levels, adapt_reading, adapt_alpha)
     columns = {"image_column": image_column, "label_column": label_column}
     if stream:
         train_data, test_data = _streams(data_name, size, images_per_epoch, columns)
@@ -205,8 +225,8 @@ def train(
         half=half,
         compile=compile_network,
     )
-    if adapt_clusters is not None:
-        _train_adaptively(train_data, test_data, config, output, adapt_clusters, as_json, start)
+    if choice is not None:
+        _train_adaptively(train_data, test_data, config, output, choice, as_json, start)
         return
     model = train_network(train_data, test_data, config, output, start)
     if not training.is_main_process():
@@ -217,6 +237,18 @@ def train(
         say(
             f"[bold]{output}[/bold]: {config.arch}, {percent(model.metrics['test_accuracy'])} of {len(test_data):,} test images right ({test_data.name})"
         )
+
+
+def _choice(
+    clusters: int | None, levels: str | None, reading: str | None, alpha: float | None
+) -> adaptive.Choice | None:
+    """What --adapt and its options ask for; None without."""
+    if clusters is not None:
+        return adapt.chosen(clusters, levels, reading or "paper", alpha)
+    for option, value in (("levels", levels), ("reading", reading), ("alpha", alpha)):
+        if value is not None:
+            raise DataError(f"--adapt-{option} belongs to --adapt CLUSTERS: give both, or leave it out")
+    return None
 
 
 def _in_memory(
@@ -294,14 +326,19 @@ def _train_adaptively(
     test_data: Images,
     config: TrainingConfig,
     path: Path,
-    clusters: int,
+    choice: adaptive.Choice,
     as_json: bool,
     start: Model | None,
 ) -> None:
+    decided: list[tuple[Graph, adaptive.Plan]] = []
+
     def choose(model: Model) -> list[int]:
         graph = model.graph()
-        calibration = train_data.head(adaptive.IMAGES)
-        made = adaptive.plan(adaptive.measure(adaptive.histograms(graph, prepared(graph, calibration))), clusters)
+        inputs = evaluation.inputs(graph, train_data.head(adaptive.IMAGES))
+        made = choice.plan(adaptive.histograms(graph, inputs))
+        decided.append((graph, made))
+        for remark in made.remarks:
+            note(remark)
         note(f"levels from the switch on: {', '.join(map(str, made.levels))}")
         return made.levels
 
@@ -309,123 +346,39 @@ def _train_adaptively(
         uniform, adapted = training.train_adaptively(train_data, test_data, config, path, choose, show, start)
     if not training.is_main_process():
         return
+    graph, made = decided[-1]
+    before = [m.levels for m in made.metrics]
     accuracies = [model.metrics["test_accuracy"] for model in (uniform, adapted)]
     if as_json:
         print_json(
             {
                 "file": str(path),
                 "uniform_file": str(training.uniform_file(path)),
-                "levels": adapted.recipe["levels"],
+                "reading": choice.reading,
+                **adapt.plan_json(made),
+                **adapt.timesteps_json(graph, made.levels),
                 "test_accuracy": accuracies[1],
+                "uniform_effective_timesteps": adaptive.effective_timesteps(graph, before),
                 "uniform_test_accuracy": accuracies[0],
             }
         )
         return
-    say(f"[bold]{path}[/bold]: {config.arch}, levels {', '.join(map(str, adapted.recipe['levels']))}")
-    say(
-        f"{percent(accuracies[1])} of {len(test_data):,} test images right ({test_data.name}); with uniform levels {percent(accuracies[0])} ({training.uniform_file(path)})"
-    )
-
-
-def prepared(graph: Graph, images: data.Dataset) -> Iterator[Array]:
-    """The network's inputs, some images at a time."""
-    evaluation.check(graph, images)
-    assert graph.preprocessing is not None, "check refuses a graph without"
-    for pixels, _ in images.batches(100):
-        yield graph.preprocessing(pixels)
-
-
-def adapt(
-    network: options.NetworkFile,
-    data_name: options.DataName = "digits",
-    limit: Annotated[int, typer.Option(help="Calibration images, from the training part of the data.", metavar="N")] = (
-        adaptive.IMAGES
-    ),
-    clusters: Annotated[int, typer.Option(help="Clusters of layers (the paper's chi).", min=1)] = 3,
-    levels: Annotated[
-        str | None,
-        typer.Option(
-            help="L of each cluster, from the lowest metric to the highest: 4,2,1.", show_default="L, L/2, L/4…"
-        ),
-    ] = None,
-    reading: Annotated[
-        str, typer.Option(help="Metric as the paper's equations say (paper), or as its authors compute it (authors).")
-    ] = "paper",
-    alpha: Annotated[
-        float | None,
-        typer.Option(help="Share from which on a level counts as occupied.", show_default="by the reading"),
-    ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Levels file to write, for `train`."), Writes((".json",))
-    ] = Path("levels.json"),
-    plot: Annotated[
-        Path | None, typer.Option(help="Draw the metric of each layer to a .png, .svg or .pdf."), PICTURE
-    ] = None,
-    image_column: options.ImageColumn = None,
-    label_column: options.LabelColumn = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Which layers can do with fewer levels: the AL metric, its clusters, and a levels file for training."""
-    chosen = options.levels(levels)
-    graph = options.load_network(network)
-    images = options.load_data(data_name, limit, image_column, label_column, "train", graph)
-    with progress("measuring layers") as update:
-
-        def watched() -> Iterator[Array]:
-            for i, inputs in enumerate(prepared(graph, images)):
-                yield inputs
-                update(min(100 * (i + 1), len(images)), len(images))
-
-        found = adaptive.histograms(graph, watched())
-    metrics = adaptive.measure(found, cast("adaptive.Reading", reading), alpha)
-    made = adaptive.plan(metrics, clusters, (chosen,) if isinstance(chosen, int) else chosen)
-    adaptive.write(made, output)
-    if plot is not None:
-        plots.metric_bars(made, f"{network.name}, {len(images):,} images of {images.name}", plot)
-    if as_json:
-        print_json({"file": str(output), "levels": made.levels, "layers": [_metric_json(*row) for row in _rows(made)]})
-        return
-    columns = (
-        "layer",
-        "L",
-        "share of levels 0, 1, …",
-        "agreement A",
-        "skewness g",
-        "kurtosis K",
-        "metric M",
-        "cluster",
-        "new L",
-    )
+    layers = [[m.name, f"{m.metric:.4g}", label, m.levels, level] for m, label, level in adapt.rows(made)]
     table(
-        f"AL metric ({reading}) over {len(images):,} images of {images.name}",
-        columns,
-        [
-            [
-                m.name,
-                m.levels,
-                _shares(m),
-                *(f"{x:.4g}" for x in (m.agreement, m.skewness, m.kurtosis, m.metric)),
-                label,
-                level,
-            ]
-            for m, label, level in _rows(made)
-        ],
+        f"AL metric ({choice.reading}) of {training.uniform_file(path)}",
+        ("layer", "metric M", "cluster", "L before", "L"),
+        layers,
     )
-    say(f"[bold]{output}[/bold]: `pascal-nm train --final-levels {output}` trains with these levels from two thirds on")
-
-
-def _rows(made: adaptive.Plan) -> list[tuple[adaptive.LayerMetric, int, int]]:
-    return list(zip(made.metrics, made.labels, made.levels, strict=True))
-
-
-def _metric_json(metric: adaptive.LayerMetric, label: int, level: int) -> dict[str, Any]:
-    numbers = {
-        key: value if math.isfinite(value) else None for key, value in vars(metric).items() if isinstance(value, float)
-    }
-    return {"name": metric.name, "histogram": metric.histogram, **numbers, "cluster": label, "levels": level}
-
-
-def _shares(metric: adaptive.LayerMetric) -> str:
-    total = sum(metric.histogram)
-    return " ".join(f"{100 * n / total:.0f} %" for n in metric.histogram)
+    for remark in made.remarks:
+        say(remark)
+    for file, levels, right in (
+        (training.uniform_file(path), before, accuracies[0]),
+        (path, made.levels, accuracies[1]),
+    ):
+        steps = adaptive.effective_timesteps(graph, levels)
+        say(
+            f"[bold]{file}[/bold]: {config.arch}, T_eff {steps:.2f}, {percent(right)} of {len(test_data):,} test images right ({test_data.name})"
+        )
+    say(
+        f"T_eff is Equation 16 at the spike rate that the paper assumes, {analysis.RATE}; `pascal-nm energy` measures the rates"
+    )

@@ -213,6 +213,22 @@ def verify(
     return verification, evaluation
 
 
+def inputs(graph: Graph, data: Dataset, progress: Callable[[int, int], None] | None = None) -> Iterator[Array]:
+    """The network's inputs, preprocessed, a batch at a time: (N, *input shape).
+
+    Raises:
+        PascalError: the data do not fit the network.
+    """
+    check(graph, data)
+    assert graph.preprocessing is not None, "check refuses a graph without"
+    done = 0
+    for pixels, _ in data.batches(batch_images(graph)):
+        yield graph.preprocessing(pixels)
+        done += len(pixels)
+        if progress is not None:
+            progress(done, len(data))
+
+
 def predictions(graph: Graph, data: Dataset) -> Array:
     """The classes that a network gives, (N,), in closed form."""
     check(graph, data)

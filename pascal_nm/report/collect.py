@@ -56,6 +56,7 @@ def collect(
     model: Model | None,
     progress: Progress,
     taken: Sequence[str] = (),
+    calibration: Dataset | None = None,
 ) -> dict[str, Any]:
     """Run a network in every way that the report shows.
 
@@ -67,6 +68,7 @@ def collect(
         model: the source network; None where it is not known.
         progress: a bar for each of the runs.
         taken: what the model does not say and was taken from the network: not compared.
+        calibration: training images, from which the AL metric is; None takes ``data``.
 
     Raises:
         PascalError: the data or the network do not fit each other, a chip or the source network.
@@ -84,6 +86,7 @@ def collect(
             verification, result = evaluation.verify(source, reference, counting, data, given=graph, progress=update)
         verification.taken = tuple(taken)
         certificate = _certificate(verification, result)
+    metric = _metric(graph, data, calibration, counting.histograms, progress)
     bills = {}
     for chip, program in programs.items():
         with progress(f"counting events, {described[chip].name}") as update:
@@ -96,7 +99,8 @@ def collect(
         "spikes_per_image": sum(float(layer.emitted.mean()) for layer in result.events),
         "synaptic_operations_per_image": sum(float(layer.synaptic_operations.mean()) for layer in result.events),
         "source": certificate,
-        "layers": _layers(graph, result, counting.histograms),
+        "al_metric": {key: metric[key] for key in ("data", "images", "training_images")},
+        "layers": _layers(graph, result, counting.histograms, metric["layers"]),
         "images": [_image(graph, data, i) for i in _chosen(result)],
         "chips": [_chip(chip, bill, graph, result) for chip, bill in bills.items()],
         "schedules": [_schedule(*each) for each in _in_every_schedule(graph, data, result, progress)],
@@ -196,12 +200,34 @@ def _timesteps(result: Evaluation) -> dict[str, float]:
     }
 
 
-def _layers(graph: Graph, result: Evaluation, histograms: Mapping[str, Array]) -> list[dict[str, Any]]:
-    """The populations but for the input: size, spikes, and of those with levels, how the levels are used."""
-    metrics = adaptive.measure(histograms)
-    finite = sum(math.isfinite(m.metric) for m in metrics)
-    plan = adaptive.plan(metrics, min(CLUSTERS, max(1, finite)))
-    adapted = {m.name: (m.metric, label) for m, label in zip(metrics, plan.labels, strict=True)}
+def _metric(
+    graph: Graph,
+    data: Dataset,
+    calibration: Dataset | None,
+    histograms: Mapping[str, Array],
+    progress: Progress,
+) -> dict[str, Any]:
+    """The AL metric and cluster of each layer as `adapt` finds them, and of which images they are."""
+    if calibration is not None:
+        with progress("measuring layers") as update:
+            histograms = adaptive.histograms(graph, evaluation.inputs(graph, calibration, update))
+    metrics = adaptive.measure(histograms) if histograms else []
+    labels = adaptive.cluster([m.metric for m in metrics], CLUSTERS)
+    return {
+        "data": data.name if calibration is None else calibration.name,
+        "images": len(data) if calibration is None else len(calibration),
+        "training_images": calibration is not None,
+        "layers": {m.name: (m.metric, label) for m, label in zip(metrics, labels, strict=True)},
+    }
+
+
+def _layers(
+    graph: Graph,
+    result: Evaluation,
+    histograms: Mapping[str, Array],
+    adapted: Mapping[str, tuple[float, int]],
+) -> list[dict[str, Any]]:
+    """The populations but for the input: size, spikes, and of those with levels, how the levels are used; metric and cluster by ``adapted``."""
     layers = []
     for events in result.events:
         p = graph[events.name]

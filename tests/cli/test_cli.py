@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import xml.dom.minidom
 from dataclasses import replace
 
 import h5py
@@ -19,10 +20,11 @@ import torch
 from torch import nn
 
 from pascal_nm import QCFS, __version__
-from pascal_nm.checkpoint import load
+from pascal_nm.checkpoint import load, save
 from pascal_nm.cli.main import main
 from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.hw_targets.chip import KINDS
+from pascal_nm.layer_files import read_levels
 from pascal_nm.report.style import KIND_STYLES
 from tests.networks import for_digits
 
@@ -277,23 +279,119 @@ def test_adapt_writes_levels_that_train_takes(pascal, trained, tmp_path):
     code, out, _ = pascal(*command, "--reading", "authors", "--json")
     levels = json.loads(out)["levels"]
     assert sorted(levels) == [1, 2, 4]
-    arguments = ["--epochs", 1, "--final-levels", tmp_path / "levels.json", "-o", tmp_path / "m.pt", "--json"]
+    arguments = ["--epochs", 3, "--final-levels", tmp_path / "levels.json", "-o", tmp_path / "m.pt", "--json"]
     assert pascal("train", *arguments)[0] == 0
     populations = json.loads(pascal("inspect", tmp_path / "m.pt", "--json")[1])["populations"]
     assert [p["levels"] for p in populations if p["kind"] == "pasc"] == levels
-    refused(pascal(*command, "--clusters", 9), "9 clusters")
     refused(pascal(*command, "--plot", tmp_path / "bars.gif"), "bars.gif", ".png")
     refused(pascal("train", "--levels", tmp_path / "none.json"), "none.json", "does not exist")
 
 
+def test_adapt_sweeps_alpha_as_figure_3_does(pascal, trained, tmp_path):
+    command = ["adapt", trained / "model.pt", "-o", tmp_path / "levels.json", "--limit", 200, "--alpha", "1,.75,.5"]
+    # Three layers: k = 1 is a third of the samples, which a single number says, too.
+    code, out, _ = pascal(*command, "--json", "--plot", tmp_path / "sweep.svg")
+    report = json.loads(out)
+    assert code == 0
+    assert [(each["k"], each["alpha"]) for each in report["sweep"]] == [(1, 1 / 3), (0.75, 0.25), (0.5, 1 / 6)]
+    assert report["levels"] == report["sweep"][0]["levels"] == list(read_levels(tmp_path / "levels.json"))
+    alone = json.loads(pascal(*command[:-1], "0.25", "--json")[1])
+    assert alone["layers"] == report["sweep"][1]["layers"]
+    assert "sweep" not in alone
+    code, out, _ = pascal(*command)
+    assert code == 0
+    assert "cluster by alpha: " in out and "the levels are those of k = 1 (alpha = 0.333), the first" in out
+    picture = xml.dom.minidom.parse(str(tmp_path / "sweep.svg"))
+    panels = [g for g in picture.getElementsByTagName("g") if g.getAttribute("id").startswith("axes_")]
+    assert len(panels) == 3
+
+
+def test_adapt_says_what_it_cannot_do_and_what_it_did_otherwise(pascal, trained, tmp_path):
+    command = ["adapt", trained / "model.pt", "-o", tmp_path / "levels.json"]
+    code, out, _ = pascal(*command, "--limit", 1, "--clusters", 9)
+    assert code == 0
+    assert "3 clusters instead of 9: 3 layers with 3 different metrics" in out
+    assert "over 1 image of digits" in out and "1 of 3,000 images, which the paper takes" in out
+    report = json.loads(pascal(*command, "--alpha", "0.99", "--json")[1])
+    assert any("no level has a share of alpha" in remark for remark in report["remarks"])
+    assert all(0 <= layer["agreement"] <= 1 for layer in report["layers"])
+    refused(pascal(*command, "--limit", 0), "0 images")
+    for alpha in ("1.5", "0", "3,1", "nan"):
+        refused(pascal(*command, "--alpha", alpha), "alpha", "between 0 and 1")
+    refused(pascal(*command, "--alpha", "low"), "--alpha", "low")
+    refused(pascal(*command, "--levels", "1,2,4"), "must not rise", "1,2,4")
+    refused(pascal(*command, "--levels", "4,2"), "3 clusters need 3 levels")
+    refused(pascal(*command, "--reading", "mine"), "unknown reading")
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_adapt_gives_a_dead_network_no_levels(pascal, trained, tmp_path):
+    model = load(trained / "model.pt")
+    with torch.no_grad():
+        for name, parameter in model.module.named_parameters():
+            if name.endswith("bias"):
+                parameter.fill_(-1e6)
+    save(model, tmp_path / "dead.pt")
+    refused(pascal("adapt", tmp_path / "dead.pt", "-o", tmp_path / "levels.json"), "every layer is constant")
+    assert not (tmp_path / "levels.json").exists()
+
+
 def test_training_with_algorithm_4(pascal, tmp_path):
-    arguments = ["--arch", "mlp", "--epochs", 2, "--adapt", 2, "-o", tmp_path / "model.pt"]
+    arguments = ["--arch", "mlp", "--epochs", 3, "--adapt", 2, "-o", tmp_path / "model.pt"]
     code, out, _ = pascal("train", *arguments, "--json")
     report = json.loads(out)
     assert code == 0
     assert sorted(report["levels"]) == [2, 4]
+    assert [layer["cluster"] for layer in report["layers"]] == [int(level == 2) for level in report["levels"]]
+    assert report["effective_timesteps"] < report["uniform_effective_timesteps"]
+    assert report["spike_rate"] == 0.75
     assert sorted(os.listdir(tmp_path)) == ["model.pt", "model.uniform.pt"]
     assert pascal("verify", tmp_path / "model.pt", "--limit", 50)[0] == 0
+
+
+def test_algorithm_4_takes_clusters_levels_reading_and_alpha(pascal, tmp_path):
+    """The levels are those that `adapt` gives the network with uniform levels, asked in the same way."""
+    asked = {"levels": "3,2", "reading": "authors", "alpha": "0.3"}
+    path = tmp_path / "model.pt"
+    options = [word for key, value in asked.items() for word in (f"--adapt-{key}", value)]
+    code, out, _ = pascal("train", "--arch", "mlp", "--epochs", 3, "--adapt", 2, *options, "-o", path)
+    assert code == 0
+    assert "AL metric (authors)" in out
+    uniform, adapted = (
+        re.search(rf"{name}: mlp, T_eff ([\d.]+), [\d.]+ % of", out) for name in ("uniform.pt", "/model.pt")
+    )
+    assert float(adapted[1]) < float(uniform[1])
+    assert "the spike rate that the paper assumes, 0.75" in out
+    options = [word for key, value in asked.items() for word in (f"--{key}", value)]
+    command = ("adapt", tmp_path / "model.uniform.pt", "--clusters", 2, *options, "-o", tmp_path / "l.json", "--json")
+    levels = json.loads(pascal(*command)[1])["levels"]
+    assert sorted(levels) == [2, 3]
+    assert load(path).levels == tuple(levels)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_too_few_epochs_for_other_levels_are_refused(pascal, tmp_path, epochs):
+    arguments = ["train", "--arch", "mlp", "--epochs", epochs, "-o", tmp_path / "model.pt"]
+    refused(pascal(*arguments, "--adapt", 2), "at least 3 epochs")
+    refused(pascal(*arguments, "--final-levels", "2,1"), "at least 3 epochs")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--adapt-levels", "4,2"], ["--adapt-levels", "--adapt CLUSTERS"]),
+        (["--adapt-reading", "paper"], ["--adapt-reading", "--adapt CLUSTERS"]),
+        (["--adapt-alpha", "0.1"], ["--adapt-alpha", "--adapt CLUSTERS"]),
+        (["--adapt", "2", "--adapt-levels", "2,4"], ["must not rise"]),
+        (["--adapt", "2", "--adapt-levels", "4,2,1"], ["2 clusters need 2 levels"]),
+        (["--adapt", "2", "--adapt-alpha", "1"], ["alpha must lie between 0 and 1"]),
+        (["--adapt", "2", "--adapt-reading", "mine"], ["unknown reading"]),
+    ],
+)
+def test_what_algorithm_4_cannot_be_asked_is_said_before_any_training(pascal, tmp_path, options, words):
+    refused(pascal("train", "--arch", "mlp", "--epochs", 3, *options, "-o", tmp_path / "model.pt"), *words)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_published_checkpoint_from_pth_to_answers(pascal, tmp_path):

@@ -2,6 +2,7 @@
 
 import warnings
 import xml.dom.minidom
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from pascal_nm.adaptive import LayerMetric, Plan
 from pascal_nm.cli import plots
 from pascal_nm.errors import DataError
 from pascal_nm.export.profile import Measured
@@ -23,7 +25,15 @@ def layer(name):
 
 MEASURED = [Measured(4, "zero", 5, 0.5, 0.5), Measured(8, "zero", 5, 0.5, 0.5)]
 COST = Cost((1, 2), 5.0, 6, 1e-6, 0.1)
+METRIC = LayerMetric("layer", 4, (9, 1, 1, 1, 1), 0.1, False, 0.5, 1.0, 2.0, 3.0)
+
+
+def plan(name, metric=3.0):
+    return Plan([replace(METRIC, name=name, metric=metric), replace(METRIC, name="other")], [0, 1], [4, 1])
+
+
 DRAWN = {
+    "metric": lambda name, path: plots.metric_bars({name: plan(name), "k": plan(name, float("inf"))}, name, path),
     "activity": lambda name, path: plots.activity([(layer(name), 1.0)], np.array([0.5]), np.array([2]), name, path),
     "accuracy": lambda name, path: plots.accuracy_against_timesteps({name: MEASURED}, 0.9, name, path),
     "energy": lambda name, path: plots.energy({name: {"update": 1e-9}}, {name: 2e-9}, name, path),

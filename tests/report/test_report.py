@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pascal_nm import data
-from pascal_nm.adaptive import histograms, measure
+from pascal_nm.adaptive import histograms
 from pascal_nm.checkpoint import Model, load
 from pascal_nm.cli.main import main
 from pascal_nm.export.nir_format import write_nir
@@ -73,15 +73,47 @@ def test_accuracy_spikes_and_curves_are_those_of_a_run(made, report):
     assert rates == {layer.name: layer.emitted.mean() / graph[layer.name].size for layer in result.events}
 
 
-def test_levels_and_the_al_metric_are_those_of_adapt(made, report):
+def test_the_al_metric_is_that_of_adapt_of_training_images(made, report, page, pascal):
+    command = ("adapt", made / "model.pt", "--limit", IMAGES, "-o", made / "levels.json", "--json")
+    adapted = json.loads(pascal(*command)[1])
+    layers = {layer["name"]: layer for layer in report["layers"]}
+    for each in adapted["layers"]:
+        assert layers[each["name"]]["al_metric"] == each["metric"]
+        assert layers[each["name"]]["cluster"] == each["cluster"]
+    assert report["al_metric"] == {"data": "digits", "images": IMAGES, "training_images": True}
+    assert f"Measured over {IMAGES} training images (digits)." in page
+
+
+def test_without_training_images_the_al_metric_is_of_the_reports_own_and_the_page_says_so(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    images = data.load("digits", limit=IMAGES)
+    pixels = (images.pixels[:, 0].astype(int) * 255 // 16).astype(np.uint8)
+    rows = {"image": list(pixels), "label": images.labels.tolist()}
+    features = datasets.Features({"label": datasets.ClassLabel(names=list(images.classes)), "image": datasets.Image()})
+    table = datasets.Dataset.from_dict(rows, features=features)
+    for name, rows in (("some", range(IMAGES)), ("my-test", range(IMAGES)), ("my-train", range(IMAGES // 2))):
+        table.select(rows).to_parquet(str(tmp_path / f"{name}.parquet"))
+    model = tmp_path / "model.pt"
+    assert command("train", "-d", tmp_path / "my-train.parquet", "--arch", "mlp", "--epochs", 1, "-q", "-o", model) == 0
+    for name, of, images, kind in (
+        ("some", "some", IMAGES, "images"),
+        ("my-test", "my-train", IMAGES // 2, "training images"),
+    ):
+        output = tmp_path / f"{name}.html"
+        assert command("report", model, "-d", tmp_path / f"{name}.parquet", "-q", "-o", output) == 0
+        found = json.loads(output.with_suffix(".json").read_text())["al_metric"]
+        assert found == {"data": f"{of}.parquet", "images": images, "training_images": name != of}
+        assert f"Measured over {images} {kind} ({of}.parquet)." in output.read_text(encoding="utf-8")
+
+
+def test_shares_of_the_levels_are_those_of_the_images(made, report):
     graph, images = load(made / "model.pt").graph(), data.load("digits", limit=IMAGES)
     found = histograms(graph, [graph.preprocessing(images.pixels)])
     layers = {layer["name"]: layer for layer in report["layers"]}
-    for each in measure(found):
-        layer, shares = layers[each.name], found[each.name] / found[each.name].sum()
-        assert layer["al_metric"] == each.metric
-        assert layer["share_of_each_count"] == shares.tolist()
-        assert (layer["silent"], layer["saturated"]) == (shares[0], shares[-1])
+    for name, histogram in found.items():
+        shares = histogram / histogram.sum()
+        assert layers[name]["share_of_each_count"] == shares.tolist()
+        assert (layers[name]["silent"], layers[name]["saturated"]) == (shares[0], shares[-1])
 
 
 def test_the_certificate_is_that_of_verify(made, report, pascal):
