@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -67,8 +68,10 @@ def build(
             positive values fall into the range between the first step and the last.
 
     Raises:
-        ConversionError: an unknown name, an impossible shape, or a wrong number of levels.
+        ConversionError: an unknown name, an impossible shape, a wrong number of levels, or a threshold of zero.
     """
+    if threshold == 0 or not math.isfinite(threshold):
+        raise ConversionError(f"the QCFS threshold to begin with must be finite and not zero, not {threshold}")
     if arch not in ARCHITECTURES:
         raise ConversionError(f"unknown architecture {arch!r}: choose from {', '.join(ARCHITECTURES)}")
     if len(input_shape) != 3 or min(input_shape) < 1:

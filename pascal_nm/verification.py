@@ -61,7 +61,10 @@ class Verification:
         prediction_mismatches: images on which the float spiking network and the source network disagree.
         integer_mismatches: images on which target and integer QCFS network disagree.
         differences: parameters in which the given graph differs from the converted model, one line each.
-        output_difference: the largest difference between an output of a float run and of the source network.
+        output_difference: the largest difference between an output of the spiking network and of what it was compared with: the source network, or
+            the integer QCFS network.
+        probability_difference: the same of the class probabilities, the softmax of the outputs (Definition 3.2 compares classification maps; Equation
+            39's outputs over their sum are no distribution where one is negative).
         source_predictions: the source network's own classes, (N,).
         changed: predictions of an integer network that are not the float source network's: what quantization changed.
         arithmetic: of the spiking network: its float type, or its bits.
@@ -74,6 +77,7 @@ class Verification:
     integer_mismatches: int = 0
     differences: list[str] = field(default_factory=list)
     output_difference: float = 0.0
+    probability_difference: float = 0.0
     source_predictions: Array = field(default_factory=lambda: np.zeros(0, np.int64))
     changed: int = 0
     arithmetic: str = "float"
@@ -149,13 +153,20 @@ class Verification:
         self.images += len(logits)
         self.source_predictions = np.append(self.source_predictions, logits.argmax(1))
 
+    def _note_outputs(self, expected: Array, found: Array) -> None:
+        """Keep how far outputs of further images lie apart, (N, classes) each."""
+        apart = [(expected, found), (probabilities(expected), probabilities(found))]
+        outputs, shares = (float(np.abs(a - b).max(initial=0)) for a, b in apart)
+        self.output_difference = max(self.output_difference, outputs)
+        self.probability_difference = max(self.probability_difference, shares)
+
     def add_float(self, source: SourceNetwork, reference: Graph, result: RunResult, inputs: Array) -> None:
         """Compare a float run on ``inputs`` with the source network; ``reference`` is the graph converted from it."""
         logits, levels = source.levels(inputs)
         self.see(logits)
         self.arithmetic = str(reference.dtype)
         self.prediction_mismatches += int(np.count_nonzero(logits.argmax(1) != result.predictions))
-        self.output_difference = max(self.output_difference, float(np.abs(logits - result.logits).max(initial=0)))
+        self._note_outputs(logits, result.logits)
         wide = reference.astype(np.float64)
         names, every = {p.name for p in wide.populations}, levels
         levels = {name: level.reshape(-1, *wide[name].shape) for name, level in levels.items() if name in names}
@@ -197,6 +208,7 @@ class Verification:
         self.see(logits)
         self.arithmetic = arithmetic
         self.changed += int(np.count_nonzero(logits.argmax(1) != result.predictions))
+        self._note_outputs(expected.logits, result.logits)
         self.integer_mismatches += int(np.count_nonzero(expected.predictions != result.predictions))
         for name in expected.counts:
             check = self.layers.setdefault(name, LayerCheck(name))
@@ -205,6 +217,12 @@ class Verification:
         output = self.layers.setdefault("output", LayerCheck("output"))
         output.neurons += result.potential.size
         output.differing += int(np.count_nonzero(expected.potential != result.potential))
+
+
+def probabilities(logits: Array) -> Array:
+    """The softmax of outputs (N, classes) over the classes, in double precision."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    return np.asarray(powers / powers.sum(1, keepdims=True))
 
 
 class _Side(NamedTuple):

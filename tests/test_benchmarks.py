@@ -36,7 +36,10 @@ RUNS = {
         r"\| matched \|(.|\n)+paper - random: [-+][\d.]+ ± [\d.]+ points, (not told apart|more|less)",
     ),
     "adaptive_metric.py": (["--arch", "resnet9", "--images", 20, "--batch", 10], r"metric over forward pass: [\d.]+"),
-    "against_authors.py": (["{authors}", "--images", 2, "--cases", 1], r"vgg16, uniform +\S+ +0 +0\n"),
+    "against_authors.py": (
+        ["{authors}", "--images", 2, "--cases", 1],
+        r"vgg16, uniform +none +\S+( +0){4} +[\d,]+ +\d+\n",
+    ),
     "bits.py": (
         [MODEL, "--data", "digits", "--search", "digits", "--images", 40, "--bits", "8,4", "--drop", 20],
         r"searched, [\d.]+ on average(.|\n)+bits by layer: ",
@@ -49,6 +52,7 @@ RUNS = {
         ["--arch", "cnn", "--batch", 4, "--rounds", 1, "--size", 16],
         r"steps, integer +[\d.]+ +[\d.]+\n",
     ),
+    "inhibition.py": ([MODEL, "--limit", 20], r"20 images: source [\d.]+ %, with ([\d.]+ %), without [\d.]+ %\n"),
     "lava_full_size.py": (
         ["--networks", "resnet18-mixed", "--width", 0.05, "--images", 2, "--single", 1, "--batch-size", 2],
         r"resnet18-mixed( +[\d.]+){10,}\n",
@@ -129,7 +133,8 @@ def test_the_example_trains_and_verifies_the_papers_networks(tmp_path):
     program = tmp_path / "bin" / "pascal-nm"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pascal_nm "$@"\n')
     program.chmod(0o755)
-    small = {"EPOCHS": "1", "DEVICE": "cpu", "WIDTH": "0.05", "LEVELS": "4", "LIMIT": "4"}
+    small = {"EPOCHS": "3", "DEVICE": "cpu", "WIDTH": "0.03", "LIMIT": "4", "ARCHS": "vgg16 resnet18"}
+    small |= {"ONLY": "L8|cifar10-vgg16-(listed|adapted)", "CIFAR100_TRAIN": "", "IMAGENET": ""}
     path = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
     command = ["bash", str(ROOT / "examples" / "paper_networks.sh"), "train.parquet", "test.parquet", "out"]
     for _ in range(2):
@@ -137,5 +142,23 @@ def test_the_example_trains_and_verifies_the_papers_networks(tmp_path):
             command, cwd=tmp_path, env=environment(**small, **path), capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, done.stderr[-2000:]
-        assert done.stdout.count("exact: the spiking network is the source network") == 2
-    assert {p.name for p in (tmp_path / "out").glob("*.pt")} == {"vgg16-L4.pt", "resnet18-L4.pt"}
+        assert done.stdout.count("exact: each of") == 4
+    wanted = {"table2-cifar10-vgg16-L8", "table2-cifar10-resnet18-L8", "table4-cifar10-vgg16-listed"}
+    adapted = {"table4-cifar10-vgg16-adapted", "table4-cifar10-vgg16-adapted.uniform"}
+    assert {p.stem for p in (tmp_path / "out").glob("*.pt")} == wanted | adapted
+
+
+def test_the_example_has_every_row_of_tables_2_and_4_with_levels_for_each_layer():
+    layers = {"vgg16": 15, "resnet18": 17, "resnet34": 33}
+    lines = (ROOT / "examples" / "paper_networks.sh").read_text().splitlines()
+    rows = [line.split() for line in lines if re.match(r"table[24]-", line)]
+    assert [sum(name.startswith(table) for name, *_ in rows) for table in ("table2", "table4")] == [10, 12]
+    for name, *options in rows:
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        _, dataset, arch, *_ = name.split("-")
+        assert dataset in ("cifar10", "cifar100", "imagenet")
+        for option in ("--levels", "--final-levels"):
+            numbers = given.get(option, "4").split(",")
+            assert len(numbers) in (1, layers[arch]), name
+        if "--adapt" in given:
+            assert len(given["--adapt-levels"].split(",")) == int(given["--adapt"])

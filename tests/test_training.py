@@ -94,6 +94,90 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(digits, tmp_path):
     assert all(torch.equal(v, state(again)[k]) for k, v in state(whole).items())
 
 
+@pytest.mark.parametrize("absent", [("decay_all",), ("start", "decay_all", "images")])
+def test_a_checkpoint_that_says_nothing_of_decay_goes_on_as_it_began(digits, tmp_path, absent):
+    whole = training.train(*digits, SMALL)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(progress):
+        if progress.epoch == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        training.train(*digits, SMALL, checkpoint=tmp_path / "state", progress=stop)
+    stored = torch.load(tmp_path / "state", weights_only=True)
+    for name in absent:
+        del stored["config"][name]
+    torch.save(stored, tmp_path / "state")
+    with pytest.raises(FileError, match="decay_all False instead of True"):
+        training.train(*digits, replace(SMALL, decay_all=True), checkpoint=tmp_path / "state")
+    again = training.train(*digits, SMALL, checkpoint=tmp_path / "state")
+    assert all(torch.equal(v, state(again)[k]) for k, v in state(whole).items())
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_weight_decay_is_on_all_parameters_or_on_weights_only(digits, everything):
+    train, _ = digits
+    config = replace(SMALL, epochs=1, decay_all=everything, weight_decay=0.25)
+    run = training._Training(build("mlp", train.shape, 10, width=0.25), train, config)
+    decays = {id(p): group["weight_decay"] for group in run.optimizer.param_groups for p in group["params"]}
+    for name, parameter in run.module.named_parameters():
+        assert decays[id(parameter)] == (0.25 if everything or parameter.ndim > 1 else 0.0), name
+    assert len(decays) == len(list(run.module.parameters()))
+
+
+def pictures(shape=(3, 32, 32), classes=10, n=24):
+    pixels = np.random.default_rng(0).integers(0, 256, (n, *shape)).astype(np.uint8)
+    return data.Dataset("pictures", pixels, np.arange(n) % classes, tuple(map(str, range(classes))))
+
+
+def test_the_papers_recipe_is_that_of_appendix_a8_and_its_authors_code():
+    """A.8, and main_train.py, preprocess/getdataloader.py, models/layer.py and main_train_imagenet.py of BrainSeek-Lab/PASCAL."""
+    cifar10 = training.recipe("paper", pictures())
+    assert (cifar10.learning_rate, cifar10.momentum, cifar10.weight_decay) == (0.1, 0.9, 5e-4)
+    assert (cifar10.epochs, cifar10.batch_size, cifar10.label_smoothing, cifar10.decay_all) == (300, 300, 0, True)
+    assert (cifar10.shift, cifar10.flip, cifar10.cutout, cifar10.auto_augment) == (4, True, 16, True)
+    assert cifar10.options == {"threshold": 1.0}
+    assert training.recipe("paper", pictures(classes=100)) == replace(cifar10, learning_rate=0.02)
+    assert training.recipe("paper", pictures((3, 64, 64), 100)) == cifar10, "a hundred classes, but not CIFAR-100"
+    imagenet = training.recipe("paper", pictures((3, 224, 224), 1000))
+    assert (imagenet.learning_rate, imagenet.weight_decay, imagenet.decay_all) == (0.1, 1e-4, True)
+    assert (imagenet.epochs, imagenet.batch_size, imagenet.auto_augment, imagenet.cutout) == (90, 256, False, 0)
+    assert imagenet.options == {"stem": "imagenet", "threshold": 1.0}
+
+
+def test_a_recipe_that_is_unknown_or_not_for_the_images_is_refused(digits):
+    with pytest.raises(DataError, match="takes paper, not 'papers'"):
+        training.recipe("papers", pictures())
+    with pytest.raises(DataError, match=r"digits.* has 1 channel"):
+        training.recipe("paper", digits[0])
+    with pytest.raises(ConversionError, match="finite and not zero, not 0"):
+        build("mlp", (3, 8, 8), 10, threshold=0.0)
+
+
+def test_the_policy_works_on_moved_pixels_and_cutout_on_its_result(digits, monkeypatch):
+    """The order of the authors' transforms: crop, flip, AutoAugment, normalization, Cutout."""
+    images, seen = pictures(), []
+    config = TrainingConfig(arch="mlp", options={"width": 0.1}, shift=4, flip=True, cutout=16, auto_augment=True)
+    run = training._Training(build("mlp", images.shape, 10, width=0.1), images, config)
+
+    def policy(pixels, rng):
+        seen.append(pixels)
+        return np.full_like(pixels, 255)
+
+    monkeypatch.setattr(training, "auto_augment", policy)
+    result = run._augmented(images.pixels, np.random.default_rng(3)).numpy()
+    (moved,) = seen
+    assert moved.dtype == np.uint8
+    assert all((a != b).any() for a, b in zip(moved, images.pixels, strict=True))
+    white = images.preprocessing()(np.full((1, 3, 32, 32), 255, np.uint8))[0]
+    blanked = (result == 0).all(1)
+    assert all(0 < share <= 1 / 4 for share in blanked.mean((1, 2))), "a square of 16 pixels in 32, or its part inside"
+    np.testing.assert_array_equal(np.where(blanked[:, None], 0, white), result)
+
+
 def test_images_of_other_shapes_do_not_belong_together(digits):
     train, test = digits
     with pytest.raises(DataError, match="must be alike"):

@@ -253,6 +253,44 @@ def test_the_verdict_on_floats_counts_the_levels_and_images_of_all_runs():
     assert str(verification) == f"exact: each of 768 levels on 32 images is the source network's; {apart}"
 
 
+def softmax(logits):
+    """One image at a time, by torch."""
+    return np.array([torch.softmax(torch.from_numpy(row.astype(np.float64)), 0).numpy() for row in logits])
+
+
+def test_the_largest_differences_of_outputs_and_probabilities_are_those_of_all_images():
+    source, graph, inputs = setup("perceptron")
+    result, expected = simulate.counts(graph, inputs), source(inputs)
+    off = np.zeros_like(result.potential)
+    off[3, 1], off[20, 2] = 0.25, -0.125
+    wrong = replace(result, potential=result.potential + off * result.scale)
+    verification = Verification()
+    for images in (slice(0, 10), slice(10, None)):
+        part = replace(wrong, potential=wrong.potential[images], counts={k: v[images] for k, v in wrong.counts.items()})
+        verification.add_float(source, graph, part, inputs[images])
+    apart = [np.abs(a - b).max() for a, b in ((wrong.logits, expected), (softmax(wrong.logits), softmax(expected)))]
+    assert [verification.output_difference, verification.probability_difference] == pytest.approx(apart, rel=1e-9)
+    assert apart[0] == pytest.approx(0.25)
+    assert 0 < apart[1] < 0.25, "a probability moves by less than its output, times 1/4"
+
+
+def test_integers_are_compared_with_the_integer_network_in_outputs_and_probabilities():
+    _, graph, inputs = setup("perceptron")
+    integer = pnm.quantize(graph, input_range=float(np.abs(inputs).max()))
+    result = simulate.counts(integer, inputs)
+    verification = Verification()
+    verification.add_integer(result, result, result.logits, "8-bit weights")
+    assert (verification.output_difference, verification.probability_difference) == (0, 0)
+    potential = result.potential.copy()
+    potential[5, 0] += 7
+    other = replace(result, potential=potential)
+    verification.add_integer(result, other, result.logits, "8-bit weights")
+    assert verification.output_difference == pytest.approx(np.abs(other.logits - result.logits).max())
+    apart = np.abs(softmax(other.logits) - softmax(result.logits)).max()
+    assert verification.probability_difference == pytest.approx(apart)
+    assert apart > 0
+
+
 def test_the_verdict_on_integers_counts_levels_outputs_and_what_quantization_changed():
     source, graph, inputs = setup("perceptron", 3)
     integer = pnm.quantize(graph, 3, input_range=float(np.abs(inputs).max()))

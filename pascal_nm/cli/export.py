@@ -17,11 +17,17 @@ from pascal_nm.errors import FileError
 from pascal_nm.export import rate, unrolled
 from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.export.profile import Measured
-from pascal_nm.export.readers import READERS, dialect
+from pascal_nm.export.readers import READERS, Start, dialect
 from pascal_nm.files import replacing
 from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import rates
 from pascal_nm.quantization import quantize
+
+STARTS: dict[Start, str] = {
+    "shifted": "neurons begin at half a threshold, by thresholds of 1/2 and resets to -1/2: for readers that take v_reset from the file",
+    "drip": "half a threshold drips in over all timesteps, for readers that know no initial potential and no v_reset; spikes come late",
+}
+"""What is said about the initial potential of a rate file."""
 
 ENDINGS = {"pasc": ".nir", "unrolled": ".unrolled.nir", "rate": ".rate.nir"}
 """Of the files of each profile."""
@@ -46,6 +52,13 @@ def export(
     reader: Annotated[
         str, typer.Option(help=f"Whom an unrolled or rate file is for: {', '.join(READERS)}.")
     ] = "generic",
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a rate file: how its neurons get half a threshold to begin with: shifted (by the file's v_reset) or drip (in equal parts).",
+            show_default="the best that the reader can do",
+        ),
+    ] = None,
     timesteps: Annotated[
         int | None,
         typer.Option(
@@ -87,7 +100,7 @@ def export(
     """Convert a QCFS network to a spiking one and write it as a portable graph that every target runs from alone."""
     if not nir:
         raise FileError("say what to write: --nir")
-    _check_options(profile, reader, (schedule, lag), timesteps, data_name, limit, plot)
+    _check_options(profile, reader, start, (schedule, lag), timesteps, data_name, limit, plot)
     assert output is not None, "its default is beside the model"
     if model.suffix == ".nir":
         graph = _from_nir(model, {"--double": double, "--mean": mean, "--std": std, "--classes": classes})
@@ -105,7 +118,7 @@ def export(
         return
     if profile == "rate":
         images = None if data_name is None else options.load_data(data_name, limit)
-        _export_rate(graph, output, reader, timesteps, images, plot, as_json)
+        _export_rate(graph, output, reader, rate.start_of(reader, start), timesteps, images, plot, as_json)
         return
     graph = options.timing(graph, schedule, lag, timesteps)
     with replacing(output) as temporary:
@@ -137,6 +150,7 @@ def _from_nir(path: Path, given: dict[str, object]) -> Graph:
 def _check_options(
     profile: str,
     reader: str,
+    start: str | None,
     plan: tuple[str | None, str | None],
     timesteps: int | None,
     data_name: str | None,
@@ -153,12 +167,14 @@ def _check_options(
         raise FileError("--schedule and --lag belong to --profile pasc: other tools know one timestep, or rates")
     if profile == "unrolled" and timesteps is not None:
         raise FileError("--timesteps belongs to --profile rate or pasc")
-    given = {"--data": data_name, "--limit": limit, "--plot": plot}
+    given = {"--data": data_name, "--limit": limit, "--plot": plot, "--start": start}
     for option, value in given.items():
         if value is not None and profile != "rate":
             raise FileError(f"{option} belongs to --profile rate")
         if value is not None and option in ("--limit", "--plot") and data_name is None:
             raise FileError(f"{option} needs --data: nothing is measured without images")
+    if profile == "rate":
+        rate.start_of(reader, start)
 
 
 def _export_unrolled(graph: Graph, path: Path, reader: str, as_json: bool) -> None:
@@ -176,6 +192,7 @@ def _export_rate(
     graph: Graph,
     path: Path,
     reader: str,
+    start: Start,
     timesteps: int | None,
     images: Dataset | None,
     plot: Path | None,
@@ -186,8 +203,8 @@ def _export_rate(
     measured: list[Measured] = []
     if images is not None:
         with progress("measuring") as update:
-            measured = rates.measure(graph, images, rates.doublings(levels, timesteps), progress=update)
-    size = rate.write_rate(graph, path, timesteps, reader, measured)
+            measured = rates.measure(graph, images, rates.doublings(levels, timesteps), progress=update, start=start)
+    size = rate.write_rate(graph, path, timesteps, reader, measured, start)
     if plot is not None:
         assert images is not None, "_check_options refuses a picture without"
         lines = {f"reset: {after}": [m for m in measured if m.reset == after] for after in rates.RESETS}
@@ -200,6 +217,7 @@ def _export_rate(
                 "file": str(path),
                 "reader": reader,
                 "timesteps": timesteps,
+                "start": start,
                 "measured": [vars(m) for m in measured],
                 **vars(size),
             }
@@ -210,6 +228,7 @@ def _export_rate(
         f"[bold]{path}[/bold]: rate network for {reader}, {path.stat().st_size:,} bytes, {timesteps} timesteps, approximate; "
         f"{size.neurons[0]:,} neurons, {size.neurons[1]:,} with those that pass spikes on"
     )
+    say(f"start: {STARTS[start]}")
     if measured:
         _show_measured(measured, images.name if images else "")
     else:

@@ -244,6 +244,7 @@ def _verification_json(verification: Verification, result: Evaluation, target: s
         "integer_mismatches": verification.integer_mismatches,
         "levels_flipped": verification.flips,
         "output_difference": verification.output_difference,
+        "probability_difference": verification.probability_difference,
         "layers": [vars(layer) for layer in verification.layers.values()],
         "source_accuracy": _accuracy(verification, result),
         "accuracy": result.accuracy,
@@ -273,6 +274,11 @@ def _show_verification(verification: Verification, result: Evaluation, graph: Gr
     say(
         f"accuracy: source network {percent(_accuracy(verification, result))}, spiking network "
         f"({verification.arithmetic}) {percent(result.accuracy)}"
+    )
+    compared = "integer QCFS network" if graph.is_integer else "source network"
+    say(
+        f"largest difference from the {compared}: {verification.output_difference:.2g} of an output, "
+        f"{verification.probability_difference:.2g} of a class probability (softmax)"
     )
     if verification.prediction_mismatches and graph.dtype == np.float32 and verification.culprit is None:
         say("rounding explains every flip: --double compares the same network with less of it")

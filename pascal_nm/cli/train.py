@@ -42,6 +42,13 @@ def train(
             show_default="from scratch",
         ),
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="paper: the training of Appendix A.8, for CIFAR-10, CIFAR-100 and ImageNet; options given beside it override it.",
+            show_default="by the images",
+        ),
+    ] = None,
     arch: Annotated[
         str | None, typer.Option(help=f"One of: {', '.join(ARCHITECTURES)}.", show_default="by the images")
     ] = None,
@@ -93,6 +100,13 @@ def train(
         ),
     ] = None,
     pool: Annotated[str | None, typer.Option(help="avg or max.", show_default="avg")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Where the threshold of every QCFS layer starts: 8 in QCFS, 1 in PASCAL.",
+            show_default="2; 1 by the paper's recipe",
+        ),
+    ] = None,
     stem: Annotated[
         str | None,
         typer.Option(help="First layers of a ResNet: cifar (3x3), or imagenet (7x7).", show_default="by the images"),
@@ -118,9 +132,14 @@ def train(
         typer.Option(min=0, help="Side of a square that is blanked out at random.", show_default="by the images"),
     ] = None,
     auto_augment: Annotated[
-        bool, typer.Option(help="Also AutoAugment's policy for CIFAR-10, on colour images.")
-    ] = False,
+        bool | None,
+        typer.Option(help="Also AutoAugment's policy for CIFAR-10, on colour images.", show_default="by the recipe"),
+    ] = None,
     weight_decay: Annotated[float | None, typer.Option(min=0, help="On weights.", show_default="0.0005")] = None,
+    decay_all: Annotated[
+        bool | None,
+        typer.Option(help="Weight decay on thresholds, biases and normalizations, too.", show_default="by the recipe"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1…")] = "cpu",
     mixed_precision: Annotated[bool, typer.Option(help="Forward pass in bfloat16.")] = False,
@@ -175,11 +194,18 @@ def train(
         "shift": shift,
         "cutout": cutout,
         "weight_decay": weight_decay,
+        "decay_all": decay_all,
+        "auto_augment": auto_augment,
     }
-    config = training.defaults(train_data)
+    config = training.defaults(train_data) if recipe is None else training.recipe(recipe, train_data)
     shape = {
         key: value
-        for key, value in (("width", options.width(width)), ("pool", pool), ("stem", _stem(stem)))
+        for key, value in (
+            ("width", options.width(width)),
+            ("pool", pool),
+            ("stem", _stem(stem)),
+            ("threshold", threshold),
+        )
         if value is not None
     }
     start = None
@@ -198,7 +224,6 @@ def train(
         average=average,
         half=half,
         compile=compile_network,
-        auto_augment=auto_augment,
     )
     if choice is not None:
         _train_adaptively(train_data, test_data, config, output, choice, as_json, start)

@@ -35,7 +35,7 @@ from pascal_nm.files import replacing, written_at_once
 from pascal_nm.graph import Array, Conv2d, Dense, Graph, Identity, Pair, Population, Projection, Shape, SumPool2d
 
 NEW_FIELDS = {"v_reset"}
-"""Not known to nir 1.0.4, which Sinabs pins; newer versions take 0."""
+"""Not known to nir 1.0.4, which Sinabs pins; newer versions take 0 where a file does not say more."""
 
 
 class Spread(NamedTuple):
@@ -136,7 +136,7 @@ def copies(graph: Graph, coding: Coding) -> dict[str, int]:
 
 
 def write(raw: nir.NIRGraph, path: str | Path) -> None:
-    """Write a chain. Fields that older versions of nir do not know, and newer ones take as given, are left out of the file.
+    """Write a chain. Fields that older versions of nir do not know, and newer ones take as 0, are left out of the file where they are 0.
 
     Raises:
         FileError: the file cannot be written.
@@ -146,7 +146,8 @@ def write(raw: nir.NIRGraph, path: str | Path) -> None:
         with h5py.File(content, "a") as file:
             for node in file["node/nodes"].values():
                 for field in NEW_FIELDS & set(node):
-                    del node[field]
+                    if not np.any(node[field][()]):
+                        del node[field]
 
 
 def growth(graph: Graph, layers: Sequence[Layer]) -> Growth:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import nir
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from pascal_nm.errors import FileError, PascalError
 from pascal_nm.export import plain
 from pascal_nm.export.plain import Content
+from pascal_nm.export.readers import Start
 from pascal_nm.graph import Array, Graph, Population, Preprocessing, Shape
 
 METADATA = "pascal_nm_profile"
@@ -59,6 +60,8 @@ class Profile:
         shapes: of each population whose spikes stand for levels, by the name of its node.
         copies: of each neuron of these populations, its channels' neighbours in the file.
         measured: what is known of the accuracy.
+        start: how the neurons of a ``rate`` network get their initial potential (:data:`pascal_nm.export.readers.Start`); files of earlier versions
+            do not say, and drip it in.
     """
 
     name: Name
@@ -70,6 +73,7 @@ class Profile:
     shapes: Mapping[str, Shape]
     copies: Mapping[str, int]
     measured: tuple[Measured, ...] = ()
+    start: Start = "drip"
 
     def inputs(self, pixels: Array) -> Array:
         """What is shown for pixels (N, *shape): float32 of shape (N, *input shape).
@@ -95,6 +99,7 @@ class Profile:
         content = {
             "profile": self.name,
             "timesteps": self.timesteps,
+            "start": self.start,
             "integer": self.integer,
             "input": {"name": p.name, "shape": p.shape, "levels": p.levels, "threshold": p.threshold.tolist()},
             "preprocessing": None if self.preprocessing is None else asdict(self.preprocessing),
@@ -106,12 +111,26 @@ class Profile:
 
 
 def describe(
-    graph: Graph, name: Name, timesteps: int, copies: Mapping[str, int], measured: tuple[Measured, ...] = ()
+    graph: Graph,
+    name: Name,
+    timesteps: int,
+    copies: Mapping[str, int],
+    measured: tuple[Measured, ...] = (),
+    start: Start = "drip",
 ) -> Profile:
     """The description of a graph's file; ``copies`` by population."""
     shapes = {p.name: p.shape for p in graph.populations if p.name in copies}
     return Profile(
-        name, timesteps, graph.input, graph.is_integer, graph.preprocessing, graph.classes, shapes, copies, measured
+        name,
+        timesteps,
+        graph.input,
+        graph.is_integer,
+        graph.preprocessing,
+        graph.classes,
+        shapes,
+        copies,
+        measured,
+        start,
     )
 
 
@@ -139,6 +158,9 @@ def _parsed(content: Content) -> Profile:
     shape = plain.shape(entry["shape"], "the input's shape")
     levels = plain.whole(entry["levels"], "the input's levels")
     threshold = _thresholds(entry["threshold"])
+    start = content.get("start", "drip")
+    if start not in get_args(Start):
+        raise FileError(f"'start' must be one of {', '.join(get_args(Start))}")
     integer, pre = content["integer"], content["preprocessing"]
     if not isinstance(integer, bool):
         raise FileError("'integer' must be true or false")
@@ -156,6 +178,7 @@ def _parsed(content: Content) -> Profile:
         {name: plain.shape(p["shape"], f"the shape of {name!r}") for name, p in populations.items()},
         {name: plain.whole(p["copies"], f"the copies of {name!r}", 1) for name, p in populations.items()},
         tuple(_measured(Content(m, "a measurement")) for m in plain.entries(content["measured"], "the measurements")),
+        cast("Start", start),
     )
 
 

@@ -6,7 +6,7 @@ All that differs from reader to reader stands in :data:`READERS`; docs/nir.md ha
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import nir
 import numpy as np
@@ -17,6 +17,16 @@ from pascal_nm.nir_neuron import Reset
 
 Node = Callable[[Array], nir.NIRNode]
 """Makes a spiking node with threshold 1, given ones of its shape."""
+
+Start = Literal["shifted", "drip"]
+"""How the neurons of a rate network get their initial potential of half a threshold; NIR has no field for one.
+
+============  =======================================================================================================================
+``shifted``   the potential's zero is moved: a neuron that begins at 0, fires above 1/2 and goes to -1/2 is one that begins half a
+              threshold above its reset
+``drip``      the half arrives in equal parts over all timesteps, the rest of it with the last one
+============  =======================================================================================================================
+"""
 
 LIF_DT = 1e-4
 """The length of a timestep that readers assume of a LIF node, in seconds."""
@@ -30,16 +40,23 @@ class Dialect(NamedTuple):
         integrator: a neuron without leak, for many timesteps.
         after_spike: what the reader's neuron does after a spike: ``zero`` (reset to 0) or ``subtract`` (the threshold).
         several: whether its neuron may spike several times in a timestep.
+        starts: what of :data:`Start` its neurons can do, the best first: ``shifted`` where they take ``v_reset`` from the file and begin at 0.
     """
 
     single: Node
     integrator: Node
     after_spike: Reset
     several: bool
+    starts: tuple[Start, ...] = ("drip",)
 
 
 def _if(ones: Array) -> nir.NIRNode:
     return nir.IF(ones, ones, np.zeros_like(ones))
+
+
+def shifted(ones: Array) -> nir.NIRNode:
+    """A neuron that begins half a threshold of 1 above where a reset (NIR's own, or the threshold's subtraction) would put it."""
+    return nir.IF(ones, 0.5 * ones, -0.5 * ones)
 
 
 def _lif(tau: float) -> Node:
@@ -67,8 +84,10 @@ def _no_reader(tool: str) -> Dialect:
 
 
 READERS: dict[str, Dialect] = {
-    "generic": Dialect(_if, _if, "zero", several=True),
+    # Read as NIR is written: from rest at 0, and to the file's v_reset after a spike (or by as much as lies between).
+    "generic": Dialect(_if, _if, "zero", several=True, starts=("shifted", "drip")),
     "norse": Dialect(_if, _if, "zero", several=False),
+    # Its nir knows no v_reset; Norse's, snnTorch's and Spyx's importers leave it out, and SpikingJelly's neurons begin at it.
     "sinabs": Dialect(_if, _if, "subtract", several=True),
     "spikingjelly": Dialect(_if, _if, "zero", several=False),  # import_from_nir(file, dt=1.0)
     # Its importer gives IF nodes a leak, and cannot run them inside a graph.

@@ -34,6 +34,7 @@ def measure(
     timesteps: Sequence[int],
     resets: Sequence[Reset] = RESETS,
     progress: Callable[[int, int], None] | None = None,
+    start: str | None = None,
 ) -> list[Measured]:
     """Run the rate network of each T, for each reset, in torch.
 
@@ -43,6 +44,7 @@ def measure(
         timesteps: every T; each has a network of its own.
         resets: what its neurons do after a spike.
         progress: called with (images done, images in all runs).
+        start: how neurons get their initial potential (:data:`pascal_nm.export.readers.Start`); None takes the best.
 
     Raises:
         ConversionError: the network has no rate form.
@@ -51,7 +53,7 @@ def measure(
     expected = evaluation.predictions(graph, data)
     found = []
     for i, t in enumerate(timesteps):
-        raw = rate_network(graph, t)
+        raw = rate_network(graph, t, start=start)
         profile = profile_of(raw)
         assert profile is not None, "rate_network describes its file"
         for j, reset in enumerate(resets):

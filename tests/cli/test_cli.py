@@ -115,6 +115,7 @@ def test_verify_says_yes(pascal, trained, target):
     code, out, _ = pascal("verify", trained / "model.pt", "--target", target, "--limit", 100)
     assert code == 0
     assert any(line.startswith(("exact: ", "equal up to rounding: ")) for line in out.splitlines())
+    assert "of a class probability (softmax)" in " ".join(out.split())
     code, out, _ = pascal(
         "verify", trained / "model.pt", "--nir", trained / "model.nir", "--target", target, "--limit", 50, "--json"
     )
@@ -122,6 +123,7 @@ def test_verify_says_yes(pascal, trained, target):
     assert code == 0
     assert report["exact"] is True
     assert report["prediction_mismatches"] == report["integer_mismatches"] == 0
+    assert 0 <= report["probability_difference"] <= report["output_difference"] < 1e-3
 
 
 @pytest.mark.parametrize("target", ["torch", "loihi"])
@@ -436,6 +438,8 @@ def test_export_unrolled_and_interop(pascal, trained, tmp_path):
 def test_options_of_no_effect_are_refused_before_anything_is_written(pascal, trained, tmp_path):
     export = ["export", trained / "model.pt", "--nir", "-o", tmp_path / "x.nir"]
     refused(pascal(*export, "--profile", "unrolled", "-T", 8), "belongs to --profile rate or pasc")
+    refused(pascal(*export, "--profile", "unrolled", "--start", "drip"), "--start belongs to --profile rate")
+    refused(pascal(*export, "--profile", "rate", "--reader", "norse", "--start", "shifted"), "norse", "drip")
     refused(pascal(*export, "--profile", "rate", "--lag", 1), "belong to --profile pasc")
     for option in (["--data", "digits"], ["--limit", 5], ["--plot", tmp_path / "x.png"]):
         for profile in ("pasc", "unrolled"):
@@ -465,6 +469,10 @@ def test_export_rate_measures_draws_and_runs(pascal, trained, tmp_path):
     assert code == 0
     assert "measured, exported with T = 8, reset subtract" in out
     assert "it can run here" in out
+    assert report["start"] == "shifted"
+    assert "neurons begin at half a threshold" in " ".join(pascal(*command)[1].split())
+    dripped = " ".join(pascal(*command, "--reader", "sinabs")[1].split())
+    assert "drips in over all timesteps" in dripped
     refused(pascal(*command, "--plot", tmp_path / "x.png"), "--data")
     refused(pascal("run", tmp_path / "r.nir", "--reset", "soft"), "zero or subtract")
     refused(pascal("run", tmp_path / "r.nir", "--target", "loihi"), "torch or lava")

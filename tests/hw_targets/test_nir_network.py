@@ -1,6 +1,7 @@
 """NIR files of other tools on data: as their own tools answer, in torch and in Lava; and our own profiles read back."""
 
 import itertools
+import json
 import subprocess
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pascal_nm import convert, quantize, simulate
+from pascal_nm import QCFS, convert, quantize, simulate
 from pascal_nm.data import Dataset
-from pascal_nm.errors import ConversionError, DataError, GraphError, TargetError
+from pascal_nm.errors import ConversionError, DataError, FileError, GraphError, TargetError
 from pascal_nm.export import rate, unrolled
 from pascal_nm.export.nir_modules import Reading
-from pascal_nm.export.profile import profile_of
+from pascal_nm.export.profile import METADATA, profile_of
+from pascal_nm.export.readers import READERS
 from pascal_nm.export.untrusted import read_raw
 from pascal_nm.hw_targets import nir_network, rates
 from pascal_nm.hw_targets.nir_network import NirProgram
@@ -136,16 +138,15 @@ def test_an_unrolled_file_read_back_gives_every_level(make, integer, tmp_path):
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
-@given(seed=st.integers(0, 2**32 - 1), levels=st.integers(1, 16))
-def test_a_rate_network_of_one_layer_gives_the_level_in_l_timesteps(seed, levels):
+@given(seed=st.integers(0, 2**32 - 1), levels=st.integers(1, 16), start=st.sampled_from(["shifted", "drip"]))
+def test_a_rate_network_of_one_layer_gives_the_level_in_l_timesteps(seed, levels, start):
     """A constant current and soft reset: after T = L timesteps the count is the level, by the same floor."""
     torch.manual_seed(seed)
-    from pascal_nm import QCFS
-
     module = torch.nn.Sequential(torch.nn.Linear(5, 8), QCFS(levels, 1.0), torch.nn.Linear(8, 3)).double()
     x = torch.randn(30, 5, dtype=torch.float64) * 2
     graph = convert(module, x)
-    program = NirProgram(rate.rate_network(graph, levels), levels, Reading(after_spike="subtract"), dtype=torch.float64)
+    raw = rate.rate_network(graph, levels, start=start)
+    program = NirProgram(raw, levels, Reading(after_spike="subtract"), dtype=torch.float64)
     expected = simulate.counts(graph, x.numpy())
     (name,) = (p.name for p in graph.spiking)
     count = program.run(graph.currents(x)).counts[name].reshape(30, 8)
@@ -154,6 +155,91 @@ def test_a_rate_network_of_one_layer_gives_the_level_in_l_timesteps(seed, levels
     clear = np.abs(z - np.rint(z)) > 1e-4
     np.testing.assert_array_equal(count[clear], expected.counts[name][clear])
     assert clear.mean() > 0.9
+
+
+class RateCoded(torch.nn.Module):
+    """In the place of a QCFS: integrate and fire from half a threshold, one spike of a whole threshold a timestep, soft reset (Bu et al.)."""
+
+    def __init__(self, threshold):
+        super().__init__()
+        self.threshold, self.v, self.spikes = threshold, 0.5, 0
+
+    def forward(self, x):
+        self.v = self.v + x / self.threshold
+        fired = (self.v >= 1).to(x.dtype)
+        self.v, self.spikes = self.v - fired, self.spikes + fired
+        return fired * self.threshold
+
+
+def rate_coded(module, x, timesteps):
+    """Spikes of each activation, and the sum of the outputs: the source network itself, with other activations, run again in every timestep."""
+    found = []
+    for name, layer in [*module.named_modules()]:
+        if isinstance(layer, QCFS):
+            parent, _, child = name.rpartition(".")
+            found.append(RateCoded(layer.threshold.detach()))
+            setattr(module.get_submodule(parent), child, found[-1])
+    with torch.no_grad():
+        outputs = sum(module(x) for _ in range(timesteps))
+    return [layer.spikes.numpy() for layer in found], outputs.numpy()
+
+
+@pytest.mark.parametrize("timesteps", [1, 5, 16])
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+@pytest.mark.parametrize("make", [networks.Residual, networks.adaptive_pooling, networks.perceptron])
+def test_a_rate_network_is_qcfs_rate_coding_spike_for_spike(make, seed, timesteps, tmp_path):
+    """Strides, shortcuts, pooling, padding and negative thresholds: every neuron of the file on the disk begins at half a threshold."""
+    module, x = networks.randomized(make(), seed), networks.images(12)
+    graph = convert(module, x)
+    rate.write_rate(graph, tmp_path / "r.nir", timesteps)
+    raw = read_raw(tmp_path / "r.nir")
+    assert profile_of(raw).start == "shifted"
+    result = NirProgram(raw, timesteps, Reading(after_spike="subtract"), dtype=torch.float64).run(x.numpy())
+    spikes, outputs = rate_coded(module, x, timesteps)
+    for p, count in zip(graph.spiking, spikes, strict=True):
+        own = result.counts[p.name][:, : count.shape[1]]
+        np.testing.assert_array_equal(own.reshape(count.shape), count)
+    np.testing.assert_allclose(result.outputs / graph.output.threshold, outputs, rtol=1e-4, atol=1e-4)
+
+
+def test_half_a_threshold_dripped_in_is_another_network_with_later_spikes():
+    module, x = networks.randomized(networks.Residual()), networks.images(12)
+    graph = convert(module, x)
+    reading, total = Reading(after_spike="subtract"), {}
+    for start in ("shifted", "drip"):
+        result = NirProgram(rate.rate_network(graph, 8, start=start), 8, reading, dtype=torch.float64).run(x.numpy())
+        total[start] = [int(result.counts[p.name][:, : p.shape[0]].sum()) for p in graph.spiking]
+    assert total["drip"][0] == total["shifted"][0], "a constant current brings as many spikes in all, only later"
+    assert sum(total["drip"]) < sum(total["shifted"])
+
+
+def test_readers_get_the_best_start_that_they_can_do_and_no_other(tmp_path):
+    graph = converted(networks.Residual)
+    for reader in READERS:
+        if reader in ("nengo", "lava-dl"):
+            continue
+        raw = rate.rate_network(graph, 4, reader)
+        resets = {float(np.min(n.v_reset)) for n in raw.nodes.values() if isinstance(n, (nir.IF, nir.LIF))}
+        wanted = ("shifted", {-0.5}) if reader == "generic" else ("drip", {0.0})
+        assert (profile_of(raw).start, resets) == wanted
+    assert profile_of(rate.rate_network(graph, 4, start="drip")).start == "drip"
+    with pytest.raises(ConversionError, match="for sinabs can start by drip, not by 'shifted'"):
+        rate.write_rate(graph, tmp_path / "r.nir", 4, "sinabs", start="shifted")
+    with pytest.raises(ConversionError, match="shifted or drip, not by 'pulse'"):
+        rate.rate_network(graph, 4, start="pulse")
+
+
+def test_a_rate_file_of_an_earlier_version_is_read_as_it_was_written(tmp_path):
+    graph = converted(networks.Residual)
+    rate.write_rate(graph, tmp_path / "r.nir", 4, start="drip")
+    raw = read_raw(tmp_path / "r.nir")
+    content = json.loads(raw.metadata[METADATA])
+    del content["start"]
+    raw.metadata[METADATA] = json.dumps(content)
+    assert profile_of(raw).start == "drip"
+    raw.metadata[METADATA] = json.dumps(content | {"start": ["pulse"]})
+    with pytest.raises(FileError, match="'start' must be one of shifted, drip"):
+        profile_of(raw)
 
 
 def test_the_rate_file_says_what_was_measured(tmp_path):
