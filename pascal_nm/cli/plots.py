@@ -101,14 +101,28 @@ def methods(made: Comparison, title: str, path: Path) -> None:
         heights = [100 * row.accuracy for row in rows]
         left.plot([row.to_answer for row in rows], heights, **style, **line)
         right.plot([row.operations for row in rows], heights, **style, **line)
-    for axes, what in ((left, "timesteps from the image to the answer"), (right, "synaptic operations of an image")):
+    for axes, what, unit in (
+        (left, "timesteps from the image to the answer", 1),
+        (right, "synaptic operations of an image (millions)", 1e6),
+    ):
         axes.axhline(100 * made.source, color="#000000", linestyle=":", linewidth=1, label="source network")
-        axes.set(xlabel=what, xscale="log")
+        axes.set(xlabel=what)
+        _logarithmic(axes, unit)
     left.set(ylabel="accuracy (%)")
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(title)
     _save(figure, path)
+
+
+def _logarithmic(axes: Any, unit: float) -> None:
+    """A logarithmic horizontal axis, whose ticks are plain numbers of so large a unit."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / unit:g}")
 
 
 def costs(measured: Sequence[Cost], named: Sequence[Cost], title: str, path: Path) -> None:
