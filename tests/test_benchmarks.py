@@ -1,4 +1,6 @@
-"""Every script of benchmarks/ and examples/ runs, with small sizes: what it prints at full size is in the docs."""
+"""Every script of benchmarks/ and examples/ runs, with small sizes: what it prints at full
+size is in the docs.
+"""
 
 import importlib.util
 import json
@@ -52,7 +54,10 @@ RUNS = {
         ["--arch", "cnn", "--batch", 4, "--rounds", 1, "--size", 16],
         r"steps, integer +[\d.]+ +[\d.]+\n",
     ),
-    "inhibition.py": ([MODEL, "--limit", 20], r"20 images: source [\d.]+ %, with ([\d.]+ %), without [\d.]+ %, aligned [\d.]+ %\n"),
+    "inhibition.py": (
+        [MODEL, "--limit", 20],
+        r"20 images: source [\d.]+ %, with ([\d.]+ %), without [\d.]+ %, aligned [\d.]+ %\n",
+    ),
     "lava_full_size.py": (
         ["--networks", "resnet18-mixed", "--width", 0.05, "--images", 2, "--single", 1, "--batch-size", 2],
         r"resnet18-mixed( +[\d.]+){10,}\n",
