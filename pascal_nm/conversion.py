@@ -266,8 +266,7 @@ class _Converter:
             )
         return array
 
-    # -- populations
-    # -------------------------------------------------------------------------------------------
+    # -- populations -------------------------------------------------------------------------------
 
     def _input(self, node: fx.Node) -> None:
         shape = self.source.input_shape
@@ -357,8 +356,7 @@ class _Converter:
             )
         return kept, [p for p in self.projections if p.target in live]
 
-    # -- linear operations
-    # -------------------------------------------------------------------------------------
+    # -- linear operations -------------------------------------------------------------------------
 
     def conv2d(
         self,
