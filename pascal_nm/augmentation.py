@@ -1,7 +1,7 @@
-"""What training does to images, each in its own way.
+"""What training does to images, drawn anew for each of them.
 
-For CIFAR: the CIFAR-10 policy of AutoAugment, random crop, flip and Cutout. For
-ImageNet: its crops.
+For CIFAR it is the CIFAR-10 policy of AutoAugment, random crop, flip and Cutout; for ImageNet, its
+crops.
 """
 
 from __future__ import annotations

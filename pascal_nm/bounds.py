@@ -51,7 +51,7 @@ def largest_input(source: Population) -> int:
 
 
 def common_exponent(weight: Array) -> int:
-    """The exponent of two's largest power in all integer weights, which chips keep once."""
+    """The exponent of the largest power of two that divides all weights; chips keep it once."""
     common = int(np.bitwise_or.reduce(weight.reshape(-1).astype(np.int64)))
     return (common & -common).bit_length() - 1 if common else 0
 

@@ -211,7 +211,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype = to
 def check_shapes(module: nn.Module, shape: Sequence[int], path: Path, dtype: torch.dtype = torch.float32) -> None:
     """Refuse a network that cannot run on inputs of a shape, or only with far too much memory.
 
-    Far more, that is, than a network here may take.
+    Far too much is far more than a network here may take.
 
     Args:
         module: on the ``meta`` device, where shapes are worked out and nothing is computed; or
