@@ -86,10 +86,11 @@ def compare(
 ) -> None:
     """One network under every method: exact, rate coded, with early exits, and with ReLU.
 
-    All run on the same images, with ReLU on the same weights. The exact ones are the schedules.
+    All run on the same images, with ReLU on the same weights. The exact ones
+    are the schedules.
 
-    For each: accuracy, agreement with the source network, timesteps, spikes and operations. It says
-    where rate coding is above its source network, and why.
+    For each: accuracy, agreement with the source network, timesteps, spikes and
+    operations. It says where rate coding is above its source network, and why.
     """
     numbers = [int(x) for x in _numbers("--timesteps", timesteps, whole=True)]
     confidences = _numbers("--confidence", confidence)

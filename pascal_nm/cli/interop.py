@@ -55,9 +55,10 @@ def interop(
 
     Each reads its file from the disk by itself.
 
-    The file is the unrolled form, which is exact in one timestep: predictions and, where a reader
-    lets one look, every level are compared. With --timesteps it is the rate form, which is
-    approximate. Exit code 1 means that an unrolled network answered otherwise somewhere.
+    The file is the unrolled form, which is exact in one timestep: predictions
+    and, where a reader lets one look, every level are compared. With
+    --timesteps it is the rate form, which is approximate. Exit code 1 means
+    that an unrolled network answered otherwise somewhere.
     """
     graph = options.load_network(network)
     chosen = _known(readers.split(","))

@@ -55,8 +55,8 @@ def lags(
 ) -> None:
     """Choose each layer's lag: the least energy within a time, or the least time within an energy.
 
-    That is the least energy within --timesteps, or the fewest timesteps within --energy. Every
-    choice is exact.
+    That is the least energy within --timesteps, or the fewest timesteps within
+    --energy. Every choice is exact.
     """
     if timesteps is not None and energy is not None:
         raise DataError("--timesteps and --energy are two questions: give one limit")

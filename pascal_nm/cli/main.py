@@ -116,8 +116,8 @@ def root(
 ) -> None:
     """From a network trained with QCFS activations to spikes with exactly the same answers.
 
-    [bold]pascal-nm demo[/bold] shows the whole path on real images in a minute; then: train,
-    export, run, verify, energy, lags, inspect.
+    [bold]pascal-nm demo[/bold] shows the whole path on real images in a minute;
+    then: train, export, run, verify, energy, lags, inspect.
     """
 
 

@@ -84,8 +84,8 @@ def run(
 ) -> None:
     """Run a spiking network on images: accuracy, spikes and operations, counted.
 
-    A NIR file of another tool runs, too, on torch and lava; --timesteps, --dt, --reset, --mean,
-    --std and --scale say what it leaves open.
+    A NIR file of another tool runs, too, on torch and lava; --timesteps, --dt,
+    --reset, --mean, --std and --scale say what it leaves open.
     """
     wishes = nir_files.Wishes(timesteps, dt, reset, options.preprocessing(mean, std, scale))
     if scheduler is not None and count != 1:
@@ -199,8 +199,9 @@ def verify(
 
     Every level and every output is compared.
 
-    In integers, the answer is bit for bit. In floats, levels that flipped by rounding are counted,
-    and the answer then is "equal up to rounding", not "exact".
+    In integers, the answer is bit for bit. In floats, levels that flipped by
+    rounding are counted, and the answer then is "equal up to rounding", not
+    "exact".
     """
     given = None if nir is None else read_nir(nir)
     source, taken = options.load_source(model, given, mean, std, scale)
