@@ -1,7 +1,9 @@
-"""Time of the AL metric as a multiple of the source network's forward pass over the same images, and its memory.
+"""Time of the AL metric as a multiple of the source network's forward pass over the same
+images, and its memory.
 
-VGG-16 for CIFAR shapes with random weights, L = 4; ``--images 3000`` as in Algorithm 3. Forward and metric take turns, batch by batch,
-and the memory is read after a third of the images and after all of them: it must not have grown.
+VGG-16 for CIFAR shapes with random weights, L = 4; ``--images 3000`` as in Algorithm 3. Forward and
+metric take turns, batch by batch, and the memory is read after a third of the images and after all
+of them: it must not have grown.
 """
 
 from __future__ import annotations

@@ -1,16 +1,21 @@
-"""Spiking networks against the PASCAL authors' own networks, source and spiking, on random checkpoints in float64.
+"""Spiking networks against the PASCAL authors' own networks, source and spiking, on random
+checkpoints in float64.
 
-``git clone https://github.com/BrainSeek-Lab/PASCAL``, then ``python benchmarks/against_authors.py PASCAL``. Ours comes from the checkpoint file that
-their network saves. Each row is one random checkpoint, and each group of columns a comparison with our spiking network:
+``git clone https://github.com/BrainSeek-Lab/PASCAL``, then
+``python benchmarks/against_authors.py PASCAL``. Ours comes from the checkpoint file that their
+network saves. Each row is one random checkpoint, and each group of columns a comparison with our
+spiking network:
 
-* *source*: their network in its ANN mode (``set_train()``, then ``eval()``): largest difference of the logits, levels that differ in any layer, and
-  predictions that differ.
-* *spiking*: their spiking mode, prepared as their ``main_test.py`` does (biases and running means over the L of the layer before), with the
-  tolerance of its comparison with the threshold (``input >= -8e-5``) set to -1e-12: levels and predictions that differ.
+* *source*: their network in its ANN mode (``set_train()``, then ``eval()``): largest difference of
+  the logits, levels that differ in any layer, and predictions that differ.
+* *spiking*: their spiking mode, prepared as their ``main_test.py`` does (biases and running means
+  over the L of the layer before), with the tolerance of its comparison with the threshold
+  (``input >= -8e-5``) set to -1e-12: levels and predictions that differ.
 * *as published*: the same with their own tolerance.
 
-Exits with 1 if a level or a prediction of *source* differs, or of *spiking* where the first threshold is positive: with a negative one, their first
-layer sends no spikes, and the rows below say so.
+Exits with 1 if a level or a prediction of *source* differs, or of *spiking* where the
+first threshold is positive: with a negative one, their first layer sends no spikes, and
+the rows below say so.
 """
 
 from __future__ import annotations
@@ -148,7 +153,10 @@ def neurons(network: torch.nn.Module) -> list[Any]:
 
 
 def blocks(network: torch.nn.Module) -> list[Any]:
-    """Their residual blocks, in order; each holds two of the IF layers, the first of all stands before them."""
+    """Their residual blocks, in order.
+
+    Each holds two of the IF layers, the first of all stands before them.
+    """
     return [m for m in network.modules() if hasattr(m, "T_new")]
 
 
@@ -160,7 +168,11 @@ def as_source(network: Any) -> None:
 
 
 def as_spiking(models: Any, network: Any, levels: list[int]) -> None:
-    """Their spiking mode: numbers of timesteps in every layer, and a layer's constants shared out over the timesteps of its input."""
+    """Their spiking mode.
+
+    Numbers of timesteps in every layer, and a layer's constants shared out over the
+    timesteps of its input.
+    """
     network.is_training = False
     for i, layer in enumerate(neurons(network)):
         layer.index, layer.list, layer.T = i, levels, levels[i]
@@ -176,7 +188,9 @@ def as_spiking(models: Any, network: Any, levels: list[int]) -> None:
 
 
 def _inputs(network: Any, levels: list[int]) -> Iterator[tuple[torch.nn.Module, int]]:
-    """Layers with constants, behind the first IF layer, each with the timesteps in which its input comes."""
+    """Layers with constants, behind the first IF layer, each with the timesteps in which
+    its input comes.
+    """
     shortcuts = {id(m): levels[2 * i] for i, block in enumerate(blocks(network)) for m in block.shortcut.modules()}
     fired = 0
     for module in network.modules():
@@ -188,7 +202,9 @@ def _inputs(network: Any, levels: list[int]) -> Iterator[tuple[torch.nn.Module, 
 
 @contextmanager
 def watched(network: torch.nn.Module, images: int) -> Iterator[list[Array]]:
-    """The levels of each of their IF layers, (N, *shape), one after the other while the network runs."""
+    """The levels of each of their IF layers, (N, *shape), one after the other while
+    the network runs.
+    """
     found: list[Array] = []
 
     def keep(layer: Any, _: Any, output: torch.Tensor) -> None:
@@ -217,7 +233,9 @@ def difference(network: Any, images: torch.Tensor, ours: RunResult, levels: list
 
 
 def compare(models: Any, case: tuple[str, str, str], images: torch.Tensor, seed: int) -> list[Difference]:
-    """From their source network, their spiking one without tolerance, and that with their tolerance."""
+    """From their source network, their spiking one without tolerance, and that with
+    their tolerance.
+    """
     arch, kind, negative = case
     count = {"vgg16": 15, "resnet18": 17, "resnet34": 33}[arch]
     levels = [4] * count if kind == "uniform" else [(4, 8, 1, 2, 16)[i % 5] for i in range(count)]
@@ -252,7 +270,8 @@ def main() -> None:
         arch, kind, negative = case
         others = "".join(f"{found.levels:10,}{found.predictions:12}" for found in (spiking, as_published))
         print(
-            f"{f'{arch}, {kind}':18}{negative:<20}{source.logits:10.1e}{source.levels:12,}{source.predictions:12}{others}",
+            f"{f'{arch}, {kind}':18}{negative:<20}"
+            f"{source.logits:10.1e}{source.levels:12,}{source.predictions:12}{others}",
             flush=True,
         )
         exact &= source.levels == source.predictions == 0

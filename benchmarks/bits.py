@@ -1,9 +1,14 @@
-"""Accuracy against bits: post-training quantization of a network at every range, and the fewest bits of each layer that a search finds.
+"""Accuracy against bits.
 
-python benchmarks/bits.py MODEL --data TEST --search HELD_OUT [--images 5000] [--limit N] [--bits 8,6,5,4,3] [--drop 0.2] [--begin 8] [--range max] [--chip loihi1]
+Post-training quantization of a network at every range, and the fewest bits of each layer
+that a search finds.
 
-Ranges (for `data`) and bits (for the search) are chosen on the first --images of the file that --search names; accuracies are of --data, less these images where it is the same
-file: of images that the choice did not see. The last rows fit the registers of the chip, too.
+python benchmarks/bits.py MODEL --data TEST --search HELD_OUT [--images 5000] [--limit N]
+    [--bits 8,6,5,4,3] [--drop 0.2] [--begin 8] [--range max] [--chip loihi1]
+
+Ranges (for `data`) and bits (for the search) are chosen on the first --images of the file that
+--search names; accuracies are of --data, less these images where it is the same file: of images
+that the choice did not see. The last rows fit the registers of the chip, too.
 """
 
 import argparse
@@ -69,7 +74,8 @@ def main():
     wide = replace(found.recipe, bits=8, range="max")
     show(f"8 bits, for {options.chip}", "max", fixed_point.fit(graph, described, wide))
     print(
-        f"bits by layer: {', '.join(map(str, bits))}; on the images of the search {100 * found.source_accuracy:.2f} -> {100 * found.accuracy:.2f} %"
+        f"bits by layer: {', '.join(map(str, bits))}; "
+        f"on the images of the search {100 * found.source_accuracy:.2f} -> {100 * found.accuracy:.2f} %"
     )
 
 

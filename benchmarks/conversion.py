@@ -1,6 +1,9 @@
-"""What the proof of a conversion costs: time of ``convert`` with it over without, and of tracing, side by side.
+"""What the proof of a conversion costs.
 
-``python benchmarks/conversion.py --arch vgg16 --size 32``; every round times all sides once, in turn; medians.
+Time of ``convert`` with it over without, and of tracing, side by side.
+
+``python benchmarks/conversion.py --arch vgg16 --size 32``; every round times all sides once,
+in turn; medians.
 """
 
 from __future__ import annotations

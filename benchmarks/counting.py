@@ -1,8 +1,13 @@
-"""What counting costs: a run that counts nothing beyond its spikes, with synaptic operations and updates, and with everything on a chip's cores.
+"""What counting costs.
 
-python benchmarks/counting.py MODEL [MODEL ...] --data DATA [--limit 50] [--bits 8] [--rounds 5] [--threads N]
+A run that counts nothing beyond its spikes, with synaptic operations and updates, and with
+everything on a chip's cores.
 
-Each round times all three in turn, so that a busy machine slows them alike; the table shows the median of the rounds' ratios to the run alone.
+python benchmarks/counting.py MODEL [MODEL ...] --data DATA [--limit 50] [--bits 8]
+    [--rounds 5] [--threads N]
+
+Each round times all three in turn, so that a busy machine slows them alike; the table shows the
+median of the rounds' ratios to the run alone.
 """
 
 from __future__ import annotations

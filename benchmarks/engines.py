@@ -1,7 +1,9 @@
-"""Time of the simulator's engines as a multiple of the source network's own forward pass, measured side by side.
+"""Time of the simulator's engines as a multiple of the source network's own forward pass,
+measured side by side.
 
-VGG-16 for CIFAR shapes with random weights by default; ``python benchmarks/engines.py --help`` lists the rest. Every round times all
-sides once, in turn, so that a busy machine slows them alike; the table shows the median of the rounds' ratios.
+VGG-16 for CIFAR shapes with random weights by default; ``python benchmarks/engines.py --help``
+lists the rest. Every round times all sides once, in turn, so that a busy machine slows them alike;
+the table shows the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from pascal_nm.source import SourceNetwork
 
 
 def randomized(module: torch.nn.Module, inputs: torch.Tensor) -> torch.nn.Module:
-    """Normalization statistics and thresholds from the inputs, so that levels are spread as in a trained network."""
+    """Normalization statistics and thresholds from the inputs, so that levels are spread as in a
+    trained network.
+    """
     module.train()
     with torch.no_grad():
         for layer in module.modules():

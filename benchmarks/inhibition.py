@@ -1,12 +1,17 @@
-"""What the inhibitory spikes of Algorithm 1 are for: the exact network with and without them (lines 14 to 16 of its correction stage).
+"""What the inhibitory spikes of Algorithm 1 are for.
 
-``python benchmarks/inhibition.py models/mnist.uniform.pt models/cifar10.uniform.pt --data mnist-test.parquet cifar10-test.parquet`` runs each network
-twice on the same images, in float64: as it is, and with a correction stage that fires but never inhibits. It prints accuracies and, for each layer,
-how many levels are not those of the source network with inhibitory spikes, and which share is not without them. Exits with 1 if a level is wrong with
-inhibitory spikes.
+The exact network with and without them (lines 14 to 16 of its correction stage).
 
-Where two layers join, their spikes come at different times in this package's schedule, and a layer sums up what is early before it may fire. *Aligned*
-is the accuracy without inhibition where all spikes of a layer's input come in the same timesteps, as in the authors' code, which computes layer by layer.
+``python benchmarks/inhibition.py models/mnist.uniform.pt models/cifar10.uniform.pt
+--data mnist-test.parquet cifar10-test.parquet`` runs each network twice on the same images, in
+float64: as it is, and with a correction stage that fires but never inhibits. It prints accuracies
+and, for each layer, how many levels are not those of the source network with inhibitory spikes, and
+which share is not without them. Exits with 1 if a level is wrong with inhibitory spikes.
+
+Where two layers join, their spikes come at different times in this package's schedule, and a
+layer sums up what is early before it may fire. *Aligned* is the accuracy without inhibition
+where all spikes of a layer's input come in the same timesteps, as in the authors' code, which
+computes layer by layer.
 """
 
 from __future__ import annotations
@@ -43,7 +48,9 @@ def without_inhibition() -> Iterator[None]:
 
 
 def runs(graph: Graph, images: data.Dataset) -> Iterator[tuple[Array, RunResult, RunResult, RunResult, Array]]:
-    """Labels, the QCFS network in closed form, the spiking network with and without inhibitory spikes, and :func:`aligned`, a batch at a time."""
+    """Labels, the QCFS network in closed form, the spiking network with and without inhibitory
+    spikes, and :func:`aligned`, a batch at a time.
+    """
     assert graph.preprocessing is not None, "the networks of `train` say how pixels become inputs"
     for pixels, labels in images.batches(BATCH):
         inputs = graph.preprocessing(pixels)
@@ -54,7 +61,10 @@ def runs(graph: Graph, images: data.Dataset) -> Iterator[tuple[Array, RunResult,
 
 
 def aligned(graph: Graph, inputs: Array) -> Array:
-    """Classes (N,) without inhibitory spikes, all inputs of a layer in the same timesteps; a shorter train ends earlier."""
+    """Classes (N,) without inhibitory spikes, all inputs of a layer in the same timesteps.
+
+    A shorter train ends earlier.
+    """
     given = torch.from_numpy(graph.currents(inputs))
     trains: dict[str, list[torch.Tensor]] = {graph.input.name: [given]}
     for p in graph.populations[1:]:
@@ -83,7 +93,10 @@ def aligned(graph: Graph, inputs: Array) -> Array:
 
 
 def table(path: Path, dataset: str, limit: int) -> int:
-    """Print the comparison of one network; gives the levels that are wrong with inhibitory spikes."""
+    """Print the comparison of one network.
+
+    Gives the levels that are wrong with inhibitory spikes.
+    """
     graph = checkpoint.load(path).in_double().graph()
     images = data.load(dataset, "test").head(limit)
     names = [p.name for p in graph.spiking]

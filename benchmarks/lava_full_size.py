@@ -1,11 +1,16 @@
-"""VGG-16 and ResNet-18 for CIFAR shapes, full width, spike by spike in Lava's fixed point: the same counts as the simulator, time, and memory.
+"""VGG-16 and ResNet-18 for CIFAR shapes, full width, spike by spike in Lava's fixed point.
 
-Random weights from a seed, normalized on the random inputs as in a trained network, quantized to 8 bits. Every count of every layer must be the
-simulator's. All sides run the same images in turn, so that a busy machine slows them alike; the table shows medians over the rounds, and ratios
-are medians of the rounds' ratios. ``one by one`` sends single images through the same Lava network, each after the one before it has left.
-``streamed`` and ``one by one``, and the gain of the first over the second, leave out the start and the end of the network's processes; ``Lava``
-counts everything. ``in steps`` is the gain in timesteps, which hardware would see whose layers work beside each
-other; here they share the processor's cores. ``peak`` is the memory of all processes together, ``estimate`` what the target expects beforehand.
+The same counts as the simulator, time, and memory.
+
+Random weights from a seed, normalized on the random inputs as in a trained network, quantized to 8
+bits. Every count of every layer must be the simulator's. All sides run the same images in turn, so
+that a busy machine slows them alike; the table shows medians over the rounds, and ratios are
+medians of the rounds' ratios. ``one by one`` sends single images through the same Lava network,
+each after the one before it has left. ``streamed`` and ``one by one``, and the gain of the first
+over the second, leave out the start and the end of the network's processes; ``Lava`` counts
+everything. ``in steps`` is the gain in timesteps, which hardware would see whose layers work beside
+each other; here they share the processor's cores. ``peak`` is the memory of all processes together,
+``estimate`` what the target expects beforehand.
 
 ``python benchmarks/lava_full_size.py --help`` lists networks, images and rounds.
 """
@@ -32,7 +37,8 @@ from pascal_nm.result import RunResult
 from pascal_nm.source import SourceNetwork
 
 MIXED = (4, 4, 4, 1, 4, 4, 4, 1, 4, 1, 1, 1, 1, 1, 1, 4)
-"""The levels that the paper's Table 4 gives for ResNet-18 on CIFAR-10; the last is repeated where a network has more layers."""
+"""The levels that the paper's Table 4 gives for ResNet-18 on CIFAR-10; the last is repeated where a
+network has more layers."""
 
 NETWORKS = {"vgg16": ("vgg16", None), "resnet18": ("resnet18", None), "resnet18-mixed": ("resnet18", MIXED)}
 
@@ -41,7 +47,10 @@ SAMPLING = 0.25
 
 
 class Peak:
-    """Memory of this process before, and the most that it and its children have together, in bytes; what they share counts once."""
+    """Memory of this process before, and the most that it and its children have together, in bytes.
+
+    What they share counts once.
+    """
 
     def __init__(self) -> None:
         self.before = self.most = 0
@@ -66,7 +75,10 @@ class Peak:
 
 
 def proportional(pid: str) -> int:
-    """A process's memory in bytes, of shared memory its share (proportional set size); 0 where it has ended."""
+    """A process's memory in bytes, of shared memory its share (proportional set size).
+
+    0 where it has ended.
+    """
     with suppress(FileNotFoundError, ProcessLookupError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -115,7 +127,9 @@ class Clock:
 
 
 def timesteps(graph: Graph, images: int) -> float:
-    """How many times fewer timesteps images take that follow each other at the schedule's interval, than images that wait for each other."""
+    """How many times fewer timesteps images take that follow each other at the schedule's interval,
+    than images that wait for each other.
+    """
     plan = schedule.of(graph)
     return images * plan.steps / (plan.initiation_interval * (images - 1) + plan.steps)
 

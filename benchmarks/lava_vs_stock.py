@@ -1,13 +1,19 @@
-"""A convolution and its population of neurons in Lava: stock ``Conv`` and ``LIF`` against this package's ``Conv`` and ``Pasc``, side by side.
+"""A convolution and its population of neurons in Lava.
 
-Both sides get the same random spikes from the same Process, in fixed point, C channels to C channels with 3x3 kernels. Stock ports have no
-batch axis, so a batch of B images costs stock Lava B runs: its time an image and step is that of one image. Before the timing both sides run
-a few timesteps with all their currents and spikes recorded; currents must be equal in every timestep, and every neuron's first spike must
-fall in the same timestep (after it the neurons differ on purpose: ``LIF`` is reset to zero, ``Pasc`` keeps what exceeds the threshold).
+Stock ``Conv`` and ``LIF`` against this package's ``Conv`` and ``Pasc``, side by side.
 
-``python benchmarks/lava_vs_stock.py --help`` lists sizes, batches and repetitions. Rounds alternate between the sides, so that a busy machine
-slows them alike; the table shows medians over the rounds, the ratio that of the rounds' ratios. ``CPU ratio`` compares the processor time of all
-children together: it does not see that ours work beside each other, and does not see either what else the machine does.
+Both sides get the same random spikes from the same Process, in fixed point, C channels to C
+channels with 3x3 kernels. Stock ports have no batch axis, so a batch of B images costs stock Lava B
+runs: its time an image and step is that of one image. Before the timing both sides run a few
+timesteps with all their currents and spikes recorded; currents must be equal in every timestep, and
+every neuron's first spike must fall in the same timestep (after it the neurons differ on purpose:
+``LIF`` is reset to zero, ``Pasc`` keeps what exceeds the threshold).
+
+``python benchmarks/lava_vs_stock.py --help`` lists sizes, batches and repetitions. Rounds
+alternate between the sides, so that a busy machine slows them alike; the table shows medians over
+the rounds, the ratio that of the rounds' ratios. ``CPU ratio`` compares the processor time of all
+children together: it does not see that ours work beside each other, and does not see either what
+else the machine does.
 """
 
 from __future__ import annotations
@@ -34,14 +40,18 @@ from pascal_nm.process_models.timing import Cycle
 from pascal_nm.schedule import Span, Window
 
 THRESHOLD = 600
-"""About the standard deviation of a current: many neurons spike within a few timesteps, and not all in the first."""
+"""About the standard deviation of a current: many neurons spike within a few timesteps, and not
+all in the first."""
 
 CHECKED = 3
 """Timesteps in which currents and spikes are compared."""
 
 
 class Sums(NamedTuple):
-    """Currents and spikes of a side, added up over time: (1, steps, batch axis, ...), in shared memory."""
+    """Currents and spikes of a side, added up over time.
+
+    (1, steps, batch axis, ...), in shared memory.
+    """
 
     currents: Array
     spikes: Array
@@ -80,7 +90,9 @@ def stock(spikes: Array, weight: Array) -> Side:
 
 
 def _mend(convolution: Any) -> None:
-    """Lava's Conv holds the number of groups as int8, by which NumPy 2 refuses to divide 128 channels: hand it over as int."""
+    """Lava's Conv holds the number of groups as int8, by which NumPy 2 refuses to divide 128
+    channels: hand it over as int.
+    """
     if convolution.conv.__name__ == "conv":
         original = convolution.conv
         convolution.conv = lambda *arguments: original(*arguments[:-1], int(arguments[-1]))
@@ -130,7 +142,10 @@ def check(spikes: Array, weight: Array) -> float:
 
 @contextmanager
 def running(side: Side) -> Iterator[Session]:
-    """A session of a side, past its first timesteps: in the first no spikes have arrived yet, in the second memory is touched for the first time."""
+    """A session of a side, past its first timesteps.
+
+    In the first no spikes have arrived yet, in the second memory is touched for the first time.
+    """
     with Session(side.entry, tag="fixed_pt") as session:
         session.run(3)
         yield session

@@ -1,8 +1,11 @@
-"""Time to map networks onto the cores of chips, beside one forward pass of the source network: VGG-16 for CIFAR-10 and ResNet-34 for ImageNet, full width.
+"""Time to map networks onto the cores of chips, beside one forward pass of the source network.
+
+VGG-16 for CIFAR-10 and ResNet-34 for ImageNet, full width.
 
 python benchmarks/mapping.py [--chips loihi1,loihi2] [--width 1] [--rounds 3] [--threads N]
 
-Weights are random: which neurons go where depends on the shapes alone. The table shows least times of the rounds.
+Weights are random: which neurons go where depends on the shapes alone. The table shows least
+times of the rounds.
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(
-        f"{'':21}{'chip':8}{'seconds':>8}{'forward pass':>14}{'cores':>7}{'chips':>6}{'neurons':>9}{'memory':>8}{'hops':>7}  limit that binds"
+        f"{'':21}{'chip':8}{'seconds':>8}{'forward pass':>14}{'cores':>7}{'chips':>6}"
+        f"{'neurons':>9}{'memory':>8}{'hops':>7}  limit that binds"
     )
     for title, (arch, size, classes, stem) in NETWORKS.items():
         torch.manual_seed(0)
@@ -56,8 +60,9 @@ def main() -> None:
             }
             most = max(found.blocks, key=lambda population: found.blocks[population].cores)
             print(
-                f"{title:21}{name:8}{least:8.1f}{forward:14.3f}{found.cores:7,}{found.chips:6}{full['neurons']:9.0%}{full['memory']:8.0%}"
-                f"{found.mean_hops:7.2f}  {found.use[most].binding.replace('_', '-')} ({found.blocks[most].cores:,} cores of {most})",
+                f"{title:21}{name:8}{least:8.1f}{forward:14.3f}{found.cores:7,}{found.chips:6}"
+                f"{full['neurons']:9.0%}{full['memory']:8.0%}{found.mean_hops:7.2f}  "
+                f"{found.use[most].binding.replace('_', '-')} ({found.blocks[most].cores:,} cores of {most})",
                 flush=True,
             )
 

@@ -1,8 +1,11 @@
-"""Writing and reading NIR files against writing and reading the raw bytes: VGG-16 with 138 million weights, for 224x224 images.
+"""Writing and reading NIR files against writing and reading the raw bytes.
+
+VGG-16 with 138 million weights, for 224x224 images.
 
     python benchmarks/nir_files.py [--width 1] [--rounds 3]
 
-Each step runs in a process of its own, so that its peak of memory is its own; both sides of a ratio are measured in turns, best of the rounds.
+Each step runs in a process of its own, so that its peak of memory is its own; both sides of a ratio
+are measured in turns, best of the rounds.
 """
 
 import argparse
@@ -57,7 +60,10 @@ def peak():
 
 
 def step(name, folder, width):
-    """One measurement: seconds, and the peak of memory beyond what the imports and the network itself take."""
+    """One measurement.
+
+    Seconds, and the peak of memory beyond what the imports and the network itself take.
+    """
     import numpy as np
 
     from pascal_nm.export import read_nir, write_nir

@@ -1,9 +1,14 @@
-"""Every schedule on the same network and images: timesteps to the answer, spikes, operations, energy. All answers are exact, which is checked.
+"""Every schedule on the same network and images.
 
-python benchmarks/schedules.py MODEL --data DATA [--limit 200] [--bits 8] [--levels 2,4,8,16] [--plot FILE.svg] [--json FILE] [--rate 64]
+Timesteps to the answer, spikes, operations, energy. All answers are exact, which is checked.
 
---levels gives the same weights other numbers of levels (the accuracy says how well they bear it). --rate T adds what rate coding answers after each of T
-timesteps (pascal_nm/rate_coding.py): the conversion of the QCFS network, and that of the same weights with ReLU, whose thresholds come from the images.
+python benchmarks/schedules.py MODEL --data DATA [--limit 200] [--bits 8] [--levels 2,4,8,16]
+    [--plot FILE.svg] [--json FILE] [--rate 64]
+
+--levels gives the same weights other numbers of levels (the accuracy says how well they bear
+it). --rate T adds what rate coding answers after each of T timesteps
+(pascal_nm/rate_coding.py): the conversion of the QCFS network, and that of the same weights
+with ReLU, whose thresholds come from the images.
 """
 
 import argparse
@@ -19,7 +24,10 @@ from pascal_nm.hw_targets.traffic import Traffic
 from pascal_nm.models import set_levels
 
 COLUMNS = ("accuracy", "steps", "p99", "max", "answer", "excess", "operations", "energy")
-HEADER = f"{'':18}{'accuracy':>9}{'quiet: mean':>13}{'99 %':>6}{'max':>5}{'answer':>8}{'spikes over least':>19}{'operations':>12}{'energy':>10}"
+HEADER = (
+    f"{'':18}{'accuracy':>9}{'quiet: mean':>13}{'99 %':>6}{'max':>5}{'answer':>8}"
+    f"{'spikes over least':>19}{'operations':>12}{'energy':>10}"
+)
 
 
 def timings(levels):
@@ -56,7 +64,10 @@ def measure(graph, timing, inputs, labels, expected, described, watcher):
 
 
 def draw(report, path):
-    """Left: energy against timesteps for each L. Right: accuracy over time at the network's own L."""
+    """Left: energy against timesteps for each L.
+
+    Right: accuracy over time at the network's own L.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -149,7 +160,8 @@ def main():
         for name, curve in report["rate"].items():
             print(f"{name}: " + ", ".join(f"T = {t}: {100 * curve[t - 1]:.2f} %" for t in places))
     print(
-        f"Every count of every layer is the integer QCFS network's, in each row. Energy: {described.name}, of counted events."
+        "Every count of every layer is the integer QCFS network's, in each row. Energy: "
+        f"{described.name}, of counted events."
     )
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")

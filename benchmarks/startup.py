@@ -2,7 +2,8 @@
 
     python benchmarks/startup.py [model.nir]
 
-Without a file, ``models/cifar10.pt`` is converted first. The table shows each side's least time and the median of the rounds' ratios.
+Without a file, ``models/cifar10.pt`` is converted first. The table shows each side's least time and
+the median of the rounds' ratios.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""How `make docs` builds the pages: Sphinx with MyST Markdown and notebooks that keep the outputs stored in them."""
+"""How `make docs` builds the pages.
+
+Sphinx with MyST Markdown and notebooks that keep the outputs stored in them.
+"""
 
 import re
 from typing import Any
@@ -53,6 +56,9 @@ def _displayed(translator: Any, node: Any) -> None:
 
 
 def setup(app: Any) -> None:
-    """Called by Sphinx. Equations become MathML, which browsers draw without a script or a network."""
+    """Called by Sphinx.
+
+    Equations become MathML, which browsers draw without a script or a network.
+    """
     app.add_html_math_renderer("mathml", (_inline, None), (_displayed, None))
     app.connect("autodoc-process-docstring", _stars, priority=100)

@@ -1,4 +1,7 @@
-"""The command line as a program: ``pascal-nm``, or ``python -m pascal_nm`` (for ``accelerate launch -m pascal_nm train …``)."""
+"""The command line as a program: ``pascal-nm``, or ``python -m pascal_nm``.
+
+The latter is for launchers (``accelerate launch -m pascal_nm train …``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Synaptic operations and neuron updates, counted from a run: nothing is assumed about spike rates."""
+"""Synaptic operations and neuron updates, counted from a run; no spike rate is assumed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,24 @@ from pascal_nm.result import RunResult
 
 @dataclass(frozen=True, eq=False)
 class LayerEvents:
-    """Events that one population causes or performs, per image: int64 arrays of shape (N,), or one number for all.
+    """Events that one population causes or performs, per image.
+
+    Each is an int64 array of shape (N,), or one number for all.
 
     Attributes:
         name: the population.
-        synaptic_operations: accumulations in the synapses onto it: each arriving spike times its fan-out.
-        multiply_accumulates: operations in synapses from the analog input, dense: each input value times its fan-out.
+        synaptic_operations: accumulations in the synapses onto it: each arriving spike
+            times its fan-out.
+        multiply_accumulates: operations in synapses from the analog input, dense: each input value
+            times its fan-out.
         emitted: spikes that leave it.
-        internal: excitatory and inhibitory spikes inside its neurons (they move the counter, and cause no message).
-        updates: neuron updates inside the population's window of the schedule; under ``streaming`` until the network is quiet.
+        internal: excitatory and inhibitory spikes inside its neurons (they move the counter, and
+            cause no message).
+        updates: neuron updates inside the population's window of the schedule; under ``streaming``
+            until the network is quiet.
         idle: neuron updates in the other timesteps of the sample.
-        messages: spikes that travel to a core, once for each core that they reach; 0 where the network is not on a chip's cores.
+        messages: spikes that travel to a core, once for each core that they reach; 0 where the
+            network is not on a chip's cores.
         hops_x: their hops along the columns of the mesh.
         hops_y: along its rows.
     """
@@ -97,10 +104,12 @@ def events(graph: Graph, result: RunResult) -> list[LayerEvents]:
 
 
 def plain(graph: Graph, layers: Sequence[LayerEvents]) -> list[LayerEvents]:
-    """The same run with plain integrate-and-fire neurons, to compare with (Section 4.2.1 of the paper).
+    """The same run with plain integrate-and-fire neurons, to compare with.
 
-    Spikes and operations stay (those too that streaming takes back); each spiking neuron is updated once in each of its L timesteps, and no
-    neuron waits for another layer.
+    Section 4.2.1 of the paper compares so.
+
+    Spikes and operations stay (those too that streaming takes back); each spiking neuron is updated
+    once in each of its L timesteps, and no neuron waits for another layer.
     """
     result = []
     for layer in layers:
@@ -111,15 +120,15 @@ def plain(graph: Graph, layers: Sequence[LayerEvents]) -> list[LayerEvents]:
 
 
 def fan_out(projection: Projection, shape: Shape) -> Array:
-    """Number of synapses that each source neuron of ``shape`` drives: int64 of that shape (:mod:`pascal_nm.reach`)."""
+    """Synapses that each source neuron of ``shape`` drives, int64 (:mod:`pascal_nm.reach`)."""
     return reach.of(projection, shape).fan_out.reshape(shape)
 
 
 def source_operations(projection: Projection, shape: Shape) -> tuple[int, int]:
-    """Additions and multiply-accumulates that a projection from ``shape`` stands for in the source network.
+    """Additions and multiply-accumulates that a projection from ``shape`` is in the source network.
 
-    There, a pooling is added up first, and what follows it sees one value for each window, where each spike goes through every window that it is in.
-    A shortcut adds.
+    There, a pooling is added up first, and what follows it sees one value for each window, where
+    each spike goes through every window that it is in. A shortcut adds.
     """
     additions = 0
     if projection.pool is not None:

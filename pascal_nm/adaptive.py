@@ -145,7 +145,8 @@ def _measured(name: str, counts: Sequence[int], reading: Reading, alpha: Fractio
         raise DataError(f"{name} has {sum(counts)} samples, neurons times images: the metric needs 4, give more images")
     if reading == "authors" and len(counts) < 4:
         raise DataError(
-            f"the authors' metric divides by zero with fewer than 3 levels; {name} has {len(counts) - 1}: take the paper's"
+            "the authors' metric divides by zero with fewer than 3 levels; "
+            f"{name} has {len(counts) - 1}: take the paper's"
         )
     asked = alpha or Fraction(1, len(counts))
     alpha, agreement = _agreement(counts, asked)
@@ -327,7 +328,8 @@ def _check_levels(levels: Sequence[int], clusters: int) -> None:
         raise DataError(f"{clusters} clusters need {clusters} levels of at least 1, not {text}")
     if any(a < b for a, b in pairwise(levels)):
         raise DataError(
-            f"the levels of clusters go from the lowest metric to the highest and must not rise, as {text} do: a high metric means that fewer levels will do"
+            f"the levels of clusters go from the lowest metric to the highest and must not rise, as {text} do: "
+            "a high metric means that fewer levels will do"
         )
 
 
@@ -372,8 +374,8 @@ def plan(metrics: Sequence[LayerMetric], clusters: int, cluster_levels: Sequence
     """
     if all(m.constant for m in metrics):
         raise DataError(
-            "every layer is constant: in each, all neurons have one level on all calibration images, so no layer says more than another; "
-            "give other images, or look at the network (`pascal-nm report`)"
+            "every layer is constant: in each, all neurons have one level on all calibration images, "
+            "so no layer says more than another; give other images, or look at the network (`pascal-nm report`)"
         )
     chosen = list(cluster_levels or propose(max(m.levels for m in metrics), clusters))
     _check_levels(chosen, clusters)
@@ -388,15 +390,17 @@ def _remarks(metrics: Sequence[LayerMetric], levels: Sequence[int], made: int) -
         different = _counted(len({m.metric for m in metrics}), "different metric")
         unused = " and ".join(f"L = {level}" for level in levels[made:])
         yield (
-            f"{_counted(made, 'cluster')} instead of {len(levels)}: {_counted(len(metrics), 'layer')} with {different}; "
-            f"no cluster is there for {unused}"
+            f"{_counted(made, 'cluster')} instead of {len(levels)}: "
+            f"{_counted(len(metrics), 'layer')} with {different}; no cluster is there for {unused}"
         )
     if len(set(levels[:made])) < made:
-        yield f"clusters share their levels ({', '.join(map(str, levels[:made]))}): there are not as many different ones"
+        yield (
+            f"clusters share their levels ({', '.join(map(str, levels[:made]))}): there are not as many different ones"
+        )
     if lowered := [m.name for m in metrics if m.lowered]:
         yield (
-            f"no level has a share of alpha, so that 1 / (L + 1) was taken, which one always has: {', '.join(lowered)}; "
-            "give a smaller --alpha"
+            "no level has a share of alpha, so that 1 / (L + 1) was taken, which one always has: "
+            f"{', '.join(lowered)}; give a smaller --alpha"
         )
     if constant := [m.name for m in metrics if m.constant]:
         yield f"constant over these images, all neurons at one level, so a single one would do: {', '.join(constant)}"

@@ -1,18 +1,19 @@
 r"""The paper's closed-form energy analysis (Section 4.2, Appendix A.4; Equations 7 to 16).
 
-It estimates from layer shapes and spike rates what :mod:`pascal_nm.activity` counts. Both stand side by side in reports.
-Symbols: L levels of a layer, :math:`r'` operations of its neurons relative to those of its synapses, *SpikeRate* the spikes of a
-neuron over all timesteps.
+It estimates from layer shapes and spike rates what :mod:`pascal_nm.activity` counts. Both stand
+side by side in reports. Symbols: L levels of a layer, :math:`r'` operations of its neurons relative
+to those of its synapses, *SpikeRate* the spikes of a neuron over all timesteps.
 
 The paper leaves three things open, which are decided here:
 
-- *Which layer's rate is SpikeRate_l?* Equation 15 counts the operations of a layer's synapses, and those are caused by the spikes that
-  arrive: so it is the rate of the layer that feeds it (:attr:`LayerAnalysis.rate`). The words behind Equation 11 name the layer's own
-  spikes; r' so read is :attr:`LayerAnalysis.worded`. The threshold multiplies of Appendix A.4 scale the spikes that leave, and take
-  the layer's own rate in both readings.
-- *What is the rate of the first layer's input, which is no spikes?* Equation 13 assumes :data:`RATE` for all layers, and so it stays
-  for the one that cannot be measured. With 1, each input value going through its synapses once, T_eff is a little smaller
-  (``analyse(…, first=1)``).
+- *Which layer's rate is SpikeRate_l?* Equation 15 counts the operations of a layer's synapses, and
+  those are caused by the spikes that arrive: so it is the rate of the layer that feeds it
+  (:attr:`LayerAnalysis.rate`). The words behind Equation 11 name the layer's own spikes; r' so read
+  is :attr:`LayerAnalysis.worded`. The threshold multiplies of Appendix A.4 scale the spikes that
+  leave, and take the layer's own rate in both readings.
+- *What is the rate of the first layer's input, which is no spikes?* Equation 13 assumes
+  :data:`RATE` for all layers, and so it stays for the one that cannot be measured. With 1, each
+  input value going through its synapses once, T_eff is a little smaller (``analyse(…, first=1)``).
 - *Which layers are averaged over?* Those with neurons (kind ``pasc``). The classifier has none.
 """
 
@@ -55,7 +56,9 @@ class MatMul:
 
 
 def of_module(module: nn.Module, input_shape: Sequence[int]) -> list[MatMul]:
-    """The convolutions and linear layers of a module in the order of execution. Nothing is computed, only shapes.
+    """The convolutions and linear layers of a module in the order of execution.
+
+    Nothing is computed, only shapes.
 
     Raises:
         ConversionError: the module does not take inputs of (1, *input_shape).
@@ -93,11 +96,14 @@ def if_ratio(fan_in: float, rate: float = RATE) -> float:
 
 
 def energy_ratio(levels: int, ratio: float) -> float:
-    """Equation 10: energy of a layer with PASC neurons over that with plain integrate-and-fire neurons.
+    """Equation 10: energy of a layer with PASC neurons over that with plain neurons.
+
+    Plain ones only integrate and fire.
 
     Args:
         levels: L.
-        ratio: r' of the layer, from :func:`if_ratio`; infinite for a layer that no spike reaches, whose neurons are all its work.
+        ratio: r' of the layer, from :func:`if_ratio`; infinite for a layer that no spike reaches,
+            whose neurons are all its work.
     """
     if math.isinf(ratio):
         return (5 * levels - 2) / levels
@@ -105,7 +111,9 @@ def energy_ratio(levels: int, ratio: float) -> float:
 
 
 def effective_timesteps(levels: Sequence[int], ratios: Sequence[float]) -> float:
-    """Equation 16 (T_eff), and for uniform levels Equation 13 (T_norm): the mean over layers of r_E times L.
+    """Equation 16 (T_eff), and for uniform levels Equation 13 (T_norm).
+
+    Both are the mean over layers of r_E times L.
 
     Args:
         levels: L of each layer with neurons.
@@ -120,7 +128,7 @@ def effective_timesteps(levels: Sequence[int], ratios: Sequence[float]) -> float
 
 @dataclass(frozen=True)
 class Costs:
-    """Energy of one operation in picojoules (Table 10): multiply-accumulate, accumulate, multiply."""
+    """Picojoules of one operation: multiply-accumulate, accumulate, multiply (Table 10)."""
 
     mac: float
     ac: float
@@ -149,14 +157,16 @@ class LayerAnalysis:
     Attributes:
         name: of the population.
         levels: its L.
-        rate: spikes per neuron and image of its sources, by synapses; None where all of them are analog.
+        rate: spikes per neuron and image of its sources, by synapses; None where all of
+            them are analog.
         own: spikes per neuron and image that it sends (A.9); None for the readout.
         macs: multiply-accumulates of the source network.
         ratio: r' (Equations 11 and 12) by ``rate``; infinite where no spike arrives.
         worded: r' by ``own``, as the words behind Equation 11 have it; None for the readout.
         counted: r' by the operations that were counted; None where none were given.
         energy: r_E (Equation 10); None for the readout.
-        multiplies: threshold multiplies of an image (Appendix A.4), the spikes that leave; 0 for the readout.
+        multiplies: threshold multiplies of an image (Appendix A.4), the spikes that leave; 0
+            for the readout.
     """
 
     name: str
@@ -178,9 +188,12 @@ class Analysis:
     Attributes:
         layers: populations with neurons, and the readout.
         effective_timesteps: Equation 16, over all layers with neurons.
-        energy_ratio: Equation 14 over all layers, PASC neurons against plain ones, operations weighted equally.
-        operations: b of Table 3 by Equation 15: operations of the spiking network over the source network's, without the first layer.
-        mean_rate: b of Table 3 by its footnote: mean over the layers with neurons of their own spike rate.
+        energy_ratio: Equation 14 over all layers, PASC neurons against plain ones, operations
+            weighted equally.
+        operations: b of Table 3 by Equation 15: operations of the spiking network over the source
+            network's, without the first layer.
+        mean_rate: b of Table 3 by its footnote: mean over the layers with neurons of
+            their own spike rate.
         first: share of the analog-input layers in the source network's operations.
         first_rate: the rate that was taken for the analog input.
     """
@@ -203,7 +216,10 @@ class Analysis:
 
     @property
     def multiplies(self) -> float:
-        """Threshold multiplies of an image (Appendix A.4). Graphs of this package need none: weights hold the thresholds."""
+        """Threshold multiplies of an image (Appendix A.4).
+
+        Graphs of this package need none: weights hold the thresholds.
+        """
         return sum(layer.multiplies for layer in self.layers)
 
     def multiply_picojoules(self, costs: Costs) -> float:
@@ -220,7 +236,8 @@ def analyse(
         graph: the network.
         rates: by population of kind ``pasc`` or ``max``: spikes per neuron and image, measured.
         first: rate of the analog input (see the module).
-        counted: by population: operations of an image in the synapses onto it, as :mod:`pascal_nm.activity` counts them.
+        counted: by population: operations of an image in the synapses onto it, as
+            :mod:`pascal_nm.activity` counts them.
     """
     sources = {q.name: q.source for q in graph.projections}
     analog = {p.name for p in graph.populations if p.kind == "analog"}
@@ -260,7 +277,10 @@ def _layer(
     rates: Mapping[str, float],
     counted: Mapping[str, float] | None,
 ) -> LayerAnalysis:
-    """One population, whose synapses perform ``operations`` by the formulas, and get spikes or only analog values."""
+    """One population, whose synapses perform ``operations`` by the formulas.
+
+    They get spikes, or only analog values.
+    """
     p, macs = population, sum(m.macs for m in matmuls)
     own = rates[p.name] if p.kind == "pasc" else None
     ratio = _over(p.size, operations)
@@ -284,7 +304,7 @@ def _over(neurons: int, operations: float) -> float:
 
 
 def by_architecture(arch: str, input_shape: Sequence[int], classes: int, **options: Any) -> list[MatMul]:
-    """The layers of one of :data:`pascal_nm.models.ARCHITECTURES`, without its weights ever being made."""
+    """The layers of one of :data:`pascal_nm.models.ARCHITECTURES`, without making its weights."""
     from pascal_nm.models import build
 
     with torch.device("meta"):

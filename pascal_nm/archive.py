@@ -1,8 +1,9 @@
 """Archives of torch (zip files), in which every reader finds the same entries.
 
-Python's reader and torch's disagree about files that are not as torch writes them: of two entries of one name each takes another, and
-each looks for the list of entries in another place. Such a file could show one content to a check and another to what is read after it,
-so it is refused. Torch stores its entries uncompressed: nothing in an archive is larger than the file.
+Python's reader and torch's disagree about files that are not as torch writes them: of two entries
+of one name each takes another, and each looks for the list of entries in another place. Such a file
+could show one content to a check and another to what is read after it, so it is refused. Torch
+stores its entries uncompressed: nothing in an archive is larger than the file.
 """
 
 from __future__ import annotations
@@ -103,7 +104,10 @@ def _encoding(flags: int) -> str:
 
 
 def _check_end(archive: zipfile.ZipFile, file: BinaryIO, entries_end: int) -> None:
-    """Refuse a list of entries that stands elsewhere than behind the entries, where the record at the file's end must say it is."""
+    """Refuse a list of entries that stands elsewhere than behind the entries.
+
+    The record at the file's end must say that it stands there.
+    """
     length = sum(
         _DIRECTORY + len(info.filename.encode(_encoding(info.flag_bits))) + len(info.extra) + len(info.comment)
         for info in archive.infolist()

@@ -1,4 +1,8 @@
-"""What training does to images: the CIFAR-10 policy of AutoAugment, random crop, flip and Cutout, each image its own; ImageNet's crops."""
+"""What training does to images, drawn anew for each of them.
+
+For CIFAR it is the CIFAR-10 policy of AutoAugment, random crop, flip and Cutout; for ImageNet, its
+crops.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,8 @@ POLICIES = (
     (("equalize", 0.8, 8), ("invert", 0.1, 3)),
     (("translate_y", 0.7, 9), ("autocontrast", 0.9, 1)),
 )
-"""Table 7 of Cubuk et al. (https://arxiv.org/abs/1805.09501): two operations each, with probability and magnitude 0 to 9."""
+"""Table 7 of Cubuk et al. (https://arxiv.org/abs/1805.09501): two operations each, with probability
+and magnitude 0 to 9."""
 
 FILL = (128, 128, 128)
 
@@ -125,7 +130,10 @@ _OPERATIONS: dict[str, Callable[[Any, float, int], Any]] = {
 
 
 def augment(images: Tensor, rng: np.random.Generator, *, shift: int, flip: bool, cutout: int) -> Tensor:
-    """Random crop (with ``shift`` pixels of zero padding), horizontal flip and Cutout of images (N, C, H, W), each image its own."""
+    """Random crop, horizontal flip and Cutout of images (N, C, H, W), each image its own.
+
+    The crop is taken with ``shift`` pixels of zero padding.
+    """
     n, _, height, width = images.shape
     if shift:
         s = shift
@@ -158,10 +166,13 @@ SHORT_SIDE = 256 / 224
 
 
 def random_crop(image: Any, size: int, rng: np.random.Generator) -> Any:
-    """A random section of an image, resized: the training crop of Szegedy et al. (https://arxiv.org/abs/1409.4842, section 6).
+    """A random section of an image, resized.
 
-    The section has a share of the area drawn evenly from :data:`AREA`, and a ratio of its sides drawn evenly, on a logarithmic scale, from
-    :data:`ASPECT`. Where ten draws do not fit into the image, the largest central section with an allowed ratio is taken.
+    The training crop of Szegedy et al. (https://arxiv.org/abs/1409.4842, section 6).
+
+    The section has a share of the area drawn evenly from :data:`AREA`, and a ratio of its sides
+    drawn evenly, on a logarithmic scale, from :data:`ASPECT`. Where ten draws do not fit into the
+    image, the largest central section with an allowed ratio is taken.
 
     Args:
         image: a Pillow image.
@@ -194,7 +205,9 @@ def _box(left: int, top: int, width: int, height: int) -> tuple[int, int, int, i
 
 
 def centre_crop(image: Any, size: int) -> Any:
-    """The test crop: the short side is resized to :data:`SHORT_SIDE` times ``size``, and the middle is cut out.
+    """The test crop.
+
+    The short side is resized to :data:`SHORT_SIDE` times ``size``, and the middle is cut out.
 
     Args:
         image: a Pillow image.
@@ -208,6 +221,7 @@ def centre_crop(image: Any, size: int) -> Any:
     width, height = image.size
     side = min(width, height) / SHORT_SIDE
     left, top = (width - side) / 2, (height - side) / 2
-    # One resampling of the section gives what resizing the whole and cutting gives, without a huge copy of a long, thin image.
+    # One resampling of the section gives what resizing the whole and cutting gives, without a huge
+    # copy of a long, thin image.
     box = (left, top, left + side, top + side)
     return image.resize((size, size), Image.Resampling.BILINEAR, box=box)

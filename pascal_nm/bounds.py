@@ -4,11 +4,13 @@ A membrane potential in any stage of any schedule is
 
 .. math:: |v_j| \le \sum_i |W_{ji}| \, c_i^{\max} + |b_j| + \theta_j
 
-where :math:`c_i^{\max}` is the source's levels (or the largest input). Proof: let V be all that has come in, of inputs, bias and initial potential
-(theta / 2 at most), so that v is V less a threshold for each spike that the counter holds. As long as the counter is not negative, v is at most V. Each
-spike +1 leaves v at 0 or more; since the last of them v has fallen by no more than V has, and between two timesteps V changes by no more
-than the weights times the levels, and the bias. A counter can only fall below 0 in stage ``CORRECT``, where nothing comes in: each spike -1
-raises a negative v, and leaves it below the threshold.
+where :math:`c_i^{\max}` is the source's levels (or the largest input). Proof: let V be all that has
+come in, of inputs, bias and initial potential (theta / 2 at most), so that v is V less a threshold
+for each spike that the counter holds. As long as the counter is not negative, v is at most V. Each
+spike +1 leaves v at 0 or more; since the last of them v has fallen by no more than V has, and
+between two timesteps V changes by no more than the weights times the levels, and the bias. A
+counter can only fall below 0 in stage ``CORRECT``, where nothing comes in: each spike -1 raises a
+negative v, and leaves it below the threshold.
 """
 
 from __future__ import annotations
@@ -26,9 +28,12 @@ FLOAT64_EXACT = 2**53
 
 
 def current_bound(projection: Projection, largest: int) -> Array:
-    """Largest magnitude of the current that a projection can deliver, per output channel, for inputs up to ``largest``.
+    """Largest magnitude of the current that a projection can deliver, per output channel.
 
-    Also bounds every partial sum, so that integer sums below 2**24 are exact in float32 in any order.
+    It holds for inputs up to ``largest``.
+
+    Also bounds every partial sum, so that integer sums below 2**24 are exact in
+    float32 in any order.
     """
     weight = np.abs(projection.operator.weight.astype(np.float64))
     match projection.operator:
@@ -41,12 +46,12 @@ def current_bound(projection: Projection, largest: int) -> Array:
 
 
 def largest_input(source: Population) -> int:
-    """The largest sum of spikes (or quantized current) that a source neuron can send for one sample."""
+    """The largest sum of spikes (or quantized current) of a source neuron for one sample."""
     return source.levels
 
 
 def common_exponent(weight: Array) -> int:
-    """Of the largest power of two that divides all integer weights, which chips keep as one exponent."""
+    """The exponent of the largest power of two that divides all weights; chips keep it once."""
     common = int(np.bitwise_or.reduce(weight.reshape(-1).astype(np.int64)))
     return (common & -common).bit_length() - 1 if common else 0
 
@@ -57,7 +62,10 @@ def mantissa(weight: Array) -> Array:
 
 
 def exponents(values: Array, bits: int) -> Array:
-    """The smallest exponents from 0 on, int64, with which signed mantissas of so many bits reach each of ``values``."""
+    """The smallest exponents, int64 from 0 on, with which mantissas reach each of ``values``.
+
+    Mantissas are signed and have so many ``bits``.
+    """
     largest = 2 ** (bits - 1) - 1
     return np.asarray(np.maximum(0, np.ceil(np.log2(np.maximum(np.abs(values), 1) / largest))), np.int64)
 
@@ -69,7 +77,10 @@ def weight_bits(projection: Projection) -> int:
 
 
 def potential_bound(graph: Graph, name: str) -> float:
-    """Largest magnitude that the membrane potential of population ``name`` can reach, over all its neurons, in any stage."""
+    """Largest magnitude that the membrane potential of population ``name`` can reach.
+
+    It holds for all neurons, in any stage.
+    """
     population = graph[name]
     incoming = graph.incoming(name)
     current = sum(float(current_bound(p, largest_input(graph[p.source])).max()) for p in incoming)

@@ -1,7 +1,7 @@
 """Model files: our own ``.pt`` checkpoints, and ``.pt2`` programs from ``torch.export.save``.
 
-Loading never runs code from a file, and takes no more memory than the file has: see :mod:`pascal_nm.tensors` and
-:mod:`pascal_nm.programs`.
+Loading never runs code from a file, and takes no more memory than the file has: see
+:mod:`pascal_nm.tensors` and :mod:`pascal_nm.programs`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from pascal_nm.models import build, qcfs_layers
 from pascal_nm.source import SourceNetwork
 
 VALUES = 1 << 26
-"""The most values that one operation of a network may make of an image: VGG-16 makes 3 million of one of 224x224."""
+"""The most values that one operation of a network may make of an image: VGG-16 makes 3 million
+of one of 224x224."""
 
 FORMAT = "pascal-nm checkpoint"
 VERSION = 1
@@ -111,7 +112,8 @@ def load(path: str | Path) -> Model:
     """Read a ``.pt`` checkpoint of ours or a ``.pt2`` program.
 
     Raises:
-        FileError: missing, damaged, of another format, with values that no network can have, or not safe to open.
+        FileError: missing, damaged, of another format, with values that no network can have, or
+            not safe to open.
     """
     path = readable(path)
     return _load_program(path) if path.suffix == ".pt2" else _load_checkpoint(path)
@@ -138,7 +140,8 @@ _KINDS: dict[str, Any] = {
     "metrics": {str: _NUMBER},
     "state_dict": {str: Tensor},
 }
-"""What each entry of a checkpoint is: a type, one of several, a list of one, or a dictionary by its keys (``str``: any)."""
+"""What each entry of a checkpoint is: a type, one of several, a list of one, or a dictionary by its
+keys (``str``: any)."""
 
 
 def _is(value: Any, kind: Any) -> bool:
@@ -157,8 +160,9 @@ def _load_checkpoint(path: Path) -> Model:
     content = tensors.load(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileError(
-            f"{path} is a torch file, but not a pascal-nm checkpoint: train one with `pascal-nm train`, read one of the PASCAL or QCFS "
-            "repositories with `pascal-nm import-checkpoint`, or save a network of your own with torch.export.save as .pt2"
+            f"{path} is a torch file, but not a pascal-nm checkpoint: train one with `pascal-nm train`, "
+            "read one of the PASCAL or QCFS repositories with `pascal-nm import-checkpoint`, "
+            "or save a network of your own with torch.export.save as .pt2"
         )
     version = content.get("version", 0)
     if isinstance(version, int) and version > VERSION:
@@ -193,7 +197,7 @@ def _load_checkpoint(path: Path) -> Model:
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> None:
-    """Give a module that was built on the ``meta`` device, without memory, the tensors of a file, floats as ``dtype``.
+    """Give a module on the ``meta`` device, without memory, a file's tensors, floats as ``dtype``.
 
     Raises:
         RuntimeError: names or shapes differ, which is found before any memory is taken.
@@ -205,10 +209,13 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype = to
 
 
 def check_shapes(module: nn.Module, shape: Sequence[int], path: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Refuse a network that cannot run on inputs of a shape, or only with far more memory than one here may take.
+    """Refuse a network that cannot run on inputs of a shape, or only with far too much memory.
+
+    Far too much is far more than a network here may take.
 
     Args:
-        module: on the ``meta`` device, where shapes are worked out and nothing is computed; or a traced network.
+        module: on the ``meta`` device, where shapes are worked out and nothing is computed; or
+            a traced network.
         shape: with the batch.
         path: the network's file.
         dtype: of the inputs.
@@ -232,7 +239,10 @@ def check_shapes(module: nn.Module, shape: Sequence[int], path: Path, dtype: tor
 
 
 class _Sizes(fx.Interpreter):
-    """Runs a traced network on the ``meta`` device, wherever it is itself, and looks at the sizes of all that it makes."""
+    """Runs a traced network on the ``meta`` device, and looks at the sizes of all that it makes.
+
+    The network itself may be on any device.
+    """
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)

@@ -1,9 +1,12 @@
-"""One network under every method on the same images: exact, rate coded, stopped early, and with ReLU (Section 4.4, Tables 5 and 6 of the paper).
+"""One network under every method on the same images.
 
-Timesteps are counted in three ways, which papers mix. *T* is what the method is called by: the levels L of a PASC network (mean over the
-layers), or for how long a rate-coded one is shown its image. *T_norm* weighs the operations of PASC neurons (Equations 13 and 16, with measured
-spike rates); a plain neuron's is T. *To the answer* is what passes on a chip, from the image to the final answer, with one timestep for each
-projection that a spike travels through.
+It is exact, rate coded, stopped early, and with ReLU (Section 4.4, Tables 5 and 6 of the paper).
+
+Timesteps are counted in three ways, which papers mix. *T* is what the method is called by: the
+levels L of a PASC network (mean over the layers), or for how long a rate-coded one is shown its
+image. *T_norm* weighs the operations of PASC neurons (Equations 13 and 16, with measured spike
+rates); a plain neuron's is T. *To the answer* is what passes on a chip, from the image to the final
+answer, with one timestep for each projection that a spike travels through.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ SCHEDULES = (Timing("pasc"), Timing("two_phase"), Timing("streaming", 0), Timing
 
 LEVELS = "levels x"
 RATE, EXIT, RELU = "QCFS rate", "QCFS exit", "ReLU rate"
-"""How the names of rate-coded methods begin: of all images for T timesteps, until an answer is likely enough, and of the weights with ReLU."""
+"""How the names of rate-coded methods begin: of all images for T timesteps, until an answer is
+likely enough, and of the weights with ReLU."""
 
 SIGNIFICANT = 0.05
 """Level of the test of whether a method is better or worse than its source network."""
@@ -74,7 +78,8 @@ class Row:
         to_answer: timesteps from the image to the final answer, mean.
         at_most: the same, the longest.
         spikes: of an image, mean; None for networks without spikes.
-        operations: synaptic operations of an image, mean; the analog first layer's are not among them, which every method has.
+        operations: synaptic operations of an image, mean; the analog first layer's are not among
+            them, which every method has.
     """
 
     method: str
@@ -93,7 +98,10 @@ class Row:
 
     @property
     def p_value(self) -> float:
-        """How likely so unequal a number of gained and lost images is between equally good networks (McNemar's exact test)."""
+        """How likely so unequal a number of gained and lost images is by chance.
+
+        That is, between equally good networks (McNemar's exact test).
+        """
         from scipy.stats import binomtest
 
         changed = self.gained + self.lost
@@ -108,7 +116,8 @@ class Comparison:
         source: accuracy of the source network.
         images: how many were classified.
         rows: the methods, in the order in which they are shown.
-        curves: accuracy after each timestep, by method: rate coding, and the exact schedules on the clock of a chip.
+        curves: accuracy after each timestep, by method: rate coding, and the exact schedules on the
+            clock of a chip.
     """
 
     source: float
@@ -117,10 +126,16 @@ class Comparison:
     curves: dict[str, list[float]]
 
     def verdict(self) -> list[str]:
-        """What the rows say, in sentences: where rate coding is below its source, level with it, and above, and at what cost."""
+        """What the rows say, in sentences.
+
+        They tell where rate coding is below its source, level with it, and above, and at what cost.
+        """
         exact = min((row for row in self.rows if row.exact and row.spikes), key=lambda row: row.to_answer or 0.0)
         lines = [
-            f"{exact.method}: the source network's class for {percent(exact.agreement)} of the images, {exact.to_answer:.1f} timesteps after the image"
+            (
+                f"{exact.method}: the source network's class for {percent(exact.agreement)} of the images, "
+                f"{exact.to_answer:.1f} timesteps after the image"
+            )
         ]
         rated = [row for row in self.rows if row.method.startswith(RATE)]
         for where in ("below", "level with", "above"):
@@ -132,12 +147,13 @@ class Comparison:
             if finer := [row for row in self.rows if row.method.startswith(LEVELS)]:
                 figures = ", ".join(f"{percent(row.accuracy)} with {row.timesteps:g} levels" for row in finer)
                 lines.append(
-                    f"what it gains can be had exactly, by rounding less in the same weights, without training: {figures}"
+                    "what it gains can be had exactly, by rounding less in the same weights, "
+                    f"without training: {figures}"
                 )
         return lines
 
     def stands(self, row: Row) -> str:
-        """``above`` or ``below`` the source network where the difference is significant, else ``level with``."""
+        """``above`` or ``below`` the source network if significantly so, else ``level with``."""
         if row.p_value >= SIGNIFICANT:
             return "level with"
         return "above" if row.gained > row.lost else "below"
@@ -146,16 +162,20 @@ class Comparison:
 def _why(best: Row, exact: Row, source: float) -> str:
     cost = (best.operations or 0.0) / exact.operations if exact.operations else math.inf
     return (
-        f"there rate coding wins, by {100 * (best.accuracy - source):.2f} points at {best.method.removeprefix(f'{RATE}, ')} ({best.gained} images gained, "
-        f"{best.lost} lost, p = {best.p_value:.1g}): a mean over T timesteps has steps of 1/T where the source network rounds to steps of 1/L, so less is "
-        f"rounded than in the network that it approximates. It takes {cost:.1f} times the synaptic operations of {exact.method}, and gives the source "
-        f"network's class for {percent(best.agreement)}"
+        f"there rate coding wins, by {100 * (best.accuracy - source):.2f} points at "
+        f"{best.method.removeprefix(f'{RATE}, ')} ({best.gained} images gained, {best.lost} lost, "
+        f"p = {best.p_value:.1g}): a mean over T timesteps has steps of 1/T where the source network rounds to steps "
+        f"of 1/L, so less is rounded than in the network that it approximates. It takes {cost:.1f} times the synaptic "
+        f"operations of {exact.method}, and gives the source network's class for {percent(best.agreement)}"
     )
 
 
 @dataclass(frozen=True)
 class Spread:
-    """One method on several trainings of a network: mean, and standard deviation of single ones, of its figures by name."""
+    """One method on several trainings of a network.
+
+    Gives the mean, and the standard deviation of single ones, of its figures by name.
+    """
 
     method: str
     trainings: int
@@ -202,7 +222,8 @@ def compare(
         graph: the network.
         data: images.
         source: the source network's classes; the graph's own in closed form where it is None.
-        calibration: images, of the training part, from which the ReLU conversion takes its thresholds; without them that is left out.
+        calibration: images, of the training part, from which the ReLU conversion takes its
+            thresholds; without them that is left out.
         timesteps: T of the rows of rate coding.
         confidences: of the rows of early exits.
         progress: called with (images done, images in all, method).
@@ -308,7 +329,9 @@ def _exact(
 
 
 def with_more_levels(graph: Graph, factor: int) -> Graph:
-    """The same weights with ``factor`` times the levels, in steps so much smaller: each QCFS keeps its range.
+    """The same weights with ``factor`` times the levels, in steps so much smaller.
+
+    Each QCFS keeps its range.
 
     Raises:
         GraphError: more levels than a graph has (:data:`pascal_nm.graph.MAX_LEVELS`).
@@ -333,7 +356,10 @@ def _divided(operator: Operator, factor: int) -> Operator:
 
 
 def _finer(graph: Graph, factor: int, data: Dataset, judge: _Judge, progress: Progress | None) -> Row:
-    """The same weights with more levels, in closed form: spikes are their counts, and a schedule without negative ones has a fixed length."""
+    """The same weights with more levels, in closed form.
+
+    Spikes are their counts, and a schedule without negative ones has a fixed length.
+    """
     more = with_more_levels(graph, factor).replace(timing=Timing("two_phase"))
     driven = {p.name: sum(activity.fan_out(q, p.shape) for q in more.outgoing(p.name)) for p in more.populations}
     name = f"{LEVELS} {factor}, two_phase"

@@ -1,13 +1,14 @@
 r"""From a QCFS network to a spiking graph, exactly.
 
-Between two QCFS activations a network is linear. The converter follows each value through the traced network as a
-sum of *terms*, one per source population, plus a bias per channel:
+Between two QCFS activations a network is linear. The converter follows each value through the
+traced network as a sum of *terms*, one per source population, plus a bias per channel:
 
 .. math:: z = \sum_k A_k c_k + b
 
-where :math:`c_k` are spike counts and :math:`A_k` is a sum-pooling followed by one operator. Batch normalization, scaling,
-average pooling and chains of linear layers are folded into the terms in float64. A QCFS activation closes the sum: it becomes
-a population, and its spike amplitude :math:`\lambda / L` becomes the first factor of the terms that leave it.
+where :math:`c_k` are spike counts and :math:`A_k` is a sum-pooling followed by one operator. Batch
+normalization, scaling, average pooling and chains of linear layers are folded into the terms in
+float64. A QCFS activation closes the sum: it becomes a population, and its spike amplitude
+:math:`\lambda / L` becomes the first factor of the terms that leave it.
 """
 
 from __future__ import annotations
@@ -68,22 +69,23 @@ def convert(
 ) -> Graph:
     """Convert a QCFS network into a spiking graph with the same answers.
 
-    The result is proven before it is returned: :func:`pascal_nm.proof.prove` compares every pre-activation, level and
-    output of the graph with the traced program's.
+    The result is proven before it is returned: :func:`pascal_nm.proof.prove` compares every
+    pre-activation, level and output of the graph with the traced program's.
 
     Args:
         network: the user's module, an exported program, or a traced :class:`SourceNetwork`.
         example: one input batch of shape (N, *input shape); only its shape and type matter.
         preprocessing: how pixels become inputs; travels with the graph.
         classes: names of the outputs; travel with the graph.
-        check: prove the result; without it, conversion takes the time of two forward passes of three images less.
+        check: prove the result; without it, conversion takes the time of two forward passes of
+            three images less.
 
     Returns:
         A float graph in the network's own float type (float32 for half precision).
 
     Raises:
-        ConversionError: names the part of the network that has no exact spiking equivalent, and why; or the first
-            place at which the graph is not the network.
+        ConversionError: names the part of the network that has no exact spiking equivalent, and
+            why; or the first place at which the graph is not the network.
     """
     source = network if isinstance(network, SourceNetwork) else SourceNetwork(network, example)
     populations, projections = _Converter(source).run()
@@ -99,7 +101,7 @@ def convert(
 
 @dataclass(frozen=True)
 class _Term:
-    """A linear map from one population: sum-pooling, then an operator, then division by ``divisor``."""
+    """A linear map from one population: sum-pooling, an operator, then division by ``divisor``."""
 
     source: str
     operator: Operator
@@ -109,10 +111,12 @@ class _Term:
 
 @dataclass(frozen=True)
 class _Value:
-    """What a node of the traced network holds: a sum of terms and a bias per channel, of the given shape.
+    """What a node of the traced network holds.
 
-    ``flat`` says that the network sees the value as a vector; ``window`` is a max-pooling that waits for the QCFS that follows
-    it (QCFS never decreases, so that the two may change places).
+    It is a sum of terms and a bias per channel, of the given shape.
+
+    ``flat`` says that the network sees the value as a vector; ``window`` is a max-pooling that
+    waits for the QCFS that follows it (QCFS never decreases, so that the two may change places).
     """
 
     terms: tuple[_Term, ...]
@@ -187,7 +191,7 @@ class _Converter:
         self.values[node.name] = value
 
     def _check(self, node: fx.Node, value: _Value) -> None:
-        """What holds for every operation: the traced shape and type are the ones that the value has."""
+        """What holds for every operation: the value has the shape and type that were traced."""
         traced = node.meta["val"]
         if tuple(traced.shape[1:]) != value.seen or not statically_known_true(traced.shape[0] == self.batch):
             raise _refusal(
@@ -237,7 +241,10 @@ class _Converter:
         return np.asarray(array)
 
     def spread(self, node: fx.Node, argument: Any, value: _Value) -> Array:
-        """A constant, broadcast as torch does against a value: one axis for each of the value's, of length 1 where it is constant."""
+        """A constant, broadcast as torch does against a value.
+
+        It has one axis for each of the value's, of length 1 where it is constant.
+        """
         array = self.constant(node, argument)
         try:
             full = np.broadcast_to(array, (1, *value.seen))[0]
@@ -253,12 +260,13 @@ class _Converter:
         if math.prod(array.shape[1:]) > 1:
             raise _refusal(
                 node,
-                f"by torch's rules, a constant of shape {self.constant(node, argument).shape} differs from pixel to pixel "
-                f"of a value of shape {value.seen}; one number for each channel has shape ({value.shape[0]}, 1, 1)",
+                f"by torch's rules, a constant of shape {self.constant(node, argument).shape} differs from "
+                f"pixel to pixel of a value of shape {value.seen}; "
+                f"one number for each channel has shape ({value.shape[0]}, 1, 1)",
             )
         return array
 
-    # -- populations -------------------------------------------------------------------------------------------
+    # -- populations -------------------------------------------------------------------------------
 
     def _input(self, node: fx.Node) -> None:
         shape = self.source.input_shape
@@ -278,8 +286,9 @@ class _Converter:
         step = each(node, threshold, value) / levels
         if np.any(np.abs(step) < torch.finfo(self.source.dtype).tiny):
             raise _refusal(node, f"its threshold is zero, or too small for numbers of type {self.source.dtype}")
-        # A negative threshold is the same neuron with negated inputs, |threshold|, and spikes of negative amplitude.
-        # Where the network pools first, the level that it sees is the max population's: that one takes the name.
+        # A negative threshold is the same neuron with negated inputs, |threshold|, and spikes of
+        # negative amplitude. Where the network pools first, the level that it sees is the max
+        # population's: that one takes the name.
         name, sign = self.source.functional_names[node.name], np.sign(step)
         if value.window is not None:
             name = f"{name}_unpooled"
@@ -319,7 +328,10 @@ class _Converter:
         self._close(value, Population("output", "readout", value.shape))
 
     def _close(self, value: _Value, population: Population) -> None:
-        """Add a population that receives ``value``: average pooling's divisor moves into the threshold."""
+        """Add a population that receives ``value``.
+
+        Average pooling's divisor moves into the threshold.
+        """
         divisor = math.lcm(*(term.divisor for term in value.terms))
         for term in value.terms:
             factor = divisor // term.divisor
@@ -344,7 +356,7 @@ class _Converter:
             )
         return kept, [p for p in self.projections if p.target in live]
 
-    # -- linear operations -------------------------------------------------------------------------------------
+    # -- linear operations -------------------------------------------------------------------------
 
     def conv2d(
         self,
@@ -522,7 +534,10 @@ class _Converter:
     def normalization(
         self, node: fx.Node, x: Any, weight: Any, bias: Any, mean: Any, variance: Any, momentum: float, eps: float
     ) -> _Value:
-        """Batch normalization in evaluation mode, in a program without in-place operations: the first of three results."""
+        """Batch normalization in evaluation mode, in a program without in-place operations.
+
+        It is the first of three results.
+        """
         return self.batch_norm(node, x, weight, bias, mean, variance, False, momentum, eps)
 
     def getitem(self, node: fx.Node, x: Any, index: int) -> _Value:
@@ -570,7 +585,7 @@ class _Converter:
         return _scale(value, 1 / divisor)
 
     def reshape(self, node: fx.Node, x: Any, *_: Any, **__: Any) -> _Value:
-        """Every operation that keeps the order of the numbers of an image: it may flatten, and take that back."""
+        """Every operation that keeps the order of an image's numbers, flattened and back, too."""
         value = self.value(node, x)
         shape = tuple(node.meta["val"].shape[1:])
         if shape in (value.shape, (math.prod(value.shape),)):
@@ -602,7 +617,10 @@ class _Converter:
         if padding != (0, 0) and np.any(value.bias):
             raise _refusal(
                 node,
-                "it pads a value that has a bias (a normalization or a bias without QCFS behind it), which differs at the borders",
+                (
+                    "it pads a value that has a bias (a normalization or a bias without QCFS behind it), "
+                    "which differs at the borders"
+                ),
             )
 
 
@@ -727,8 +745,14 @@ _HANDLERS: dict[Any, Callable[..., _Value]] = {
 _HANDLERS |= dict.fromkeys(COPIES, _Converter.same) | dict.fromkeys(DROPOUTS, _Converter.dropout)
 
 _REASONS = {
-    "relu": "ReLU is not QCFS; pascal_nm.to_qcfs(module, levels) replaces nn.ReLU modules: make this one such a module, used once",
-    "relu_": "ReLU is not QCFS; pascal_nm.to_qcfs(module, levels) replaces nn.ReLU modules: make this one such a module, used once",
+    "relu": (
+        "ReLU is not QCFS; pascal_nm.to_qcfs(module, levels) replaces nn.ReLU modules: "
+        "make this one such a module, used once"
+    ),
+    "relu_": (
+        "ReLU is not QCFS; pascal_nm.to_qcfs(module, levels) replaces nn.ReLU modules: "
+        "make this one such a module, used once"
+    ),
     "cat": "populations are not concatenated",
     "softmax": "leave it out: the largest logit is the answer with and without it",
     "log_softmax": "leave it out: the largest logit is the answer with and without it",

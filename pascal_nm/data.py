@@ -1,7 +1,7 @@
-"""Labelled images in memory: the bundled digits, Parquet files, image folders, Hugging Face datasets.
+"""Labelled images in memory: the bundled digits, Parquet files, folders, Hugging Face datasets.
 
-Pixels stay as they are stored (8-bit); :class:`pascal_nm.graph.Preprocessing` turns them into the network's inputs, and travels with
-the network, so that every target sees the same numbers.
+Pixels stay as they are stored (8-bit); :class:`pascal_nm.graph.Preprocessing` turns them into the
+network's inputs, and travels with the network, so that every target sees the same numbers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 """Formats of images that are decoded. Pillow would run other programs for some of the rest."""
 
 PIXELS, MANY_PIXELS = 1 << 25, 1 << 20
-"""The most pixels of an image as it is stored (8K video has fewer), and from how many on images are decoded one at a time."""
+"""The most pixels of an image as it is stored (8K video has fewer), and from how many on images are
+decoded one at a time."""
 
 DECODED = 64
 """Images that are decoded together."""
@@ -65,7 +66,10 @@ WHOLE = Part()
 
 
 class Images(Protocol):
-    """Labelled images as a training takes them: in memory (:class:`Dataset`), or read as they are needed (:mod:`pascal_nm.streaming`)."""
+    """Labelled images as a training takes them.
+
+    They are in memory (:class:`Dataset`), or read as they are needed (:mod:`pascal_nm.streaming`).
+    """
 
     @property
     def name(self) -> str:
@@ -81,7 +85,7 @@ class Images(Protocol):
 
     @property
     def crops(self) -> bool:
-        """Whether the images of :meth:`shuffled` are random crops already, so that a training need not move them."""
+        """Whether the images of :meth:`shuffled` are random crops, so that training moves none."""
 
     def __len__(self) -> int:
         """Images of an epoch."""
@@ -92,13 +96,18 @@ class Images(Protocol):
     def shuffled(
         self, rng: np.random.Generator, size: int, images: int, part: Part = WHOLE
     ) -> Iterator[tuple[Array, Array]]:
-        """One epoch for training: the share of ``part`` in each batch of ``size``, ``images`` in all, in an order that ``rng`` alone decides.
+        """One epoch for training, in an order that ``rng`` alone decides.
+
+        Gives the share of ``part`` in each batch of ``size``, ``images`` in all.
 
         Every process gives a generator in the same state.
         """
 
     def batches(self, size: int, part: Part = WHOLE) -> Iterator[tuple[Array, Array]]:
-        """All images once, for testing: pixels and labels, at most ``size`` at a time. The parts together are the whole."""
+        """All images once, for testing: pixels and labels, at most ``size`` at a time.
+
+        The parts together are the whole.
+        """
 
     def head(self, limit: int | None) -> Dataset:
         """The first ``limit`` images, in memory."""
@@ -127,7 +136,8 @@ class Dataset:
             raise DataError(f"{self.name} holds no images: pixels (N, C, H, W) of shape {self.pixels.shape}")
         if self.labels.shape != (len(self.pixels),):
             raise DataError(
-                f"{self.name} has {len(self.pixels)} images and labels of shape {self.labels.shape}: one for each is needed"
+                f"{self.name} has {len(self.pixels)} images and labels of shape {self.labels.shape}: "
+                "one for each is needed"
             )
 
     def __len__(self) -> int:
@@ -168,7 +178,7 @@ class Dataset:
 
 
 def histogram(pixels: Array) -> Array:
-    """How often each channel has each value: int64 of shape (C, 256) for uint8 pixels (N, C, H, W)."""
+    """How often each channel has each value, of uint8 pixels (N, C, H, W): int64 (C, 256)."""
     return np.stack([np.bincount(pixels[:, c].reshape(-1), minlength=256) for c in range(pixels.shape[1])])
 
 
@@ -201,19 +211,20 @@ def load(
     """Load images by name.
 
     Args:
-        name: ``digits`` (scikit-learn's 1797 real 8x8 images, nothing to download), a Parquet file, a folder with one folder per class,
-            or a Hugging Face dataset name.
-        split: which part of a dataset that has parts; of a folder, its ``train`` or ``test`` (``val``…) folder if it has them. A Parquet file is
-            taken as it is.
+        name: ``digits`` (scikit-learn's 1797 real 8x8 images, nothing to download), a Parquet file,
+            a folder with one folder per class, or a Hugging Face dataset name.
+        split: which part of a dataset that has parts; of a folder, its ``train`` or ``test``
+            (``val``…) folder if it has them. A Parquet file is taken as it is.
         limit: at most so many images, from the start.
         image_column: column of the images, where it is not one of the usual names.
         label_column: column of the labels, likewise.
-        crop: where images have different sizes: side of the centre crops, in colour, to take of them
-            (:func:`pascal_nm.augmentation.centre_crop`); None refuses them.
+        crop: where images have different sizes: side of the centre crops, in colour, to take of
+            them (:func:`pascal_nm.augmentation.centre_crop`); None refuses them.
         progress: called with (done, total) while images are decoded.
 
     Raises:
-        DataError: unknown name or column, no images, images of different sizes, or a missing package.
+        DataError: unknown name or column, no images, images of different sizes, or a
+            missing package.
         FileError: a missing or damaged file.
     """
     if limit is not None and limit < 1:
@@ -243,8 +254,9 @@ def load_pair(
 ) -> tuple[Dataset, Dataset]:
     """Training and test images.
 
-    A Parquet file brings its sibling (``cifar10-train.parquet`` and ``cifar10-test.parquet``). Where there are no test images, a tenth of the
-    images, drawn at random with a fixed seed, is held out, and the name of the test data says so.
+    A Parquet file brings its sibling (``cifar10-train.parquet`` and ``cifar10-test.parquet``).
+    Where there are no test images, a tenth of the images, drawn at random with a fixed seed, is
+    held out, and the name of the test data says so.
 
     Raises:
         DataError: as :func:`load`.
@@ -265,10 +277,13 @@ def load_pair(
 
 
 def training_part(name: str) -> str | None:
-    """What :func:`load` takes, with the split ``train``, for the training images that belong to these images; None where none are known.
+    """What :func:`load` takes, with split ``train``, for these images' training images.
 
-    Of a Parquet file, the sibling (``cifar10-train.parquet`` beside ``cifar10-test.parquet``) or the file itself, if its name says so; of
-    a folder, itself, if it has a ``train`` folder; of other names, themselves.
+    None where none are known.
+
+    Of a Parquet file, the sibling (``cifar10-train.parquet`` beside ``cifar10-test.parquet``) or
+    the file itself, if its name says so; of a folder, itself, if it has a ``train`` folder; of
+    other names, themselves.
     """
     path = Path(name)
     if path.suffix == ".parquet" and "test" in path.stem:
@@ -292,7 +307,10 @@ def _hold_out(data: Dataset) -> tuple[Dataset, Dataset]:
 
 @dataclass(frozen=True)
 class _Table:
-    """Rows before decoding: ``read(image column, label column)`` gives pairs, again and again; ``classes`` may be empty."""
+    """Rows before decoding.
+
+    ``read(image column, label column)`` gives pairs, again and again; ``classes`` may be empty.
+    """
 
     columns: Sequence[str]
     rows: int
@@ -301,7 +319,10 @@ class _Table:
 
 
 class Found(str):
-    """The place of an image that was found by looking for images. Text that a file holds never becomes one, and is not followed."""
+    """The place of an image that was found by looking for images.
+
+    Text that a file holds never becomes one, and is not followed.
+    """
 
 
 def _digits(split: Split) -> Dataset:
@@ -317,7 +338,7 @@ def _digits(split: Split) -> Dataset:
 
 
 def _siblings(path: Path) -> tuple[Path, Path | None]:
-    """The training file, and the test file that lies beside it under the same name but for train and test."""
+    """The training file, and the test file beside it: the same name but for train and test."""
     if "test" in path.stem:
         train = path.with_name(path.name.replace("test", "train"))
         if not train.exists():
@@ -362,7 +383,8 @@ def _hub(name: str, split: Split) -> _Table:
     except Exception as error:  # network, hub and builder errors of many types
         reason = first_line(error)
         raise DataError(
-            f"no data called {name!r}: not digits, a file, or a folder, and as a Hugging Face dataset it failed: {reason}"
+            f"no data called {name!r}: not digits, a file, or a folder, "
+            f"and as a Hugging Face dataset it failed: {reason}"
         ) from error
     features = table.features
     for column, feature in features.items():
@@ -377,7 +399,11 @@ def _hub(name: str, split: Split) -> _Table:
 
 
 def found(image: Any, info: Any) -> Any:
-    """An image of a Hugging Face dataset: its bytes, or the place in the dataset's own files where ``datasets`` found it."""
+    """An image of a Hugging Face dataset.
+
+    It is given by its bytes, or by the place in the dataset's own files where
+    ``datasets`` found it.
+    """
     if not isinstance(image, dict):
         return image
     listed = getattr(info, "builder_name", None) == "imagefolder"
@@ -418,7 +444,8 @@ def _decode(
     shape = (3, crop, crop) if len(shapes) > 1 and crop is not None else shapes.pop()
     if len(labels) * math.prod(shape) > parquet.EXPANSION * stored + parquet.SPARE_BYTES:
         raise DataError(
-            f"{name} was not decoded: {len(labels):,} images of shape {shape} are more than {parquet.EXPANSION} times what is stored of them"
+            f"{name} was not decoded: "
+            f"{len(labels):,} images of shape {shape} are more than {parquet.EXPANSION} times what is stored of them"
         )
     decode = _image if crop is None or len(shapes) < 2 else partial(_cropped, size=crop)
     pixels = np.empty((len(labels), *shape), np.uint8)
@@ -552,7 +579,7 @@ def channels_first(image: Any) -> Array:
 
 
 def columns(name: str, there: Sequence[str], image: str | None, label: str | None) -> tuple[str, str]:
-    """The columns of the images and of the labels: those that are wanted, or else those of a usual name.
+    """The columns of images and labels: those that are wanted, or else those of a usual name.
 
     Raises:
         DataError: a wanted column is missing, or none has a usual name.

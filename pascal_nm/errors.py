@@ -1,7 +1,8 @@
 """The exceptions that pascal-nm raises on purpose.
 
-Every message says what was wrong, where, and what to do next. The command line prints the message as one line
-and exits with code 2; anything that is not a :class:`PascalError` is a bug in this package.
+Every message says what was wrong, where, and what to do next. The command line prints the
+message as one line and exits with code 2; anything that is not a :class:`PascalError` is a bug
+in this package.
 """
 
 from __future__ import annotations

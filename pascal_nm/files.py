@@ -1,4 +1,4 @@
-"""Files are written beside and renamed: a reader sees the old file or the new one, never half of one."""
+"""Files are written beside and renamed: a reader sees the old file or the new one, whole."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from pascal_nm.graph import Array
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path in the folder of ``path`` that becomes ``path`` when the block ends without an error.
+    """A temporary path beside ``path`` that becomes ``path`` when the block ends without an error.
 
     Raises:
-        FileError: the folder is missing or not writable, or the disk is full; nothing is left behind.
+        FileError: the folder is missing or not writable, or the disk is full;
+            nothing is left behind.
     """
     with replacing_all(path) as (temporary,):
         yield temporary
@@ -31,7 +32,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_all(*paths: str | Path) -> Iterator[list[Path]]:
-    """Temporary paths like that of :func:`replacing`, for files that belong together: an error leaves all of the old ones, and none of the new.
+    """Temporary paths like that of :func:`replacing`, for files that belong together.
+
+    An error leaves all of the old ones, and none of the new.
 
     Raises:
         FileError: as :func:`replacing`.
@@ -60,7 +63,9 @@ def replacing_all(*paths: str | Path) -> Iterator[list[Path]]:
 
 @contextmanager
 def written_at_once(path: Path) -> Iterator[io.BytesIO]:
-    """A file in memory that becomes ``path`` when the block ends: for HDF5, which ends the process where a disk is full.
+    """A file in memory that becomes ``path`` when the block ends.
+
+    It is for HDF5, which ends the process where a disk is full.
 
     Raises:
         OSError: it cannot be written.
@@ -74,15 +79,18 @@ def written_at_once(path: Path) -> Iterator[io.BytesIO]:
 def replacing_folder(folder: Path, owned: Callable[[Path], Sequence[Path]]) -> Iterator[Path]:
     """A temporary folder that becomes ``folder`` when the block ends without an error.
 
-    An old one is moved aside first, as :func:`aside` names it, and removed afterwards: a run that is killed leaves the old or the new one whole, and where that is
-    the old one, aside, the next run begins by putting it back.
+    An old one is moved aside first, as :func:`aside` names it, and removed afterwards: a run that
+    is killed leaves the old or the new one whole, and where that is the old one, aside, the next
+    run begins by putting it back.
 
     Args:
         folder: its own path, not that of a link to it.
-        owned: the files of an old folder, which may be removed, in this order; raises a FileError where it holds anything else.
+        owned: the files of an old folder, which may be removed, in this order; raises a FileError
+            where it holds anything else.
 
     Raises:
-        FileError: what is there may not be replaced, or the new one cannot be written; the old one is then in its place.
+        FileError: what is there may not be replaced, or the new one cannot be written; the old one
+            is then in its place.
     """
     old = aside(folder)
     with _told(folder):
@@ -179,7 +187,9 @@ def sha256(path: str | Path) -> str:
 
 
 def writable(path: str | Path) -> Path:
-    """``path`` as a Path in a folder that exists: to be asked before long work whose result goes there.
+    """``path`` as a Path in a folder that exists.
+
+    This is to be asked before long work whose result goes there.
 
     Raises:
         FileError: the folder is missing, or ``path`` is a folder itself.

@@ -1,18 +1,21 @@
 r"""The one data structure between the rooms: populations of neurons and projections between them.
 
-A :class:`Graph` is a spiking network after conversion. Its words are the field's (PyNN, NEST): a *population* is a
-layer of neurons with one set of dynamics, a *projection* is the set of synapses from one population to another.
+A :class:`Graph` is a spiking network after conversion. Its words are the field's (PyNN, NEST): a
+*population* is a layer of neurons with one set of dynamics, a *projection* is the set of synapses
+from one population to another.
 
 .. math::
     z_j = \sum_{p \in \mathrm{in}(j)} W_p * \mathrm{sumpool}_p(c_{\mathrm{src}(p)}) + b_j, \qquad
-    c_j = \mathrm{clip}\!\left(\left\lfloor \frac{z_j}{\theta_j} + \frac12 \right\rfloor, 0, L_j\right)
+    c_j = \mathrm{clip}\!\left(
+        \left\lfloor \frac{z_j}{\theta_j} + \frac12 \right\rfloor, 0, L_j\right)
 
-where :math:`c` are spike counts, :math:`\theta_j` is the population's threshold (the paper's :math:`\theta^*`, the
-potential of one spike), and the weights :math:`W_p` already hold the source's spike amplitude, so that a spike is
-0/1 (or -1/0/+1) and nothing else travels between populations.
+where :math:`c` are spike counts, :math:`\theta_j` is the population's threshold (the paper's
+:math:`\theta^*`, the potential of one spike), and the weights :math:`W_p` already hold the source's
+spike amplitude, so that a spike is 0/1 (or -1/0/+1) and nothing else travels between populations.
 
-A float graph comes from :func:`pascal_nm.conversion.convert`; :func:`pascal_nm.quantization.quantize` turns it into an integer
-graph of the same type. Arrays are NumPy, so that a graph needs neither torch nor Lava.
+A float graph comes from :func:`pascal_nm.conversion.convert`;
+:func:`pascal_nm.quantization.quantize` turns it into an integer graph of the same type. Arrays are
+NumPy, so that a graph needs neither torch nor Lava.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ Kind = Literal["analog", "pasc", "max", "readout"]
 
 @dataclass(frozen=True, eq=False)
 class SumPool2d:
-    """Sum over windows of ``kernel`` at every ``stride``, with ``padding`` zeros on each side (height, width).
+    """Sum over windows of ``kernel`` at every ``stride``, with ``padding`` zeros on each side.
+
+    Each is (height, width).
 
     In front of a ``max`` population the same window is an OR: see :class:`Population`.
     """
@@ -52,7 +57,10 @@ class SumPool2d:
 
 @dataclass(frozen=True, eq=False)
 class Conv2d:
-    """Convolution; ``weight`` has shape (C_out, C_in / groups, K_h, K_w). There is no bias: populations have it."""
+    """Convolution; ``weight`` has shape (C_out, C_in / groups, K_h, K_w).
+
+    There is no bias: populations have it.
+    """
 
     weight: Array
     stride: Pair = (1, 1)
@@ -65,12 +73,16 @@ class Conv2d:
         channels, per_group, *kernel = self.weight.shape
         if len(shape) != 3 or shape[0] != per_group * self.groups or channels % self.groups:
             raise GraphError(
-                f"a convolution with weight {self.weight.shape} and {self.groups} group(s) cannot take an input of shape {shape}"
+                f"a convolution with weight {self.weight.shape} and {self.groups} group(s) "
+                f"cannot take an input of shape {shape}"
             )
         return (channels, *_windows(shape[1:], (kernel[0], kernel[1]), self.stride, self.padding, self.dilation))
 
     def scale_input(self, factor: Array, shape: Shape) -> Conv2d:
-        """The same convolution of ``factor * x``; ``factor`` has one number per channel of an input of ``shape``."""
+        """The same convolution of ``factor * x``.
+
+        ``factor`` has one number per channel of an input of ``shape``.
+        """
         column = np.broadcast_to(factor, (shape[0], 1, 1)).reshape(self.groups, 1, -1, 1, 1)
         grouped = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
         return replace(self, weight=(grouped * column).reshape(self.weight.shape))
@@ -103,7 +115,10 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class Identity:
-    """One synapse from each neuron to its like; ``weight`` is broadcastable to the shape: (1, 1, 1) or (C, 1, 1)."""
+    """One synapse from each neuron to its like.
+
+    ``weight`` is broadcastable to the shape: (1, 1, 1) or (C, 1, 1).
+    """
 
     weight: Array
 
@@ -133,16 +148,19 @@ class Population:
 
     Attributes:
         name: unique in the graph; letters, digits and underscores.
-        kind: ``analog`` injects the input values, ``pasc`` is the spiking neuron of :mod:`pascal_nm.neuron`, ``max``
-            passes on the OR of its pooling window (the maximum, exact on thermometer trains), ``readout`` adds up.
+        kind: ``analog`` injects the input values, ``pasc`` is the spiking neuron of
+            :mod:`pascal_nm.neuron`, ``max`` passes on the OR of its pooling window (the maximum,
+            exact on thermometer trains), ``readout`` adds up.
         shape: (C, H, W) or (N,), without the batch.
-        levels: L of a ``pasc`` population; a ``max`` population has its source's. For ``analog`` it is the largest magnitude
-            of the quantized input, or 0 where the input is not quantized.
-        threshold: positive, broadcastable to ``shape``. ``pasc``: the potential of one spike. ``readout``: the
-            potential of one unit of the source network's output, ``logit = v / threshold``. ``analog``: the input that
-            one unit of injected current stands for, ``current = input / threshold``. ``max``: +1, or -1 where the
-            source's spikes have a negative amplitude: then the largest value is the smallest count, the AND.
-        bias: broadcastable to ``shape``: the current injected in all, spread over the integration window.
+        levels: L of a ``pasc`` population; a ``max`` population has its source's. For ``analog`` it
+            is the largest magnitude of the quantized input, or 0 where the input is not quantized.
+        threshold: positive, broadcastable to ``shape``. ``pasc``: the potential of one spike.
+            ``readout``: the potential of one unit of the source network's output,
+            ``logit = v / threshold``. ``analog``: the input that one unit of injected current
+            stands for, ``current = input / threshold``. ``max``: +1, or -1 where the source's
+            spikes have a negative amplitude: then the largest value is the smallest count, the AND.
+        bias: broadcastable to ``shape``: the current injected in all, spread over the
+            integration window.
     """
 
     name: str
@@ -166,7 +184,10 @@ class Population:
 
     @property
     def steps(self) -> int:
-        """Timesteps in which this population sends: its levels; an analog input sends once, a readout never."""
+        """Timesteps in which this population sends: its levels; once of an analog input.
+
+        A readout never sends.
+        """
         return {"analog": 1, "readout": 0}.get(self.kind, self.levels)
 
     def currents(self, inputs: Array, dtype: np.dtype[Any]) -> Array:
@@ -183,7 +204,8 @@ class Population:
         if currents.size and np.abs(currents).max() > self.levels:
             raise DataError(
                 f"the data reaches {np.abs(inputs).max():.4g}, but the network's input was quantized for values up to "
-                f"{self.levels * float(self.threshold.max()):.4g}: check the preprocessing or quantize again for this data"
+                f"{self.levels * float(self.threshold.max()):.4g}: "
+                "check the preprocessing or quantize again for this data"
             )
         return np.asarray(currents, dtype)
 
@@ -203,7 +225,7 @@ class Projection:
         return f"{self.source}__{self.target}"
 
     def reach(self) -> float:
-        """No sum over the synapses of a target neuron is larger, where the source sends values up to 1."""
+        """No sum over a target neuron's synapses is larger, where sources send values up to 1."""
         weight, window = self.operator.weight, math.prod(self.pool.kernel) if self.pool else 1
         synapses = 1 if isinstance(self.operator, Identity) else weight[0].size
         largest = max(abs(float(weight.max())), abs(float(weight.min()))) if weight.size else 0.0
@@ -218,7 +240,8 @@ class Projection:
 class Preprocessing:
     """How a stored pixel becomes the network's input: ``(pixel / scale - mean) / std`` per channel.
 
-    ``scale`` is the largest pixel value (255 for 8-bit images); ``mean`` and ``std`` have one number for each channel.
+    ``scale`` is the largest pixel value (255 for 8-bit images); ``mean`` and ``std`` have one
+    number for each channel.
     """
 
     scale: float = 1.0
@@ -258,11 +281,14 @@ SCHEDULES = ("pasc", "two_phase", "streaming")
 
 @dataclass(frozen=True)
 class Timing:
-    """When the populations of a network fire. No choice changes a count; all change how long it takes and how many spikes travel.
+    """When the populations of a network fire.
+
+    No choice changes a count; all change how long it takes and how many spikes travel.
 
     Attributes:
         schedule: one of :data:`SCHEDULES`.
-        lag: of ``streaming``: timesteps that a population waits after its input has begun; one for all pasc populations, or one for each.
+        lag: of ``streaming``: timesteps that a population waits after its input has begun; one for
+            all pasc populations, or one for each.
         stop: timesteps after which the answer is taken as it is then; None: when it is final.
     """
 
@@ -307,15 +333,19 @@ class LayerQuantization(NamedTuple):
 
 @dataclass(frozen=True)
 class Quantization:
-    """How a float network became an integer one: all that it takes to do it again (:func:`pascal_nm.quantization.quantize`).
+    """How a float network became an integer one.
 
-    Each attribute but the last has one value for all layers or one for each: the pasc populations in order, then the readout.
+    It is all that it takes to do it again (:func:`pascal_nm.quantization.quantize`).
+
+    Each attribute but the last has one value for all layers or one for each: the pasc populations
+    in order, then the readout.
 
     Attributes:
         bits: of the signed weight mantissas, 2 to 16.
-        range: one of :data:`RANGES`. ``max`` reaches to the largest weight of a channel; ``mse`` clips large weights where the finer steps of
-            the others make the squared error smaller.
-        shift: integer thresholds are multiples of ``2**shift``, as a chip with a threshold's mantissa and shift may need.
+        range: one of :data:`RANGES`. ``max`` reaches to the largest weight of a channel; ``mse``
+            clips large weights where the finer steps of the others make the squared error smaller.
+        shift: integer thresholds are multiples of ``2**shift``, as a chip with a threshold's
+            mantissa and shift may need.
         bias_bits: a bias has so many significant bits, its sign among them; 0 keeps all.
     """
 
@@ -368,8 +398,9 @@ def _each(value: Any) -> tuple[Any, ...]:
 class Graph:
     """A spiking network: populations in topological order, and the projections between them.
 
-    Construction validates everything: a Graph that exists is well formed. Exactly one population is ``analog``
-    (the input) and one is ``readout`` (the output). Printed, it is a table of its populations.
+    Construction validates everything: a Graph that exists is well formed. Exactly one
+    population is ``analog`` (the input) and one is ``readout`` (the output). Printed, it is a
+    table of its populations.
     """
 
     populations: tuple[Population, ...]
@@ -412,7 +443,7 @@ class Graph:
 
     @property
     def weighted(self) -> Iterator[Population]:
-        """The populations that have weights and thresholds of their own: pasc and readout, in order."""
+        """The populations with weights and thresholds of their own: pasc and readout, in order."""
         return (p for p in self.populations if p.kind in ("pasc", "readout"))
 
     @property
@@ -439,18 +470,23 @@ class Graph:
 
     @cached_property
     def is_integer(self) -> bool:
-        """True for a quantized graph: every weight, threshold and bias but the input's and readout's scale is an integer."""
+        """True for a quantized graph: all weights, thresholds and biases are integers.
+
+        Only the input's and the readout's scale need not be.
+        """
         return all(np.issubdtype(p.operator.weight.dtype, np.integer) for p in self.projections)
 
     def currents(self, inputs: Array) -> Array:
-        """What the analog population injects for ``inputs`` (array or tensor) of shape (N, *input shape): input / threshold.
+        """What the analog population injects for ``inputs`` of shape (N, *input shape).
 
-        A float graph gives its own float type; an integer graph rounds (half to even) to int32 and refuses what
-        exceeds its range. Every target runs on these same numbers.
+        It is input / threshold; inputs are an array or tensor.
+
+        A float graph gives its own float type; an integer graph rounds (half to even) to int32 and
+        refuses what exceeds its range. Every target runs on these same numbers.
 
         Raises:
-            DataError: another shape, NaN or infinite values, values outside the quantized range, or so large that sums of
-                floats overflow.
+            DataError: another shape, NaN or infinite values, values outside the quantized range, or
+                so large that sums of floats overflow.
         """
         currents = self.input.currents(inputs, self.dtype)
         if not self.is_integer and currents.size:
@@ -462,12 +498,15 @@ class Graph:
 
     @property
     def _most(self) -> float:
-        """The largest sum of one projection: the float type holds others, biases and thresholds beside it."""
+        """The largest sum of one projection.
+
+        The float type holds others, biases and thresholds beside it.
+        """
         return float(np.finfo(self.dtype).max) / 2**20
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of the membrane potentials: the weights' own float type, or int32 for an integer graph."""
+        """The membrane potentials' type: the weights' float type, or int32 of an integer graph."""
         return np.dtype(np.int32 if self.is_integer else self.projections[0].operator.weight.dtype)
 
     def replace(self, **changes: Any) -> Graph:
@@ -487,14 +526,15 @@ class Graph:
         )
 
     def differences(self, other: Graph) -> list[str]:
-        """What differs between two graphs, bit for bit, one line each; empty when they are the same network."""
+        """What differs between two graphs, bit for bit, one line each; empty where nothing does."""
         return list(_differences(self, other))
 
 
 def canonical(value: Any, shape: Shape, what: str) -> Array:
-    """``value`` as an array with one axis per axis of ``shape``, of length 1 wherever it is constant.
+    """``value`` as an array with one axis per axis of ``shape``, of length 1 where it is constant.
 
-    A vector of C values on a (C, H, W) population is one per channel. Raises GraphError where it cannot broadcast.
+    A vector of C values on a (C, H, W) population is one per channel. Raises GraphError where it
+    cannot broadcast.
     """
     array = np.asarray(value)
     if array.ndim == 1 and len(shape) == 3 and array.shape[0] in (1, shape[0]):
@@ -594,7 +634,10 @@ def _validate_projection(source: Population, target: Population, projection: Pro
 
 
 def _validate_numbers(array: Array, what: str) -> None:
-    """Finite floats of 32 or 64 bits, or signed integers of 32 bits at most whose magnitude has that type, too."""
+    """Finite floats of 32 or 64 bits, or signed integers of 32 bits at most.
+
+    The magnitude of an integer has that type, too.
+    """
     _require(array.dtype in _NUMBERS, f"{what} must be floats of 32 or 64 bits or signed integers, not {array.dtype}")
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
     _require(math.isfinite(low) and math.isfinite(high), f"NaN or infinite values in {what}")
@@ -623,8 +666,8 @@ def _validate_types(graph: Graph) -> None:
         source = graph[q.source]
         if source.kind != "analog" and q.reach() * source.levels > graph._most:
             raise GraphError(
-                f"projection {q.source} -> {q.target}: the sum of its weights times {source.levels} spikes is beyond the "
-                f"range of {graph.dtype}"
+                f"projection {q.source} -> {q.target}: "
+                f"the sum of its weights times {source.levels} spikes is beyond the range of {graph.dtype}"
             )
 
 

@@ -1,6 +1,9 @@
-"""Lags for the streaming schedule, layer by layer: the least energy within a number of timesteps, or the fewest timesteps within an energy.
+"""Lags for the streaming schedule, layer by layer.
 
-No lag changes a count (docs/schedules.md), so the search has nothing to trade but time and spikes, which it counts on calibration images.
+They give the least energy within a number of timesteps, or the fewest timesteps within an energy.
+
+No lag changes a count (docs/schedules.md), so the search has nothing to trade but time and spikes,
+which it counts on calibration images.
 """
 
 from __future__ import annotations
@@ -47,7 +50,9 @@ class Cost:
 
 
 def write_lags(path: str | Path, best: Cost, network: str, data: str) -> None:
-    """Write the lags of ``best`` with what they were measured on, for ``--lag`` and :func:`pascal_nm.layer_files.read_lags`.
+    """Write the lags of ``best`` with what they were measured on.
+
+    They are for ``--lag`` and :func:`pascal_nm.layer_files.read_lags`.
 
     Raises:
         FileError: the file cannot be written; an existing one is then left as it was.
@@ -105,10 +110,13 @@ class Search:
         return costs
 
     def best(self, *, timesteps: float = math.inf, energy: float = math.inf, progress: Progress = unseen) -> Cost:
-        """The least energy within so many ``timesteps`` on average, or the fewest timesteps within so much ``energy`` (joules per image).
+        """The least energy within ``timesteps``, or the fewest timesteps within ``energy``.
 
-        From the best lag for all, each layer's own is changed where that helps, until no change of one layer does. A search, not a proof: other
-        lags that differ in two layers at once may be better.
+        Timesteps are a mean over images; energy is in joules per image.
+
+        From the best lag for all, each layer's own is changed where that helps, until no
+        change of one layer does. A search, not a proof: other lags that differ in two layers
+        at once may be better.
 
         Args:
             timesteps: a limit.

@@ -1,4 +1,4 @@
-"""Files that hold a whole number for each layer: levels from `pascal-nm adapt`, lags from `pascal-nm lags`."""
+"""Files with a whole number for each layer: `pascal-nm adapt`'s levels, `pascal-nm lags`' lags."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """QCFS networks: small ones for small images, and the paper's VGG and ResNet families.
 
-Every network is a plain module with :class:`pascal_nm.qcfs.QCFS` where others have ReLU. :func:`build` makes one by name.
-Layouts follow Bu et al. (https://arxiv.org/abs/2303.04347) and the PASCAL paper's Tables A.5 to A.7.
+Every network is a plain module with :class:`pascal_nm.qcfs.QCFS` where others have ReLU.
+:func:`build` makes one by name. Layouts follow Bu et al. (https://arxiv.org/abs/2303.04347) and the
+PASCAL paper's Tables A.5 to A.7.
 """
 
 from __future__ import annotations
@@ -59,16 +60,19 @@ def build(
         input_shape: (C, H, W).
         classes: number of outputs.
         levels: L for all QCFS layers, or one number for each in the order of execution.
-        width: factor on every hidden layer's channels; or the channels themselves, one number for each convolution and hidden linear
-            layer (for each stage of a ResNet).
+        width: factor on every hidden layer's channels; or the channels themselves, one number for
+            each convolution and hidden linear layer (for each stage of a ResNet).
         pool: average or max pooling.
-        stem: ``cifar`` (3x3, stride 1) or ``imagenet`` (7x7 stride 2 and a pooling for ResNets; larger first classifier for VGG).
+        stem: ``cifar`` (3x3, stride 1) or ``imagenet`` (7x7 stride 2 and a pooling for ResNets;
+            larger first classifier for VGG).
         conv_bias: give convolutions a bias, though a normalization follows.
-        threshold: initial QCFS threshold of every layer. 2 suits what batch normalization gives: at L = 4, nearly three quarters of the
-            positive values fall into the range between the first step and the last.
+        threshold: initial QCFS threshold of every layer. 2 suits what batch normalization gives: at
+            L = 4, nearly three quarters of the positive values fall into the range between the
+            first step and the last.
 
     Raises:
-        ConversionError: an unknown name, an impossible shape, a wrong number of levels, or a threshold of zero.
+        ConversionError: an unknown name, an impossible shape, a wrong number of levels, or a
+            threshold of zero.
     """
     if threshold == 0 or not math.isfinite(threshold):
         raise ConversionError(f"the QCFS threshold to begin with must be finite and not zero, not {threshold}")
@@ -90,7 +94,10 @@ def build(
 
 
 def qcfs_layers(module: nn.Module) -> list[tuple[str, QCFS]]:
-    """The QCFS layers with their paths, in the order of their definition (the order of execution in every network here)."""
+    """The QCFS layers with their paths, in the order of their definition.
+
+    In every network here that is the order of execution.
+    """
     return [(name, layer) for name, layer in module.named_modules() if isinstance(layer, QCFS)]
 
 
@@ -123,9 +130,10 @@ def to_qcfs(
     Args:
         module: a network whose activations are ``nn.ReLU`` modules, each used once.
         levels: L for all, or one per activation.
-        calibration: inputs of shape (N, *input shape) from which thresholds are set; without them every threshold is 8.
-        method: ``percentile`` sets a threshold at the 99.9th percentile of the positive activations, ``mse`` where the mean squared
-            error between ReLU and QCFS is least.
+        calibration: inputs of shape (N, *input shape) from which thresholds are set; without them
+            every threshold is 8.
+        method: ``percentile`` sets a threshold at the 99.9th percentile of the positive
+            activations, ``mse`` where the mean squared error between ReLU and QCFS is least.
 
     Returns:
         The QCFS network, in evaluation mode; fine-tune it, or convert it as it is.
@@ -146,7 +154,7 @@ def to_qcfs(
 
 
 def _calibrate(module: nn.Module, inputs: Tensor, method: str) -> None:
-    """Set thresholds layer by layer, each on the activations that the calibrated layers before it give."""
+    """Set thresholds layer by layer, on activations that the calibrated layers before give."""
     uses: dict[QCFS, int] = {}
     first = next(module.parameters())
     inputs = torch.as_tensor(inputs)
@@ -171,8 +179,8 @@ def _calibrate(module: nn.Module, inputs: Tensor, method: str) -> None:
     shared = [name for name, layer in qcfs_layers(module) if uses.get(layer, 0) > 1]
     if shared:
         warnings.warn(
-            f"one threshold for several places loses accuracy: {', '.join(shared)} is used more than once, and was calibrated on its first use; "
-            "give each place an nn.ReLU of its own",
+            f"one threshold for several places loses accuracy: {', '.join(shared)} is used more than once, "
+            "and was calibrated on its first use; give each place an nn.ReLU of its own",
             stacklevel=3,
         )
 
@@ -336,7 +344,10 @@ class ResNet(nn.Module):
 
 
 class ResNet9(nn.Module):
-    """Page's network for short trainings (https://github.com/davidcpage/cifar10-fast): convolutions and two blocks, max-pooling in between."""
+    """Page's network for short trainings: convolutions and two blocks, max-pooling in between.
+
+    See https://github.com/davidcpage/cifar10-fast.
+    """
 
     def __init__(self, shape: tuple[int, int, int], classes: int, *, width: Width, pool: Pool, stem: Stem) -> None:
         super().__init__()

@@ -1,25 +1,32 @@
 r"""The PASC integrate-and-fire neuron: Algorithms 1 and 2 of the paper, written once.
 
-Every function here is pure and works on NumPy arrays and torch tensors alike, on floats and on integers. The torch
-simulator, the Lava ProcessModels (float and fixed point) and the chip model are shells around these functions.
+Every function here is pure and works on NumPy arrays and torch tensors alike, on floats and on
+integers. The torch simulator, the Lava ProcessModels (float and fixed point) and the chip model are
+shells around these functions.
 
-Units: the membrane potential ``v``, the current and the threshold ``theta`` share one unit (that of the target
-population's weights); the spike counter ``s`` counts spikes. ``theta`` is the paper's
+Units: the membrane potential ``v``, the current and the threshold ``theta`` share one unit (that of
+the target population's weights); the spike counter ``s`` counts spikes. ``theta`` is the paper's
 :math:`\theta^* = \theta_n / L_n`, the potential that one spike stands for.
 
-One neuron passes through *stages* (:class:`Stage`); a :class:`pascal_nm.schedule.Schedule` says when:
+One neuron passes through *stages* (:class:`Stage`); a
+:class:`pascal_nm.schedule.Schedule` says when:
 
-==============  ======================================================================================================================
-``ACCUMULATE``  add the current to ``v`` without firing (inputs that come before the main window; readout)
+==============  ====================================================================================
+``ACCUMULATE``  add the current to ``v`` without firing (inputs that come before the main window;
+                readout)
 ``INTEGRATE``   Algorithm 1, lines 4 to 8: add the current, fire with soft reset, count
-``CORRECT``     Algorithm 1, lines 10 to 16: fire or inhibit (signed spikes) until ``0 <= v < theta``
+``CORRECT``     Algorithm 1, lines 10 to 16: fire or inhibit (signed spikes) until
+                ``0 <= v < theta``
 ``ENCODE``      Algorithm 2, line 3: the level of an analog current in closed form
-``EMIT``        Algorithm 1, lines 19 to 21 and Algorithm 2, lines 5 to 7: spike while the counter is positive
-``STREAM``      add the current, and send signed spikes at once, so that the count follows the potential (not in the paper)
-==============  ======================================================================================================================
+``EMIT``        Algorithm 1, lines 19 to 21 and Algorithm 2, lines 5 to 7: spike while the counter
+                is positive
+``STREAM``      add the current, and send signed spikes at once, so that the count follows the
+                potential (not in the paper)
+==============  ====================================================================================
 
-``EMIT`` gives a *thermometer* train: a neuron of count c spikes in the first c steps of its window. ``STREAM`` gives a signed train whose sum is c
-once the neuron is quiet (docs/schedules.md has the proof).
+``EMIT`` gives a *thermometer* train: a neuron of count c spikes in the first c steps of its
+window. ``STREAM`` gives a signed train whose sum is c once the neuron is quiet
+(docs/schedules.md has the proof).
 """
 
 from __future__ import annotations
@@ -59,9 +66,12 @@ class State(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one timestep gave: ``spikes`` in {-1, 0, +1} of the counter's type, and the state after it.
+    """What one timestep gave: spikes, and the state after it.
 
-    In ``INTEGRATE`` and ``CORRECT`` the spikes are internal (they move the counter); in ``EMIT`` and ``STREAM`` they leave the neuron.
+    ``spikes`` are in {-1, 0, +1}, of the counter's type.
+
+    In ``INTEGRATE`` and ``CORRECT`` the spikes are internal (they move the counter); in ``EMIT``
+    and ``STREAM`` they leave the neuron.
     """
 
     spikes: Array
@@ -75,7 +85,8 @@ def cast(x: Array, like: Array) -> Array:
 
 def at_least(x: Array, y: Array, like: Array) -> Array:
     """1 where x >= y, else 0, in the type of ``like``."""
-    # In place, torch writes 0 and 1 in x's own type: an eighth of the time of a Boolean mask and its cast.
+    # In place, torch writes 0 and 1 in x's own type: an eighth of the time of a Boolean
+    # mask and its cast.
     return cast(x.clone().ge_(y) if hasattr(x, "ge_") else x >= y, like)
 
 
@@ -85,18 +96,21 @@ def below(x: Array, y: Array, like: Array) -> Array:
 
 
 def initial_potential(theta: Array) -> Array:
-    r"""Membrane potential before the first input: theta / 2 (Algorithm 1, line 3), the shift 1/2 of QCFS.
+    r"""Membrane potential before the first input: theta / 2, the shift 1/2 of QCFS.
 
-    For integers ``theta // 2`` is exact even where theta is odd: an integer z reaches :math:`k\theta - \theta/2`
-    exactly when it reaches :math:`k\theta - \lfloor\theta/2\rfloor`.
+    It is line 3 of Algorithm 1.
+
+    For integers ``theta // 2`` is exact even where theta is odd: an integer z reaches
+    :math:`k\theta - \theta/2` exactly when it reaches :math:`k\theta - \lfloor\theta/2\rfloor`.
     """
     return theta / 2 if _is_float(theta) else theta // 2
 
 
 def level(v: Array, theta: Array, levels: int) -> Array:
-    """Closed form of the count: clip(floor(v / theta), 0, levels), with theta / 2 already inside ``v``.
+    """Closed form of the count: clip(floor(v / theta), 0, levels), with theta / 2 inside ``v``.
 
-    This is Equation 1 in units of spikes, and Algorithm 2's line 3. (The paper's line 3 lacks the factor L.)
+    This is Equation 1 in units of spikes, and Algorithm 2's line 3. (The paper's line 3
+    lacks the factor L.)
     """
     quotient = v // theta if not _is_float(v) else _floor(v / theta)
     return quotient.clip(0, levels)
@@ -115,7 +129,10 @@ def integrate(state: State, current: Array, theta: Array) -> Step:
 
 
 def correct(state: State, theta: Array) -> Step:
-    """Algorithm 1, lines 11 to 16: +1 where mem >= theta, -1 (inhibitory) where mem < 0, with soft reset."""
+    """+1 where mem >= theta, -1 (inhibitory) where mem < 0, with soft reset.
+
+    These are lines 11 to 16 of Algorithm 1.
+    """
     spikes = at_least(state.v, theta, state.s) - below(state.v, 0, state.s)
     return Step(spikes, State(state.v - spikes * theta, state.s + spikes))
 
@@ -136,10 +153,13 @@ def emit(state: State) -> Step:
 
 
 def stream(state: State, current: Array, theta: Array, levels: int) -> Step:
-    """Add the current, then +1 where v >= theta and fewer than ``levels`` spikes stand, -1 where v < 0 and some do, with soft reset.
+    """Add the current, then spike, with soft reset.
 
-    The counter holds the spikes that have left the neuron, +1 and -1 added up. It never leaves 0 to ``levels``; where no neuron spikes and no
-    current comes, it is clip(floor(v' / theta), 0, levels) of the whole potential v' (Theorem 2 in docs/schedules.md).
+    +1 where v >= theta and fewer than ``levels`` spikes stand, -1 where v < 0 and some do.
+
+    The counter holds the spikes that have left the neuron, +1 and -1 added up. It never leaves 0 to
+    ``levels``; where no neuron spikes and no current comes, it is clip(floor(v' / theta), 0,
+    levels) of the whole potential v' (Theorem 2 in docs/schedules.md).
     """
     v = state.v + current
     up = at_least(v, theta, state.s) * below(state.s, levels, state.s)
@@ -167,10 +187,13 @@ _STAGES: dict[Stage, Callable[[State, Array, Array, int], Step]] = {
 
 
 def bias_share(bias: Array, step: int, steps: int) -> Array:
-    """The part of ``bias`` that is injected in timestep ``step`` of ``steps``: the paper's b' = b / L.
+    """The part of ``bias`` that is injected in timestep ``step``: the paper's b' = b / L.
 
-    The shares sum to ``bias`` exactly: integer shares differ by at most one; float shares are differences of
-    neighbouring multiples within a factor of two of each other, which floating point subtracts without error.
+    There are ``steps`` such timesteps.
+
+    The shares sum to ``bias`` exactly: integer shares differ by at most one; float shares are
+    differences of neighbouring multiples within a factor of two of each other, which floating point
+    subtracts without error.
     """
     if _is_float(bias):
         return bias * ((step + 1) / steps) - bias * (step / steps)

@@ -1,16 +1,18 @@
-r"""The neurons of NIR files that other tools wrote: leaky and non-leaky integrators, as pure functions.
+r"""The neurons of other tools' NIR files: leaky and non-leaky integrators, as pure functions.
 
-NIR (https://neuroir.org, version 1.0) gives equations in continuous time; with a timestep :math:`\Delta t` and the forward Euler method, which the
-field's readers use, every one of them is
+NIR (https://neuroir.org, version 1.0) gives equations in continuous time; with a timestep
+:math:`\Delta t` and the forward Euler method, which the field's readers use, every one of them is
 
 .. math::
     i \leftarrow i + \alpha_{syn} \, (w_{in} x - i), \qquad
     v \leftarrow v + \alpha \, (v_{leak} - v) + g \, i, \qquad
     z = [v > v_{threshold}]
 
-followed, where z = 1, by :math:`v \leftarrow v_{reset}` (NIR's own) or :math:`v \leftarrow v - (v_{threshold} - v_{reset})` (soft reset, of converted
-networks). :class:`Membrane` holds the constants: ``I`` and ``IF`` have :math:`\alpha = 0, g = R \Delta t`; ``LI``, ``LIF`` and the ``Cuba`` nodes
-:math:`\alpha = \Delta t / \tau, g = R \Delta t / \tau`; without a synapse :math:`i = x`. Arrays are NumPy's or torch's.
+followed, where z = 1, by :math:`v \leftarrow v_{reset}` (NIR's own) or
+:math:`v \leftarrow v - (v_{threshold} - v_{reset})` (soft reset, of converted networks).
+:class:`Membrane` holds the constants: ``I`` and ``IF`` have :math:`\alpha = 0, g = R \Delta t`;
+``LI``, ``LIF`` and the ``Cuba`` nodes :math:`\alpha = \Delta t / \tau, g = R \Delta t / \tau`;
+without a synapse :math:`i = x`. Arrays are NumPy's or torch's.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from typing import Any, Literal, NamedTuple
 Array = Any  # np.ndarray or torch.Tensor
 
 Reset = Literal["zero", "subtract"]
-"""What a neuron does after a spike: go to ``v_reset`` (nearly always zero), or lose the threshold."""
+"""What a neuron does after a spike: go to ``v_reset`` (nearly always zero), or
+lose the threshold."""
 
 
 class Membrane(NamedTuple):
@@ -62,7 +65,8 @@ def step(state: NirState, x: Array, constants: Membrane, after_spike: Reset = "z
         after_spike: the reset.
 
     Returns:
-        Spikes 0 or 1 in the type of ``v`` (an integrator's ``v`` where there is no threshold), and the state after them.
+        Spikes 0 or 1 in the type of ``v`` (an integrator's ``v`` where there is no threshold), and
+        the state after them.
     """
     m = constants
     i = x if m.synapse_rate is None else state.i + m.synapse_rate * (m.synapse_weight * x - state.i)

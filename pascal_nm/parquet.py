@@ -1,6 +1,9 @@
-"""Parquet files of labelled images from anywhere: a few rows at a time, and of an image only the bytes that the file holds.
+"""Parquet files of labelled images from anywhere.
 
-``datasets`` stores an image as its bytes and a path. The path is never followed: it could be that of any file, device or server.
+They are read a few rows at a time, and of an image only the bytes that the file holds.
+
+``datasets`` stores an image as its bytes and a path. The path is never followed: it could be that
+of any file, device or server.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ EXPANSION, SPARE_BYTES = 100, 1 << 25
 """By so much may what a file holds be larger than what is stored of it, and by so much more."""
 
 ROWS_EXPANSION, ROWS_SPARE_BYTES, ROW_BYTES = 20, 1 << 24, 256
-"""The same of its rows as they are read, where each counts as so many bytes more: images are compressed already, and differ."""
+"""The same of its rows as they are read, where each counts as so many bytes more: images are
+compressed already, and differ."""
 
 
 def opened(path: str | Path) -> Any:
@@ -33,7 +37,8 @@ def opened(path: str | Path) -> Any:
     """
     try:
         file = require("pyarrow.parquet").ParquetFile(readable(path), buffer_size=1 << 20)
-        # What a file says of single columns is not asked for: where that is damaged, pyarrow ends the process.
+        # What a file says of single columns is not asked for: where that is damaged, pyarrow
+        # ends the process.
         size = sum(file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups))
         if size > EXPANSION * Path(path).stat().st_size + SPARE_BYTES:
             raise DataError(
@@ -77,7 +82,10 @@ def _stored(value: Any) -> Any:
 
 
 def class_names(schema: Any, column: str) -> tuple[str, ...]:
-    """The names of a column's labels, as Hugging Face's ``datasets`` keeps them in an Arrow schema; none where there are none."""
+    """The names of a column's labels, as ``datasets`` keeps them in an Arrow schema.
+
+    There may be none. (``datasets`` is Hugging Face's.)
+    """
     try:
         found = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"][column]["names"]
         return tuple(found) if all(isinstance(name, str) for name in found) else ()

@@ -1,9 +1,13 @@
-"""Convolutions of kernel size 1 with a stride, computed so that oneDNN's faulty kernel for them is never chosen.
+"""Strided convolutions of kernel size 1, without oneDNN's faulty kernel for them.
 
-For the gradient of such a convolution's weights oneDNN (3.12, in torch 2.13) first gathers the pixels that the stride leaves, whole vector registers at a
-time, into memory that holds one pixel's channels. Where images lie in channels-last order and have fewer channels than a register has floats (16 with
-AVX-512, 8 with AVX2), it writes past the end: the process crashes, hangs, or goes on with damaged memory. Which network does so differs from processor to
-processor, so no such convolution is left to it.
+They are computed so that it is never chosen.
+
+For the gradient of such a convolution's weights oneDNN (3.12, in torch 2.13) first gathers the
+pixels that the stride leaves, whole vector registers at a time, into memory that holds one
+pixel's channels. Where images lie in channels-last order and have fewer channels than a register
+has floats (16 with AVX-512, 8 with AVX2), it writes past the end: the process crashes, hangs, or
+goes on with damaged memory. Which network does so differs from processor to processor, so no such
+convolution is left to it.
 """
 
 from __future__ import annotations
@@ -20,11 +24,14 @@ CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 
 
 class StrideBySlicing(TorchFunctionMode):
-    r"""Inside its ``with`` block a strided convolution of kernel size 1 takes every s-th pixel first, and has no stride then.
+    r"""Inside its ``with`` block a strided convolution of kernel size 1 has no stride.
+
+    It takes every s-th pixel first.
 
     .. math:: (w *_s x)[i] = w\, x[s i] = (w *_1 x_{::s})[i]
 
-    Parameters, their gradients and what ``torch.export`` traces outside of the block are those of the network as it is written.
+    Parameters, their gradients and what ``torch.export`` traces outside of the block are those of
+    the network as it is written.
     """
 
     def __torch_function__(

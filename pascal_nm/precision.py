@@ -1,11 +1,12 @@
 r"""What quantization loses, layer by layer, and the fewest bits that lose little enough.
 
-A layer's own loss is what its integers change when it gets the float network's spike counts: the levels that move, and the error of the
-potential in units of the threshold,
+A layer's own loss is what its integers change when it gets the float network's spike counts: the
+levels that move, and the error of the potential in units of the threshold,
 
 .. math:: e_j = \frac{z^{int}_j}{\theta^{int}_j} - \frac{z_j}{\theta_j}
 
-Layers are quantized independently of one another, so that a network with any bits in any layer is put together from networks of one number of bits.
+Layers are quantized independently of one another, so that a network with any bits in any layer is
+put together from networks of one number of bits.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ class LayerLoss:
         bits: of its weights.
         weights: how many they are.
         weight_error: root mean square error of the weights, relative to their root mean square.
-        potential_error: root mean square of the potential's error, in thresholds, for the float network's counts; of the readout relative to its deviation.
+        potential_error: root mean square of the potential's error, in thresholds, for the float
+            network's counts; of the readout relative to its deviation. NaN without images.
+        own: share of levels (of a readout: predictions) that this layer alone changes.
             NaN without images.
-        own: share of levels (of a readout: predictions) that this layer alone changes. NaN without images.
         total: share that differ when all layers are quantized. NaN without images.
     """
 
@@ -52,7 +54,9 @@ class LayerLoss:
 
 
 def losses(graph: Graph, integer: Graph, inputs: Array | None = None) -> list[LayerLoss]:
-    """Compare a float graph with the integer graph that :func:`pascal_nm.quantization.quantize` made of it.
+    """Compare a float graph with its integer graph.
+
+    :func:`pascal_nm.quantization.quantize` made the latter.
 
     Args:
         graph: the float graph.
@@ -84,7 +88,10 @@ def losses(graph: Graph, integer: Graph, inputs: Array | None = None) -> list[La
 
 
 def ranges_for(graph: Graph, recipe: Quantization, inputs: Array) -> Quantization:
-    """The recipe with that range for each layer that errs least, squared, in the potentials of these images (N, *input shape)."""
+    """The recipe with the range for each layer that errs least, squared, in its potentials.
+
+    The potentials are those of these images (N, *input shape).
+    """
     names = [p.name for p in graph.weighted]
     squares = np.zeros((len(RANGES), len(names)))
     integers = [quantize(graph, replace(recipe, range=name)) for name in RANGES]
@@ -122,20 +129,23 @@ def fewest_bits(
     make: Callable[[Graph, Quantization], Graph] = quantize,
     progress: Callable[[int, int], None] | None = None,
 ) -> Searched:
-    """Bits for each layer, as few in all as a greedy search finds, such that the accuracy drops by ``drop`` at most.
+    """Bits for each layer, as few as a greedy search finds: accuracy drops by ``drop`` at most.
 
-    What each layer's bits change in the logits, alone, orders the steps from all bits to the fewest: first what changes least for the memory
-    that it saves. The search goes as far along this way as the measured accuracy allows, and then tries every layer once more: in the end no layer can lose
-    another bit on these images.
+    What each layer's bits change in the logits, alone, orders the steps from all bits to the
+    fewest: first what changes least for the memory that it saves. The search goes as far along this
+    way as the measured accuracy allows, and then tries every layer once more: in the end no layer
+    can lose another bit on these images.
 
     Args:
         graph: a float graph.
-        inputs: preprocessed images (N, *input shape), neither of the training (these bear rounding better than others) nor those that the result is judged on.
+        inputs: preprocessed images (N, *input shape), neither of the training (these bear rounding
+            better than others) nor those that the result is judged on.
         labels: their classes, (N,).
         drop: of accuracy, as a share: 0.002 for 0.2 points.
         recipe: where the search begins: its bits are the most. None: 8 bits, range ``max``.
-        make: gives the integer graph of a recipe with one number of bits; for a chip, :func:`pascal_nm.hw_targets.fixed_point.fit`. What it changes in the
-            recipe is part of what is found.
+        make: gives the integer graph of a recipe with one number of bits; for a chip,
+            :func:`pascal_nm.hw_targets.fixed_point.fit`. What it changes in the recipe is part
+            of what is found.
         progress: called with (evaluations done, about how many in all).
 
     Raises:
@@ -146,7 +156,8 @@ def fewest_bits(
     least = search.accuracy(graph) - drop
     if search.measured(search.most) < least:
         raise DataError(
-            f"already {recipe} weights cost {100 * (least + drop - search.measured(search.most)):.2f} points on these images: allow more, or begin with more bits"
+            f"already {recipe} weights cost {100 * (least + drop - search.measured(search.most)):.2f} points on these "
+            "images: allow more, or begin with more bits"
         )
     way = search.way()
     low, high = 0, len(way) - 1
@@ -238,7 +249,10 @@ class _Search:
             way.append(_with(bits, i, bits[i] - 1))
 
     def lowered(self, bits: tuple[int, ...], least: float) -> tuple[int, ...]:
-        """Bit by bit in one layer after the other, those first that save most memory, until none can lose another."""
+        """Bit by bit in one layer after the other, until none can lose another.
+
+        Those that save most memory come first.
+        """
         before = None
         while before != bits:
             before = bits
@@ -277,7 +291,11 @@ def _weight_error(graph: Graph, integer: Graph, name: str) -> float:
 
 @dataclass(frozen=True)
 class _Error:
-    """Of one layer that gets the float network's counts: mean squared error of its potential, share of levels or predictions that it changes."""
+    """What one layer changes that gets the float network's counts.
+
+    Gives the mean squared error of its potential, and the share of levels or predictions
+    that it changes.
+    """
 
     square: float
     changed: float

@@ -1,4 +1,4 @@
-"""What the processes that this package starts have in common: they end with their parent, and their failures are told."""
+"""What this package's processes share: they end with their parent, and tell their failures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ PR_SET_PDEATHSIG = 1
 """From <linux/prctl.h>."""
 
 SPARE = 16
-"""Open files beyond those of the children that a run needs: to look at them, and to read the program's own code."""
+"""Open files beyond those of the children that a run needs: to look at them, and to read the
+program's own code."""
 
 
 class ChildError(Exception):
@@ -27,7 +28,10 @@ class ChildError(Exception):
 
 
 def end_with_parent() -> None:
-    """Let this process be killed when the thread that started it ends, even by SIGKILL. Linux only; elsewhere it ends when it next hears of its parent."""
+    """Let this process be killed when the thread that started it ends, even by SIGKILL.
+
+    Linux only; elsewhere it ends when it next hears of its parent.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -38,7 +42,9 @@ def ending(exitcode: int) -> str:
 
 
 def check_open_files(count: int, each: int) -> None:
-    """Refuse to start ``count`` processes, each of which takes so many open files here, where there are not enough.
+    """Refuse to start ``count`` processes where too few files can be open.
+
+    Each process takes so many open files here.
 
     Raises:
         TargetError: with the number that is needed and how to allow it.

@@ -1,8 +1,9 @@
 """Programs of ``torch.export.save`` from anywhere: what torch would run of a file never reaches it.
 
-Torch makes Python of a program's text (names, guards, sizes), calls whatever function of its own a node names, and unpickles sample
-inputs. So it is given a fresh archive, written here of what was read and understood: text of :data:`_TEXT` only, operators on tensors,
-weights that are as large as their numbers. What a network can do without (sample inputs, guards, stack traces) is left out.
+Torch makes Python of a program's text (names, guards, sizes), calls whatever function of its own a
+node names, and unpickles sample inputs. So it is given a fresh archive, written here of what was
+read and understood: text of :data:`_TEXT` only, operators on tensors, weights that are as large as
+their numbers. What a network can do without (sample inputs, guards, stack traces) is left out.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ JSON_BYTES = 1 << 24
 """The most bytes of a program without its weights: those of ResNet-34 are 0.4 MB."""
 
 OBJECTS = 30_000
-"""The most parts of a program as its file counts them; ResNet-34 has 8,000, of which torch reads some 8,000 a second."""
+"""The most parts of a program as its file counts them; ResNet-34 has 8,000, of which torch reads
+some 8,000 a second."""
 
 _MODEL, _WEIGHTS, _CONSTANTS, _SAMPLE = (
     "models/model.json",
@@ -46,10 +48,14 @@ _NAME = r"[A-Za-z_]\w{0,200}"
 _PATH = r"(?u:[\w.@:/> +-]{0,500})"
 _SYMBOL = re.compile(r"Symbol\('([su]\d{1,4})'(, \w+=(True|False))*\)")
 _ARITHMETIC = re.compile(
-    r"[su]\d{1,4}|\d{1,18}|Max|Min|Mod|FloorDiv|CeilDiv|PythonMod|Eq|Ne|Lt|Le|Gt|Ge|Mul|Add|Integer|True|False|[-+*/%(),<>=!]"
+    r"[su]\d{1,4}|\d{1,18}|Max|Min|Mod|FloorDiv|CeilDiv|PythonMod|Eq|Ne|Lt|Le|Gt|Ge"
+    r"|Mul|Add|Integer|True|False|[-+*/%(),<>=!]"
 )
 _SPLIT = re.compile(r"\w+|[^\w\s]")
-_TREE = r"\[1, (\{|\}|\[|\]|, |: |null|\"(type|context|children_spec|builtins\.(tuple|list|dict)|null|\[(\\\"\w+\\\"(, )?)*\])\"){1,500}\]"
+_TREE = (
+    r"\[1, (\{|\}|\[|\]|, |: |null|"
+    r"\"(type|context|children_spec|builtins\.(tuple|list|dict)|null|\[(\\\"\w+\\\"(, )?)*\])\"){1,500}\]"
+)
 
 _TEXT: dict[str, str] = {
     "target": r"torch\.ops\.(aten|pascal_nm)\.(?!from_file\b)\w+\.\w+"
@@ -72,10 +78,12 @@ _TEXT: dict[str, str] = {
     "forward_arg_names": _NAME,
     "nn_module_stack": r"[^\"\\\\\x00-\x1f]{0,2000}",
 }
-"""What text may stand under a key. Other text means something to torch that a network does not need, and is left out."""
+"""What text may stand under a key. Other text means something to torch that a network does not
+need, and is left out."""
 
 _NEVER = ("as_graph", "as_operator", "as_custom_obj", "as_strings", "as_string_to_argument", "custom_obj", "token")
-"""Keys of what is no operation on tensors: programs in a program, functions, objects of other libraries."""
+"""Keys of what is no operation on tensors: programs in a program, functions, objects of
+other libraries."""
 
 _NAMED = ("tensor_values", "sym_int_values", "sym_bool_values", "sym_float_values", "custom_obj_values", "config")
 """Keys under which every key is a name of the network's own."""
@@ -87,7 +95,8 @@ def load(path: str | Path) -> ExportedProgram:
     """Read a program.
 
     Raises:
-        FileError: missing, damaged, of another version of torch, with more than a network needs, or larger than its file.
+        FileError: missing, damaged, of another version of torch, with more than a network needs, or
+            larger than its file.
     """
     path = readable(path)
     try:
@@ -118,7 +127,10 @@ def _fresh(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, without the node in which it did and the places in torch, which can be pages."""
+    """What went wrong, without the node at which it did and without torch's own places.
+
+    The latter can be pages.
+    """
     lines = [line for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else described(error))[:300]
 
@@ -131,7 +143,8 @@ def _rewrite(path: Path, entries: archive.Archive, fresh: IO[bytes]) -> None:
     for name in (_MODEL, _WEIGHTS, _CONSTANTS, "archive_format", "archive_version"):
         if name not in entries.names:
             raise FileError(f"{path} is not a .pt2 program of a torch that can be read here: it has no {name}")
-    # The sample inputs are not needed, but a file that hides something in them says what kind of file it is.
+    # The sample inputs are not needed, but a file that hides something in them says what
+    # kind of file it is.
     if _SAMPLE in entries.names and entries.names[_SAMPLE].file_size:
         tensors.look_through(path, io.BytesIO(entries.read(_SAMPLE)))
     program, weights, constants = (_Checked(path)(_json(path, entries, n)) for n in (_MODEL, _WEIGHTS, _CONSTANTS))
@@ -163,7 +176,10 @@ def _json(path: Path, entries: archive.Archive, name: str) -> Any:
 
 
 def _stored(path: Path, content: Any, folder: str, sizes: Mapping[str, int]) -> Iterator[str]:
-    """Names of the entries that hold the tensors of a list of them; their sizes are checked once torch has made tensors of them."""
+    """Names of the entries that hold the tensors of a list of them.
+
+    Their sizes are checked once torch has made tensors of them.
+    """
     try:
         for parameter, meta in content["config"].items():
             name = folder + meta["path_name"]

@@ -1,10 +1,11 @@
 """Is a converted graph the traced network? Proven on the spot, before anybody has to rely on it.
 
-Between two QCFS activations both are affine maps, and two affine maps that agree at one point in general position are the
-same. The traced program runs in double precision, in place and aliased as the user wrote it; for all images but two, each
-QCFS activation passes on random numbers from 0 to its levels instead of its own, so that every synapse of every layer,
-however deep, is in use. The graph computes its pre-activations and outputs from these same numbers; what differs by more
-than rounding is a mistake.
+Between two QCFS activations both are affine maps, and two affine maps that agree at one point in
+general position are the same. The traced program runs in double precision, in place and aliased as
+the user wrote it; for all images but two, each QCFS activation passes on random numbers from 0 to
+its levels instead of its own, so that every synapse of every layer, however deep, is in use. The
+graph computes its pre-activations and outputs from these same numbers; what differs by more than
+rounding is a mistake.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ def prove(source: SourceNetwork, graph: Graph, example: Tensor | None = None) ->
 
 @dataclass
 class _Run:
-    """What the program did: by QCFS layer its levels L, its argument z / step + 1/2, the level found and the one passed on."""
+    """What the program did, by QCFS layer.
+
+    Each has its levels L, its argument z / step + 1/2, the level found and the one passed on.
+    """
 
     arguments: dict[str, Array] = field(default_factory=dict)
     found: dict[str, Array] = field(default_factory=dict)
@@ -92,7 +96,9 @@ def _forced(source: SourceNetwork, inputs: Array) -> _Run:
 
 
 class _Forced(fx.Interpreter):
-    """Runs the program in double precision; its QCFS activations pass on random numbers for all images but the first ``free``.
+    """Runs the program in double precision.
+
+    Its QCFS activations pass on random numbers for all images but the first ``free``.
 
     What depends on parameters alone is computed in the program's own type, as the conversion does.
     """

@@ -1,7 +1,8 @@
 """Checkpoints of the PASCAL and QCFS repositories as networks of this package.
 
-Both save a ``state_dict``: https://github.com/BrainSeek-Lab/PASCAL and https://github.com/putshua/ANN_SNN_QCFS. Levels are not in it and have
-to be known. Nothing in the files is run: see :mod:`pascal_nm.tensors`.
+Both save a ``state_dict``: https://github.com/BrainSeek-Lab/PASCAL and
+https://github.com/putshua/ANN_SNN_QCFS. Levels are not in it and have to be known. Nothing in the
+files is run: see :mod:`pascal_nm.tensors`.
 """
 
 from __future__ import annotations
@@ -39,10 +40,12 @@ THRESHOLDS = ("thresh", "up")
 """Names of a QCFS threshold: today's, and that of older checkpoints."""
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "checkpoint")
-"""Usual names for the network in a file that holds more: preferred where the file has a second one, such as an average."""
+"""Usual names for the network in a file that holds more: preferred where the file has a second one,
+such as an average."""
 
 COUNTERS = ("total_ops", "total_params", "n_averaged")
-"""What other programs count in a network: operations and parameters (thop), averaged networks (torch.optim.swa_utils)."""
+"""What other programs count in a network: operations and parameters (thop), averaged networks
+(torch.optim.swa_utils)."""
 
 DEPTH = 3
 """So deep may a state_dict stand in what a file holds."""
@@ -79,13 +82,17 @@ def load(
         path: the ``.pth`` file; a ``state_dict``, or a dictionary that holds one.
         arch: one of :data:`ARCHITECTURES`.
         levels: L of all layers, or one for each.
-        pool: the pooling that the network was trained with. Both repositories train VGG with average pooling.
+        pool: the pooling that the network was trained with. Both repositories train VGG with
+            average pooling.
         preprocessing: how pixels become inputs; see :data:`PREPROCESSING`.
-        input_size: height and width of the images of a ResNet, whose weights do not tell; 32, or 224 with a 7x7 stem.
-        note: called with a line that says which entry was read, where a file holds more than a network.
+        input_size: height and width of the images of a ResNet, whose weights do not tell; 32, or
+            224 with a 7x7 stem.
+        note: called with a line that says which entry was read, where a file holds
+            more than a network.
 
     Returns:
-        The network with its widths, classes and stem from the tensors; negative thresholds stay negative.
+        The network with its widths, classes and stem from the tensors; negative
+        thresholds stay negative.
 
     Raises:
         FileError: the file is missing, damaged, holds code, or does not hold this architecture.
@@ -142,7 +149,7 @@ def _state_dict(path: Path, note: Callable[[str], None]) -> Mapping[str, Tensor]
 
 
 def _mappings(content: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """A dictionary and those inside of it and of its lists, by their paths; each once, by the shortest."""
+    """A dictionary and those in it and in its lists, by their paths; each once, by the shortest."""
     waiting, seen = deque([("", content, 0)]), set[int]()
     while waiting:
         name, value, depth = waiting.popleft()
@@ -161,7 +168,10 @@ def _layers(mapping: Mapping[str, Any]) -> int:
 
 
 def _parts(state: Mapping[str, Tensor], path: str | Path) -> list[Part]:
-    """The layers of a state_dict, in its order: that of definition, which is the order of execution in both repositories."""
+    """The layers of a state_dict, in its order.
+
+    That is the order of definition, which is the order of execution in both repositories.
+    """
     layers: dict[str, dict[str, Tensor]] = {}
     for key, value in state.items():
         layer, _, name = key.rpartition(".")
@@ -169,13 +179,17 @@ def _parts(state: Mapping[str, Tensor], path: str | Path) -> list[Part]:
     for before, after in itertools.pairwise(layers):
         if _out_of_order(before, after):
             raise FileError(
-                f"{path}: {after} stands behind {before}; the keys must be in the order of the modules, as model.state_dict() gives them"
+                f"{path}: {after} stands behind {before}; the keys must be in the order of the modules, "
+                "as model.state_dict() gives them"
             )
     return [Part(layer, _kind(layer, tensors, path), tensors) for layer, tensors in layers.items()]
 
 
 def _out_of_order(before: str, after: str) -> bool:
-    """Whether the first part in which two paths differ counts downward: block 0 behind block 1, layer2 behind layer3."""
+    """Whether the first part in which two paths differ counts downward.
+
+    For instance, block 0 behind block 1, or layer2 behind layer3.
+    """
     for a, b in zip(before.split("."), after.split("."), strict=False):
         if a != b:
             one, other = (re.fullmatch(r"(\D*)(\d{1,9})(\D*)", part) for part in (a, b))
@@ -222,7 +236,10 @@ def _widths(arch: str, parts: Sequence[Part], path: str | Path) -> list[int]:
 
 
 def _matched(module: nn.Module, parts: Sequence[Part], path: str | Path, arch: str) -> dict[str, Tensor]:
-    """The module's state_dict with the tensors of the parts, in order, whose kinds and shapes are checked."""
+    """The module's state_dict with the tensors of the parts, in order.
+
+    Their kinds and shapes are checked.
+    """
     layers = [(name, layer) for name, layer in module.named_modules() if list(layer.parameters(recurse=False))]
     kinds: dict[type, Kind] = {
         nn.Conv2d: "convolution",

@@ -1,13 +1,16 @@
 r"""The QCFS activation (quantization, clip, floor, shift) as a torch operator and as a module.
 
 .. math::
-    \hat h(x) = \lambda \; \mathrm{clip}\!\left(\frac{1}{L}\left\lfloor \frac{x L}{\lambda} + \frac12 \right\rfloor, 0, 1\right)
+    \hat h(x) = \lambda \; \mathrm{clip}\!\left(
+        \frac{1}{L}\left\lfloor \frac{x L}{\lambda} + \frac12 \right\rfloor, 0, 1\right)
 
-where :math:`\lambda` is the trainable threshold and :math:`L` the number of levels (quantization steps).
-Source: Equation 1 of Ramesh & Srinivasan, "PASCAL", TMLR 2025, after Bu et al., https://arxiv.org/abs/2303.04347.
+where :math:`\lambda` is the trainable threshold and :math:`L` the number of levels (quantization
+steps). Source: Equation 1 of Ramesh & Srinivasan, "PASCAL", TMLR 2025, after Bu et al.,
+https://arxiv.org/abs/2303.04347.
 
-The operator is registered with torch, so that ``torch.export`` keeps it as one node that names its threshold
-and its levels: that node is what :func:`pascal_nm.conversion.convert` turns into a spiking population.
+The operator is registered with torch, so that ``torch.export`` keeps it as one node that names its
+threshold and its levels: that node is what :func:`pascal_nm.conversion.convert` turns into a
+spiking population.
 """
 
 from __future__ import annotations
@@ -21,7 +24,10 @@ from pascal_nm.errors import ConversionError
 
 
 def step_of(x: Tensor, threshold: Tensor, levels: int) -> Tensor:
-    """``threshold / levels``, in the wider of the two types: a step rounded to a narrower one would not be that of ``x``."""
+    """``threshold / levels``, in the wider of the two types.
+
+    A step rounded to a narrower one would not be that of ``x``.
+    """
     return threshold.to(torch.promote_types(x.dtype, threshold.dtype)) / levels
 
 
@@ -31,8 +37,8 @@ def qcfs(x: Tensor, threshold: Tensor, levels: int) -> Tensor:
 
     Args:
         x: pre-activation, any shape.
-        threshold: lambda, broadcastable to ``x`` (a scalar, or ``(1, C, 1, 1)`` for one per channel); of a narrower type, it is
-            taken as a number of the type of ``x``.
+        threshold: lambda, broadcastable to ``x`` (a scalar, or ``(1, C, 1, 1)`` for one per
+            channel); of a narrower type, it is taken as a number of the type of ``x``.
         levels: L, at least 1.
 
     Returns:
@@ -41,8 +47,9 @@ def qcfs(x: Tensor, threshold: Tensor, levels: int) -> Tensor:
     Raises:
         RuntimeError: the threshold does not broadcast to ``x``.
 
-    The gradient passes straight through the floor: 1 for ``0 < x / threshold < 1`` and 0 elsewhere with respect to
-    ``x``, and Equation 1's own dependence on the threshold with respect to ``threshold``.
+    The gradient passes straight through the floor: 1 for ``0 < x / threshold < 1`` and 0
+    elsewhere with respect to ``x``, and Equation 1's own dependence on the threshold with respect
+    to ``threshold``.
     """
     threshold.expand(x.shape)  # a threshold of more axes would make more of x than it is
     step = step_of(x, threshold, levels)
@@ -64,13 +71,17 @@ def _setup_context(
 
 @torch.library.custom_op("pascal_nm::qcfs_backward", mutates_args=())
 def qcfs_backward(grad: Tensor, x: Tensor, threshold: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of :func:`qcfs` with respect to ``x`` and ``threshold``, of their shapes. An operator too, so that it is one node when compiled."""
+    """Gradients of :func:`qcfs` with respect to ``x`` and ``threshold``, of their shapes.
+
+    An operator too, so that it is one node when compiled.
+    """
     low, high = threshold.clamp(max=0), threshold.clamp(min=0)
     if threshold.numel() == 1 and x.device.type == "cpu":  # one pass over the data instead of four
         passed = torch.ops.aten.hardtanh_backward(grad, x, float(low), float(high))
     else:
         passed = grad * ((x > low) & (x < high))
-    # In one sum over the data: the output moves with the threshold, less what moves with x inside of the range.
+    # In one sum over the data: the output moves with the threshold, less what moves with x
+    # inside of the range.
     moved = (grad * output).addcmul_(passed, x, value=-1).sum_to_size(threshold.shape)
     if passed.stride() != x.stride():  # compiled code relies on the order in memory that the fake below promises
         passed = torch.empty_like(x).copy_(passed)
@@ -94,8 +105,8 @@ class QCFS(nn.Module):
     """QCFS as a layer with a learnable threshold: put it where a ReLU would stand.
 
     Args:
-        levels: L, the number of steps between 0 and the threshold; also the number of timesteps in which the
-            spiking neuron emits its spikes.
+        levels: L, the number of steps between 0 and the threshold; also the number of timesteps in
+            which the spiking neuron emits its spikes.
         threshold: initial value of lambda. Bu et al. start from 8.
 
     Raises:

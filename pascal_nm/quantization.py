@@ -2,13 +2,15 @@ r"""From a float graph to an integer graph: small integer weights, integer thres
 
 Every population j has one grid per channel, shared by all projections onto it (shortcuts too):
 
-.. math:: W^{int} = \mathrm{round}(W / s_j), \quad \theta^{int}_j = \theta_j / s_j, \quad
-          b^{int}_j = \mathrm{round}((b_j + \theta_j / 2) / s_j) - \lfloor \theta^{int}_j / 2 \rfloor
+.. math::
+    W^{int} = \mathrm{round}(W / s_j), \quad \theta^{int}_j = \theta_j / s_j, \quad
+    b^{int}_j = \mathrm{round}((b_j + \theta_j / 2) / s_j) - \lfloor \theta^{int}_j / 2 \rfloor
 
-The grid :math:`s_j` is the threshold divided by an integer, so that thresholds are exact and only weights and the
-firing offset (bias and initial potential together) are rounded, each once. A projection whose weights are much larger than
-its neighbours' (an identity shortcut) has its weights on a power-of-two multiple of the grid, as chips do with a
-weight exponent. The readout has one grid for all classes, so that its integer potentials can be compared directly.
+The grid :math:`s_j` is the threshold divided by an integer, so that thresholds are exact and only
+weights and the firing offset (bias and initial potential together) are rounded, each once. A
+projection whose weights are much larger than its neighbours' (an identity shortcut) has its weights
+on a power-of-two multiple of the grid, as chips do with a weight exponent. The readout has one grid
+for all classes, so that its integer potentials can be compared directly.
 """
 
 from __future__ import annotations
@@ -37,15 +39,17 @@ def quantize(graph: Graph, recipe: Quantization | int = 8, *, input_range: float
 
     Args:
         graph: a float graph.
-        recipe: bits of the signed weight mantissas, 2 to 16; or bits, ranges and what else a chip needs, layer by layer.
-        input_range: largest magnitude of the network's input. Not needed where the graph knows its preprocessing: then
-            the integer input is the pixel itself, less the rounded mean.
+        recipe: bits of the signed weight mantissas, 2 to 16; or bits, ranges and what else a chip
+            needs, layer by layer.
+        input_range: largest magnitude of the network's input. Not needed where the graph knows its
+            preprocessing: then the integer input is the pixel itself, less the rounded mean.
 
     Returns:
         An integer graph that holds its recipe; running it is exact in every backend.
 
     Raises:
-        GraphError: the graph is quantized already, the recipe is for another number of layers, or the range of the input is unknown.
+        GraphError: the graph is quantized already, the recipe is for another number of layers, or
+            the range of the input is unknown.
     """
     if graph.is_integer:
         raise GraphError("the graph is quantized already; quantize the float graph that it came from")
@@ -79,7 +83,8 @@ def _quantize_input(graph: Graph, input_range: float | None) -> Population:
         step = 1 / (pre.scale * np.asarray(pre.std))
     else:
         raise GraphError(
-            "the range of the input is unknown: say how pixels become inputs (--mean and --std, preprocessing=), or give input_range"
+            "the range of the input is unknown: say how pixels become inputs (--mean and --std, "
+            "preprocessing=), or give input_range"
         )
     if not np.all(np.isfinite(step) & (step > 0)):
         raise GraphError(f"the input range must be positive and finite, not {input_range}")
@@ -115,7 +120,10 @@ def _grid(p: Population, incoming: list[Projection], recipe: LayerQuantization) 
 
 
 def _aligned(p: Population, grid: Array, recipe: LayerQuantization) -> Array:
-    """The finest grid, not finer than ``grid``, on which the threshold is a whole number, and a multiple of ``2**shift``; one for all of a readout."""
+    """The finest grid, not finer than ``grid``, on which the threshold is a whole number.
+
+    That number is a multiple of ``2**shift``. A readout has one grid for all.
+    """
     if p.kind == "readout":
         return np.full_like(grid, grid.max() or 1.0)
     theta = p.threshold.astype(np.float64)
@@ -129,7 +137,10 @@ def _aligned(p: Population, grid: Array, recipe: LayerQuantization) -> Array:
 
 
 def _squared_error(projection: Projection, grid: Array, exponent: int, largest: int) -> Array:
-    """What rounding and clipping change, squared and summed over the weights of each channel; of the grid's shape."""
+    """What rounding and clipping change, squared and summed over each channel's weights.
+
+    It has the grid's shape.
+    """
     scaled = projection.operator.scale_output(1 / (grid * 2**exponent)).weight
     lost = (np.clip(np.rint(scaled), -largest, largest) - scaled) ** 2
     summed = lost.reshape(len(lost), -1).sum(1).reshape(-1, *(1,) * (grid.ndim - 1))
@@ -176,6 +187,7 @@ def _with_weight(projection: Projection, weight: Array) -> Projection:
 def _to_int32(array: Array, what: str) -> Array:
     if np.abs(array).max(initial=0) > np.iinfo(np.int32).max:
         raise GraphError(
-            f"{what} reaches {np.abs(array).max():.3g} on its grid, beyond 32 bits: its weights are too small against it"
+            f"{what} reaches {np.abs(array).max():.3g} on its grid, beyond 32 bits: "
+            "its weights are too small against it"
         )
     return array.astype(np.int32)

@@ -1,19 +1,27 @@
-r"""Rate coding, the approximation that PASCAL is compared with (Sections 1 and 4.4 of the paper): plain neurons, the mean over T timesteps.
+r"""Rate coding, the approximation that PASCAL is compared with.
 
-Each neuron of the network is replaced by a plain integrate-and-fire neuron with soft reset. One spike of it stands for ``spike`` levels, and its
-threshold is that many times the potential of one level. In every timestep the same input is shown, and every layer passes its spikes on:
+Neurons are plain, and the mean over T timesteps is taken (Sections 1 and 4.4 of the paper).
+
+Each neuron of the network is replaced by a plain integrate-and-fire neuron with soft reset. One
+spike of it stands for ``spike`` levels, and its threshold is that many times the potential of one
+level. In every timestep the same input is shown, and every layer passes its spikes on:
 
 .. math::
-    v(t) = v(t - 1) + z(t), \qquad s(t) = [v(t) \ge A \theta], \qquad v(t) \leftarrow v(t) - A \theta \, s(t)
+    v(t) = v(t - 1) + z(t), \qquad s(t) = [v(t) \ge A \theta], \qquad
+    v(t) \leftarrow v(t) - A \theta \, s(t)
 
-with :math:`z(t) = \sum_p W_p * A_p s_p(t) + b`. The rate of a neuron is the mean of s over the timesteps, its activation A times that, and the
-answer the mean of the readout's currents. Two conversions of a network differ in A and in :math:`v(0)`:
+with :math:`z(t) = \sum_p W_p * A_p s_p(t) + b`. The rate of a neuron is the mean of s over the
+timesteps, its activation A times that, and the answer the mean of the readout's currents. Two
+conversions of a network differ in A and in :math:`v(0)`:
 
-- :func:`qcfs` (Bu et al., https://arxiv.org/abs/2303.04347): A = L, and :math:`v(0) = A \theta / 2`, which makes the error zero in expectation;
-- :func:`relu` (Diehl et al., https://doi.org/10.1109/IJCNN.2015.7280696; Rueckauer et al., https://doi.org/10.3389/fnins.2017.00682): the weights with ReLU in
-  place of QCFS, A the 99.9th percentile of the activations on calibration images, and v(0) = 0.
+- :func:`qcfs` (Bu et al., https://arxiv.org/abs/2303.04347): A = L, and
+  :math:`v(0) = A \theta / 2`, which makes the error zero in expectation;
+- :func:`relu` (Diehl et al., https://doi.org/10.1109/IJCNN.2015.7280696; Rueckauer et al.,
+  https://doi.org/10.3389/fnins.2017.00682): the weights with ReLU in place of QCFS, A the 99.9th
+  percentile of the activations on calibration images, and v(0) = 0.
 
-Neither is exact at any T: what is left in a potential at the end, and spikes that came too early or too late, are lost.
+Neither is exact at any T: what is left in a potential at the end, and spikes that came too early or
+too late, are lost.
 """
 
 from __future__ import annotations
@@ -30,10 +38,12 @@ from pascal_nm.errors import DataError
 from pascal_nm.graph import Array, Graph
 
 PERCENTILE = 99.9
-"""Of the activations of a ReLU network: what a spike stands for, as in Rueckauer et al. and in SpikingJelly's ``ann2snn``."""
+"""Of the activations of a ReLU network: what a spike stands for, as in Rueckauer et al. and in
+SpikingJelly's ``ann2snn``."""
 
 NUMBERS = 1 << 19
-"""Neurons (of the largest population, times images) that are stepped together: their potentials stay in the processor's caches."""
+"""Neurons (of the largest population, times images) that are stepped together: their potentials
+stay in the processor's caches."""
 
 FLOAT = np.dtype(np.float32)
 
@@ -70,16 +80,22 @@ class RateRun:
     operations: Array
 
     def exits(self, confidence: float) -> Array:
-        """Timesteps after which each image is stopped, (N,): the rule of SEENN-1 (Li et al., https://openreview.net/forum?id=mbaNOYQTw).
+        """Timesteps after which each image is stopped, (N,): the rule of SEENN-1.
 
-        That is when the probability of the answer first reaches ``confidence``, and T where it never does.
+        The rule is of Li et al., https://openreview.net/forum?id=mbaNOYQTw.
+
+        That is when the probability of the answer first reaches ``confidence``, and T
+        where it never does.
         """
         reached = self.confidence >= confidence
         reached[:, -1] = True
         return np.asarray(reached.argmax(1) + 1)
 
     def after(self, timesteps: Array) -> RateRun:
-        """The same, N images after so many timesteps each, (N,): T = 1, the numbers of that timestep."""
+        """The same, N images after so many timesteps each, (N,).
+
+        Its T is 1, and its numbers are those of that timestep.
+        """
         index = np.asarray(timesteps)[:, None] - 1
         return RateRun(*(np.take_along_axis(getattr(self, f.name), index, 1) for f in fields(self)))
 
@@ -90,12 +106,17 @@ class RateRun:
 
 
 def qcfs(graph: Graph) -> Conversion:
-    """The conversion of Bu et al.: a spike stands for all L levels, and potentials start at half a threshold."""
+    """The conversion of Bu et al., whose potentials start at half a threshold.
+
+    A spike stands for all L levels.
+    """
     return Conversion(_floats(graph), {p.name: float(p.levels) for p in graph.spiking}, 0.5)
 
 
 def relu(graph: Graph, calibration: Array, percentile: float = PERCENTILE) -> Conversion:
-    """The conversion of a ReLU network: a spike stands for a percentile of a population's activations, and potentials start at 0.
+    """The conversion of a ReLU network, whose potentials start at 0.
+
+    A spike stands for a percentile of a population's activations.
 
     Args:
         graph: a network, whose weights are used with ReLU in place of QCFS.
@@ -116,13 +137,19 @@ def relu(graph: Graph, calibration: Array, percentile: float = PERCENTILE) -> Co
 
 
 def relu_logits(graph: Graph, inputs: Array) -> Array:
-    """Outputs of the network with ReLU in place of QCFS, (N, classes): what :func:`relu` approaches as T grows."""
+    """Outputs of the network with ReLU in place of QCFS, (N, classes).
+
+    What :func:`relu` approaches as T grows.
+    """
     graph = _floats(graph)
     return np.asarray(_activations(graph, inputs, keep=False)[graph.output.name])
 
 
 def depth(graph: Graph) -> int:
-    """Timesteps that a spike from the input takes to the readout on the longest path, one for each projection."""
+    """Timesteps of a spike from the input to the readout, on the longest path.
+
+    They are one for each projection.
+    """
     steps = {graph.input.name: 0}
     for p in graph.populations:
         if p.kind != "analog":
@@ -165,7 +192,10 @@ class _Batch:
         }
 
     def _constant(self, currents: Tensor) -> dict[str, Tensor]:
-        """What each population gets in every timestep, whatever is sent: its bias, and currents of the image."""
+        """What each population gets in every timestep, whatever is sent: bias and the image.
+
+        Of the image it gets currents.
+        """
         constant = {}
         for p in self.graph.populations:
             if p.kind not in ("pasc", "readout"):
@@ -218,7 +248,10 @@ class _Batch:
 
 
 def _carried(made: Conversion) -> dict[str, float]:
-    """The levels that one spike of each population carries: of max populations, those of its source."""
+    """The levels that one spike of each population carries.
+
+    A max population's are those of its source.
+    """
     spike = dict(made.spike)
     for p in made.graph.populations:
         if p.kind == "max":
@@ -227,7 +260,10 @@ def _carried(made: Conversion) -> dict[str, float]:
 
 
 class _Costs:
-    """Spikes (N, *shape) of one population -> int64 (N, 2): how many, and the synaptic operations that they cause."""
+    """How many spikes (N, *shape) one population sent, and the synaptic operations: int64 (N, 2).
+
+    The spikes cause the operations.
+    """
 
     def __init__(self, graph: Graph, name: str) -> None:
         shape = graph[name].shape
@@ -241,12 +277,18 @@ class _Costs:
 
 
 def _last(x: Tensor) -> Tensor:
-    """A batch (N, *shape) as (N, numbers), images with their channels last: in that order they lie in memory."""
+    """A batch (N, *shape) as (N, numbers), images with their channels last.
+
+    In that order they lie in memory.
+    """
     return (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).flatten(1)
 
 
 def _activations(graph: Graph, inputs: Array, keep: bool = True) -> dict[str, Array]:
-    """Activations of the network with ReLU in place of QCFS, in levels, by population of kind ``pasc``; and its logits by the readout's name."""
+    """Activations of the network with ReLU in place of QCFS, in levels, and its logits.
+
+    The activations are by population of kind ``pasc``, the logits by the readout's name.
+    """
     size = max(1, NUMBERS // max(p.size for p in graph.populations))
     found: dict[str, list[Array]] = {}
     with torch.no_grad():
@@ -272,7 +314,10 @@ def _activations(graph: Graph, inputs: Array, keep: bool = True) -> dict[str, Ar
 
 
 def _floats(graph: Graph) -> Graph:
-    """The network in float32; an integer graph's numbers are whole, and so is what they stand for."""
+    """The network in float32.
+
+    An integer graph's numbers are whole, and so is what they stand for.
+    """
     return graph if graph.is_integer else graph.astype(np.float32)
 
 

@@ -1,8 +1,10 @@
 r"""Which neuron reaches which: the synapses of a projection as one small matrix for each axis.
 
-A neuron at (c, y, x) of the target has :math:`A_c[c, c'] \, A_y[y, y'] \, A_x[x, x']` synapses from the one at (c', y', x') of the source, because convolutions,
-poolings, identities and dense layers all connect channels, rows and columns independently. A population (N,) is one of shape (N, 1, 1).
-A pooling in front counts as part of the synapses, which is how a chip stores it: a neuron in two windows drives both.
+A neuron at (c, y, x) of the target has :math:`A_c[c, c'] \, A_y[y, y'] \, A_x[x, x']` synapses from
+the one at (c', y', x') of the source, because convolutions, poolings, identities and dense layers
+all connect channels, rows and columns independently. A population (N,) is one of shape (N, 1, 1). A
+pooling in front counts as part of the synapses, which is how a chip stores it: a neuron in two
+windows drives both.
 """
 
 from __future__ import annotations

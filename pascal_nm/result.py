@@ -1,4 +1,7 @@
-"""What a run gives back, the same from every target: spike counts, the readout, and counted activity."""
+"""What a run gives back, the same from every target: spike counts, readout, and activity.
+
+Activity is counted.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +31,20 @@ class RunResult:
     """The outcome of running N inputs.
 
     Attributes:
-        counts: by population of kind ``pasc`` or ``max``: spikes emitted by each neuron, integers of shape (N, *shape).
+        counts: by population of kind ``pasc`` or ``max``: spikes emitted by each neuron, integers
+            of shape (N, *shape).
         potential: the readout's membrane potential, (N, classes), in the graph's own type.
         scale: the readout's threshold: logits are ``potential / scale``.
         activity: by population, as ``counts``; empty where the engine does not count (``counts``).
         schedule: the timesteps that the run took.
-        answers: the prediction after each timestep, (N, steps); None from an engine without timesteps (``counts``).
-        sent: by population, spikes of either sign that each neuron sent, (N, *shape); None where no spike is negative, and they are the counts.
-        chip: what a watcher of the run made of it (:class:`pascal_nm.hw_targets.traffic.ChipActivity`); None where nobody watched.
-        settled: timesteps until the network was quiet, (N,): from then on every count is final; more than were run where it was not. None where
-            the schedule's own length is that time.
+        answers: the prediction after each timestep, (N, steps); None from an engine without
+            timesteps (``counts``).
+        sent: by population, spikes of either sign that each neuron sent, (N, *shape); None where no
+            spike is negative, and they are the counts.
+        chip: what a watcher of the run made of it
+            (:class:`pascal_nm.hw_targets.traffic.ChipActivity`); None where nobody watched.
+        settled: timesteps until the network was quiet, (N,): from then on every count is final;
+            more than were run where it was not. None where the schedule's own length is that time.
     """
 
     counts: Mapping[str, Array]
@@ -52,12 +59,15 @@ class RunResult:
 
     @property
     def timesteps(self) -> Array:
-        """Timesteps that each image took, (N,): until its answer was final, or until it was stopped."""
+        """Timesteps that each image took, (N,), until its answer was final or it was stopped."""
         return np.minimum(self._settled, self.schedule.steps)
 
     @property
     def exact(self) -> Array:
-        """A certificate for each image, (N,): every count was final before the run was stopped, so the answer is the source network's."""
+        """A certificate for each image, (N,).
+
+        Every count was final before the run was stopped, so the answer is the source network's.
+        """
         return np.asarray(self._settled <= self.schedule.steps)
 
     @property
@@ -117,7 +127,10 @@ class Program(Protocol):
 
 
 class Target(Protocol):
-    """Where spiking networks run. Every target runs float and integer graphs, or says why not with a TargetError."""
+    """Where spiking networks run.
+
+    Every target runs float and integer graphs, or says why not with a TargetError.
+    """
 
     @property
     def name(self) -> str:

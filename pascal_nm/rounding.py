@@ -1,14 +1,18 @@
-r"""How far rounding may move what the source network computes: a bound, proven for its own operations.
+r"""How far rounding may move what the source network computes.
+
+It is a bound, proven for its own operations.
 
 A sum of n products that is computed with unit roundoff u differs from the true one by at most
 
 .. math:: \gamma_n \sum_i |w_i| |x_i|, \qquad \gamma_n = \frac{n u}{1 - n u}
 
-(Higham, Accuracy and Stability of Numerical Algorithms, Sections 3.1 and 3.4). The sum of magnitudes is what the
-network itself gives when every weight, input and bias counts with its absolute value and every difference as a sum.
-Here the program is run that way, and each value carries the number of roundings behind it. The folded weights of the
-graph cannot show this bound: there, large terms of the source (a bias and the mean of a normalization) have cancelled.
-Below the least normal number t of a type an operation is off by u t at most, so a magnitude of at least t covers that, too.
+(Higham, Accuracy and Stability of Numerical Algorithms, Sections 3.1 and 3.4). The sum of
+magnitudes is what the network itself gives when every weight, input and bias counts with its
+absolute value and every difference as a sum. Here the program is run that way, and each value
+carries the number of roundings behind it. The folded weights of the graph cannot show this bound:
+there, large terms of the source (a bias and the mean of a normalization) have cancelled. Below the
+least normal number t of a type an operation is off by u t at most, so a magnitude of at least t
+covers that, too.
 """
 
 from __future__ import annotations
@@ -27,17 +31,21 @@ from pascal_nm.graph import Array
 from pascal_nm.source import COPIES, DROPOUTS, QCFS, SourceNetwork, aten, constants
 
 Arithmetic = np.finfo[Any] | torch.finfo
-"""What is needed of a float type: ``eps``, twice its unit roundoff, and its least normal number ``tiny``."""
+"""What is needed of a float type: ``eps``, twice its unit roundoff, and its least normal
+number ``tiny``."""
 
 
 def gamma(roundings: int, arithmetic: Arithmetic) -> float:
-    """Higham's bound on the relative error of so many roundings; infinite where they are too many for a bound."""
+    """Higham's bound on the relative error of so many roundings; infinite if they are too many."""
     share = roundings * float(arithmetic.eps) / 2
     return share / (1 - share) if share < 1 else math.inf
 
 
 class Errors(NamedTuple):
-    """What rounding may change, at most: pre-activations by population name, in steps of one level, and outputs; (N, …)."""
+    """What rounding may change, at most: pre-activations and outputs, (N, …).
+
+    Pre-activations are by population name, in steps of one level.
+    """
 
     activations: Mapping[str, Array]
     outputs: Array
@@ -53,7 +61,8 @@ def errors(source: SourceNetwork, inputs: Array, levels: Mapping[str, Array], ar
     Args:
         source: the traced network.
         inputs: (N, *input shape).
-        levels: the level of every QCFS neuron by population name, (N, *shape): from these each next sum starts.
+        levels: the level of every QCFS neuron by population name, (N, *shape): from these each
+            next sum starts.
         arithmetic: the float type in which the source computes.
     """
     parts, start = [], 0
@@ -76,7 +85,10 @@ class _Sum(NamedTuple):
 
 
 class _Magnitudes(fx.Interpreter):
-    """Runs the functional program on magnitudes; what depends on parameters alone is computed as it is."""
+    """Runs the functional program on magnitudes.
+
+    What depends on parameters alone is computed as it is.
+    """
 
     def __init__(self, source: SourceNetwork, levels: Mapping[str, Array], arithmetic: Arithmetic) -> None:
         super().__init__(source.functional.graph_module)

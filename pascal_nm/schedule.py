@@ -1,11 +1,14 @@
 """When each population accumulates, integrates, corrects and emits: computed from the graph alone.
 
-The default schedule is the paper's: each layer waits for its source's whole spike train. A spike that is emitted in
-timestep t arrives in timestep t + ``delay`` (1 in Lava and on Loihi). A residual join takes the branch that
-ends last as its main window; what arrives earlier is accumulated without firing, which changes no count.
+The default schedule is the paper's: each layer waits for its source's whole spike train. A spike
+that is emitted in timestep t arrives in timestep t + ``delay`` (1 in Lava and on Loihi). A residual
+join takes the branch that ends last as its main window; what arrives earlier is accumulated without
+firing, which changes no count.
 
-Two further schedules give the same counts in fewer timesteps (docs/schedules.md): :func:`two_phase`, in which a layer fires once its whole input is
-there, and :func:`streaming`, in which it fires ``lag`` timesteps after its input has begun, and takes back what turns out to be too much.
+Two further schedules give the same counts in fewer timesteps (docs/schedules.md):
+:func:`two_phase`, in which a layer fires once its whole input is there, and
+:func:`streaming`, in which it fires ``lag`` timesteps after its input has begun, and takes
+back what turns out to be too much.
 """
 
 from __future__ import annotations
@@ -41,7 +44,8 @@ class Window:
 
     Attributes:
         spans: the stages, in order; a gap is a GraphError.
-        shift: the timestep in which the potential gets its theta / 2; None: it has it from the start.
+        shift: the timestep in which the potential gets its theta / 2; None: it has
+            it from the start.
     """
 
     spans: tuple[Span, ...]
@@ -53,7 +57,8 @@ class Window:
         for before, after in itertools.pairwise(self.spans):
             if before.stop != after.start:
                 raise GraphError(
-                    f"stages follow each other without gaps: {before.stage.value} ends before timestep {before.stop}, {after.stage.value} starts in {after.start}"
+                    f"stages follow each other without gaps: {before.stage.value} ends before timestep {before.stop}, "
+                    f"{after.stage.value} starts in {after.start}"
                 )
 
     @property
@@ -77,12 +82,18 @@ class Window:
 
     @property
     def begun(self) -> int:
-        """The first timestep that follows the population's first emission and everything that is not input: bias and shift."""
+        """The first timestep after the population's first emission and all that is no input.
+
+        What is no input are bias and shift.
+        """
         return max(self.emit.start, -1 if self.shift is None else self.shift) + 1
 
     @property
     def bias(self) -> Span:
-        """The timesteps over which the bias is injected: the main window of Algorithm 1 or 2; whole, when a streaming neuron begins to fire."""
+        """The timesteps over which the bias is injected: the main window of Algorithm 1 or 2.
+
+        A streaming neuron gets it whole when it begins to fire.
+        """
         if streaming := self.span(Stage.STREAM):
             return streaming._replace(stop=streaming.start + 1)
         return self.span(Stage.INTEGRATE) or self.span(Stage.ENCODE) or self.spans[0]
@@ -99,7 +110,8 @@ class Schedule:
     Attributes:
         windows: by population name.
         delay: timesteps that a spike travels.
-        stop: timesteps after which a sample is stopped, although its answer may not be final; None: never.
+        stop: timesteps after which a sample is stopped, although its answer may not be
+            final; None: never.
     """
 
     windows: Mapping[str, Window]
@@ -118,24 +130,32 @@ class Schedule:
 
     @property
     def initiation_interval(self) -> int:
-        """Timesteps after which the next sample may start: the longest window, as each neuron holds one sample."""
+        """Timesteps after which the next sample may start.
+
+        It is the longest window, as each neuron holds one sample.
+        """
         return min(self.steps, max(window.stop - window.start for window in self.windows.values()))
 
     @property
     def streams(self) -> bool:
-        """Whether spikes may be taken back, or populations may fall quiet before the end of their window."""
+        """Whether spikes may be taken back, or populations fall quiet before their window's end."""
         return any(window.span(Stage.STREAM) for window in self.windows.values())
 
     def settled(self, last: Mapping[str, Array]) -> Array:
-        """When the network was quiet: no spike is under way, and every population has begun and would not spike again.
+        """When the network was quiet.
 
-        From that timestep on nothing changes, and every count is exact (Theorem 2 in docs/schedules.md).
+        No spike is under way, and every population has begun and would not spike again.
+
+        From that timestep on nothing changes, and every count is exact (Theorem 2 in
+        docs/schedules.md).
 
         Args:
-            last: by population, the timestep of its last spike for each image, (N,); -1 where it sent none.
+            last: by population, the timestep of its last spike for each image, (N,); -1
+                where it sent none.
 
         Returns:
-            Timesteps, (N,). Beyond the timesteps that were run where the network was not quiet in them.
+            Timesteps, (N,). Beyond the timesteps that were run where the network was
+            not quiet in them.
         """
         ends = [np.maximum(last[name] + 1 + self.delay, self.windows[name].begun) for name in last]
         return np.asarray(np.maximum.reduce(ends))
@@ -144,8 +164,9 @@ class Schedule:
 def pasc(graph: Graph, delay: int = 1) -> Schedule:
     """The paper's schedule (Algorithms 1 and 2).
 
-    A layer of L levels that integrates over n steps corrects for max(n, L) - 1 steps and emits for L steps. Layers fed by the
-    analog input alone take Algorithm 2: one step, then L steps of emission.
+    A layer of L levels that integrates over n steps corrects for max(n, L) - 1 steps and
+    emits for L steps. Layers fed by the analog input alone take Algorithm 2: one step, then L
+    steps of emission.
     """
     windows: dict[str, Window] = {}
     for population in graph.populations:
@@ -156,25 +177,33 @@ def pasc(graph: Graph, delay: int = 1) -> Schedule:
 
 
 def two_phase(graph: Graph, delay: int = 1) -> Schedule:
-    """Every layer adds up its whole input without firing, then fires: the paper's counts without its stage of correction.
+    """Every layer adds up its whole input without firing, then fires.
 
-    A layer fires from the timestep in which the last spike of its sources may arrive, for its L timesteps. No spike is negative.
+    The counts are the paper's, without its stage of correction.
+
+    A layer fires from the timestep in which the last spike of its sources may arrive, for its L
+    timesteps. No spike is negative.
     """
     return _streams(graph, None, delay)
 
 
 def streaming(graph: Graph, lag: int | Mapping[str, int] = 0, delay: int = 1) -> Schedule:
-    """Every layer fires ``lag`` timesteps after its input has begun to arrive; counts are final when the network is quiet.
+    """Every layer fires ``lag`` timesteps after its input has begun to arrive.
 
-    A layer that fires before its input can be complete gets its shift theta / 2 one timestep later than it begins: in its first timestep it rounds
-    down, because an early sum is mostly too large. That costs a fraction of a timestep, and saves up to all of the spikes that would be taken back.
+    Counts are final when the network is quiet.
 
-    The windows are bounds that no input can exceed (Theorem 3 in docs/schedules.md); runs end when all is quiet, mostly long before.
+    A layer that fires before its input can be complete gets its shift theta / 2 one timestep later
+    than it begins: in its first timestep it rounds down, because an early sum is mostly too large.
+    That costs a fraction of a timestep, and saves up to all of the spikes that would be taken back.
+
+    The windows are bounds that no input can exceed (Theorem 3 in docs/schedules.md); runs end when
+    all is quiet, mostly long before.
 
     Args:
         graph: the network.
-        lag: for all pasc populations, or by name (0 for those without one). 0 is fastest and sends most spikes; from L - 1 on, where L is the largest
-            of the sources' levels and these have it too, no spike is negative.
+        lag: for all pasc populations, or by name (0 for those without one). 0 is fastest and sends
+            most spikes; from L - 1 on, where L is the largest of the sources' levels and these have
+            it too, no spike is negative.
         delay: timesteps that a spike travels.
 
     Raises:

@@ -1,10 +1,11 @@
 """The torch simulator: two engines that agree on every count.
 
-``counts`` evaluates Equation 1 in closed form, one pass per population: the fastest exact answer, and for an integer graph
-the integer QCFS network itself. ``steps`` runs every timestep of the schedule with :mod:`pascal_nm.neuron` and counts what happens.
+``counts`` evaluates Equation 1 in closed form, one pass per population: the fastest exact answer,
+and for an integer graph the integer QCFS network itself. ``steps`` runs every timestep of the
+schedule with :mod:`pascal_nm.neuron` and counts what happens.
 
-Integer graphs are computed in integers: convolutions run in a float type in which their sums are proven exact
-(:mod:`pascal_nm.bounds`), everything else in int32.
+Integer graphs are computed in integers: convolutions run in a float type in which their sums are
+proven exact (:mod:`pascal_nm.bounds`), everything else in int32.
 """
 
 from __future__ import annotations
@@ -28,24 +29,30 @@ from pascal_nm.result import Activity, RunResult
 Synapse = Callable[[Tensor], Tensor]
 
 COUNTS_NEURONS = 1 << 22
-"""Neurons (of the largest population, times images) that ``counts`` carries through the network together: enough for efficient
-convolutions, few enough that the memory of one population serves the next."""
+"""Neurons (of the largest population, times images) that ``counts`` carries through the
+network together: enough for efficient convolutions, few enough that the memory of one
+population serves the next."""
 
 STEPS_NUMBERS = 1 << 24
-"""The same for ``steps``: numbers of the largest spike train, or of the currents that it gives, times images."""
+"""The same for ``steps``: numbers of the largest spike train, or of the currents that it
+gives, times images."""
 
 MOST_NUMBERS = 1 << 31
 """Numbers of one image's spike train beyond which ``steps`` would take tens of gigabytes."""
 
 BLOCK_NEURONS = 1 << 18
-"""Neurons (times images) that are stepped together: their state stays in the processor's cache through all stages."""
+"""Neurons (times images) that are stepped together: their state stays in the processor's cache
+through all stages."""
 
 
 _PREPARED: WeakKeyDictionary[Graph, dict[tuple[str, str], Synapse]] = WeakKeyDictionary()
 
 
 def _prepared(graph: Graph, key: tuple[str, str], make: Callable[[], Synapse]) -> Synapse:
-    """What ``make`` gives, made once in the life of a graph: weights are scanned and reordered once, not at every run."""
+    """What ``make`` gives, made once in the life of a graph.
+
+    Weights are scanned and reordered once, not at every run.
+    """
     synapses = _PREPARED.setdefault(graph, {})
     if key not in synapses:
         synapses[key] = make()
@@ -53,12 +60,15 @@ def _prepared(graph: Graph, key: tuple[str, str], make: Callable[[], Synapse]) -
 
 
 def _integer_type(graph: Graph, name: str) -> torch.dtype:
-    """The integer type in which the membrane potential of a population cannot overflow, in any stage."""
+    """The integer type in which a population's membrane potential cannot overflow in any stage."""
     return torch.int32 if bounds.potential_bound(graph, name) < 2**31 else torch.int64
 
 
 def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:
-    """The projection as a function of x (B, *source shape) -> currents (B, *target shape), computed in type ``carrier``."""
+    """The projection as a function of x (B, *source shape) -> currents (B, *target shape).
+
+    It is computed in type ``carrier``.
+    """
     weight = torch.from_numpy(projection.operator.weight.astype(carrier, copy=False))
     apply = _operator(projection.operator, weight)
     pool = projection.pool
@@ -73,7 +83,8 @@ def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:
 def _operator(operator: Operator, weight: Tensor) -> Synapse:
     match operator:
         case Conv2d(_, stride, padding, dilation, groups):
-            # Convolutions run in this memory format whatever the input has: it is the faster one for batches of spikes.
+            # Convolutions run in this memory format whatever the input has: it is the faster one
+            # for batches of spikes.
             filters = weight.contiguous(memory_format=torch.channels_last)
             return lambda x: F.conv2d(x, filters, None, stride, padding, dilation, groups)
         case Dense():
@@ -88,7 +99,10 @@ def sum_pool(x: Tensor, pool: SumPool2d) -> Tensor:
 
 
 def window_max(x: Tensor, pool: SumPool2d, sign: Tensor) -> Tensor:
-    """The ``max`` population: OR of spikes (or maximum of counts) over windows; AND (minimum) where ``sign`` is -1."""
+    """The ``max`` population: OR of spikes (or maximum of counts) over windows.
+
+    Where ``sign`` is -1: AND (minimum).
+    """
     floating = x if x.is_floating_point() else x.to(torch.float32)
     return (F.max_pool2d(floating * sign, pool.kernel, pool.stride, pool.padding) * sign).to(x.dtype)
 
@@ -125,7 +139,8 @@ def _counts(graph: Graph, currents: Tensor) -> RunResult:
                 continue
             theta = _constant(p.threshold, z.dtype)
             if graph.is_integer:
-                # z / theta cannot round up to a whole number while z stays below 2**24 (2**53 in float64).
+                # z / theta cannot round up to a whole number while z stays below 2**24
+                # (2**53 in float64).
                 z.add_(_constant(neuron.initial_potential(p.threshold), z.dtype)).div_(theta)
             else:
                 z.div_(theta).add_(0.5)  # in the order of Equation 1, so that ties fall as in the source network
@@ -165,7 +180,11 @@ class Watcher(Protocol):
     """Someone who is told of the spikes of every population while a run goes on, batch by batch."""
 
     def start(self, images: int, plan: schedule.Schedule) -> Any:
-        """A batch begins. Gives what is told: ``see(name, train, first timestep)``, and at the end asked for: ``result(timesteps)``."""
+        """A batch begins.
+
+        Gives what is told: ``see(name, train, first timestep)``, and at the end asked for:
+        ``result(timesteps)``.
+        """
 
 
 def steps(
@@ -173,7 +192,8 @@ def steps(
 ) -> RunResult:
     """Run N preprocessed inputs (N, *input shape) timestep by timestep, counting every spike.
 
-    Spikes only flow downward, so each population is carried through its whole window before the next one starts.
+    Spikes only flow downward, so each population is carried through its whole window before the
+    next one starts.
 
     Args:
         graph: the network.
@@ -189,7 +209,7 @@ def steps(
 
 
 def _images_together(graph: Graph, plan: schedule.Schedule) -> int:
-    """Images whose largest spike train, or the currents that it gives, is of a size that is carried well."""
+    """Images whose largest spike train, or the currents of it, is of a size that carries well."""
     largest = 1
     for q in graph.projections:
         timesteps = max(16, plan.windows[q.source].emit.steps)  # shorter trains are as fast in no larger batches
@@ -203,7 +223,10 @@ def _images_together(graph: Graph, plan: schedule.Schedule) -> int:
 
 
 def spike_synapse(projection: Projection, graph: Graph) -> Synapse:
-    """A projection as a function of spikes (B, *source shape) -> currents in the type of the target's potential, as ``steps`` computes them."""
+    """A projection as a function of spikes -> currents, as ``steps`` computes them.
+
+    Spikes are (B, *source shape), currents in the type of the target's potential.
+    """
 
     def make() -> Synapse:
         if not graph.is_integer:
@@ -271,7 +294,8 @@ class _Network:
         (projection,) = self.graph.incoming(p.name)
         train, pool = trains[projection.source], projection.pool
         assert pool is not None, "Graph refuses a max population without a window"
-        # Every count moves by one at most in a timestep, and so does the largest: its change is a spike. Of thermometers, it is their OR.
+        # Every count moves by one at most in a timestep, and so does the largest: its change is a
+        # spike. Of thermometers, it is their OR.
         largest = _frames(
             window_max(train.cumsum(0).flatten(0, 1), pool, _constant(p.threshold, train.dtype)), len(train)
         )
@@ -280,7 +304,10 @@ class _Network:
         return pooled
 
     def _readout(self, p: Population, trains: dict[str, Tensor]) -> tuple[Array, Array]:
-        """The potential after all timesteps, (N, classes), and the answer after each, (N, steps): a readout only adds up."""
+        """The potential after all timesteps, (N, classes), and the answer after each, (N, steps).
+
+        A readout only adds up.
+        """
         arrivals = [self._arrival(q, trains[q.source]) for q in self.graph.incoming(p.name)]
         frames = arrivals[0].frames
         over_time = torch.zeros((self.plan.steps, *frames.shape[1:]), dtype=frames.dtype)
@@ -293,13 +320,19 @@ class _Network:
 
 
 def answers(potential: Array, scale: Array) -> Array:
-    """The class of the largest logit after each timestep, int32 of shape (N, steps), of potentials (steps, N, classes)."""
+    """The class of the largest logit after each timestep, int32 of shape (N, steps).
+
+    Potentials are (steps, N, classes).
+    """
     return np.asarray((potential / scale).argmax(2).T, np.int32)
 
 
 @dataclass
 class _Arrival:
-    """Currents that arrive from one projection: ``frames`` (steps, N, *shape) from timestep ``start`` on."""
+    """Currents that arrive from one projection.
+
+    They are ``frames`` (steps, N, *shape) from timestep ``start`` on.
+    """
 
     start: int
     frames: Tensor
@@ -341,7 +374,10 @@ class _Signed(_Run):
 
 
 class _Stepped(_Run):
-    """A population that is stepped through its window, up to timestep ``stop``, block of images by block of images."""
+    """A population that is stepped through its window, up to timestep ``stop``.
+
+    Images go block by block.
+    """
 
     def __init__(self, p: Population, window: schedule.Window, arrivals: list[_Arrival], stop: int) -> None:
         self.p, self.window, self.arrivals, self.stop = p, window, arrivals, stop
@@ -437,7 +473,8 @@ class _PascRun(_Stepped):
                 elif span.stage is Stage.CORRECT:
                     self.inhibitory[block] += _per_image(spikes.clamp(max=0).neg_())
             if span.stage in (Stage.INTEGRATE, Stage.CORRECT):
-                # The counter rose by the excitatory spikes and fell by the inhibitory ones, which stage integrate lacks.
+                # The counter rose by the excitatory spikes and fell by the inhibitory ones, which
+                # stage integrate lacks.
                 self.excitatory[block] += _per_image(state.s - counter)
             if span.stage is Stage.CORRECT:
                 self.excitatory[block] += self.inhibitory[block]
@@ -458,7 +495,10 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def _per_image(spikes: Tensor) -> Array:
-    """Sums over (N, ...), exact: the type of the spikes holds those of one channel, int64 those of all."""
+    """Sums over (N, ...), exact.
+
+    The type of the spikes holds those of one channel, int64 those of all.
+    """
     channels = spikes.sum(tuple(range(2, spikes.ndim))) if spikes.ndim > 2 else spikes
     return np.asarray(channels.to(torch.int64).sum(1).numpy())
 

@@ -1,4 +1,7 @@
-"""The source network as ``torch.export`` sees it: the one way in, and the truth that spikes are compared with."""
+"""The source network as ``torch.export`` sees it.
+
+It is the one way in, and the truth that spikes are compared with.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,10 @@ COPIES = (
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """What a traced program says of a number of images for which it was not traced, as an error of this package."""
+    """What a traced program says of a number of images for which it was not traced.
+
+    Gives it as an error of this package.
+    """
     try:
         yield
     except AssertionError as error:
@@ -66,12 +72,15 @@ class SourceNetwork:
         example: an input of shape (N, *input shape) with any N; not needed for an exported program.
 
     Raises:
-        ConversionError: torch cannot trace the network, or it was exported in a way that cannot be used.
+        ConversionError: torch cannot trace the network, or it was exported in a way
+            that cannot be used.
 
     Attributes:
         program: the exported program.
-        functional: the same program without in-place operations, for whoever follows values through it.
-        names: population name of each QCFS node of ``program``, by node name, in order of execution.
+        functional: the same program without in-place operations, for whoever follows
+            values through it.
+        names: population name of each QCFS node of ``program``, by node name, in
+            order of execution.
         functional_names: the same of ``functional``.
         input_shape: of one input.
         dtype: of inputs.
@@ -84,12 +93,13 @@ class SourceNetwork:
         inner = [part for part in self.program.graph_module.modules() if isinstance(part, fx.GraphModule)][1:]
         if any(_qcfs_nodes(part.graph) for part in inner):
             raise ConversionError(
-                "a QCFS activation stands in a region of its own of the network's forward (torch.no_grad, torch.autocast or "
-                "torch.cond), which cannot be followed: move that out of forward"
+                "a QCFS activation stands in a region of its own of the network's forward (torch.no_grad, "
+                "torch.autocast or torch.cond), which cannot be followed: move that out of forward"
             )
         if not self.names:
             raise ConversionError(
-                "the network has no QCFS activation: put pascal_nm.QCFS where it has ReLU (pascal_nm.to_qcfs does that) and train it"
+                "the network has no QCFS activation: "
+                "put pascal_nm.QCFS where it has ReLU (pascal_nm.to_qcfs does that) and train it"
             )
         self.module = self.program.module()
         inputs = self.program.graph_signature.user_inputs
@@ -110,7 +120,8 @@ class SourceNetwork:
             raise ConversionError("the program takes no images: it was exported with an empty batch")
         if self._most is not None and self.program is not module:
             raise ConversionError(
-                f"the network's answers depend on the number of images that it is given: torch could trace it for {self._most} at most"
+                "the network's answers depend on the number of images that it is given: "
+                f"torch could trace it for {self._most} at most"
             )
         self.functional = _functional(self.program)
         self.functional_names = _matched(self.program.graph, self.functional.graph, self.names)
@@ -128,7 +139,7 @@ class SourceNetwork:
     @torch.no_grad()
     @guarded()
     def levels(self, inputs: Array | Tensor) -> tuple[Array, Mapping[str, Array]]:
-        """Logits, and the level (0 to L) of every QCFS neuron by population name, (N, *shape) each."""
+        """Logits, and by population name the level (0 to L) of each QCFS neuron, (N, *shape)."""
         outputs, levels = [], []
         for x, n in self.batches(inputs):
             recorder = _Recorder(self.module, self.names)
@@ -139,9 +150,10 @@ class SourceNetwork:
     def batches(self, inputs: Array | Tensor, dtype: torch.dtype | None = None) -> Iterator[tuple[Tensor, int]]:
         """Inputs in the batches that the program takes, with the number of images in each.
 
-        They are copies, since a network may work in place on its input. A program for a fixed number of images gets the last
-        image again and again where there are not enough; and one for any number, a single image twice: torch traced it with
-        two, and what it took for granted (in ``squeeze`` for one) may not hold for one.
+        They are copies, since a network may work in place on its input. A program for a fixed
+        number of images gets the last image again and again where there are not enough; and one for
+        any number, a single image twice: torch traced it with two, and what it took for granted (in
+        ``squeeze`` for one) may not hold for one.
         """
         x = torch.as_tensor(inputs).to(dtype or self.dtype, copy=True)
         for part in torch.split(x, min(self._most, max(len(x), 1))) if self._most else [x]:
@@ -187,7 +199,10 @@ def constants(program: ExportedProgram) -> dict[str, Tensor]:
 
 
 def location(node: fx.Node) -> str:
-    """Where a node stands in the user's network: the module's path and class, or the operator's name at the top."""
+    """Where a node stands in the user's network: the path and class of a module.
+
+    At the top it is the operator's name.
+    """
     path, kind = _module(node)
     return f"module {path!r} ({kind})" if path else f"the network's own forward ({node.name})"
 
@@ -222,7 +237,10 @@ def _qcfs_nodes(graph: fx.Graph) -> list[fx.Node]:
 
 
 def _functional(program: ExportedProgram) -> ExportedProgram:
-    """The program without in-place operations: what they change through an alias is written out by torch itself."""
+    """The program without in-place operations.
+
+    What they change through an alias is written out by torch itself.
+    """
     if not any(
         isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable for n in program.graph.nodes
     ):
@@ -232,8 +250,8 @@ def _functional(program: ExportedProgram) -> ExportedProgram:
         module = copy.deepcopy(program.graph_module)
     program = copy.copy(program)
     program._graph_module = module
-    # An inactive dropout returns its own input. Torch's functional form takes a copy in its place, which would hide
-    # what is done to the one from the other.
+    # An inactive dropout returns its own input. Torch's functional form takes a copy in its place,
+    # which would hide what is done to the one from the other.
     for node in program.graph.nodes:
         if node.target in DROPOUTS and not drops(node):
             node.target, node.args = aten.alias.default, node.args[:1]
@@ -254,7 +272,10 @@ def drops(node: fx.Node) -> bool:
 
 
 def _matched(graph: fx.Graph, functional: fx.Graph, names: Mapping[str, str]) -> dict[str, str]:
-    """The names of the QCFS nodes of the functional graph: the same nodes in the same order, less those without a use."""
+    """The names of the QCFS nodes of the functional graph.
+
+    They are the same nodes in the same order, less those without a use.
+    """
     found: dict[str, str] = {}
     nodes = iter(_qcfs_nodes(graph))
     for node in _qcfs_nodes(functional):

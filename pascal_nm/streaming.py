@@ -1,8 +1,11 @@
-"""Labelled images that are read while they are needed: Hugging Face datasets, Parquet shards and image folders that do not fit in memory.
+"""Labelled images that are read while they are needed.
 
-Rows come from ``datasets.IterableDataset``, which shuffles them through a buffer and gives each of several processes its own. Threads
-decode and crop a few batches ahead of the training. What is held in memory is the buffer, those batches and the ten shards (row groups of
-Parquet files) that are read at a time, whatever the number of images; of an image folder also the names of the files.
+Hugging Face datasets, Parquet shards and image folders need not fit in memory.
+
+Rows come from ``datasets.IterableDataset``, which shuffles them through a buffer and gives each of
+several processes its own. Threads decode and crop a few batches ahead of the training. What is held
+in memory is the buffer, those batches and the ten shards (row groups of Parquet files) that are
+read at a time, whatever the number of images; of an image folder also the names of the files.
 """
 
 from __future__ import annotations
@@ -51,7 +54,8 @@ BUFFER = 1000
 """Images among which the next one is drawn."""
 
 MEASURED = 2048
-"""Images, in the shuffled order of seed 0, whose mean and standard deviation stand for those of all."""
+"""Images, in the shuffled order of seed 0, whose mean and standard deviation stand
+for those of all."""
 
 AHEAD = 3
 """Batches that are made ready before the training asks for them."""
@@ -73,11 +77,12 @@ class Stream:
 
     Attributes:
         name: where they come from.
-        rows: a ``datasets.IterableDataset`` of dictionaries with encoded images, integer labels, and perhaps ``place``: what an error
-            calls the image.
+        rows: a ``datasets.IterableDataset`` of dictionaries with encoded images, integer labels,
+            and perhaps ``place``: what an error calls the image.
         classes: name of each label.
         images: how many make an epoch; None where nobody knows before they are counted.
-        size: side of the square crops in colour, in pixels; None for images as they are stored, all of one size.
+        size: side of the square crops in colour, in pixels; None for images as they are stored,
+            all of one size.
         image_column: key of the images.
         label_column: key of the labels.
     """
@@ -114,7 +119,7 @@ class Stream:
         return self.size is not None
 
     def preprocessing(self) -> Preprocessing:
-        """Mean and standard deviation of each channel, over the test crops of :data:`MEASURED` images."""
+        """Mean and standard deviation of each channel, over :data:`MEASURED` images' test crops."""
         return self._measured
 
     @cached_property
@@ -128,21 +133,25 @@ class Stream:
             raise DataError(f"{self.name} holds no images")
         if len(labels) == MEASURED and len(set(labels)) == 1 < len(self.classes):
             raise DataError(
-                f"{self.name}: {MEASURED} images in shuffled order have one label: they lie sorted by class; store them mixed"
+                f"{self.name}: {MEASURED} images in shuffled order have one label: "
+                "they lie sorted by class; store them mixed"
             )
         return normalization(counts, 255.0)
 
     def labelled(self) -> bool:
-        """Whether the first image, if there is one, has a label: the hub marks images without one by -1."""
+        """Whether the first image, if any, has a label: the hub marks images without one by -1."""
         row = next(self._read(self.rows), None)
         return row is not None and row[self.label_column] != -1
 
     def shuffled(
         self, rng: np.random.Generator, size: int, images: int, part: Part = WHOLE
     ) -> Iterator[tuple[Array, Array]]:
-        """See :meth:`pascal_nm.data.Images.shuffled`. A process whose images are fewer than its share starts over with them.
+        """See :meth:`pascal_nm.data.Images.shuffled`.
 
-        ``rng`` gives the seed of the order and of the crops, so that they are those of a seed and an epoch, as with ``set_epoch``.
+        A process whose images are fewer than its share starts over with them.
+
+        ``rng`` gives the seed of the order and of the crops, so that they are those of a seed and
+        an epoch, as with ``set_epoch``.
         """
         seed = int(rng.integers(2**31))
         rows = self._endless(self._own(self.rows.shuffle(seed=seed, buffer_size=BUFFER), part))
@@ -188,7 +197,10 @@ class Stream:
     def _batches(
         self, rows: Iterator[Any], counts: Iterable[int], image: Callable[[Any, int], Array]
     ) -> Generator[tuple[Array, Array], None, None]:
-        """Batches of ``counts`` rows, decoded by threads, until there are no more; ``image`` makes pixels of a row and its position."""
+        """Batches of ``counts`` rows, decoded by threads, until there are no more.
+
+        ``image`` makes pixels of a row and its position.
+        """
         require("PIL.Image")
         first = 0
         with ThreadPoolExecutor() as pool:
@@ -272,20 +284,24 @@ def load_pair(
 ) -> tuple[Stream, Stream]:
     """Training and test images as streams.
 
-    The part to test on is the first of ``test``, ``validation``, ``valid`` and ``val`` that exists and has labels; its name is in the
-    name of the test data.
+    The part to test on is the first of ``test``, ``validation``, ``valid`` and ``val`` that exists
+    and has labels; its name is in the name of the test data.
 
     Args:
-        name: a folder of Parquet shards or of images, with the parts' names in the names of files or folders; a Parquet file or a pattern
-            for several, such as ``train-*.parquet``, which brings the test images of the same name but for the part's; or a Hugging Face
-            dataset name.
-        size: side of the square crops, in pixels; None takes images as they are stored, all of one size.
-        images_per_epoch: how many images make an epoch; by default all, if the source says how many those are.
+        name: a folder of Parquet shards or of images, with the parts' names in the names of
+            files or folders; a Parquet file or a pattern for several, such as
+            ``train-*.parquet``, which brings the test images of the same name but for the
+            part's; or a Hugging Face dataset name.
+        size: side of the square crops, in pixels; None takes images as they are stored,
+            all of one size.
+        images_per_epoch: how many images make an epoch; by default all, if the source says
+            how many those are.
         image_column: column of the images, where it is not one of the usual names.
         label_column: column of the labels, likewise.
 
     Raises:
-        DataError: no such data, no part to train or to test on, a missing column, no names of classes, or an unknown number of images.
+        DataError: no such data, no part to train or to test on, a missing column, no names of
+            classes, or an unknown number of images.
     """
     parts = _parts(name, image_column, label_column)
     if "train" not in parts:
@@ -298,7 +314,8 @@ def load_pair(
         if test.labelled():
             return train, test
     raise DataError(
-        f"{name} has no part with labels to test on, called {', '.join(TEST_PARTS[:-1])} or {TEST_PARTS[-1]}; it has: {', '.join(parts)}"
+        f"{name} has no part with labels to test on, called {', '.join(TEST_PARTS[:-1])} or {TEST_PARTS[-1]}; "
+        f"it has: {', '.join(parts)}"
     )
 
 
@@ -359,7 +376,10 @@ def _parquet(
 
 
 def _row_groups(path: Path, wanted: tuple[str, str]) -> Iterator[tuple[str, int, int, int]]:
-    """(path, index of the row group, index of its first row, number of its rows) of a file that has the wanted columns."""
+    """The row groups of a file that has the wanted columns.
+
+    Each is (path, index of the row group, index of its first row, number of its rows).
+    """
     file, first = parquet.opened(path), 0
     columns(str(path), file.schema_arrow.names, *wanted)
     metadata = file.metadata
@@ -411,7 +431,10 @@ def _classes(folder: Path) -> list[str]:
 
 
 def _image_files(folder: Path, classes: tuple[str, ...]) -> list[str]:
-    """The files of a part as ``class/name``, mixed: what is shuffled are shards of neighbours, which must not have one label."""
+    """The files of a part as ``class/name``, mixed.
+
+    What is shuffled are shards of neighbours, which must not have one label.
+    """
     names = _classes(folder)
     if unknown := sorted(set(names) - set(classes)):
         raise DataError(f"{folder} has classes that the training images lack: {', '.join(unknown[:3])}")
@@ -441,7 +464,8 @@ def _hub(name: str, image_column: str | None, label_column: str | None) -> dict[
         found = builder.as_streaming_dataset()
     except Exception as error:  # network, hub and builder errors of many types
         raise DataError(
-            f"no data called {name!r}: not a file or a folder, and as a Hugging Face dataset it failed: {first_line(error)}"
+            f"no data called {name!r}: not a file or a folder, "
+            f"and as a Hugging Face dataset it failed: {first_line(error)}"
         ) from error
     return {part: _hub_part(name, part, found[part], image_column, label_column) for part in PARTS if part in found}
 

@@ -1,7 +1,8 @@
-"""Files of ``torch.save`` from anywhere: plain values and dense tensors, none larger than the file that holds it.
+"""Files of ``torch.save`` from anywhere: plain values and dense tensors, none larger than the file.
 
-``torch.load(weights_only=True)`` runs nothing, but it calls what makes arrays of any size, sparse and quantized tensors, and tensors
-whose strides show one number a million million times. So what a file asks for is looked through first, and what it gave afterwards.
+``torch.load(weights_only=True)`` runs nothing, but it calls what makes arrays of any size, sparse
+and quantized tensors, and tensors whose strides show one number a million million times. So what a
+file asks for is looked through first, and what it gave afterwards.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ OPERATIONS = 1_000_000
 """The most steps of that part: a tensor takes some 25."""
 
 WORK = 1 << 22
-"""The most values that these steps may put together, each counted in everything that it becomes a part of; a tensor takes some 100."""
+"""The most values that these steps may put together, each counted in everything that it becomes a
+part of; a tensor takes some 100."""
 
 _FUNCTIONS = re.compile(
     r"collections (OrderedDict|Counter)|(__builtin__|builtins) (set|complex)|_codecs encode|torch (Size|device)"
@@ -41,7 +43,8 @@ _FUNCTIONS = re.compile(
 """What a file may name to be called: it makes plain values, and dense tensors of stored numbers."""
 
 _NAMES = re.compile(
-    rf"{_FUNCTIONS.pattern}|torch (Tensor|b?float\d+|u?int\d+|complex\d+|bool|\w+Storage)|torch\.storage (UntypedStorage|TypedStorage)"
+    rf"{_FUNCTIONS.pattern}|torch (Tensor|b?float\d+|u?int\d+|complex\d+|bool|\w+Storage)"
+    r"|torch\.storage (UntypedStorage|TypedStorage)"
     r"|torch\.nn\.parameter Parameter"
 )
 """What a file may name at all."""
@@ -52,15 +55,16 @@ _CALLS = ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4")
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device)
 
 _OLD_PARTS = 5
-"""Pickles of a file that torch wrote before version 1.6: three that say so, the content, and the names of the numbers behind them."""
+"""Pickles of a file that torch wrote before version 1.6: three that say so, the content, and the
+names of the numbers behind them."""
 
 
 def load(path: str | Path) -> Any:
     """The content of a file of ``torch.save``, on the processor.
 
     Raises:
-        FileError: missing, damaged, not a file of torch, with objects that are neither plain values nor dense tensors, or with tensors
-            larger than the file.
+        FileError: missing, damaged, not a file of torch, with objects that are neither plain values
+            nor dense tensors, or with tensors larger than the file.
     """
     path = readable(path)
     with path.open("rb") as file:
@@ -83,7 +87,9 @@ def read(path: Path, file: BinaryIO) -> Any:
 
 
 def look_through(path: Path, file: BinaryIO) -> None:
-    """Refuse a file that is not one of torch, is damaged, or asks for more than plain values and tensors; nothing of it is loaded.
+    """Refuse a file that is not one of torch, is damaged, or holds more than it may.
+
+    It may ask for plain values and tensors only; nothing of it is loaded.
 
     Raises:
         FileError: calls the file ``path``.
@@ -138,7 +144,10 @@ class _Value:
 
     @property
     def is_name(self) -> bool:
-        """Whether it can be the key of a dictionary: Python takes the square of their number for others, as a file may choose them."""
+        """Whether it can be the key of a dictionary.
+
+        Python takes the square of their number for others, as a file may choose them.
+        """
         small = isinstance(self.argument, int) and self.argument.bit_length() < 32
         return not self.items and (small or self.argument is None or isinstance(self.argument, str))
 
@@ -148,10 +157,13 @@ _CHANGES = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD")
 
 
 def _check_steps(path: Path, file: IO[bytes]) -> None:
-    """Refuse a pickle that names anything but :data:`_NAMES`, or makes much more than it holds; the file then stands behind it.
+    """Refuse a pickle that names anything but :data:`_NAMES`, or makes much more than it holds.
 
-    A few bytes can ask for the same large value again and again, in a set or a tuple whose parts are the same two tuples. So the steps are
-    gone through with the sizes of what they make, which takes no more than the bytes do.
+    The file then stands behind it.
+
+    A few bytes can ask for the same large value again and again, in a set or a tuple whose parts
+    are the same two tuples. So the steps are gone through with the sizes of what they make, which
+    takes no more than the bytes do.
     """
     start = file.tell()
     content = io.BytesIO(file.read(PICKLE_BYTES))
@@ -197,7 +209,10 @@ def _check_steps(path: Path, file: IO[bytes]) -> None:
 
 
 def _check_step(path: Path, step: str, taken: list[_Value]) -> None:
-    """Refuse calls of what is no function of :data:`_FUNCTIONS`, or with what makes them slow; and keys that do so."""
+    """Refuse calls of what is no function of :data:`_FUNCTIONS`, or that make them slow.
+
+    Keys that do so are refused, too.
+    """
     keys = taken[1::2] if step in ("SETITEM", "SETITEMS") else []
     if step == "REDUCE":
         called, given = str(taken[0].argument), taken[1].items
@@ -220,13 +235,15 @@ def _refuse(path: Path, what: str) -> NoReturn:
         kind = what.removeprefix("torch._utils._rebuild_").replace("_", " ")
         raise FileError(f"{path} holds what torch calls a {kind}; only dense tensors are read: save them so")
     raise FileError(
-        f"{path} holds pickled Python objects ({what}), which could run code, and was not opened: where you trust it, save the network's "
-        "model.state_dict() by torch.save, or a network of your own by torch.export.save as .pt2"
+        f"{path} holds pickled Python objects ({what}), which could run code, and was not opened: where you trust it, "
+        "save the network's model.state_dict() by torch.save, or a network of your own by torch.export.save as .pt2"
     )
 
 
 def check(path: Path, content: Any, size: int) -> None:
-    """Refuse all but plain values and dense tensors that together are not larger than ``size`` bytes and some.
+    """Refuse all but plain values and dense tensors not larger than ``size`` bytes and some.
+
+    The bound is on all of them together.
 
     Raises:
         FileError: names what a file at ``path`` holds.

@@ -1,4 +1,7 @@
-"""Training of QCFS networks: SGD with momentum and a cosine schedule (Appendix A.8 of the paper), seeded and resumable."""
+"""Training of QCFS networks, seeded and resumable.
+
+It is SGD with momentum and a cosine schedule (Appendix A.8 of the paper).
+"""
 
 from __future__ import annotations
 
@@ -32,10 +35,12 @@ LARGE = 128
 """Side of images from which on networks begin with the ImageNet stem."""
 
 PAPER_THRESHOLD = 1.0
-"""Where the thresholds of the paper's authors start (``IF`` in their ``models/layer.py``); 8 in QCFS, 2 in :func:`pascal_nm.models.build`."""
+"""Where the thresholds of the paper's authors start (``IF`` in their ``models/layer.py``); 8 in
+QCFS, 2 in :func:`pascal_nm.models.build`."""
 
 EVALUATED = 500
-"""Images that a network classifies at once when its accuracy is measured; fewer where they are large."""
+"""Images that a network classifies at once when its accuracy is measured; fewer
+where they are large."""
 
 EVALUATED_VALUES = 1 << 24
 """The most values of the images of such a batch: 111 images of 3x224x224."""
@@ -43,7 +48,7 @@ EVALUATED_VALUES = 1 << 24
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What a training depends on; the same values and data give the same weights on the same machine.
+    """What a training depends on: with the same data, the same weights on the same machine.
 
     Attributes:
         arch: name of an architecture in :data:`pascal_nm.models.ARCHITECTURES`.
@@ -53,22 +58,29 @@ class TrainingConfig:
         batch_size: images in a step.
         learning_rate: at the start; a cosine brings it to zero.
         momentum: of SGD.
-        weight_decay: on weights of convolutions and linear layers only. Decaying a threshold or a normalization's scale would shrink the
-            range of the activations for no gain in generalization.
-        decay_all: decay every parameter all the same, thresholds, biases and normalizations too, as the paper's authors do.
+        weight_decay: on weights of convolutions and linear layers only. Decaying a threshold
+            or a normalization's scale would shrink the range of the activations for no gain
+            in generalization.
+        decay_all: decay every parameter all the same, thresholds, biases and normalizations too, as
+            the paper's authors do.
         label_smoothing: share of the target spread over all classes.
         shift: images are moved by up to so many pixels each way (random crop).
         flip: images are mirrored at random.
         cutout: side of a square that is blanked out at random; 0 for none.
-        auto_augment: change each image by a random sub-policy of AutoAugment for CIFAR-10, after crop and flip and before Cutout.
+        auto_augment: change each image by a random sub-policy of AutoAugment for CIFAR-10, after
+            crop and flip and before Cutout.
         mixed_precision: run the forward pass in bfloat16.
         channels_last: keep images in the memory order that convolutions like on many processors.
         compile: compile the network with ``torch.compile``.
-        final_levels: levels from the epoch ``switch * epochs`` on (Algorithm 4, line 4); None keeps ``levels``.
+        final_levels: levels from the epoch ``switch * epochs`` on (Algorithm 4, line 4); None
+            keeps ``levels``.
         switch: share of the epochs that are trained with ``levels`` first, 2/3 in the paper.
-        average: of a fine-tuned network, the mean of the weights, thresholds and statistics that it began with and those that it ended with: one step of
-            stochastic weight averaging (Izmailov et al., https://arxiv.org/abs/1803.05407), between the ends of two cosine schedules.
-        half: round the trained weights to half precision, so that the file is half as large. The accuracy is that of the rounded weights.
+        average: of a fine-tuned network, the mean of the weights, thresholds and statistics
+            that it began with and those that it ended with: one step of stochastic weight
+            averaging (Izmailov et al., https://arxiv.org/abs/1803.05407), between the ends of
+            two cosine schedules.
+        half: round the trained weights to half precision, so that the file is half as large. The
+            accuracy is that of the rounded weights.
         seed: of weights, order and augmentation.
         device: ``cpu``, ``cuda``…
     """
@@ -128,8 +140,9 @@ class Progress(NamedTuple):
 def defaults(data: Images) -> TrainingConfig:
     """A configuration that suits the images: their size decides.
 
-    For large ones batch size, weight decay and learning rate are those of He et al. (https://arxiv.org/abs/1512.03385, section 3.4).
-    Images that are random crops already are not moved or blanked out as well.
+    For large ones batch size, weight decay and learning rate are those of He et al.
+    (https://arxiv.org/abs/1512.03385, section 3.4). Images that are random crops already are not
+    moved or blanked out as well.
     """
     config = _by_size(data.shape)
     return replace(config, shift=0, cutout=0) if data.crops else config
@@ -167,21 +180,26 @@ def _by_size(shape: tuple[int, int, int]) -> TrainingConfig:
 def paper_recipe(data: Images) -> TrainingConfig:
     """The training of the paper: Appendix A.8, and what it leaves open as its authors' code has it.
 
-    A.8 gives the optimizer, the cosine, the learning rates and the weight decay. Epochs, batch size, augmentation, the decay of *all* parameters and
-    the thresholds' start at 1 (8 in QCFS, on whose code theirs rests) are those of ``main_train.py``, ``main_train_imagenet.py``, ``preprocess/`` and
-    ``models/layer.py`` in https://github.com/BrainSeek-Lab/PASCAL. Their cosine moves once an epoch, ours with every step. The architecture is the
-    caller's; without one it is a ResNet-18 of full width, one of the paper's three.
+    A.8 gives the optimizer, the cosine, the learning rates and the weight decay. Epochs, batch
+    size, augmentation, the decay of *all* parameters and the thresholds' start at 1 (8 in QCFS, on
+    whose code theirs rests) are those of ``main_train.py``, ``main_train_imagenet.py``,
+    ``preprocess/`` and ``models/layer.py`` in https://github.com/BrainSeek-Lab/PASCAL. Their cosine
+    moves once an epoch, ours with every step. The architecture is the caller's; without one it is a
+    ResNet-18 of full width, one of the paper's three.
 
     Args:
-        data: colour images. A hundred classes of 32x32 pixels are CIFAR-100, sides from :data:`LARGE` on mean the ImageNet form.
+        data: colour images. A hundred classes of 32x32 pixels are CIFAR-100, sides from
+            :data:`LARGE` on mean the ImageNet form.
 
     Raises:
-        DataError: images with another number of channels than three, which the paper does not train on.
+        DataError: images with another number of channels than three, which the paper
+            does not train on.
     """
     channels, height, width = data.shape
     if channels != 3:
         raise DataError(
-            f"the paper's recipe is for colour images, {data.name} has {channels} channel(s): leave --recipe out, or choose other images"
+            f"the paper's recipe is for colour images, {data.name} has {channels} channel(s): leave --recipe out, "
+            "or choose other images"
         )
     if min(height, width) >= LARGE:
         large = defaults(data)
@@ -227,22 +245,27 @@ def train(
     checkpoint: str | Path | None = None,
     branch: str | Path | None = None,
 ) -> Model:
-    """Train a network from scratch or from the weights of another one, or go on from a training checkpoint.
+    """Train a network from scratch or from another one's weights, or go on from a checkpoint.
+
+    The checkpoint is one of a training.
 
     Args:
-        train_data: images to learn from: a :class:`pascal_nm.data.Dataset`, or a stream (:mod:`pascal_nm.streaming`).
+        train_data: images to learn from: a :class:`pascal_nm.data.Dataset`, or a stream
+            (:mod:`pascal_nm.streaming`).
         test_data: images for the accuracy in ``progress`` and in the model's metrics.
         config: see :class:`TrainingConfig`.
-        start: a network to begin with (fine-tuning): its weights, architecture and preprocessing, so that ``config.arch`` and
-            ``config.options`` have no effect. Its levels become those of ``config``. The network itself stays as it is.
+        start: a network to begin with (fine-tuning): its weights, architecture and preprocessing,
+            so that ``config.arch`` and ``config.options`` have no effect. Its levels become those
+            of ``config``. The network itself stays as it is.
         progress: called after every step, and after every epoch with the accuracy on ``test_data``.
-        checkpoint: a file for the whole state of the training. It is replaced after every epoch; if it exists, training goes on from it and
-            ends with the same weights as an unbroken run.
-        branch: a file for the state at ``config.switch_epoch``, from which a training with other ``final_levels`` can start.
+        checkpoint: a file for the whole state of the training. It is replaced after every epoch; if
+            it exists, training goes on from it and ends with the same weights as an unbroken run.
+        branch: a file for the state at ``config.switch_epoch``, from which a training with other
+            ``final_levels`` can start.
 
     Raises:
-        DataError: no epoch is left for ``config.final_levels``; test images do not look like the training images, or these not like what
-            ``start`` takes.
+        DataError: no epoch is left for ``config.final_levels``; test images do not look like the
+            training images, or these not like what ``start`` takes.
         ConversionError: ``start`` is a program of ``torch.export``, which can be run, not trained.
         FileError: the checkpoint is damaged or belongs to another configuration.
     """
@@ -290,11 +313,12 @@ def train(
 
 
 ABSENT: dict[str, Any] = {"start": "", "decay_all": False}
-"""What the state of a training means by saying nothing of a setting that it could not have had otherwise."""
+"""What the state of a training means by saying nothing of a setting that it could not
+have had otherwise."""
 
 
 def _check_switch(config: TrainingConfig) -> None:
-    """Refuse a training that would say of a network that it has levels with which it was not trained.
+    """Refuse a training that would claim levels with which its network was not trained.
 
     Raises:
         DataError: no epoch comes after the switch.
@@ -305,7 +329,8 @@ def _check_switch(config: TrainingConfig) -> None:
             many += 1
         advice = f"give at least {many} epochs" if config.switch < 1 else "give a switch below 1"
         raise DataError(
-            f"other levels come after {config.switch:.3g} of the epochs, which leaves none of {config.epochs} to train with them: {advice}"
+            f"other levels come after {config.switch:.3g} of the epochs, "
+            f"which leaves none of {config.epochs} to train with them: {advice}"
         )
 
 
@@ -322,7 +347,10 @@ def train_to_file(
     progress: Callable[[Progress], None] | None = None,
     start: Model | None = None,
 ) -> Model:
-    """Train and write ``path``; until then the state stands in :func:`state_file`, from which a stopped training goes on."""
+    """Train and write ``path``.
+
+    Until then the state stands in :func:`state_file`, from which a stopped training goes on.
+    """
     state = state_file(path)
     model = train(train_data, test_data, config, start=start, progress=progress, checkpoint=state)
     if is_main_process():
@@ -332,7 +360,10 @@ def train_to_file(
 
 
 def uniform_file(path: str | Path) -> Path:
-    """Where :func:`train_adaptively` writes the network with uniform levels: ``model.uniform.pt`` beside ``model.pt``."""
+    """Where :func:`train_adaptively` writes the network with uniform levels.
+
+    ``model.uniform.pt`` beside ``model.pt``.
+    """
     return Path(path).with_suffix(f".uniform{Path(path).suffix}")
 
 
@@ -345,10 +376,14 @@ def train_adaptively(
     progress: Callable[[Progress], None] | None = None,
     start: Model | None = None,
 ) -> tuple[Model, Model]:
-    """Algorithm 4: train with uniform levels, measure, train again with levels of its own for each layer from ``switch_epoch`` on.
+    """Train with uniform levels, measure, and train again with levels of its own for each layer.
 
-    Where ``config`` has final levels, they are the uniform ones, and both trainings begin with its ``levels``. Up to ``switch_epoch`` the second training is the first one, step by step (same seed, same levels), so it starts from the state that the
-    first left there. Every stage goes on after an interruption.
+    This is Algorithm 4; the second training goes on from ``switch_epoch`` on.
+
+    Where ``config`` has final levels, they are the uniform ones, and both trainings begin with its
+    ``levels``. Up to ``switch_epoch`` the second training is the first one, step by step (same
+    seed, same levels), so it starts from the state that the first left there. Every stage goes on
+    after an interruption.
 
     Args:
         train_data: images to learn from.
@@ -363,7 +398,8 @@ def train_adaptively(
         The network with uniform and that with adapted levels.
 
     Raises:
-        DataError: no epoch before ``switch_epoch``, or none after it: three epochs are needed where it is at two thirds. And as :func:`train`.
+        DataError: no epoch before ``switch_epoch``, or none after it: three epochs are needed where
+            it is at two thirds. And as :func:`train`.
     """
     _check_switch(config)
     if config.switch_epoch == 0:
@@ -453,7 +489,10 @@ class _Training:
             set_levels(self.module, self.config.final_levels)
 
     def epoch(self, number: int) -> Iterator[Progress]:
-        """One pass over the data, step by step; order and augmentation depend on the seed and the number only."""
+        """One pass over the data, step by step.
+
+        Order and augmentation depend on the seed and the number only.
+        """
         self.set_levels(number)
         rng = np.random.default_rng((self.config.seed, number))
         torch.manual_seed(int(rng.integers(2**31)))
@@ -477,7 +516,8 @@ class _Training:
             batch = self._summed(torch.stack([loss.detach() * len(labels), right, torch.full_like(right, len(labels))]))
             if not math.isfinite(batch[0]):
                 raise DataError(
-                    f"the training diverged in epoch {number + 1}: try a learning rate below {self.config.learning_rate:g}"
+                    f"the training diverged in epoch {number + 1}: "
+                    f"try a learning rate below {self.config.learning_rate:g}"
                 )
             loss_sum, correct, seen = loss_sum + batch[0], correct + round(batch[1]), seen + round(batch[2])
             yield Progress(
@@ -495,7 +535,8 @@ class _Training:
         config = self.config
         if not config.auto_augment:
             return augment(self._inputs(pixels), rng, shift=config.shift, flip=config.flip, cutout=config.cutout)
-        # The policy follows crop and flip, as in its publication's baseline and in the authors' code: the border is black, not the mean colour.
+        # The policy follows crop and flip, as in its publication's baseline and in the authors'
+        # code: the border is black, not the mean colour.
         moved = augment(torch.from_numpy(pixels), rng, shift=config.shift, flip=config.flip, cutout=0).numpy()
         return augment(self._inputs(auto_augment(moved, rng)), rng, shift=0, flip=False, cutout=config.cutout)
 
@@ -579,7 +620,10 @@ class _Training:
         }
 
     def _fits(self, stored: dict[str, Any], here: dict[str, Any], epochs_done: int) -> bool:
-        """Whether a state belongs to this training. Before the switch it does not depend on the final levels."""
+        """Whether a state belongs to this training.
+
+        Before the switch it does not depend on the final levels.
+        """
         if epochs_done <= self.config.switch_epoch:
             here, stored = ({**settings, "final_levels": None} for settings in (here, stored))
         return here == stored
@@ -619,7 +663,9 @@ def _processes(config: TrainingConfig) -> Any:
 
 
 def _check_form(stored: Any, own: Any) -> None:
-    """Refuse values of other kinds than a training's own, which torch takes over without looking, and fails on later.
+    """Refuse values of other kinds than a training's own.
+
+    Torch takes them over without looking, and fails on them later.
 
     Raises:
         ValueError: a number where there must be a list, a tensor of another shape, an unknown name…

@@ -1,14 +1,20 @@
-r"""Is the spiking network the source network? Every level and every output compared, every difference explained or named.
+r"""Is the spiking network the source network?
 
-In floating point, a level may flip where a sum lands on a rounding boundary. A flip is *explained* when it lies within the
-rounding error of the sum itself: with unit roundoff u and n additions, the computed sum differs from the true one by at most
+Every level and every output compared, every difference explained or named.
 
-.. math:: \gamma_n \left(\sum_i |w_i| |c_i| + |b| + \theta\right), \qquad \gamma_n = \frac{n u}{1 - n u}
+In floating point, a level may flip where a sum lands on a rounding boundary. A flip is *explained*
+when it lies within the rounding error of the sum itself: with unit roundoff u and n additions, the
+computed sum differs from the true one by at most
 
-(Higham, Accuracy and Stability of Numerical Algorithms, Section 3.1). Each population is checked on its own inputs, in
-float64, so that one flip is not blamed on the layers behind it; the readout's values are held to the same bound. Where the
-source network adds up larger terms than the graph, :mod:`pascal_nm.rounding` says what they may change. Anything outside
-these bounds is a mistake, not rounding. In integers there is nothing to explain: counts and outputs are equal or wrong.
+.. math::
+    \gamma_n \left(\sum_i |w_i| |c_i| + |b| + \theta\right), \qquad
+    \gamma_n = \frac{n u}{1 - n u}
+
+(Higham, Accuracy and Stability of Numerical Algorithms, Section 3.1). Each population is checked on
+its own inputs, in float64, so that one flip is not blamed on the layers behind it; the readout's
+values are held to the same bound. Where the source network adds up larger terms than the graph,
+:mod:`pascal_nm.rounding` says what they may change. Anything outside these bounds is a mistake, not
+rounding. In integers there is nothing to explain: counts and outputs are equal or wrong.
 """
 
 from __future__ import annotations
@@ -28,7 +34,8 @@ from pascal_nm.result import RunResult
 from pascal_nm.source import SourceNetwork
 
 MARGIN = 16
-"""Roundings per sum beside its additions: folding of normalization and amplitude, bias shares, resets."""
+"""Roundings per sum beside its additions: folding of normalization and amplitude,
+bias shares, resets."""
 
 
 @dataclass
@@ -39,9 +46,10 @@ class LayerCheck:
         name: the population.
         neurons: levels, or output values of the readout, that were compared (neurons times images).
         flips: levels that differ from the source network's, for whatever reason.
-        unexplained: levels or output values, of the target or of the source, that rounding cannot explain; 0 if the graph
-            is the network.
-        differing: integer counts or outputs that differ from the integer QCFS network's; 0 if the target is right.
+        unexplained: levels or output values, of the target or of the source, that rounding cannot
+            explain; 0 if the graph is the network.
+        differing: integer counts or outputs that differ from the integer QCFS network's; 0 if the
+            target is right.
     """
 
     name: str
@@ -58,15 +66,19 @@ class Verification:
     Attributes:
         layers: checks by population name.
         images: how many were compared.
-        prediction_mismatches: images on which the float spiking network and the source network disagree.
+        prediction_mismatches: images on which the float spiking network and the source
+            network disagree.
         integer_mismatches: images on which target and integer QCFS network disagree.
-        differences: parameters in which the given graph differs from the converted model, one line each.
-        output_difference: the largest difference between an output of the spiking network and of what it was compared with: the source network, or
-            the integer QCFS network.
-        probability_difference: the same of the class probabilities, the softmax of the outputs (Definition 3.2 compares classification maps; Equation
-            39's outputs over their sum are no distribution where one is negative).
+        differences: parameters in which the given graph differs from the converted
+            model, one line each.
+        output_difference: the largest difference between an output of the spiking network and of
+            what it was compared with: the source network, or the integer QCFS network.
+        probability_difference: the same of the class probabilities, the softmax of the outputs
+            (Definition 3.2 compares classification maps; Equation 39's outputs over their sum are
+            no distribution where one is negative).
         source_predictions: the source network's own classes, (N,).
-        changed: predictions of an integer network that are not the float source network's: what quantization changed.
+        changed: predictions of an integer network that are not the float source network's: what
+            quantization changed.
         arithmetic: of the spiking network: its float type, or its bits.
         taken: what the model does not say and was taken from the graph under test: not compared.
     """
@@ -85,21 +97,28 @@ class Verification:
 
     @property
     def equal(self) -> bool:
-        """Whether it is the same network: every parameter and prediction the same, and nothing that rounding does not explain.
+        """Whether it is the same network.
 
-        In floats, levels may have flipped all the same, by ties above all: ``flips`` counts them, ``exact`` excludes them.
+        Every parameter and prediction is the same, and there is nothing that rounding
+        does not explain.
+
+        In floats, levels may have flipped all the same, by ties above all: ``flips`` counts them,
+        ``exact`` excludes them.
         """
         wrong = any(layer.unexplained or layer.differing for layer in self.layers.values())
         return not (wrong or self.prediction_mismatches or self.integer_mismatches or self.differences)
 
     @property
     def exact(self) -> bool:
-        """Whether it is ``equal``, and every level of every neuron is the one it was compared with."""
+        """Whether it is ``equal``, and all levels of all neurons are those it was compared with."""
         return self.equal and not self.flips
 
     @property
     def flips(self) -> int:
-        """Levels that differ from the source network's, in all layers; rounding explains those that are in no ``unexplained``."""
+        """Levels that differ from the source network's, in all layers.
+
+        Rounding explains those that are in no ``unexplained``.
+        """
         return sum(layer.flips for layer in self.layers.values())
 
     @property
@@ -115,12 +134,14 @@ class Verification:
             if not self.flips:
                 return f"exact: each of {levels} levels on {images} is the source network's; {apart}"
             return (
-                f"equal up to rounding: of {levels} levels on {images}, {self.flips:,} lie on the other side of a step than "
-                f"in the source network, each within the rounding error of its sum; {apart}; all predictions are the same"
+                f"equal up to rounding: of {levels} levels on {images}, "
+                f"{self.flips:,} lie on the other side of a step than in the source network, "
+                f"each within the rounding error of its sum; {apart}; all predictions are the same"
             )
         return (
-            f"exact: each of {levels} spike counts and every output on {images} is that of the integer QCFS network "
-            f"({self.arithmetic}), bit for bit; quantization changed {changed} of {self.images:,} predictions of the float source network"
+            f"exact: each of {levels} spike counts and every output on {images} is that of the integer "
+            f"QCFS network ({self.arithmetic}), bit for bit; "
+            f"quantization changed {changed} of {self.images:,} predictions of the float source network"
         )
 
     def _reasons(self) -> Iterator[str]:
@@ -145,7 +166,7 @@ class Verification:
 
     @property
     def culprit(self) -> str | None:
-        """The first population, in order, at which target and source part for another reason than rounding."""
+        """The first population at which target and source part for another reason than rounding."""
         return next((layer.name for layer in self.layers.values() if layer.unexplained or layer.differing), None)
 
     def see(self, logits: Array) -> None:
@@ -161,7 +182,10 @@ class Verification:
         self.probability_difference = max(self.probability_difference, shares)
 
     def add_float(self, source: SourceNetwork, reference: Graph, result: RunResult, inputs: Array) -> None:
-        """Compare a float run on ``inputs`` with the source network; ``reference`` is the graph converted from it."""
+        """Compare a float run on ``inputs`` with the source network.
+
+        ``reference`` is the graph converted from it.
+        """
         logits, levels = source.levels(inputs)
         self.see(logits)
         self.arithmetic = str(reference.dtype)
@@ -226,7 +250,10 @@ def probabilities(logits: Array) -> Array:
 
 
 class _Side(NamedTuple):
-    """What the source network or a target found in its arithmetic: counts of all populations, outputs, and the spikes that it took."""
+    """What the source network or a target found in its arithmetic.
+
+    Kept are counts of all populations, outputs, and the spikes that it took.
+    """
 
     arithmetic: rounding.Arithmetic
     counts: Mapping[str, Array]
@@ -239,12 +266,17 @@ class _Side(NamedTuple):
 
 
 def judged(graph: Graph, p: Population, counts: Mapping[str, Array]) -> Population:
-    """The population by whose counts ``p`` is judged: itself, or the max behind it where the source network pools first."""
+    """The population by whose counts ``p`` is judged.
+
+    It is ``p`` itself, or the max behind it where the source network pools first.
+    """
     return p if p.kind == "readout" or p.name in counts else graph[graph.outgoing(p.name)[0].target]
 
 
 class Interval(NamedTuple):
-    """What a population computes from given counts: ``z / theta + 1/2`` of Equation 1, or ``z / theta`` of a readout.
+    """What a population computes from given counts.
+
+    It is ``z / theta + 1/2`` of Equation 1, or ``z / theta`` of a readout.
 
     ``low`` and ``high`` are what rounding can make of it, at most. Arrays of shape (N, *shape).
     """
@@ -284,11 +316,13 @@ def interval(
     Args:
         graph: a float64 graph.
         p: one of its pasc populations, or its readout.
-        layer: the population by whose counts it is judged: behind a max population, the interval is pooled, too.
+        layer: the population by whose counts it is judged: behind a max population, the
+            interval is pooled, too.
         counts: spike counts by population, (N, *shape) each.
         inputs: the inputs that gave the counts, (N, *input shape).
         arithmetic: the float type under test.
-        sent: spikes of either sign that were added up to these counts, where there were more of them.
+        sent: spikes of either sign that were added up to these counts, where there
+            were more of them.
         value: what is computed without rounding, where it is known.
     """
     value = _argument(graph, p, counts, inputs) if value is None else value
@@ -319,7 +353,10 @@ def _level(argument: Array, p: Population) -> Array:
 
 
 def _pooled(graph: Graph, p: Population, counts: Array) -> Array:
-    """What a max population makes of its source's counts; those of another population are its own."""
+    """What a max population makes of its source's counts.
+
+    Those of another population are its own.
+    """
     if p.kind != "max":
         return counts
     pool = graph.incoming(p.name)[0].pool
@@ -331,7 +368,10 @@ def _pooled(graph: Graph, p: Population, counts: Array) -> Array:
 def _argument(
     graph: Graph, p: Population, counts: Mapping[str, Array], inputs: Array, *, magnitudes: bool = False
 ) -> Array:
-    """The argument z / theta + 1/2 of Equation 1, or a readout's z / theta; of ``magnitudes``, all terms count as positive."""
+    """The argument z / theta + 1/2 of Equation 1, or a readout's z / theta.
+
+    Of ``magnitudes``, all terms count as positive.
+    """
     total = np.abs(p.bias) if magnitudes else p.bias
     for q in graph.incoming(p.name):
         value = graph.currents(inputs) if graph[q.source].kind == "analog" else counts[q.source].astype(np.float64)

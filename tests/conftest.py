@@ -1,4 +1,6 @@
-"""What all tests share: a command line, and a Hypothesis that judges what tests show, not how fast the machine is."""
+"""What all tests share: a command line, and a Hypothesis that judges what tests show, not how
+fast the machine is.
+"""
 
 import sys
 

@@ -14,7 +14,9 @@ def core_of(found, name):
 
 
 class Trains:
-    """A watcher that keeps the spikes of a run: by population, the first timestep and the train (steps, N, *shape)."""
+    """A watcher that keeps the spikes of a run: by population, the first timestep and the train
+    (steps, N, *shape).
+    """
 
     def start(self, images, plan):
         self.kept, self.images, self.plan = {}, images, plan

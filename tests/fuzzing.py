@@ -1,7 +1,8 @@
 """Reads damaged and hostile files in a process of its own, and says of each what came of it.
 
-A fuzzer is a module that calls :func:`serve` with a function that writes file number ``seed`` and one that reads it. :func:`results`
-runs it from a test: a file that never ends, or ends the process, is a result like any other, and the next ones are read all the same.
+A fuzzer is a module that calls :func:`serve` with a function that writes file number ``seed`` and
+one that reads it. :func:`results` runs it from a test: a file that never ends, or ends the process,
+is a result like any other, and the next ones are read all the same.
 """
 
 import json
@@ -18,7 +19,8 @@ from pascal_nm.errors import PascalError
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 30
-"""Seconds after which a file counts as one that is never done with: more than it may take, because the machine may be busy."""
+"""Seconds after which a file counts as one that is never done with: more than it may take, because
+the machine may be busy."""
 
 
 def memory(name):
@@ -28,7 +30,9 @@ def memory(name):
 
 
 def outcome(read, path):
-    """``read``, ``refused`` or ``traceback``; what was said; processor seconds; memory taken on top of what the process had before."""
+    """``read``, ``refused`` or ``traceback``; what was said; processor seconds; memory taken on top
+    of what the process had before.
+    """
     Path("/proc/self/clear_refs").write_text("5")  # the most memory so far becomes that of now
     before, start = memory("VmRSS"), time.process_time()
     try:
@@ -49,7 +53,8 @@ def serve(write, read, first, count):
     """Print two lines of JSON for each file: the way it was made, and its :func:`outcome`.
 
     Args:
-        write: given (seed, a random number generator), writes a file and gives its path and the way's name.
+        write: given (seed, a random number generator), writes a file and gives its path
+            and the way's name.
         read: given the path, reads the file; what it returns is noted.
         first: the first seed.
         count: how many files.
@@ -61,7 +66,9 @@ def serve(write, read, first, count):
 
 
 def results(module, *arguments, first=0, count):
-    """What :func:`serve` of a module says of each file, one dictionary each; begun again behind a file that stopped it."""
+    """What :func:`serve` of a module says of each file, one dictionary each; begun again behind a
+    file that stopped it.
+    """
     found, last = [], first + count
     while (seed := first + len(found)) < last:
         command = [sys.executable, "-m", module, *map(str, arguments), str(seed), str(last - seed)]
@@ -101,7 +108,9 @@ def _pass_on(pipe, lines):
 
 
 def faults(found, seconds=5, extra=500e6):
-    """The files that were neither read nor refused in one line within ``seconds`` and ``extra`` bytes over their size."""
+    """The files that were neither read nor refused in one line within ``seconds`` and ``extra``
+    bytes over their size.
+    """
     return [
         result
         for result in found

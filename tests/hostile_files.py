@@ -1,8 +1,10 @@
-"""Makes damaged and hostile files of every format but NIR, and reads each: ``python -m tests.hostile_files FOLDER SEED COUNT``.
+"""Makes damaged and hostile files of every format but NIR, and reads each:
+``python -m tests.hostile_files FOLDER SEED COUNT``.
 
-File number ``seed`` is of format ``seed % 6`` of :data:`FORMATS`, and made in a way that the seed draws: bytes are changed, entries of
-archives moved, values and texts replaced by others, and payloads put wherever text or a pickle stands. A payload that runs leaves a file
-called ``executed`` in the folder.
+File number ``seed`` is of format ``seed % 6`` of :data:`FORMATS`, and made in a way that the seed
+draws: bytes are changed, entries of archives moved, values and texts replaced by others, and
+payloads put wherever text or a pickle stands. A payload that runs leaves a file called
+``executed`` in the folder.
 """
 
 import copy
@@ -270,8 +272,9 @@ def _with_attributes():
 
 
 VALUES = [
-    None, -1, 0, 10**12, 2**63, -(2**70), 1.5, float("nan"), float("inf"), "x", "\x1b[31mred", "x" * 10**5, b"x", True, 1j,
-    [], {}, (), set(), [None], [1] * 1000, {"a": 1}, [-1, 3], [[1]], [10**9] * 3, {1: 2}, torch.float16, torch.Size([3]),
+    None, -1, 0, 10**12, 2**63, -(2**70), 1.5, float("nan"), float("inf"), "x", "\x1b[31mred", "x" * 10**5, b"x",
+    True, 1j, [], {}, (), set(), [None], [1] * 1000, {"a": 1}, [-1, 3], [[1]],
+    [10**9] * 3, {1: 2}, torch.float16, torch.Size([3]),
 ]  # fmt: skip
 
 TENSORS = [
@@ -336,7 +339,9 @@ PICKLES = [
 
 
 def pickle_changed(content, rng, marker):
-    """Steps of the pickle inside, by bytes or by what makes large things; numbers of stored values that are not there."""
+    """Steps of the pickle inside, by bytes or by what makes large things; numbers of stored values
+    that are not there.
+    """
     found = entries(content)
     for i, (name, old) in enumerate(found):
         if name.endswith("data.pkl"):
@@ -366,7 +371,8 @@ def _payloads(marker):
         "torch.os.system", "torch.load", "torch.ops.aten.from_file.default", "torch.ops.higher_order.cond", "#x:y",
         "_operator.attrgetter", "torch.ops.aten.nope.default", "math.factorial", "torch.ops.aten.exp.default",
         "self", "torch", "lambda", "\x1b[31m", "\r" + run, "", "input", "cuda", "meta", "weight_0", "../../x",
-        "[1, {\"type\": \"collections.defaultdict\", \"context\": \"[]\", \"children_spec\": []}]", "[" * 10**5, "Infinity",
+        "[1, {\"type\": \"collections.defaultdict\", \"context\": \"[]\", \"children_spec\": []}]", "[" * 10**5,
+        "Infinity",
     ]  # fmt: skip
 
 

@@ -1,11 +1,13 @@
-"""Faults put into the package one at a time, to see whether the tests nearby find them: ``make mutants``.
+"""Faults put into the package one at a time, to see whether the tests nearby find them:
+``make mutants``.
 
-The faults are mutmut's: another operator, another number, the other branch, an argument left out. Those that only show that a line
-runs (``None`` for a value) are left out, and so are annotations, assertions, decorators and the words of messages. ``mutants.toml`` says which
-tests are near to which module, and which faults change nothing that the package promises, and why.
+The faults are mutmut's: another operator, another number, the other branch, an argument left out.
+Those that only show that a line runs (``None`` for a value) are left out, and so are annotations,
+assertions, decorators and the words of messages. ``mutants.toml`` says which tests are near to
+which module, and which faults change nothing that the package promises, and why.
 
-Nothing is written into the working tree. This process imports what is not ours; each fault is a fork of it, which reads the one
-module with the fault in it, and runs the tests until one fails.
+Nothing is written into the working tree. This process imports what is not ours; each fault is a
+fork of it, which reads the one module with the fault in it, and runs the tests until one fails.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ SPARE = 4 << 30
 
 
 class Fault(NamedTuple):
-    """A module's whole source with one fault, the line where it is, and the code before and after it."""
+    """A module's whole source with one fault, the line where it is, and the code
+    before and after it.
+    """
 
     source: str
     line: int
@@ -131,7 +135,9 @@ class Finder:
 def survives(
     module: str, path: Path, source: str, tests: list[str], processor: float, output: str = os.devnull
 ) -> bool:
-    """Whether all tests pass in a fork that reads the module from ``source``, within so many seconds of the processor."""
+    """Whether all tests pass in a fork that reads the module from ``source``, within so many
+    seconds of the processor.
+    """
     child = os.fork()
     if child == 0:
         status = 1
@@ -200,7 +206,8 @@ def main() -> int:
     ):
         importlib.import_module(foreign)
     torch.set_num_threads(1)
-    # A fault is found or not: no time goes into its smallest example, and every run draws the same examples.
+    # A fault is found or not: no time goes into its smallest example, and every run draws
+    # the same examples.
     phases = (Phase.explicit, Phase.generate)
     settings.register_profile("faults", deadline=None, derandomize=True, database=None, phases=phases)
     done = [run(name, modules[name], options.share, options.seed) for name in options.modules or modules]

@@ -11,7 +11,9 @@ from pascal_nm.graph import Dense
 
 
 def randomized(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Random weights, normalization statistics and thresholds of both signs where ``seed`` is odd; float64."""
+    """Random weights, normalization statistics and thresholds of both signs where ``seed``
+    is odd; float64.
+    """
     generator = torch.Generator().manual_seed(seed)
     module = module.double()
     for name, tensor in module.state_dict().items():
@@ -131,7 +133,9 @@ def images(n: int = 16, seed: int = 0) -> torch.Tensor:
 
 
 def for_digits() -> Graph:
-    """A spiking network for the digits, with random weights, for tests of what happens around one."""
+    """A spiking network for the digits, with random weights, for tests of what
+    happens around one.
+    """
     rng = np.random.default_rng(0)
     populations = (
         Population("input", "analog", (1, 8, 8)),

@@ -30,7 +30,9 @@ def running(pid: int) -> bool:
 
 
 def segments() -> set[str]:
-    """What this package's programs have in shared memory, and what Python's semaphores are called; other programs may come and go."""
+    """What this package's programs have in shared memory, and what Python's semaphores are called;
+    other programs may come and go.
+    """
     return {name for name in os.listdir("/dev/shm") if name.startswith(("sem.pascal-nm-", "sem.mp-", "psm_"))}
 
 
@@ -54,7 +56,9 @@ exec(eval(line))
 
 
 class Launcher:
-    """Runs programs one after the other in forks of an interpreter that has imported what takes long. They end as an interpreter ends."""
+    """Runs programs one after the other in forks of an interpreter that has imported what takes
+    long. They end as an interpreter ends.
+    """
 
     def __enter__(self):
         self._process = subprocess.Popen(

@@ -1,6 +1,8 @@
-"""A spiking network on one clock in int64, written from the paper's algorithms and docs/schedules.md: of the package it reads graphs and windows only.
+"""A spiking network on one clock in int64, written from the paper's algorithms and
+docs/schedules.md: of the package it reads graphs and windows only.
 
-All populations take each timestep together, and every spike is kept. So it says what a run must have done: which spikes, when, and at which potentials.
+All populations take each timestep together, and every spike is kept. So it says what a run must
+have done: which spikes, when, and at which potentials.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ def run(graph, inputs, plan):
     """Every timestep of an integer graph.
 
     Returns:
-        trains: spikes of each population, (steps, N, neurons).
-        up, down: internal spikes of each pasc population, (N,).
-        peaks: largest magnitude of the potential in each stage of each population, by (name, stage), and of the readout by its name.
-        potential: of the readout after each timestep, (steps, N, classes).
-        quiet: timesteps until nothing changes any more, (N,).
+        trains: spikes of each population, (steps, N, neurons). up, down: internal spikes of
+        each pasc population, (N,). peaks: largest magnitude of the potential in each stage of
+        each population, by (name, stage), and of the readout by its name. potential: of the
+        readout after each timestep, (steps, N, classes). quiet: timesteps until nothing
+        changes any more, (N,).
     """
     n, steps = len(inputs), plan.steps
     matrices = {q.name: _matrix(graph, q) for q in graph.projections if graph[q.target].kind != "max"}
@@ -68,7 +70,9 @@ def on_the_clock(trains, name, steps):
 
 
 def _matrix(graph, projection):
-    """(source neurons, target neurons), as the responses to single spikes; float64, which is exact here and fast."""
+    """(source neurons, target neurons), as the responses to single spikes; float64, which is
+    exact here and fast.
+    """
     shape = graph[projection.source].shape
     spikes = np.eye(int(np.prod(shape)), dtype=np.int64).reshape(-1, *shape)
     return _apply(projection, spikes).reshape(len(spikes), -1).astype(np.float64)
@@ -111,7 +115,9 @@ def _step(stage, p, neurons, current, window, t):
 
 
 def _share_of_bias(bias, window, t):
-    """Spread over the timesteps of the main window as evenly as integers can be; whole, where a neuron sends at once."""
+    """Spread over the timesteps of the main window as evenly as integers can be; whole, where a
+    neuron sends at once.
+    """
     stages = {span.stage.value: span for span in window.spans}
     if "stream" in stages:
         return bias * (t == stages["stream"].start)
@@ -121,7 +127,9 @@ def _share_of_bias(bias, window, t):
 
 
 def _rise_of_the_largest(graph, p, state, projection, spikes):
-    """How much the largest count of each window has risen; of populations with sign -1, the smallest."""
+    """How much the largest count of each window has risen; of populations with sign
+    -1, the smallest.
+    """
     sign = int(p.threshold.ravel()[0])
     state.counts = state.counts + spikes
     maps = state.counts.reshape(len(spikes), *graph[projection.source].shape)
@@ -131,7 +139,9 @@ def _rise_of_the_largest(graph, p, state, projection, spikes):
 
 
 def _quiet(graph, trains, plan):
-    """Nothing is under way, and each population had its first timestep of sending with all that is not input in it."""
+    """Nothing is under way, and each population had its first timestep of sending with all that is
+    not input in it.
+    """
     ends = []
     for p in graph.populations:
         if p.kind in ("pasc", "max"):

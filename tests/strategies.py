@@ -1,4 +1,6 @@
-"""Random integer graphs for hypothesis, and an independent integer QCFS network to compare them with."""
+"""Random integer graphs for hypothesis, and an independent integer QCFS network to
+compare them with.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ def _weights(draw, shape):
 
 
 def _population(draw, name, shape, reach):
-    """A pasc population whose thresholds and biases are of the order of its inputs, per channel or one for all."""
+    """A pasc population whose thresholds and biases are of the order of its inputs, per
+    channel or one for all.
+    """
     channels = shape[0] if draw(st.booleans()) else 1
     column = (channels, *(1,) * (len(shape) - 1))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -59,7 +63,9 @@ def _reach(projection, source):
 
 @st.composite
 def integer_graphs(draw):
-    """1 to 5 spiking populations: convolution, dense, both poolings, residual joins, levels 1 to 16 mixed."""
+    """1 to 5 spiking populations: convolution, dense, both poolings, residual joins,
+    levels 1 to 16 mixed.
+    """
     size = draw(st.integers(3, 7))
     source = Population("input", "analog", (draw(st.integers(1, 3)), size, size + 1), draw(st.integers(1, 255)))
     populations, projections = [source], []
@@ -106,7 +112,9 @@ def inputs_for(graph, seed, images=3):
 
 
 def integer_qcfs(graph, inputs):
-    """Counts and potential by Equation 1, kernel by kernel in int64: nothing of the package is used."""
+    """Counts and potential by Equation 1, kernel by kernel in int64: nothing of the
+    package is used.
+    """
     values = {"input": np.rint(inputs).astype(np.int64)}
     for p in graph.populations:
         if p.kind == "analog":

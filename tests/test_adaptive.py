@@ -35,7 +35,9 @@ def test_the_papers_reading_is_equations_4_and_5_on_the_samples(histogram):
 
 
 def authors_metric(samples, bins):
-    """get_stats.py of the authors' repository, from its description: statistics of numpy's histogram."""
+    """get_stats.py of the authors' repository, from its description: statistics of
+    numpy's histogram.
+    """
     frequencies, _ = np.histogram(samples, bins)
     occupied = (frequencies >= frequencies.sum() / bins).sum()
     bimodality = (stats.skew(frequencies) ** 2 + 1) * (
@@ -226,7 +228,9 @@ def test_clusters_are_the_best_of_all_partitions(metrics, clusters):
 @settings(max_examples=100)
 @given(metrics=st.lists(st.integers(0, 50), min_size=1, max_size=20), clusters=st.integers(1, 6))
 def test_clusters_are_as_good_as_those_of_kmeans1d(metrics, clusters):
-    """An independent program (https://github.com/dstein64/kmeans1d), on numbers that it adds without rounding."""
+    """An independent program (https://github.com/dstein64/kmeans1d), on numbers that it adds
+    without rounding.
+    """
     clusters = min(clusters, len(set(metrics)))
 
     def cost(labels):

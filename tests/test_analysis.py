@@ -25,7 +25,9 @@ def test_resnet18_has_the_multiply_accumulates_of_its_shapes():
 
 
 def test_table_14_in_operations_of_the_true_layers():
-    """By hand: VGG-16, 15 layers with neurons; the first layer's input has the rate 0.75, the classifier no neurons."""
+    """By hand: VGG-16, 15 layers with neurons; the first layer's input has the rate 0.75, the
+    classifier no neurons.
+    """
     synapses = 0.75 * 1_769_472 + 0.66 * (332_111_872 - 1_769_472)
     neurons = 2 * 65_536 + 2 * 32_768 + 3 * 16_384 + 3 * 8_192 + 3 * 2_048 + 2 * 4_096
     pasc = synapses + 18 * neurons
@@ -66,7 +68,9 @@ INPUTS = np.random.default_rng(0).normal(size=(6, 1, 5, 5)).astype(np.float32)
 
 
 def test_closed_formulas_equal_counted_operations_where_nothing_is_padded():
-    """Without padding and pooling every spike reaches its full fan-out, and the estimate is the count."""
+    """Without padding and pooling every spike reaches its full fan-out, and the
+    estimate is the count.
+    """
     graph, counted, rates, operations = measured(network(), INPUTS)
     found = analysis.analyse(graph, rates, first=1, counted=operations)
     for layer in found.layers:
@@ -78,7 +82,9 @@ def test_closed_formulas_equal_counted_operations_where_nothing_is_padded():
 
 
 def test_every_figure_of_a_small_network_by_hand():
-    """Layers: 9 inputs, 36 x 4 neurons; 4 inputs, 45 neurons; a classifier of 45 inputs and 3 outputs."""
+    """Layers: 9 inputs, 36 x 4 neurons; 4 inputs, 45 neurons; a classifier of 45
+    inputs and 3 outputs.
+    """
     graph, _, rates, _ = measured(network(), INPUTS)
     found = analysis.analyse(graph, rates)
     (one, two), third = rates.values(), found.layers[2]
@@ -127,7 +133,9 @@ def test_a_layer_that_no_spike_reaches_is_all_neurons():
 
 
 def test_behind_average_pooling_four_times_as_many_operations_are_counted():
-    """Each spike goes through the weights behind the pooling on its own; the formulas see one value for each window."""
+    """Each spike goes through the weights behind the pooling on its own; the formulas see one value
+    for each window.
+    """
     torch.manual_seed(0)
     module = nn.Sequential(
         nn.Conv2d(1, 4, 1),
@@ -151,7 +159,9 @@ def test_lists_of_unequal_length_are_refused():
 
 @pytest.mark.skipif(not MNIST.exists(), reason="MNIST is not here")
 def test_t_eff_of_a_trained_network_with_its_first_layer():
-    """An independent computation over the first 200 test images: 3.77 without the first layer, 3.41 with it at a rate of 0.75."""
+    """An independent computation over the first 200 test images: 3.77 without the first layer, 3.41
+    with it at a rate of 0.75.
+    """
     graph = quantize(checkpoint.load(MODELS / "mnist.pt").graph(), 8)
     images = data.load(str(MNIST), limit=200)
     counts = simulate.counts(graph, graph.preprocessing(images.pixels)).counts

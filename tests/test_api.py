@@ -1,4 +1,6 @@
-"""The Python interface as its first example says: convert, write, run, by names of the package alone."""
+"""The Python interface as its first example says: convert, write, run, by names of
+the package alone.
+"""
 
 import copy
 import json

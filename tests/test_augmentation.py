@@ -73,7 +73,9 @@ def test_grey_images_are_refused():
 
 
 def coordinates(width, height):
-    """An image whose red is the place from left to right and whose green that from top to bottom, 0 to 250."""
+    """An image whose red is the place from left to right and whose green that from top to
+    bottom, 0 to 250.
+    """
     from PIL import Image
 
     x, y = np.meshgrid(np.linspace(0, 250, width), np.linspace(0, 250, height))

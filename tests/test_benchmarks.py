@@ -1,4 +1,6 @@
-"""Every script of benchmarks/ and examples/ runs, with small sizes: what it prints at full size is in the docs."""
+"""Every script of benchmarks/ and examples/ runs, with small sizes: what it prints at full
+size is in the docs.
+"""
 
 import importlib.util
 import json

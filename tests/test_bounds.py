@@ -1,4 +1,6 @@
-"""Bounds hold in every stage of every schedule, are reached, and numbers are split into the smallest mantissas and exponents."""
+"""Bounds hold in every stage of every schedule, are reached, and numbers are split into the
+smallest mantissas and exponents.
+"""
 
 import math
 from collections import defaultdict
@@ -18,7 +20,9 @@ ANY = settings(max_examples=40, deadline=None, suppress_health_check=list(Health
 
 
 class Peaks:
-    """Watches a run: the largest magnitude of the potential, in every stage of every population, before and after each reset."""
+    """Watches a run: the largest magnitude of the potential, in every stage of every population,
+    before and after each reset.
+    """
 
     def __init__(self):
         self.found, self._stages = {}, defaultdict(float)
@@ -51,7 +55,9 @@ class Peaks:
 
 
 def peaks(graph, inputs, plan):
-    """By (population, stage), and the readout's at the end under (its name, "accumulate"): of the package's own run."""
+    """By (population, stage), and the readout's at the end under (its name, "accumulate"): of the
+    package's own run.
+    """
     watcher = Peaks()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neuron, "step", watcher.step)
@@ -92,7 +98,9 @@ def test_no_potential_leaves_its_bound_in_any_stage(name):
 
 @st.composite
 def operators(draw):
-    """An operator with a pooling before it, or none, for a source of just the size at which each input reaches each channel once at most."""
+    """An operator with a pooling before it, or none, for a source of just the size at which each
+    input reaches each channel once at most.
+    """
     kind, pooled = draw(st.sampled_from(["dense", "conv", "grouped", "identity"])), draw(st.booleans())
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     kernel = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
@@ -109,7 +117,9 @@ def operators(draw):
 
 
 def one_layer(shape, operator, pool, levels, theta, bias):
-    """Sources that count what they are given, 0 to ``levels``, behind ``operator``; and a readout of what comes of it."""
+    """Sources that count what they are given, 0 to ``levels``, behind ``operator``; and a readout
+    of what comes of it.
+    """
     target = Projection("source", "target", operator, pool)
     reached = target.output_shape(shape)
     column = (-1, *(1,) * (len(reached) - 1))
@@ -137,7 +147,10 @@ def one_layer(shape, operator, pool, levels, theta, bias):
 )
 @pytest.mark.parametrize("name", PLANS)
 def test_the_worst_input_comes_within_a_few_thresholds_of_the_bound(name, layer, levels, largest_bias, sign, data):
-    """All weights inhibit, and so does the bias: the potential falls by all of them. Where all excite, it rises so far if nothing fires on the way."""
+    """All weights inhibit, and so does the bias: the potential falls by all of them.
+
+    Where all excite, it rises so far if nothing fires on the way.
+    """
     shape, operator, pool = layer
     weight = sign * np.abs(operator.weight).astype(np.int16)
     totals = np.abs(weight).reshape(len(weight), -1).sum(1).astype(int) * (math.prod(pool.kernel) if pool else 1)
@@ -163,7 +176,8 @@ def test_the_current_bound_of_a_channel_is_what_its_worst_input_delivers(layer, 
     bound, reached = bounds.current_bound(projection, largest), projection.output_shape(shape)
     assert bound.shape == (reached[0],)
     for channel in range(reached[0]):
-        # Each input has the sign of the weight with which it reaches the first neuron of the channel.
+        # Each input has the sign of the weight with which it reaches the first
+        # neuron of the channel.
         inputs = largest * np.sign(backwards(projection, shape, channel))
         assert bound[channel] == _apply(projection, inputs[None])[0, channel].flat[0]
 

@@ -1,4 +1,6 @@
-"""One network under every method: exact ones agree with the source network, the figures are those of the runs, and several trainings have a spread."""
+"""One network under every method: exact ones agree with the source network, the figures are those
+of the runs, and several trainings have a spread.
+"""
 
 import numpy as np
 import pytest

@@ -137,7 +137,9 @@ def test_levels_below_one_are_refused():
 
 
 class Between(nn.Module):
-    """A convolution with QCFS, ``then`` something, and a head; the map in between is 4 channels of 8 by 8 pixels."""
+    """A convolution with QCFS, ``then`` something, and a head; the map in between is 4 channels
+    of 8 by 8 pixels.
+    """
 
     def __init__(self, then, constant=None, channels=4, features=None):
         super().__init__()
@@ -405,7 +407,8 @@ def test_a_program_for_no_images_is_refused():
 
 
 LINEAR = {
-    # What stands between two activations: it must be folded into one projection, or be refused with a reason.
+    # What stands between two activations: it must be folded into one projection, or be
+    # refused with a reason.
     "an average that divides by its own number": lambda m, y: F.avg_pool2d(y, 2, divisor_override=3),
     "an average that pads": lambda m, y: F.avg_pool2d(y, 3, 2, 1),
     "an average whose windows overlap": lambda m, y: F.avg_pool2d(y, (3, 2), (1, 2)),
@@ -446,7 +449,9 @@ LINEAR = {
 
 
 class Parameters(nn.Module):
-    """An activation, ``then`` something, another activation, and a head; parameters of several shapes to use."""
+    """An activation, ``then`` something, another activation, and a head; parameters of
+    several shapes to use.
+    """
 
     def __init__(self, then):
         super().__init__()

@@ -1,4 +1,6 @@
-"""What is optional is optional: with every extra's packages out of reach, the whole path runs on the digits."""
+"""What is optional is optional: with every extra's packages out of reach, the whole path
+runs on the digits.
+"""
 
 import json
 import os
@@ -46,7 +48,9 @@ print("codes", *codes)
 
 
 def alone(folder, *lines):
-    """Run command lines in a process without the optional packages: their exit codes, stdout, stderr."""
+    """Run command lines in a process without the optional packages: their exit
+    codes, stdout, stderr.
+    """
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     command = [sys.executable, "-c", ALONE, json.dumps([OPTIONAL, [line.split() for line in lines]])]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=os.environ | {"PYTHONPATH": path})

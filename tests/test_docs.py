@@ -1,7 +1,9 @@
-"""README and documentation: every block of Python and every command runs, in order, as a reader would run them.
+"""README and documentation: every block of Python and every command runs, in order, as a
+reader would run them.
 
-A block that begins with `# package==version` is run by the Python of that reader, where it is installed. A command with the comment "not run by
-the tests" is not; installations and benchmarks are checked for what they name.
+A block that begins with `# package==version` is run by the Python of that reader, where it is
+installed. A command with the comment "not run by the tests" is not; installations and benchmarks
+are checked for what they name.
 """
 
 import contextlib
@@ -43,7 +45,9 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def folder(model, tmp_path, monkeypatch):
-    """Where a reader sits: a trained network, its NIR file, the committed models, and the data sets that are there."""
+    """Where a reader sits: a trained network, its NIR file, the committed models, and the data
+    sets that are there.
+    """
     from pascal_nm import checkpoint, export
 
     monkeypatch.chdir(tmp_path)

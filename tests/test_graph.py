@@ -1,4 +1,6 @@
-"""A graph that exists is well formed: what arithmetic would get wrong later is refused at once, by number."""
+"""A graph that exists is well formed: what arithmetic would get wrong later is refused at
+once, by number.
+"""
 
 from dataclasses import replace
 
@@ -132,7 +134,9 @@ def test_weights_whose_sums_overflow_are_refused_and_inputs_that_make_them_overf
 
 
 def pooled(**changes):
-    """Input, two convolutions' worth of maps with a max-pooling between them, and a readout; some parts changed."""
+    """Input, two convolutions' worth of maps with a max-pooling between them, and a readout;
+    some parts changed.
+    """
     parts = {
         "input": Population("input", "analog", (2, 6, 5)),
         "first": Population("first", "pasc", (3, 6, 5), levels=4),
@@ -303,7 +307,7 @@ def test_what_travels_with_a_graph_fits_it():
         graph.replace(quantization=Quantization(8))
 
 
-# -- operators ----------------------------------------------------------------------------------------------------
+# -- operators -------------------------------------------------------------------------------------
 
 
 def images_of(*shape, seed=0):
@@ -348,7 +352,8 @@ def test_no_sum_is_beyond_the_reach_of_a_projection(operator, window):
     projection = Projection("a", "b", operator, window)
     same = type(operator)(**vars(operator) | {"weight": np.full(operator.weight.shape, np.abs(operator.weight).max())})
     ones = torch.ones(1, 2, 5, 6, dtype=torch.float64)
-    # The largest sum where every weight is as large as the largest: over whole windows, of all synapses.
+    # The largest sum where every weight is as large as the largest: over whole windows,
+    # of all synapses.
     whole = ones if window is None else torch.full((1, *window.output_shape((2, 5, 6))), np.prod(window.kernel) * 1.0)
     largest = float(torch_of(same, whole.double()).max())
     assert projection.reach() == pytest.approx(largest)
@@ -383,7 +388,7 @@ def test_numbers_have_one_axis_for_each_of_a_population_of_length_one_where_they
             canonical(np.arange(np.prod(wrong)).reshape(wrong), (3, 4, 5), "the bias")
 
 
-# -- inputs -------------------------------------------------------------------------------------------------------
+# -- inputs ----------------------------------------------------------------------------------------
 
 
 def test_an_integer_graph_rounds_its_input_half_to_even_and_refuses_what_is_beyond_its_range():
@@ -434,7 +439,7 @@ def test_preprocessing_that_gives_no_numbers_is_refused(arguments):
         Preprocessing(*arguments)
 
 
-# -- recipes ------------------------------------------------------------------------------------------------------
+# -- recipes ---------------------------------------------------------------------------------------
 
 
 def test_a_recipe_holds_one_value_for_all_layers_or_one_for_each():
@@ -464,7 +469,7 @@ def test_a_recipe_that_nothing_can_be_made_by_is_refused(recipe):
     assert Quantization(2, "mse", 0, 2) and Quantization(16, "max", 1, 0)
 
 
-# -- differences --------------------------------------------------------------------------------------------------
+# -- differences -----------------------------------------------------------------------------------
 
 
 def other(part, **changes):

@@ -1,7 +1,9 @@
-"""The neuron's own code, run on symbols: z3 looks for currents, of any size, at which it goes wrong, and proves that there are none.
+"""The neuron's own code, run on symbols: z3 looks for currents, of any size, at which it goes
+wrong, and proves that there are none.
 
-Nothing is modelled anew: ``pascal_nm.neuron`` computes with :class:`Symbol` as it does with arrays. Thresholds, levels and numbers of timesteps are small
-and given; currents, biases and weights are unknowns.
+Nothing is modelled anew: ``pascal_nm.neuron`` computes with :class:`Symbol` as it does with
+arrays. Thresholds, levels and numbers of timesteps are small and given; currents, biases and
+weights are unknowns.
 """
 
 import itertools
@@ -50,7 +52,9 @@ def unknown(name):
 
 
 def level(total, theta, levels):
-    """Equation 1, of a total that has its theta // 2: z3's division rounds down for positive divisors."""
+    """Equation 1, of a total that has its theta // 2: z3's division rounds down for
+    positive divisors.
+    """
     quotient = term(total) / theta
     return z3.If(quotient < 0, 0, z3.If(quotient > levels, levels, quotient))
 
@@ -62,7 +66,9 @@ def prove(claim, *given):
 
 
 def streamed(currents, theta, levels, *, hesitates):
-    """States and spikes of a streaming neuron: the currents, then silence for ``levels`` timesteps."""
+    """States and spikes of a streaming neuron: the currents, then silence for
+    ``levels`` timesteps.
+    """
     shift = theta // 2
     state = State(Symbol(z3.IntVal(0 if hesitates else shift)), Symbol(z3.IntVal(0)))
     for i, current in enumerate([*currents, *[Symbol(z3.IntVal(0))] * levels]):
@@ -78,7 +84,9 @@ SMALL = list(itertools.product((1, 2, 3, 5), (1, 2, 3, 4)))
 @pytest.mark.parametrize(("theta", "levels"), SMALL)
 @pytest.mark.parametrize("hesitates", [False, True])
 def test_a_streaming_neuron_ends_on_the_level_of_any_currents(theta, levels, hesitates):
-    """Theorems 1 and 3: the counter stays in 0 to L, and L timesteps after the last current it is the level, and stays."""
+    """Theorems 1 and 3: the counter stays in 0 to L, and L timesteps after the last current it is
+    the level, and stays.
+    """
     currents = [unknown(f"x{i}") for i in range(4)]
     total = Symbol(sum((x.term for x in currents), z3.IntVal(theta // 2)))
     for _, state in streamed(currents, theta, levels, hesitates=hesitates):
@@ -89,7 +97,9 @@ def test_a_streaming_neuron_ends_on_the_level_of_any_currents(theta, levels, hes
 
 
 def test_the_bound_is_tight_and_a_wrong_claim_is_found_out():
-    """L spikes from the last current's own timestep on may be needed, and one timestep less is not enough: z3 finds the currents."""
+    """L spikes from the last current's own timestep on may be needed, and one timestep less is not
+    enough: z3 finds the currents.
+    """
     currents = [unknown("x0"), unknown("x1")]
     total = Symbol(sum((x.term for x in currents), z3.IntVal(1)))
     *_, (_, before), (_, after), _ = streamed(currents, 2, 3, hesitates=False)
@@ -100,7 +110,9 @@ def test_the_bound_is_tight_and_a_wrong_claim_is_found_out():
 
 @pytest.mark.parametrize(("theta", "levels"), SMALL)
 def test_a_quiet_streaming_neuron_holds_the_level(theta, levels):
-    """Theorem 2, from any state that Theorem 1 allows: no spike means that the counter is the level of all that came."""
+    """Theorem 2, from any state that Theorem 1 allows: no spike means that the counter is the level
+    of all that came.
+    """
     total, count = unknown("total"), unknown("s")
     state = State(total - count * theta, count)
     spikes, _ = neuron.step(Stage.STREAM, state, Symbol(z3.IntVal(0)), theta, levels)
@@ -129,7 +141,9 @@ def test_the_papers_neuron_ends_on_the_level_of_any_currents(theta, levels, step
 @pytest.mark.parametrize(("theta", "levels"), [(1, 1), (2, 2), (3, 3)])
 @pytest.mark.parametrize("stages", ["the paper's", "streaming", "streaming, theta / 2 later"])
 def test_a_potential_leaves_its_bound_for_no_currents(stages, theta, levels):
-    """All that comes, the bias too, moves the potential's own sum within a range: the potential stays within the length of that range and a threshold."""
+    """All that comes, the bias too, moves the potential's own sum within a range: the potential
+    stays within the length of that range and a threshold.
+    """
     currents, low, high = [unknown(f"x{i}") for i in range(4)], z3.Int("low"), z3.Int("high")
     sums = itertools.accumulate(x.term for x in currents)
     given = [z3.And(low <= 0, high >= 0), *(z3.And(low <= total, total <= high) for total in sums)]
@@ -147,7 +161,9 @@ def test_a_potential_leaves_its_bound_for_no_currents(stages, theta, levels):
 
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_two_streaming_layers_are_two_qcfs_layers_for_any_weights(levels):
-    """Two neurons into one with a timestep of delay, at lag 0: any input currents, weights -2 to 2, any bias."""
+    """Two neurons into one with a timestep of delay, at lag 0: any input currents, weights
+    -2 to 2, any bias.
+    """
     theta = (3, 2)
     inputs = [[unknown(f"x{j}_{i}") for i in range(2)] for j in range(2)]
     weights, bias = [unknown(f"w{j}") for j in range(2)], unknown("b")

@@ -18,7 +18,9 @@ def qcfs_level(z, theta, levels):
 
 
 def run_algorithm_1(current, bias, theta, levels, convert):
-    """All stages of Algorithm 1 on currents of shape (steps, neurons); also gives the internal and emitted spikes."""
+    """All stages of Algorithm 1 on currents of shape (steps, neurons); also gives the internal
+    and emitted spikes.
+    """
     n = len(current)
     theta, bias = convert(np.full(1, theta)), convert(np.full(1, bias))
     zeros = convert(np.zeros(current.shape[1]))

@@ -1,4 +1,6 @@
-"""What is released: the wheel's files, the versions that it names, and the Pythons that it is checked on."""
+"""What is released: the wheel's files, the versions that it names, and the Pythons that
+it is checked on.
+"""
 
 import re
 import shutil

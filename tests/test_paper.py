@@ -1,4 +1,6 @@
-"""The paper, item by item: every item is there once, what is said to show it exists, figures come out, and errata are errata."""
+"""The paper, item by item: every item is there once, what is said to show it exists, figures come
+out, and errata are errata.
+"""
 
 import math
 import re
@@ -116,7 +118,9 @@ def test_figures_in_errata_are_those_that_are_computed():
 
 
 def test_the_accelerators_figures_are_of_the_whole_test_set():
-    """One multiply-accumulate would take tens of thousands of times the energy of Table 10, else."""
+    """One multiply-accumulate would take tens of thousands of times the energy
+    of Table 10, else.
+    """
     a_mac = 3724.865e-3 / ENTRIES["multiply-accumulates, vgg16, 32x32, 10 classes"].true
     assert f"{1e9 * a_mac:.1f} nJ" in erratum("Table 15", "an image").known
     assert a_mac > 1e4 * 0.23e-12
@@ -187,7 +191,9 @@ def neurons(draw):
 
 
 def stages(inputs, levels):
-    """Counter and potential after stages 1 and 2, whether the last timestep of stage 1 spiked, and the spikes of stage 3."""
+    """Counter and potential after stages 1 and 2, whether the last timestep of stage 1 spiked, and
+    the spikes of stage 3.
+    """
     state = neuron.State(np.int64(THETA // 2), np.int64(0))
     for x in inputs:
         spikes, state = neuron.integrate(state, np.int64(x), np.int64(THETA))
@@ -203,7 +209,9 @@ def stages(inputs, levels):
 
 @given(neurons())
 def test_equations_18_and_20_to_27(case):
-    """In units of theta*: z is the sum of the inputs, k_1 and k_2 the counter after stages 1 and 2."""
+    """In units of theta*: z is the sum of the inputs, k_1 and k_2 the counter
+    after stages 1 and 2.
+    """
     inputs, levels = case
     z = Fraction(sum(inputs), THETA)
     half = Fraction(1, 2)
@@ -281,7 +289,8 @@ def test_the_printed_figure_follows_from_the_papers_inputs(entry):
     if isinstance(entry.printed, int):
         assert round(entry.same) == entry.printed
         return
-    # One unit in the last digit: the paper truncates some figures (8.79 for 8.796) and rounds others.
+    # One unit in the last digit: the paper truncates some figures (8.79 for 8.796)
+    # and rounds others.
     digits = 3 if entry.printed == 1.001 else 2
     assert abs(entry.same - entry.printed) < 10.0**-digits
 
@@ -319,7 +328,8 @@ AUTHORS = {
     "T_eff, ResNet-18, CIFAR-10": 3.136,
     "T_eff, ResNet-18, CIFAR-100": 2.635,
 }
-"""Printed by the authors' get_Teff.py (https://github.com/BrainSeek-Lab/PASCAL) with its r' lists and these levels."""
+"""Printed by the authors' get_Teff.py (https://github.com/BrainSeek-Lab/PASCAL) with its r' lists
+and these levels."""
 
 
 @pytest.mark.parametrize("what", AUDITED)

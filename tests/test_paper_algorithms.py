@@ -1,7 +1,9 @@
-"""The package's runs against Algorithms 1 and 2 of the paper, written line by line as it prints them: scalars, loops, and its own units.
+"""The package's runs against Algorithms 1 and 2 of the paper, written line by line as it prints
+them: scalars, loops, and its own units.
 
-Nothing of the package takes part in the oracle: matrices go in as a network's weights, and trains of spikes, each worth theta / L, come out. Thresholds are
-powers of two and weights, inputs and biases whole numbers, so that no floating-point operation rounds, and every spike must be the same.
+Nothing of the package takes part in the oracle: matrices go in as a network's weights, and trains
+of spikes, each worth theta / L, come out. Thresholds are powers of two and weights, inputs and
+biases whole numbers, so that no floating-point operation rounds, and every spike must be the same.
 """
 
 import itertools
@@ -19,7 +21,9 @@ from pascal_nm.models import set_levels
 
 
 def algorithm_1(x, theta, levels):
-    """One neuron of a generic layer: currents x[0..L_in - 1] in, a train of ``levels`` spikes of size theta / L out."""
+    """One neuron of a generic layer: currents x[0..L_in - 1] in, a train of ``levels`` spikes of
+    size theta / L out.
+    """
     star = theta / levels
     mem, s = star / 2, 0.0  # line 3
     for current in x:  # lines 4 to 8
@@ -43,7 +47,10 @@ def algorithm_1(x, theta, levels):
 
 
 def algorithm_2(x, theta, levels):
-    """One neuron of the input layer: the current of an analog image in. Line 3 with the factor L inside the floor that the print lacks."""
+    """One neuron of the input layer: the current of an analog image in.
+
+    Line 3 with the factor L inside the floor that the print lacks.
+    """
     star = theta / levels
     mem = theta * min(max(np.floor(x * levels / theta + 0.5) / levels, 0.0), 1.0)
     train = []
@@ -55,7 +62,9 @@ def algorithm_2(x, theta, levels):
 
 
 def network(x, weights, biases, thetas, levels):
-    """Trains of each layer of a fully connected network for one input, and the outputs; a layer's bias comes in equal parts (b' = b / L)."""
+    """Trains of each layer of a fully connected network for one input, and the outputs; a layer's
+    bias comes in equal parts (b' = b / L).
+    """
     trains = [[algorithm_2(z, thetas[0], levels[0]) for z in weights[0] @ x + biases[0]]]
     for weight, bias, theta, count in zip(weights[1:-1], biases[1:-1], thetas[1:], levels[1:], strict=True):
         steps = len(trains[-1][0])
@@ -70,7 +79,10 @@ def network(x, weights, biases, thetas, levels):
 
 @st.composite
 def cases(draw):
-    """Sizes, levels and thresholds of a network, and a seed. Levels are powers of two, by which b / L divides without rounding."""
+    """Sizes, levels and thresholds of a network, and a seed.
+
+    Levels are powers of two, by which b / L divides without rounding.
+    """
     layers = draw(st.integers(1, 4))
     sizes = [draw(st.integers(1, 6)) for _ in range(layers + 2)]
     levels = [draw(st.sampled_from([1, 2, 4, 8, 16])) for _ in range(layers)]
@@ -121,7 +133,9 @@ def test_uniform_and_mixed_levels_of_a_deeper_network(levels, seed):
 
 
 def test_the_oracle_is_equation_1_where_spikes_come_unevenly():
-    """One hand-made case of Algorithm 1: large currents of both signs in turn, which fire and inhibit."""
+    """One hand-made case of Algorithm 1: large currents of both signs in turn, which
+    fire and inhibit.
+    """
     assert sum(algorithm_1([3.0, -3.0, 2.0, -1.5], 4.0, 4)) == 1.0  # z = 0.5: floor(0.5 / 1 + 1 / 2) = 1
     assert sum(algorithm_1([-3.0, 3.0, -2.0, 1.0], 4.0, 4)) == 0.0  # z = -1
     assert algorithm_2(9.0, 4.0, 4) == [1.0] * 4

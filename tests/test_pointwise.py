@@ -1,4 +1,6 @@
-"""Strided convolutions of kernel size 1, which crash in torch on some processors, do not in training: on any of them."""
+"""Strided convolutions of kernel size 1, which crash in torch on some processors, do not in
+training: on any of them.
+"""
 
 import itertools
 import os
@@ -70,7 +72,9 @@ class Own(nn.Module):
 
 
 def trainings():
-    """Narrow networks on large images, in channels-last order: one of this package, and one of the user's."""
+    """Narrow networks on large images, in channels-last order: one of this package, and
+    one of the user's.
+    """
     pixels = np.random.default_rng(0).integers(0, 256, (8, 3, 128, 128)).astype(np.uint8)
     data = Dataset("noise", pixels, np.arange(8) % 2, ("0", "1"))
     config = training.TrainingConfig("resnet8", options={"width": 0.5}, epochs=1, batch_size=4, channels_last=True)

@@ -1,4 +1,6 @@
-"""Bits and ranges by data: networks put together from layers, losses that are what they say, a search that ends at a minimum."""
+"""Bits and ranges by data: networks put together from layers, losses that are what they say, a
+search that ends at a minimum.
+"""
 
 import dataclasses
 from functools import cache
@@ -25,7 +27,9 @@ def float_graph(name="residual"):
 
 @cache
 def images(n=300):
-    """Inputs, and as their classes what the float network answers; its biases are moved such that it answers each class about as often."""
+    """Inputs, and as their classes what the float network answers; its biases are moved such that
+    it answers each class about as often.
+    """
     x = PRE(np.random.default_rng(1).integers(0, 256, (n, 2, 8, 8)).astype(np.uint8))
     return x, simulate.counts(balanced(), x).predictions
 
@@ -64,7 +68,9 @@ def test_the_least_squared_error_is_never_larger_than_the_widest_ranges(name, bi
 
 
 def test_losses_are_those_of_a_network_with_one_layer_quantized():
-    """Of the first spiking layer: what it changes alone is what differs in the whole network, because nothing before it changed."""
+    """Of the first spiking layer: what it changes alone is what differs in the whole network,
+    because nothing before it changed.
+    """
     graph = balanced()
     x, _ = images()
     integer = pnm.quantize(graph, 4)

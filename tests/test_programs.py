@@ -1,4 +1,6 @@
-"""Programs of torch.export: torch is given what was read and understood, and nothing else of a file."""
+"""Programs of torch.export: torch is given what was read and understood, and
+nothing else of a file.
+"""
 
 import io
 import json

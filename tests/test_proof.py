@@ -103,7 +103,9 @@ def test_large_terms_that_cancel_in_the_source_are_not_taken_for_a_mistake(dtype
 
 @pytest.mark.parametrize("name", networks.ALL)
 def test_the_bound_on_rounding_holds_and_is_not_idle(name):
-    """float32 against float64: what really differs is below the bound, and within a factor of a few thousand of it."""
+    """float32 against float64: what really differs is below the bound, and within a factor of a
+    few thousand of it.
+    """
     module = networks.randomized(networks.ALL[name](), 1)
     x = networks.images(4)
     wide = SourceNetwork(module, x)
@@ -178,7 +180,9 @@ def test_the_example_and_one_image_run_as_they_are_and_all_others_with_random_le
 
 
 def test_what_depends_on_parameters_alone_is_computed_in_their_own_type():
-    """In double precision, the weights would be other ones than those of the network and of its graph."""
+    """In double precision, the weights would be other ones than those of the network
+    and of its graph.
+    """
 
     class Normalized(nn.Module):
         def __init__(self):

@@ -16,7 +16,9 @@ THRESHOLD = {"new": "thresh", "old": "up"}
 
 
 def vgg_keys(module, name):
-    """Our state under the repositories' names: layer1 to layer5 with dropout in every place, then the classifier."""
+    """Our state under the repositories' names: layer1 to layer5 with dropout in every place,
+    then the classifier.
+    """
     state, stage, index = {}, 1, 0
     for layer in module.features:
         prefix = f"layer{stage}.{index}"
@@ -37,7 +39,9 @@ def vgg_keys(module, name):
 
 
 def resnet_keys(module, name):
-    """The same for ResNets: conv1, conv2_x to conv5_x, fc; old files call the last activation of a block relu."""
+    """The same for ResNets: conv1, conv2_x to conv5_x, fc; old files call the last activation
+    of a block relu.
+    """
     last = "act" if name == "thresh" else "relu"
     state = _renamed(module.stem, "conv1", name)
     stage, block = 2, 0

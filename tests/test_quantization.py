@@ -1,4 +1,6 @@
-"""Quantization: what must be exact is, what is rounded is rounded once, and bad requests are refused."""
+"""Quantization: what must be exact is, what is rounded is rounded once, and bad
+requests are refused.
+"""
 
 import math
 from dataclasses import replace
@@ -47,7 +49,9 @@ def test_weights_stay_within_their_bits_and_everything_is_an_integer(name, bits)
 
 @st.composite
 def float_graphs(draw):
-    """Random networks of every operator in float64, their thresholds per channel or one for all; some weights much larger than their neighbours."""
+    """Random networks of every operator in float64, their thresholds per channel or one for all;
+    some weights much larger than their neighbours.
+    """
     graph = draw(integer_graphs())
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     channels = graph.input.shape[0]
@@ -88,7 +92,9 @@ def column(array, like):
 
 
 def errors(weights, grids, largest):
-    """Of each channel the squared difference between the weights and those that the grid can hold."""
+    """Of each channel the squared difference between the weights and those that
+    the grid can hold.
+    """
     total = 0.0
     for weight, power in weights:
         step = column(grids * 2.0**power, weight)
@@ -100,7 +106,9 @@ def errors(weights, grids, largest):
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(graph=float_graphs(), recipe=RECIPES, given_range=st.none() | st.floats(0.5, 9))
 def test_every_integer_is_the_one_that_the_formula_says(graph, recipe, given_range):
-    """Channel by channel: a grid that divides the threshold; weights, and bias with half a threshold, rounded once to it."""
+    """Channel by channel: a grid that divides the threshold; weights, and bias with half a
+    threshold, rounded once to it.
+    """
     integer = quantize(graph, recipe, input_range=given_range)
     assert (integer.is_integer, integer.quantization) == (True, recipe)
     largest, unit = 2 ** (recipe.bits - 1) - 1, 2**recipe.shift
@@ -160,7 +168,9 @@ def largest_bias(recipe):
 
 
 def whole_thresholds(theta, grid, unit):
-    """The largest multiples of ``unit`` up to 17 bits at which a grid is as coarse as given; at least one."""
+    """The largest multiples of ``unit`` up to 17 bits at which a grid is as coarse as
+    given; at least one.
+    """
     return np.array(
         [
             max(1, min(int(t / (unit * g)) if g else 2**30, (2**17 - 1) // unit)) * unit
@@ -170,7 +180,9 @@ def whole_thresholds(theta, grid, unit):
 
 
 def in_units_of(graph, projection, steps):
-    """Weights for integer inputs, whose unit in each channel is ``steps``, where they come from the input."""
+    """Weights for integer inputs, whose unit in each channel is ``steps``, where they
+    come from the input.
+    """
     weight = projection.operator.weight
     if projection.source != graph.input.name:
         return weight

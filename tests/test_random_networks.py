@@ -1,7 +1,8 @@
-"""Random modules of the operations that convert: each is refused, or equal in every level and every output.
+"""Random modules of the operations that convert: each is refused, or equal in every level
+and every output.
 
-``RANDOM_NETWORKS=2000 python -m pytest tests/test_random_networks.py -m ''`` says how many the slow test takes, from
-``RANDOM_SEED`` on (0).
+``RANDOM_NETWORKS=2000 python -m pytest tests/test_random_networks.py -m ''`` says how many the slow
+test takes, from ``RANDOM_SEED`` on (0).
 """
 
 import os
@@ -43,7 +44,7 @@ class Program(nn.Module):
             values.append(operation(values))
         return values[-1]
 
-    # -- making one -------------------------------------------------------------------------------------------
+    # -- making one --------------------------------------------------------------------------------
 
     def _grow(self):
         self._hidden()
@@ -121,7 +122,7 @@ class Program(nn.Module):
             return lambda: made().abs() + 0.25
         return made
 
-    # -- operations -------------------------------------------------------------------------------------------
+    # -- operations --------------------------------------------------------------------------------
 
     def convolution(self):
         rng, (_, c, h, w) = self.rng, self.now
@@ -291,7 +292,9 @@ class Program(nn.Module):
 
 
 def outcome(seed):
-    """What became of one network: refused or equal; or not made, where torch itself does not run it."""
+    """What became of one network: refused or equal; or not made, where torch itself
+    does not run it.
+    """
     try:
         program = Program(seed).eval()
     except (RuntimeError, ValueError, IndexError):

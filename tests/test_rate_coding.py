@@ -1,4 +1,6 @@
-"""Rate coding: against a simulation of its own in whole numbers, against what Bu et al. prove of one layer, and against SpikingJelly."""
+"""Rate coding: against a simulation of its own in whole numbers, against what Bu et al. prove of
+one layer, and against SpikingJelly.
+"""
 
 import copy
 import subprocess
@@ -25,7 +27,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def by_hand(graph, inputs, timesteps):
-    """QCFS rate coding in int64, potentials doubled so that half a threshold is whole: mean outputs, spikes and operations after each timestep."""
+    """QCFS rate coding in int64, potentials doubled so that half a threshold is whole: mean
+    outputs, spikes and operations after each timestep.
+    """
     potential, total, sums, sent, operations = {}, 0, [], [], []
     for _ in range(timesteps):
         levels = {graph.input.name: np.rint(inputs).astype(np.int64)}
@@ -97,7 +101,9 @@ def one_neuron(theta, levels):
 
 @given(st.integers(-200, 400), st.integers(1, 8), st.integers(1, 24))
 def test_a_layer_with_a_constant_input_is_qcfs_with_t_levels(z, levels, timesteps):
-    """Theorem 2 of Bu et al.: after T timesteps clip(floor(z T / theta + 1/2), 0, T) spikes, with the threshold theta of all levels."""
+    """Theorem 2 of Bu et al.: after T timesteps clip(floor(z T / theta + 1/2), 0, T) spikes, with
+    the threshold theta of all levels.
+    """
     theta = 8.0  # of one level; z is a multiple of 1/8, so that nothing is rounded
     run = rate_coding.run(rate_coding.qcfs(one_neuron(theta, levels)), np.array([[z / 8]]), timesteps)
     expected = np.clip(np.floor(z / 8 * timesteps / (theta * levels) + 0.5), 0, timesteps)

@@ -1,4 +1,6 @@
-"""The bound on rounding is, operation by operation, the sum of magnitudes times gamma of the roundings behind it."""
+"""The bound on rounding is, operation by operation, the sum of magnitudes times gamma of the
+roundings behind it.
+"""
 
 import math
 
@@ -42,7 +44,8 @@ def normalized_magnitude(m, y):
 
 MAP, VECTOR = (4, 5, 5), (4,)
 OPERATIONS = {
-    # What the network does, the sum of the magnitudes (of y, which is one already), and how often it rounds.
+    # What the network does, the sum of the magnitudes (of y, which is one already), and how
+    # often it rounds.
     "a sum": (MAP, lambda m, y: y + m.c, lambda m, y: y + m.c.abs(), 1),
     "a sum with alpha": (MAP, lambda m, y: torch.add(y, m.c, alpha=-2), lambda m, y: y + 2 * m.c.abs(), 2),
     "alpha behind a constant": (MAP, lambda m, y: torch.add(m.c, y, alpha=3), lambda m, y: 3 * y + m.c.abs(), 2),
@@ -115,7 +118,8 @@ def test_the_bound_of_an_operation_is_its_magnitudes_times_gamma(shape, then, ma
         size = magnitude(module, torch.from_numpy(levels["act"]) * (1.5 / 4)).flatten(1).numpy()
     times = found.of("output") / (size * ROUNDOFF)
     np.testing.assert_allclose(times, times.max(), rtol=1e-6, err_msg="one gamma for all")
-    # A level times its step rounds twice.  The bound may be a few roundings above what is needed, not many.
+    # A level times its step rounds twice. The bound may be a few roundings above what is
+    # needed, not many.
     assert roundings + 2 <= times.max() <= 2 * roundings + 18
 
 

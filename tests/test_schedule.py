@@ -1,4 +1,6 @@
-"""Windows: the paper's lengths, timestep by timestep, and the rules of the other schedules, on random graphs with any delay."""
+"""Windows: the paper's lengths, timestep by timestep, and the rules of the other schedules, on
+random graphs with any delay.
+"""
 
 import itertools
 
@@ -34,7 +36,9 @@ def stages(plan, name):
 
 
 def arrivals(graph, plan, name):
-    """Of each source the first timestep in which a spike of it may arrive, and the first in which none may any more: one for each level."""
+    """Of each source the first timestep in which a spike of it may arrive, and the first in which
+    none may any more: one for each level.
+    """
     found = []
     for q in graph.incoming(name):
         source = graph[q.source]
@@ -50,7 +54,8 @@ def test_the_windows_of_the_papers_neuron():
     plan = schedule.pasc(graph, delay=1)
     assert stages(plan, graph.input.name) == ["emit", *[None] * 37]
     assert stages(plan, first) == [None, "encode", "emit", *[None] * 35]
-    # Algorithm 1: L_in = 1 timestep, max(L_in, L_out) - 1 = 15, L_out = 16; a spike of timestep t arrives in t + 1.
+    # Algorithm 1: L_in = 1 timestep, max(L_in, L_out) - 1 = 15, L_out = 16; a spike of timestep t
+    # arrives in t + 1.
     assert stages(plan, second) == [*[None] * 3, "integrate", *["correct"] * 15, *["emit"] * 16, *[None] * 3]
     assert stages(plan, graph.output.name) == [*[None] * 20, *["accumulate"] * 16, None, None]
     assert (plan.length, plan.steps, plan.initiation_interval) == (36, 36, 32)
@@ -115,7 +120,9 @@ def test_a_streaming_layer_fires_its_lag_after_its_input_has_begun_and_for_its_l
 
 
 def check_times(plan):
-    """Samples that start an initiation interval apart never meet in a population, and would meet if it were shorter."""
+    """Samples that start an initiation interval apart never meet in a population, and would meet if
+    it were shorter.
+    """
     busy = {name: [t for t, stage in enumerate(stages(plan, name)) if stage] for name in plan.windows}
     assert plan.length == max(times[-1] for times in busy.values()) + 1
     assert plan.steps == plan.length
@@ -221,6 +228,7 @@ def test_a_network_is_settled_when_the_last_spike_has_arrived_and_all_have_begun
     spans = {"a": Window((Span(Stage.STREAM, 1, 9),), shift=2), "b": Window((Span(Stage.STREAM, 4, 20),))}
     plan = Schedule(spans, delay=2)
     last = {"a": np.array([-1, 6, 1, 3]), "b": np.array([-1, 4, 11, -1])}
-    # A spike of timestep t arrives in t + 2, and after that timestep nothing is under way; b takes its bias in timestep 4.
+    # A spike of timestep t arrives in t + 2, and after that timestep nothing is under way; b takes
+    # its bias in timestep 4.
     assert plan.settled(last).tolist() == [5, 9, 14, 6]
     assert plan.settled({"a": np.array([-1])}).tolist() == [3], "theta / 2 comes in timestep 2"

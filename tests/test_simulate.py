@@ -1,4 +1,6 @@
-"""Both engines against an independent integer QCFS network, and one clock with the paper's neurons, on random graphs."""
+"""Both engines against an independent integer QCFS network, and one clock with the paper's neurons,
+on random graphs.
+"""
 
 from dataclasses import replace
 
@@ -20,7 +22,9 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 @st.composite
 def runs(draw):
-    """A random integer graph, inputs, and any schedule of it: at any lag, with any delay, stopped at any time or never."""
+    """A random integer graph, inputs, and any schedule of it: at any lag, with any delay, stopped
+    at any time or never.
+    """
     graph, delay, levels = draw(integer_graphs()), draw(st.integers(0, 2)), draw(st.integers(0, 17))
     lag = draw(st.sampled_from([0, 0, 1, 2, 3, levels]))
     plan = {
@@ -36,7 +40,9 @@ def runs(draw):
 @settings(RANDOM_GRAPHS, max_examples=150)
 @given(runs())
 def test_steps_do_what_the_papers_neurons_do_on_one_clock(run):
-    """Every spike in its timestep, inside neurons and between them, the answer after each timestep, and when the network is quiet."""
+    """Every spike in its timestep, inside neurons and between them, the answer after each timestep,
+    and when the network is quiet.
+    """
     graph, inputs, plan = run
     result = simulate.steps(graph, inputs, plan, trains := Trains())
     assert (trains.images, trains.plan) == (len(inputs), plan)
@@ -68,7 +74,9 @@ def test_steps_do_what_the_papers_neurons_do_on_one_clock(run):
 @RANDOM_GRAPHS
 @given(runs())
 def test_both_engines_give_the_counts_of_the_integer_qcfs_network(run):
-    """Residual joins, both poolings, minima, mixed levels, in any schedule: bit for bit, and quiet within the schedule's time."""
+    """Residual joins, both poolings, minima, mixed levels, in any schedule: bit for bit, and quiet
+    within the schedule's time.
+    """
     graph, inputs, plan = run
     expected = integer_qcfs(graph, inputs)
     whole = replace(plan, stop=None)
@@ -84,7 +92,9 @@ def test_both_engines_give_the_counts_of_the_integer_qcfs_network(run):
     graph=integer_graphs(), dtype=st.sampled_from([np.float32, np.float64]), seed=SEEDS, name=st.sampled_from(SCHEDULES)
 )
 def test_floats_give_the_integers_counts_where_nothing_is_rounded(graph, dtype, seed, name):
-    """Weights are the integers divided by a power of two, and levels are powers of two, so that shares of a bias are exact."""
+    """Weights are the integers divided by a power of two, and levels are powers of two, so that
+    shares of a bias are exact.
+    """
     inputs, unit = inputs_for(graph, seed), 2.0**-5
     graph = graph.replace(
         timing=Timing(name), populations=[replace(p, levels=_power_of_two(p)) for p in graph.populations]
@@ -137,7 +147,8 @@ def test_a_network_is_not_quiet_while_a_maximum_is_under_way_to_a_layer_that_wil
     inputs = np.array([[[[5.0, 3], [1, 0]]], [[[0, 0], [0, 7]]], [[[-1, 0], [0, 0]]]])
     for delay in (0, 1, 2):
         plan = schedule.streaming(Graph(populations, projections), 0, delay)
-        # Spike k of `a` leaves in timestep delay + k, and the maximum rises with it, a delay later, on its way for another.
+        # Spike k of `a` leaves in timestep delay + k, and the maximum rises with it, a delay later,
+        # on its way for another.
         begun = plan.windows["silent"].begun
         expected = [max(begun, delay + 4 + 2 * delay + 1), max(begun, delay + 6 + 2 * delay + 1), begun]
         assert simulate.steps(Graph(populations, projections), inputs, plan).timesteps.tolist() == expected
@@ -202,7 +213,9 @@ def test_fan_out_is_the_number_of_synapses_that_a_spike_reaches(graph):
 
 
 def _synapses(projection, spike):
-    """Synapses reached by one spike: the response to it with every weight 1, pooling windows counted separately."""
+    """Synapses reached by one spike: the response to it with every weight 1, pooling windows
+    counted separately.
+    """
     from tests.strategies import _apply
 
     ones = replace(projection, operator=replace(projection.operator, weight=np.ones_like(projection.operator.weight)))

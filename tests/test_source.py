@@ -1,4 +1,6 @@
-"""The traced network gives the module's own answers, and names for its activations by which a user finds them."""
+"""The traced network gives the module's own answers, and names for its activations by which a
+user finds them.
+"""
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from tests import networks
 
 
 class Named(nn.Module):
-    """Activations in containers, used twice, without a module, and with names that are taken or no identifiers."""
+    """Activations in containers, used twice, without a module, and with names that are taken
+    or no identifiers.
+    """
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,6 @@
-"""Streams: the same images as in memory, in an order that seed and epoch decide, in bounded memory, shared between processes."""
+"""Streams: the same images as in memory, in an order that seed and epoch decide, in bounded memory,
+shared between processes.
+"""
 
 import itertools
 import json
@@ -33,7 +35,9 @@ def pictures(count, sizes=((8, 7),), seed=0):
 
 @pytest.fixture
 def pair(tmp_path):
-    """A name of 60 training and 20 test images of one size, in Parquet files of several row groups."""
+    """A name of 60 training and 20 test images of one size, in Parquet files of
+    several row groups.
+    """
     write(tmp_path / "x-train.parquet", pictures(60), row_group=7)
     write(tmp_path / "x-test.parquet", pictures(20, seed=1), row_group=7)
     return str(tmp_path / "x-train.parquet")
@@ -219,7 +223,8 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
             pyarrow.write_table(table, tmp_path / f"{count}-{part}.parquet", row_group_size=5)
     names = [str(tmp_path / f"{count}-train.parquet") for count in (200, 2000)]
     assert (tmp_path / "2000-train.parquet").stat().st_size > 80e6, "or nothing is shown"
-    # One heap for all threads: what the program holds is measured, not what allocators keep for each thread.
+    # One heap for all threads: what the program holds is measured, not what allocators keep
+    # for each thread.
     plain = os.environ | {"MALLOC_ARENA_MAX": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
     command = [sys.executable, "-c", MEMORY, *names]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=plain)
@@ -326,7 +331,9 @@ def test_images_sorted_by_class_are_refused(monkeypatch, tmp_path, pair):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A repository as on the hub: read by the builder that ``datasets`` chooses, whose number of images nobody has written down."""
+    """A repository as on the hub: read by the builder that ``datasets`` chooses, whose number of
+    images nobody has written down.
+    """
     repository = tmp_path / "repository" / "data"
     repository.mkdir(parents=True)
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})

@@ -1,4 +1,6 @@
-"""Schedules beyond the paper's: the same counts at every lag, windows that hold, and what they cost."""
+"""Schedules beyond the paper's: the same counts at every lag, windows that hold,
+and what they cost.
+"""
 
 import numpy as np
 import pytest
@@ -35,7 +37,9 @@ def test_two_phases_send_no_negative_spike(graph, seed):
 @settings(max_examples=300, deadline=None)
 @given(data=st.data(), levels=st.integers(1, 16), theta=st.integers(1, 40))
 def test_one_neuron_settles_on_the_level_of_its_sum(data, levels, theta):
-    """Theorems 1 and 2: the counter never leaves 0 to L, and L timesteps after the last input it is the level."""
+    """Theorems 1 and 2: the counter never leaves 0 to L, and L timesteps after the last input
+    it is the level.
+    """
     currents = data.draw(st.lists(st.integers(-200, 200), min_size=1, max_size=12))
     bias = data.draw(st.integers(-100, 100))
     state = State(np.array([theta // 2 + bias]), np.array([0]))
@@ -113,7 +117,9 @@ def test_a_graph_carries_its_timing(residual):
     share=st.floats(0, 1),
 )
 def test_what_is_certified_when_a_run_stops_is_final(graph, seed, name, share):
-    """Stopped at any timestep: it did what the whole run had done by then, and what it calls exact is."""
+    """Stopped at any timestep: it did what the whole run had done by then, and what
+    it calls exact is.
+    """
     inputs = inputs_for(graph, seed)
     whole = simulate.steps(graph.replace(timing=Timing(name)), inputs)
     stop = 1 + int(share * whole.schedule.length)

@@ -1,4 +1,6 @@
-"""Files of torch.save: plain values and dense tensors come out of them, and nothing that is larger than they are."""
+"""Files of torch.save: plain values and dense tensors come out of them, and nothing that is
+larger than they are.
+"""
 
 import collections
 import io

@@ -1,4 +1,6 @@
-"""Training: it learns, it resumes to the same weights, and it refuses what does not belong together."""
+"""Training: it learns, it resumes to the same weights, and it refuses what does not
+belong together.
+"""
 
 import json
 import subprocess
@@ -134,7 +136,9 @@ def pictures(shape=(3, 32, 32), classes=10, n=24):
 
 
 def test_the_papers_recipe_is_that_of_appendix_a8_and_its_authors_code():
-    """A.8, and main_train.py, preprocess/getdataloader.py, models/layer.py and main_train_imagenet.py of BrainSeek-Lab/PASCAL."""
+    """A.8, and main_train.py, preprocess/getdataloader.py, models/layer.py and
+    main_train_imagenet.py of BrainSeek-Lab/PASCAL.
+    """
     cifar10 = training.recipe("paper", pictures())
     assert (cifar10.learning_rate, cifar10.momentum, cifar10.weight_decay) == (0.1, 0.9, 5e-4)
     assert (cifar10.epochs, cifar10.batch_size, cifar10.label_smoothing, cifar10.decay_all) == (300, 300, 0, True)
@@ -232,7 +236,9 @@ def test_levels_change_at_the_switch(digits):
 
 
 def test_algorithm_4_is_two_trainings_that_share_their_beginning(digits, tmp_path):
-    """What it saves by branching changes nothing: a whole second training ends with the same weights."""
+    """What it saves by branching changes nothing: a whole second training ends with
+    the same weights.
+    """
     config = replace(SMALL, epochs=4)
     uniform, adapted = training.train_adaptively(*digits, config, tmp_path / "model.pt", lambda model: [1, 3])
     assert all(torch.equal(v, state(uniform)[k]) for k, v in state(training.train(*digits, config)).items())

@@ -20,7 +20,8 @@ EXACT = {
     "digits": (r"\d+ wrong counts, \d+ other predictions", r"^differences: .*", r"^same spike counts .*"),
     "lava": (r"^.+",),
 }
-"""What a notebook prints on every machine: figures of integers, not of training or of sums of floats."""
+"""What a notebook prints on every machine: figures of integers, not of training or
+of sums of floats."""
 
 WRONG = re.compile(r"(\d+) (?:unexplained|differing|wrong|other)\b")
 """Figures that are zero where all is right."""

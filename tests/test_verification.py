@@ -116,7 +116,9 @@ def with_head(graph, **changes):
 
 @pytest.mark.parametrize("name", networks.ALL)
 def test_every_output_value_is_compared(name):
-    """Behind the last activation, no level shows what is wrong; and the largest output may stay the largest."""
+    """Behind the last activation, no level shows what is wrong; and the largest output may
+    stay the largest.
+    """
     source, graph, inputs = setup(name, 2)
     wrong = [
         with_head(graph, weight=lambda w: w * 2),
@@ -164,7 +166,9 @@ def test_outputs_that_are_not_numbers_are_found():
 
 
 def test_ties_are_reported_as_what_they_are():
-    """Behind an average pooling, sums of steps land on a boundary exactly, and the order of a sum decides."""
+    """Behind an average pooling, sums of steps land on a boundary exactly, and the order
+    of a sum decides.
+    """
     network = torch.nn.Sequential(
         torch.nn.Conv2d(2, 4, 3, padding=1), pnm.QCFS(7, 1.0), torch.nn.AvgPool2d(2), pnm.QCFS(7, 1.0),
         torch.nn.Flatten(), torch.nn.Linear(64, 3),
@@ -234,7 +238,7 @@ def test_a_network_of_half_precision_is_held_to_its_own_precision(name, dtype):
     assert checked(source, graph, wrong, x, simulate.counts).culprit == "output"
 
 
-# -- what it says -------------------------------------------------------------------------------------------------
+# -- what it says ----------------------------------------------------------------------------------
 
 
 def test_the_verdict_on_floats_counts_the_levels_and_images_of_all_runs():
@@ -303,8 +307,9 @@ def test_the_verdict_on_integers_counts_levels_outputs_and_what_quantization_cha
         verification.add_integer(part, part, logits[images], "3-bit weights")
     assert [layer.neurons for layer in verification.layers.values()] == [32 * 16, 32 * 8, 32 * 3]
     assert verification.verdict == (
-        "exact: each of 768 spike counts and every output on 32 images is that of the integer QCFS network "
-        f"(3-bit weights), bit for bit; quantization changed {changed} of {len(inputs):,} predictions of the float source network"
+        "exact: "
+        "each of 768 spike counts and every output on 32 images is that of the integer QCFS network (3-bit weights), "
+        f"bit for bit; quantization changed {changed} of {len(inputs):,} predictions of the float source network"
     )
     potential = result.potential.copy()
     potential[[0, 1], result.predictions[:2]] += 1
@@ -369,11 +374,13 @@ def test_a_flip_that_rounding_explains_leaves_it_equal_but_not_exact():
     assert "of 9 levels on 1 image, 4 lie on the other side of a step" in verification.verdict
 
 
-# -- what rounding explains ---------------------------------------------------------------------------------------
+# -- what rounding explains ------------------------------------------------------------------------
 
 
 def pixelwise():
-    """Synapses from each neuron to its like, with a weight of its own for each pixel, as amplitudes of pixels give."""
+    """Synapses from each neuron to its like, with a weight of its own for each pixel, as
+    amplitudes of pixels give.
+    """
     rng = np.random.default_rng(0)
     return Graph(
         (
@@ -391,7 +398,9 @@ def pixelwise():
 @pytest.mark.parametrize("sent", [1, 3])
 @pytest.mark.parametrize("name", [*networks.ALL, "pixelwise"])
 def test_the_interval_is_highams_bound_on_the_sum_of_all_spikes(name, sent):
-    """The sum is written as a matrix product; each spike is an addition for each synapse, and a few more are allowed."""
+    """The sum is written as a matrix product; each spike is an addition for each synapse, and a few
+    more are allowed.
+    """
     _, graph, inputs = setup(name, 3) if name in networks.ALL else (None, pixelwise(), networks.images(8).numpy())
     counts = simulate.counts(graph, inputs).counts
     spikes = {k: v * sent for k, v in counts.items()} if sent > 1 else None

@@ -65,8 +65,10 @@ def adapt(
     alpha: Annotated[
         str | None,
         typer.Option(
-            help="Share from which on a level counts as non-empty: 0.03. Several numbers, 1,.75,.5, are k in alpha = k / layers: the sweep of "
-            "Figure 3, one panel each.",
+            help=(
+                "Share from which on a level counts as non-empty: 0.03. Several numbers, 1,.75,.5, "
+                "are k in alpha = k / layers: the sweep of Figure 3, one panel each."
+            ),
             show_default="by the reading",
         ),
     ] = None,
@@ -81,7 +83,7 @@ def adapt(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Which layers can do with fewer levels: the AL metric, its clusters, and a levels file for training."""
+    """Which layers can do with fewer levels: the AL metric, its clusters, and a levels file."""
     choice = chosen(clusters, levels, reading)
     graph = options.load_network(network)
     factors = _alphas(alpha, sum(p.kind == "pasc" for p in graph.populations))

@@ -36,7 +36,7 @@ def import_checkpoint(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Read a published checkpoint of the PASCAL or QCFS repositories and write it as a model of this package."""
+    """Read a published checkpoint of the PASCAL or QCFS repositories and write it as a model."""
     number = options.levels(levels)
     assert number is not None, "--levels is required"
     if trained_on is not None and trained_on not in published.PREPROCESSING:

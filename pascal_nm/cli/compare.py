@@ -27,8 +27,8 @@ from pascal_nm.interop import readers as interoperation
 COLUMNS = ("method", "accuracy", "95 %", "agrees", "T", "T_norm", "answer at", "spikes", "operations")
 
 LEGEND = (
-    "agrees: with the source network's classes; T: levels, or timesteps shown; T_norm: Equation 13; answer at: timesteps from the image to the final "
-    "answer on a chip, mean (most); spikes and synaptic operations of an image"
+    "agrees: with the source network's classes; T: levels, or timesteps shown; T_norm: Equation 13; answer at: "
+    "timesteps from the image to the final answer on a chip, mean (most); spikes and synaptic operations of an image"
 )
 
 CALIBRATION = 200
@@ -84,9 +84,13 @@ def compare(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """One network under every method: exact schedules, rate coding, early exits, and its weights with ReLU, on the same images.
+    """One network under every method: exact, rate coded, with early exits, and with ReLU.
 
-    For each: accuracy, agreement with the source network, timesteps, spikes and operations. It says where rate coding is above its source network, and why.
+    All run on the same images, with ReLU on the same weights. The exact ones
+    are the schedules.
+
+    For each: accuracy, agreement with the source network, timesteps, spikes and
+    operations. It says where rate coding is above its source network, and why.
     """
     numbers = [int(x) for x in _numbers("--timesteps", timesteps, whole=True)]
     confidences = _numbers("--confidence", confidence)
@@ -114,7 +118,8 @@ def compare(
             )
         if examples is not None and np.array_equal(examples.pixels, images.pixels[: len(examples.pixels)]):
             note(
-                "thresholds of the ReLU conversion are from the tested images, which helps it: --calibration names others"
+                "thresholds of the ReLU conversion are from the tested images, which helps it: "
+                "--calibration names others"
             )
         checks.append(
             None
@@ -167,11 +172,15 @@ def _source(path: Path) -> tuple[Model | None, Graph, comparison.Source | None]:
 def _checked(
     path: Path, graph: Graph, images: Dataset, examples: Dataset, timesteps: int, environments: Path
 ) -> dict[str, Any] | None:
-    """How often SpikingJelly's own conversion of the same weights gives our classes; None where it is not installed."""
+    """How often SpikingJelly's own conversion of the same weights gives our classes.
+
+    None where it is not installed.
+    """
     python = interoperation.python_of("spikingjelly", environments)
     if python is None:
         note(
-            f"SpikingJelly is not installed, here or in {environments}: the ReLU conversion was not compared with its ann2snn"
+            f"SpikingJelly is not installed, here or in {environments}: "
+            "the ReLU conversion was not compared with its ann2snn"
         )
         return None
     assert graph.preprocessing is not None, "load_data refuses a graph without"

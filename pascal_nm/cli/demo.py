@@ -1,4 +1,7 @@
-"""The whole path on the bundled digits: train, convert, export, run on every target from the file, verify, price."""
+"""The whole path on the bundled digits.
+
+Train, convert, export, run on every target from the file, verify, price.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def demo(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show the whole path on 1797 real images of digits, from training to the energy on a chip, and prove it exact."""
+    """Show the whole path on 1797 real images of digits, from training to energy, proven exact."""
     start = time.perf_counter()
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -138,7 +141,8 @@ def _show(
     changed = int(np.count_nonzero(answers != last.predictions))
     say(f"quantization to 8 bits changed {changed} of {len(answers)} predictions of the float network")
     say(
-        f"energy on {chip}: {joules(cost)} an image, {last.schedule.steps} timesteps; `pascal-nm energy` shows each layer"
+        f"energy on {chip}: {joules(cost)} an image, {last.schedule.steps} timesteps; "
+        "`pascal-nm energy` shows each layer"
     )
     checks = [row.verification for row in rows]
     if all(check.exact for check in checks):

@@ -36,7 +36,10 @@ def deploy(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write what a chip needs to be programmed: integer network, core map, schedule and checksums, and prove that it runs to the same counts."""
+    """Write what a chip needs to be programmed, and prove that it runs to the same counts.
+
+    The folder holds the integer network, core map, schedule and checksums.
+    """
     place(output)
     described = chips.load(chip)
     graph = options.load_network(network)
@@ -70,10 +73,12 @@ def deploy(
         print_json({"folder": str(output), "pascal_nm": __version__, **about})
         return
     say(
-        f"[bold]{output}[/bold]: {graph.quantization or 'integer'} network on {found.cores:,} cores of {found.chips} chip(s), {described.name}"
+        f"[bold]{output}[/bold]: {graph.quantization or 'integer'} network on {found.cores:,} cores of {found.chips} "
+        f"chip(s), {described.name}"
     )
     say(
-        f"read back and run: every count of {CHECKED} inputs as before; no potential, weight, threshold or bias can overflow"
+        f"read back and run: every count of {CHECKED} inputs as before; no potential, weight, "
+        "threshold or bias can overflow"
     )
 
 

@@ -54,7 +54,7 @@ def energy(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """What the network would cost on chips: events counted on the images, times each chip's table."""
+    """What the network would cost on chips: events counted on images, times each chip's table."""
     names = chip_names(chip)
     if plot is not None and len(names) > 1:
         raise DataError("--plot draws one chip: give --chip once")
@@ -113,11 +113,15 @@ def _show(bill: Bill, data: Dataset, changed: int | None) -> None:
     if bill.seconds is not None and result.chip is not None:
         cores = result.chip.operations.shape[1]
         say(
-            f"{1e3 * bill.seconds:.3g} ms an image on {cores:,} cores: each timestep lasts as long as its slowest core, the longest way and the barrier"
+            f"{1e3 * bill.seconds:.3g} ms an image on {cores:,} cores: "
+            "each timestep lasts as long as its slowest core, the longest way and the barrier"
         )
     say(f"where the energy goes: {', '.join(_goes(bill))}")
     source = bill.source_total
-    what = f"the source network's multiply-accumulates {'and memory traffic ' if described.memory else ''}on the same table"
+    what = (
+        "the source network's multiply-accumulates "
+        f"{'and memory traffic ' if described.memory else ''}on the same table"
+    )
     if source == 0:
         say(f"{what} cost nothing")
     else:
@@ -178,7 +182,10 @@ LEAST = 5e-4
 
 
 def _figures(described: Chip) -> str:
-    return f"{described.source}{' (an estimate, not published figures)' if described.estimate else ''}{'. ' if described.remark else ''}{described.remark}"
+    return (
+        f"{described.source}{' (an estimate, not published figures)' if described.estimate else ''}"
+        f"{'. ' if described.remark else ''}{described.remark}"
+    )
 
 
 def _draw(bill: Bill, title: str, path: Path) -> None:
@@ -202,8 +209,9 @@ def _show_formulas(bill: Bill) -> None:
     spiking = sum(layer.own is not None for layer in formulas.layers)
     say("[bold]the paper's closed formulas, with these spike rates[/bold]")
     say(
-        f"T_eff {formulas.effective_timesteps:.2f} (Eq. 16, {spiking} layers; the first one's input is no spikes and has the paper's "
-        f"rate of {formulas.first_rate:g}; with 1: {bill.timesteps_of_a_dense_input:.2f}), PASC over plain neurons {formulas.energy_ratio:.4g} (Eq. 14)"
+        f"T_eff {formulas.effective_timesteps:.2f} (Eq. 16, {spiking} layers; "
+        f"the first one's input is no spikes and has the paper's rate of {formulas.first_rate:g}; with 1: "
+        f"{bill.timesteps_of_a_dense_input:.2f}), PASC over plain neurons {formulas.energy_ratio:.4g} (Eq. 14)"
     )
     for name, b, ratio in (
         ("operations over the source network's (Eq. 15)", formulas.operations, formulas.source_ratio),

@@ -24,8 +24,14 @@ from pascal_nm.hw_targets import rates
 from pascal_nm.quantization import quantize
 
 STARTS: dict[Start, str] = {
-    "shifted": "neurons begin at half a threshold, by thresholds of 1/2 and resets to -1/2: for readers that take v_reset from the file",
-    "drip": "half a threshold drips in over all timesteps, for readers that know no initial potential and no v_reset; spikes come late",
+    "shifted": (
+        "neurons begin at half a threshold, by thresholds of 1/2 and resets to -1/2: "
+        "for readers that take v_reset from the file"
+    ),
+    "drip": (
+        "half a threshold drips in over all timesteps, "
+        "for readers that know no initial potential and no v_reset; spikes come late"
+    ),
 }
 """What is said about the initial potential of a rate file."""
 
@@ -45,8 +51,10 @@ def export(
     profile: Annotated[
         str,
         typer.Option(
-            help="pasc: compact, for our targets; unrolled: larger, exact in one timestep in other simulators; rate: one neuron for "
-            "each, approximate, over --timesteps."
+            help=(
+                "pasc: compact, for our targets; unrolled: larger, exact in one timestep in other simulators; rate: "
+                "one neuron for each, approximate, over --timesteps."
+            )
         ),
     ] = "pasc",
     reader: Annotated[
@@ -55,7 +63,10 @@ def export(
     start: Annotated[
         str | None,
         typer.Option(
-            help="Of a rate file: how its neurons get half a threshold to begin with: shifted (by the file's v_reset) or drip (in equal parts).",
+            help=(
+                "Of a rate file: how its neurons get half a threshold to begin with: shifted (by the file's v_reset) "
+                "or drip (in equal parts)."
+            ),
             show_default="the best that the reader can do",
         ),
     ] = None,
@@ -97,7 +108,10 @@ def export(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Convert a QCFS network to a spiking one and write it as a portable graph that every target runs from alone."""
+    """Convert a QCFS network to a spiking one and write it as a graph that every target runs.
+
+    The file is portable, and targets need nothing else.
+    """
     if not nir:
         raise FileError("say what to write: --nir")
     _check_options(profile, reader, start, (schedule, lag), timesteps, data_name, limit, plot)
@@ -133,7 +147,8 @@ def export(
     kind = "integer" if graph.is_integer else "float"
     most = "at most " if graph.timing.schedule == "streaming" else ""
     say(
-        f"[bold]{output}[/bold]: {kind} graph, {len(graph.populations)} populations, {most}{steps} timesteps, {size:,} bytes"
+        f"[bold]{output}[/bold]: {kind} graph, {len(graph.populations)} populations, "
+        f"{most}{steps} timesteps, {size:,} bytes"
     )
     if graph.preprocessing is None:
         say("It does not say how pixels become inputs: give --mean and --std to run images from the file.")
@@ -157,7 +172,7 @@ def _check_options(
     limit: int | None,
     plot: Path | None,
 ) -> None:
-    """Refuse options that would be of no effect, and pictures that could not be written, before anything is done."""
+    """Refuse options without effect, and pictures that could not be written, before any work."""
     if profile not in ENDINGS:
         raise FileError(f"--profile takes pasc, unrolled or rate, not {profile!r}")
     dialect(reader)
@@ -183,8 +198,8 @@ def _export_unrolled(graph: Graph, path: Path, reader: str, as_json: bool) -> No
         print_json({"file": str(path), "reader": reader, **vars(size), "bytes": path.stat().st_size})
         return
     say(
-        f"[bold]{path}[/bold]: unrolled for {reader}, {path.stat().st_size:,} bytes, one timestep; {size.neurons[0]:,} neurons became "
-        f"{size.neurons[1]:,}, {size.weights[0]:,} weights {size.weights[1]:,}"
+        f"[bold]{path}[/bold]: unrolled for {reader}, {path.stat().st_size:,} bytes, one timestep; "
+        f"{size.neurons[0]:,} neurons became {size.neurons[1]:,}, {size.weights[0]:,} weights {size.weights[1]:,}"
     )
 
 
@@ -225,8 +240,8 @@ def _export_rate(
         )
         return
     say(
-        f"[bold]{path}[/bold]: rate network for {reader}, {path.stat().st_size:,} bytes, {timesteps} timesteps, approximate; "
-        f"{size.neurons[0]:,} neurons, {size.neurons[1]:,} with those that pass spikes on"
+        f"[bold]{path}[/bold]: rate network for {reader}, {path.stat().st_size:,} bytes, {timesteps} timesteps, "
+        f"approximate; {size.neurons[0]:,} neurons, {size.neurons[1]:,} with those that pass spikes on"
     )
     say(f"start: {STARTS[start]}")
     if measured:

@@ -1,4 +1,7 @@
-"""The command that shows what a network file holds; of a NIR file of ours, without loading torch."""
+"""The command that shows what a network file holds.
+
+For a NIR file of ours it does so without loading torch.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ def inspect(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show a network's populations, synapses, levels and schedule; of another tool's NIR file, its nodes and whether it can run."""
+    """Show a network's populations, synapses, levels and schedule, or another tool's NIR nodes.
+
+    Of another tool's file, it says whether it can run.
+    """
     model = None if network.suffix == ".nir" else options.load_model(network)
     try:
         graph = options.load_network(network) if model is None else model.graph()

@@ -51,10 +51,14 @@ def interop(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Run a network in other simulators, each reading its file from the disk by itself: does it answer as the source network does?
+    """Run a network in other simulators: does each answer as the source network does?
 
-    The file is the unrolled form, which is exact in one timestep: predictions and, where a reader lets one look, every level are compared.
-    With --timesteps it is the rate form, which is approximate. Exit code 1 means that an unrolled network answered otherwise somewhere.
+    Each reads its file from the disk by itself.
+
+    The file is the unrolled form, which is exact in one timestep: predictions
+    and, where a reader lets one look, every level are compared. With
+    --timesteps it is the rate form, which is approximate. Exit code 1 means
+    that an unrolled network answered otherwise somewhere.
     """
     graph = options.load_network(network)
     chosen = _known(readers.split(","))
@@ -64,8 +68,8 @@ def interop(
     found = {reader: interoperation.python_of(reader, environments) for reader in chosen}
     if not any(found.values()):
         raise FileError(
-            f"none of {', '.join(chosen)} is installed, here or in {environments}: `make readers` installs them in the repository's .readers, "
-            "and --environments says where that is"
+            f"none of {', '.join(chosen)} is installed, here or in {environments}: "
+            "`make readers` installs them in the repository's .readers, and --environments says where that is"
         )
     images = options.load_data(data_name, limit, image_column, label_column, network=graph)
     outcomes: list[Outcome] = []
@@ -129,7 +133,8 @@ def _show(outcomes: Sequence[Outcome], images: Dataset) -> None:
     table(f"{form}, {len(images):,} images of {images.name}", columns, rows)
     size = outcomes[0].growth
     say(
-        f"in the file, {size.neurons[0]:,} neurons are {size.neurons[1]:,}, and {size.weights[0]:,} weights {size.weights[1]:,}"
+        f"in the file, {size.neurons[0]:,} neurons are {size.neurons[1]:,}, "
+        f"and {size.weights[0]:,} weights {size.weights[1]:,}"
     )
 
 

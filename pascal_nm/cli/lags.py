@@ -53,7 +53,11 @@ def lags(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Choose a lag for each layer: the least energy within --timesteps, or the fewest timesteps within --energy. Every choice is exact."""
+    """Choose each layer's lag: the least energy within a time, or the least time within an energy.
+
+    That is the least energy within --timesteps, or the fewest timesteps within
+    --energy. Every choice is exact.
+    """
     if timesteps is not None and energy is not None:
         raise DataError("--timesteps and --energy are two questions: give one limit")
     if output is not None and timesteps is None and energy is None:

@@ -29,70 +29,40 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Entry(
-        "demo",
-        "Show the whole path on 1797 real images of digits, from training to the energy on a chip, and prove it exact.",
-    ),
-    "train": Entry(
-        "train", "Train a QCFS network. A training that was stopped goes on when the same command is given again."
-    ),
-    "adapt": Entry(
-        "adapt", "Which layers can do with fewer levels: the AL metric, its clusters, and a levels file for training."
-    ),
+    "demo": Entry("demo", "Show the whole path on 1797 real images of digits, from training to energy, proven exact."),
+    "train": Entry("train", "Train a QCFS network. A stopped training goes on when the command is given again."),
+    "adapt": Entry("adapt", "Which layers can do with fewer levels: the AL metric, its clusters, and a levels file."),
     "export": Entry(
-        "export",
-        "Convert a QCFS network to a spiking one and write it as a portable graph that every target runs from alone.",
+        "export", "Convert a QCFS network to a spiking one and write it as a graph that every target runs."
     ),
     "quantize": Entry(
-        "quantize",
-        "Quantize a float network to integers, choosing bits and ranges by data, and say what each layer lost.",
+        "quantize", "Quantize a float network to integers, by data if it is given, and say what layers lost."
     ),
     "run": Entry("runs", "Run a spiking network on images: accuracy, spikes and operations, counted."),
-    "verify": Entry(
-        "runs",
-        "Is the spiking network the source network? Every level and every output is compared; exit code 1 means no.",
-    ),
+    "verify": Entry("runs", "Is the spiking network the source network? Exit code 1 means no."),
     "energy": Entry(
-        "energy", "What the network would cost on chips: events counted on the images, times each chip's table."
+        "energy", "What the network would cost on chips: events counted on images, times each chip's table."
     ),
     "report": Entry(
-        "report",
-        "Write one page to read, show and send: accuracy, spikes, energy and proof of a network, with its numbers beside it.",
+        "report", "Write one page to read, show and send: accuracy, spikes, energy and proof of a network."
     ),
-    "map": Entry(
-        "mapping",
-        "Which neurons go to which core of a chip, what each core uses of its limits, and which limit binds.",
-    ),
-    "deploy": Entry(
-        "deploy",
-        "Write what a chip needs to be programmed: integer network, core map, schedule and checksums, and prove that it runs to the same counts.",
-    ),
+    "map": Entry("mapping", "Which neurons go to which core of a chip, what each core uses, and which limit binds."),
+    "deploy": Entry("deploy", "Write what a chip needs to be programmed, and prove that it runs to the same counts."),
     "lags": Entry(
-        "lags",
-        "Choose a lag for each layer: the least energy within --timesteps, or the fewest timesteps within --energy. Every choice is exact.",
+        "lags", "Choose each layer's lag: the least energy within a time, or the least time within an energy."
     ),
-    "compare": Entry(
-        "compare",
-        "One network under every method: exact schedules, rate coding, early exits, and its weights with ReLU, on the same images.",
-    ),
+    "compare": Entry("compare", "One network under every method: exact, rate coded, with early exits, and with ReLU."),
     "inspect": Entry(
-        "inspect",
-        "Show a network's populations, synapses, levels and schedule; of another tool's NIR file, its nodes and whether it can run.",
+        "inspect", "Show a network's populations, synapses, levels and schedule, or another tool's NIR nodes."
     ),
-    "interop": Entry(
-        "interop",
-        "Run a network in other simulators, each reading its file from the disk by itself: does it answer as the source network does?",
-    ),
+    "interop": Entry("interop", "Run a network in other simulators: does each answer as the source network does?"),
     "import-checkpoint": Entry(
-        "checkpoints",
-        "Read a published checkpoint of the PASCAL or QCFS repositories and write it as a model of this package.",
+        "checkpoints", "Read a published checkpoint of the PASCAL or QCFS repositories and write it as a model."
     ),
-    "paper": Entry(
-        "papers",
-        "The PASCAL paper item by item: what each says, what is here, its figures printed and computed, and its errata.",
-    ),
+    "paper": Entry("papers", "The PASCAL paper item by item: what each says, what is here, figures, and errata."),
 }
-"""Every command, in the order of the help. Most of their modules load torch, which takes seconds, so none is imported before it is needed."""
+"""Every command, in the order of the help. Most of their modules load torch, which takes seconds,
+so none is imported before it is needed."""
 
 
 def load(name: str) -> Any:
@@ -106,7 +76,10 @@ def load(name: str) -> Any:
 
 
 class Commands(TyperGroup):
-    """The group of all commands: names and lines from :data:`COMMANDS`, and the command itself once it is called, completed or asked for its help."""
+    """The group of all commands, with names and lines from :data:`COMMANDS`.
+
+    A command itself is imported once it is called, completed or asked for its help.
+    """
 
     def __init__(self, **attributes: Any) -> None:
         attributes["commands"] = {name: TyperCommand(name, help=entry.line) for name, entry in COMMANDS.items()}
@@ -143,7 +116,8 @@ def root(
 ) -> None:
     """From a network trained with QCFS activations to spikes with exactly the same answers.
 
-    [bold]pascal-nm demo[/bold] shows the whole path on real images in a minute; then: train, export, run, verify, energy, lags, inspect.
+    [bold]pascal-nm demo[/bold] shows the whole path on real images in a minute;
+    then: train, export, run, verify, energy, lags, inspect.
     """
 
 
@@ -155,7 +129,10 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 the answer is no, 2 bad usage or bad input, 130 interrupted."""
+    """Run the command line and exit.
+
+    The codes: 0 done, 1 the answer is no, 2 bad usage or bad input, 130 interrupted.
+    """
     for stream in (sys.stdout, sys.stderr):  # a file's name need not be text
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -37,7 +37,10 @@ def map(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Which neurons go to which core of a chip, what each core uses of its limits, and which limit binds."""
+    """Which neurons go to which core of a chip, what each core uses, and which limit binds.
+
+    What a core uses is set against its limits.
+    """
     described = chips.load(chip)
     graph = options.load_network(network)
     graph = graph if graph.is_integer else fixed_point.fit(graph, described, Quantization(bits))
@@ -61,12 +64,14 @@ def map(
     rows = [_row(found, name) for name in found.blocks]
     table(f"{network} on {described.name}: the fullest core of each layer", columns, rows)
     say(
-        f"[bold]{found.cores:,} cores of {found.chips} chip(s)[/bold]; a message takes {found.mean_hops:.2f} hops if all neurons spike alike"
+        f"[bold]{found.cores:,} cores of {found.chips} chip(s)[/bold]; "
+        f"a message takes {found.mean_hops:.2f} hops if all neurons spike alike"
     )
     binding = max(found.blocks, key=lambda name: found.blocks[name].cores)
     limit_name = found.use[binding].binding
     say(
-        f"most cores, {found.blocks[binding].cores:,}, go to {binding}, where {limit_name.replace('_', '-')} bind(s); fewer with {RELIEF[limit_name]}"
+        f"most cores, {found.blocks[binding].cores:,}, go to {binding}, where {limit_name.replace('_', '-')} bind(s); "
+        f"fewer with {RELIEF[limit_name]}"
     )
     if load is not None:
         busiest = int(load[0].argmax())

@@ -1,4 +1,7 @@
-"""What `run` and `inspect` do with NIR files that are not ours alone: of other tools, and for other tools."""
+"""What `run` and `inspect` do with NIR files that are not ours alone.
+
+They are files of other tools, and for other tools.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,10 @@ def run(
     *,
     as_json: bool,
 ) -> None:
-    """Run what a file holds on images and say how it did; write predictions and labels to ``output``."""
+    """Run what a file holds on images and say how it did.
+
+    Predictions and labels are written to ``output``.
+    """
     profile = profile_of(raw, path)
     if profile is not None:
         wishes.refuse_for(f"{path} says that itself", "dt", "preprocessing")
@@ -169,8 +175,8 @@ def inspect(path: Path, raw: nir.NIRGraph, plot: Path | None, *, as_json: bool) 
     table(f"{path}: {_kind(profile)}", ("node", *keys[1:]), [[node[key] for key in keys] for node in nodes])
     for m in () if profile is None else profile.measured:
         say(
-            f"measured, exported with T = {m.timesteps}, reset {m.reset}: {percent(m.accuracy)} of {m.images:,} images, "
-            f"{percent(m.agreement)} as the source network"
+            f"measured, exported with T = {m.timesteps}, reset {m.reset}: "
+            f"{percent(m.accuracy)} of {m.images:,} images, {percent(m.agreement)} as the source network"
         )
     if profile is not None:
         _show_inputs(profile)
@@ -178,7 +184,7 @@ def inspect(path: Path, raw: nir.NIRGraph, plot: Path | None, *, as_json: bool) 
 
 
 def _show_inputs(profile: Profile) -> None:
-    """How pixels become what the input node takes: whoever runs the file elsewhere has to do that."""
+    """How pixels become what the input node takes: what runs the file elsewhere has to do so."""
     pre, steps = profile.preprocessing, profile.input.threshold.reshape(-1)
     if pre is not None:
         text = f"inputs: (pixel / {pre.scale:g} - mean) / std with mean {list(pre.mean)}, std {list(pre.std)}"

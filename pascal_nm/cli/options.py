@@ -48,16 +48,20 @@ Double = Annotated[
 ScheduleName = Annotated[
     str | None,
     typer.Option(
-        help="pasc (the paper's), two_phase (a layer fires when its input is complete), or streaming (all layers at once, signed spikes): the same "
-        "counts in fewer timesteps.",
+        help=(
+            "pasc (the paper's), two_phase (a layer fires when its input is complete), "
+            "or streaming (all layers at once, signed spikes): the same counts in fewer timesteps."
+        ),
         show_default="the file's, or pasc",
     ),
 ]
 Lag = Annotated[
     str | None,
     typer.Option(
-        help="Of the streaming schedule: timesteps from a layer's first input to its first spike; more of them, fewer spikes. A number, one for each "
-        "layer (0,1,1), or a .json from `lags`.",
+        help=(
+            "Of the streaming schedule: timesteps from a layer's first input to its first spike; more of them, "
+            "fewer spikes. A number, one for each layer (0,1,1), or a .json from `lags`."
+        ),
         show_default="the file's, or 0",
     ),
 ]
@@ -69,7 +73,10 @@ Quiet = Annotated[
 Mean = Annotated[
     str | None,
     typer.Option(
-        help="Where the file does not say (.pt2, NIR of other tools): mean of each channel, such as 0.49,0.48,0.45: inputs are (pixel / scale - mean) / std."
+        help=(
+            "Where the file does not say (.pt2, NIR of other tools): mean of each channel, such as 0.49,0.48,0.45: "
+            "inputs are (pixel / scale - mean) / std."
+        )
     ),
 ]
 Std = Annotated[str | None, typer.Option(help="Likewise: standard deviation of each channel.")]
@@ -84,7 +91,10 @@ def load_data(
     split: data.Split = "test",
     network: Graph | None = None,
 ) -> Dataset:
-    """Images by name, with a progress bar; where they have different sizes, centre crops of the size that a network takes."""
+    """Images by name, with a progress bar.
+
+    Where they have different sizes, centre crops of the size that a network takes.
+    """
     shape = () if network is None else network.input.shape
     crop = shape[1] if len(shape) == 3 and shape[0] == 3 and shape[1] == shape[2] else None
     with progress(f"reading {name}") as update:
@@ -112,8 +122,8 @@ def load_source(
 ) -> tuple[Model, tuple[str, ...]]:
     """The model file of a spiking network's source, of the same float type.
 
-    What it does not say (a .pt2 holds no preprocessing and no names of classes), the spiking network says; the names of that
-    come with it, since it cannot be compared.
+    What it does not say (a .pt2 holds no preprocessing and no names of classes), the spiking
+    network says; the names of that come with it, since it cannot be compared.
     """
     source = load_model(path, mean, std, scale)
     if given is None:
@@ -145,7 +155,10 @@ def pool(name: str) -> Pool:
 
 
 def load_network(path: Path, mean: str | None = None, std: str | None = None, scale: float = 255.0) -> Graph:
-    """The spiking network in a .nir file, or of a model file; the latter's preprocessing from the options where they are given."""
+    """The spiking network in a .nir file, or of a model file.
+
+    The latter's preprocessing from the options where they are given.
+    """
     return read_nir(path) if path.suffix == ".nir" else load_model(path, mean, std, scale).graph()
 
 

@@ -1,4 +1,4 @@
-"""What commands print: tables and verdicts on stdout, progress on stderr, or one JSON object with ``--json``."""
+"""What commands print: tables and verdicts on stdout, progress on stderr, or JSON (``--json``)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ _UNPRINTABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u20
 
 
 def printable(text: str) -> str:
-    """Text from files and names with what a terminal would obey, or cannot show, written out, as Python writes it."""
+    """Text from files and names, what a terminal would obey or cannot show written out.
+
+    It is written as Python writes it.
+    """
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
@@ -72,7 +75,10 @@ _NOT_OURS = re.compile(r"(?<!\\)((?:\\\\)*)\[(?!/?(bold|red|green|bold red|bold 
 
 
 def say(text: str) -> None:
-    """Print a line that may carry the styles of this package; names from files, which may look like others, are shown as they are."""
+    """Print a line that may carry the styles of this package.
+
+    Names from files, which may look like others, are shown as they are.
+    """
     try:
         line = Text.from_markup(_NOT_OURS.sub(r"\1\[", text))
     except MarkupError:
@@ -123,7 +129,10 @@ def span(values: Sequence[int] | Any) -> str:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr, if that is a terminal, that vanishes at the end; yields ``update(done, total, extra text)``."""
+    """A progress bar on stderr, if that is a terminal, that vanishes at the end.
+
+    Yields ``update(done, total, extra text)``.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

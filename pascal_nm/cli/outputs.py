@@ -1,4 +1,7 @@
-"""What commands write: declared beside the option, and asked before any work whether it can be written and is nothing that the command reads."""
+"""What commands write, declared beside the option.
+
+Before any work it is asked whether it can be written and is nothing that the command reads.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ class Writes:
 
     Attributes:
         suffixes: of the format; the name has one of them. Empty for a folder.
-        default: the path where none is given; None for the option's own default, which may be to write nothing.
+        default: the path where none is given; None for the option's own default, which may be
+            to write nothing.
         also: files that are written with it.
     """
 
@@ -35,11 +39,14 @@ PICTURE = Writes((".png", ".svg", ".pdf"))
 
 
 def checked(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, which first sets the paths that depend on its other arguments, and refuses what must not be written.
+    """The command, refusing first what must not be written.
+
+    Before that it sets the paths that depend on its other arguments.
 
     Raises:
-        FileError: a name with a suffix of another format, a folder that is missing, a place in a bundle, a file that the command reads or writes by another
-            option, or a folder that holds one.
+        FileError: a name with a suffix of another format, a folder that is missing, a place
+            in a bundle, a file that the command reads or writes by another option, or a
+            folder that holds one.
     """
     declared = dict(declarations(command))
 

@@ -44,7 +44,10 @@ def paper(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """The PASCAL paper item by item: what each says, what is here, its figures printed and computed, and its errata."""
+    """The PASCAL paper item by item: what each says, what is here, figures, and errata.
+
+    Figures are shown as printed and as computed.
+    """
     asked = what or []
     items = _items(asked, status)
     found = [entry for entry in entries() if _wanted(entry.items, NUMBERS, asked, items, status)]
@@ -78,7 +81,8 @@ def _items(asked: Sequence[str], status: str | None) -> list[Item]:
     for given, word in zip(asked, words, strict=True):
         if word not in {*names, *GROUPS, NUMBERS, ALL_ERRATA}:
             raise DataError(
-                f'the paper has no {given!r}: ask for {", ".join(GROUPS)}, {NUMBERS}, {ALL_ERRATA}, or for an item such as "Table 4"'
+                f"the paper has no {given!r}: ask for {', '.join(GROUPS)}, {NUMBERS}, {ALL_ERRATA}, "
+                'or for an item such as "Table 4"'
             )
     meant = [item for item in ITEMS if not asked or item.group in words or item.name.lower() in words]
     return [item for item in meant if status in (None, item.status)]
@@ -87,7 +91,10 @@ def _items(asked: Sequence[str], status: str | None) -> list[Item]:
 def _wanted(
     belongs: Sequence[str], group: str, asked: Sequence[str], items: Sequence[Item], status: str | None
 ) -> bool:
-    """Whether a figure or an erratum is shown: its group was asked for, an item that it belongs to was, or nothing was left out."""
+    """Whether a figure or an erratum is shown.
+
+    Its group was asked for, an item that it belongs to was, or nothing was left out.
+    """
     everything = not asked and status is None
     return everything or group in (word.lower() for word in asked) or any(item.name in belongs for item in items)
 
@@ -138,7 +145,8 @@ def _figures(found: Sequence[Entry]) -> None:
     ]
     table(NUMBERS, columns, rows)
     say(
-        "spike rates are the paper's (0.75 where it assumes one); `pascal-nm energy` applies the formulas to measured rates"
+        "spike rates are the paper's (0.75 where it assumes one); "
+        "`pascal-nm energy` applies the formulas to measured rates"
     )
 
 

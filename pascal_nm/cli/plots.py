@@ -1,4 +1,7 @@
-"""Pictures: one function each, drawn by matplotlib in colours that colour-blind people can tell apart."""
+"""Pictures: one function each, in colours that colour-blind people can tell apart.
+
+They are drawn by matplotlib.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ KINDS = ("png", "svg", "pdf")
 
 
 def metric_bars(plans: Mapping[str, Plan], title: str, path: Path) -> None:
-    """The AL metric of each layer, coloured by cluster: Figure 1 of the paper, and with a panel for each alpha its Figure 3.
+    """The AL metric of each layer, coloured by cluster: the paper's Figure 1.
+
+    With a panel for each alpha it is Figure 3.
 
     Args:
         plans: by what is written above their panels.
@@ -62,7 +67,9 @@ def _metrics(axes: Any, made: Plan) -> None:
 
 
 def accuracy_against_timesteps(lines: Mapping[str, Sequence[Measured]], source: float, title: str, path: Path) -> None:
-    """Accuracy of rate networks over their timesteps, a line for each simulator or reset; the source network's is dashed.
+    """Accuracy of rate networks over their timesteps, a line for each simulator or reset.
+
+    The source network's is dashed.
 
     Raises:
         DataError, FileError: as :func:`metric_bars`.
@@ -83,7 +90,9 @@ def accuracy_against_timesteps(lines: Mapping[str, Sequence[Measured]], source: 
 
 
 def methods(made: Comparison, title: str, path: Path) -> None:
-    """Accuracy against the timesteps from the image to the answer, and against synaptic operations: every method of a comparison.
+    """Accuracy against timesteps, and against synaptic operations: a comparison's methods.
+
+    Timesteps are those from the image to the answer.
 
     Raises:
         DataError, FileError: as :func:`metric_bars`.
@@ -126,7 +135,9 @@ def _logarithmic(axes: Any, unit: float) -> None:
 
 
 def costs(measured: Sequence[Cost], named: Sequence[Cost], title: str, path: Path) -> None:
-    """Energy against timesteps of everything that a search for lags has tried; some choices are named.
+    """Energy against timesteps of everything that a search for lags has tried.
+
+    Some choices are named.
 
     Raises:
         DataError, FileError: as :func:`metric_bars`.
@@ -144,7 +155,7 @@ def costs(measured: Sequence[Cost], named: Sequence[Cost], title: str, path: Pat
 
 
 def mesh(places: Array, values: Mapping[str, Array], title: str, path: Path) -> None:
-    """The tiles of a mesh of cores, one picture for each quantity: its sum over the cores of a tile.
+    """The tiles of a mesh of cores, one picture for each quantity: its sum over a tile's cores.
 
     Args:
         places: (cores, 2) column and row of each core's tile.
@@ -177,10 +188,13 @@ def _tiles(figure: Any, axes: Any, places: Array, name: str, value: Array) -> No
 def activity(
     layers: Sequence[tuple[Population, float]], accuracy: Array, timesteps: Array, title: str, path: Path
 ) -> None:
-    """What a run did: spikes of a neuron in each layer (the paper's Figure 4), and the accuracy while the timesteps pass.
+    """What a run did: a neuron's spikes in each layer, and the accuracy while timesteps pass.
+
+    The spikes are the paper's Figure 4.
 
     Args:
-        layers: spiking populations with the spikes that a neuron of theirs sends for an image, in the order of the network.
+        layers: spiking populations with the spikes that a neuron of theirs sends for an image, in
+            the order of the network.
         accuracy: share of correct predictions after each timestep, (steps,).
         timesteps: until the answer was final, (N,).
         title: of the figure.
@@ -230,14 +244,17 @@ def energy(
     path: Path,
     cores: tuple[Array, Mapping[str, Array]] | None = None,
 ) -> None:
-    """Energy of an image, stacked by kind of event: of the whole network beside the source network's, and of each layer; on cores, also the mesh.
+    """Energy of an image, stacked by kind of event.
+
+    Shown are the whole network beside the source network, each layer, and on cores also the mesh.
 
     Args:
         layers: joules by layer and kind of event, in the order of the network.
         source: the source network's joules by layer.
         title: of the figure.
         path: of the file.
-        cores: (cores, 2) column and row of each core's tile, and quantities of the cores as :func:`mesh` takes them.
+        cores: (cores, 2) column and row of each core's tile, and quantities of the cores as
+            :func:`mesh` takes them.
 
     Raises:
         DataError, FileError: as :func:`metric_bars`.
@@ -332,7 +349,10 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> None:
-    """Write a figure, its texts as they are: a dollar in a name begins no formula, and what is no character is written out."""
+    """Write a figure, its texts as they are.
+
+    A dollar in a name begins no formula, and what is no character is written out.
+    """
     from matplotlib import rc_context
     from matplotlib.text import Text
 
@@ -352,7 +372,9 @@ def _kind(path: Path, *kinds: str) -> str:
 
 
 def staircase(*, levels: int, threshold: float, path: Path) -> None:
-    """Figure 2 of the paper: a QCFS activation, beside the clipped ReLU that it quantizes, and the spikes of a PASC neuron on it.
+    """Figure 2 of the paper: a QCFS activation, and the spikes of a PASC neuron on it.
+
+    Beside it is the clipped ReLU that it quantizes.
 
     Args:
         levels: L.

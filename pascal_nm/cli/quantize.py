@@ -34,14 +34,19 @@ def quantize(
         str,
         typer.Option(
             "--range",
-            help="max: to a channel's largest weight; mse: where the squared error of its weights is least; data: for each layer that of the two "
-            "which errs less on the images.",
+            help=(
+                "max: to a channel's largest weight; mse: where the squared error of its weights is least; data: "
+                "for each layer that of the two which errs less on the images."
+            ),
         ),
     ] = "max",
     accuracy_drop: Annotated[
         float | None,
         typer.Option(
-            help="Search for the fewest bits of each layer, --bits at most, that cost so many points of accuracy on the images.",
+            help=(
+                "Search for the fewest bits of each layer, --bits at most, "
+                "that cost so many points of accuracy on the images."
+            ),
             show_default="no search",
             min=0.0,
             max=100.0,
@@ -73,7 +78,10 @@ def quantize(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Quantize a float network to integers, choosing bits and ranges by data, and say what each layer lost."""
+    """Quantize a float network to integers, by data if it is given, and say what layers lost.
+
+    Data may choose bits (--accuracy-drop) and ranges (--range data).
+    """
     if ranges not in (*RANGES, "data"):
         raise DataError(f"--range takes {', '.join(RANGES)} or data, not {ranges!r}")
     for option, given in {"--accuracy-drop": accuracy_drop is not None, "--range data": ranges == "data"}.items():
@@ -194,7 +202,8 @@ def _show(
     table("what quantization changes, layer by layer", columns, rows)
     stored, weights = sum(loss.bits * loss.weights for loss in losses), sum(loss.weights for loss in losses)
     say(
-        f"[bold]{path}[/bold]: {made} weights, {stored / weights:.2f} bits each on average, {stored / 8192:,.1f} KiB in all"
+        f"[bold]{path}[/bold]: {made} weights, {stored / weights:.2f} bits each on average, "
+        f"{stored / 8192:,.1f} KiB in all"
     )
     if data is not None:
         say(

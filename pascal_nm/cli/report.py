@@ -49,7 +49,10 @@ def report(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write one page to read, show and send: accuracy, spikes, energy and proof of a network, with its numbers beside it."""
+    """Write one page to read, show and send: accuracy, spikes, energy and proof of a network.
+
+    Its numbers lie beside it.
+    """
     numbers = output.with_suffix(".json")
     try:
         from pascal_nm.report import page
@@ -87,7 +90,10 @@ def report(
 def _training_images(
     name: str, limit: int | None, image_column: str | None, label_column: str | None, graph: Graph
 ) -> Dataset | None:
-    """The training images of the data, of which the AL metric is (Algorithm 3); None, and a note, where there are none."""
+    """The training images of the data, of which the AL metric is (Algorithm 3).
+
+    Where there are none: None, and a note.
+    """
     part = training_part(name)
     if part is not None:
         return options.load_data(

@@ -84,7 +84,8 @@ def run(
 ) -> None:
     """Run a spiking network on images: accuracy, spikes and operations, counted.
 
-    A NIR file of another tool runs, too, on torch and lava; --timesteps, --dt, --reset, --mean, --std and --scale say what it leaves open.
+    A NIR file of another tool runs, too, on torch and lava; --timesteps, --dt,
+    --reset, --mean, --std and --scale say what it leaves open.
     """
     wishes = nir_files.Wishes(timesteps, dt, reset, options.preprocessing(mean, std, scale))
     if scheduler is not None and count != 1:
@@ -94,7 +95,8 @@ def run(
     except ForeignError as foreign:
         if (bits, schedule, lag, count, scheduler, plot) != (None, None, None, 1, None, None):
             raise DataError(
-                f"--bits, --schedule, --lag, --workers, --scheduler and --plot are for networks of this package; {network} is none"
+                "--bits, --schedule, --lag, --workers, "
+                f"--scheduler and --plot are for networks of this package; {network} is none"
             ) from None
         images = options.load_data(data_name, limit, image_column, label_column)
         nir_files.run(network, foreign.raw, target, images, wishes, output, as_json=as_json)
@@ -154,11 +156,12 @@ def run(
         say(f"quantization changed {changed:,} of {len(data):,} predictions of the float network")
     if result.schedule.stop is not None:
         say(
-            f"after {result.schedule.steps} timesteps {percent(float(result.exact.mean()))} of the answers are final: exact, by certificate"
+            f"after {result.schedule.steps} timesteps {percent(float(result.exact.mean()))} of the answers are final: "
+            "exact, by certificate"
         )
     say(
-        f"per image: {content['spikes_per_image']:,.0f} spikes, {content['synaptic_operations_per_image']:,.0f} synaptic operations; "
-        f"{content['images_per_second']:,.0f} images a second"
+        f"per image: {content['spikes_per_image']:,.0f} spikes, {content['synaptic_operations_per_image']:,.0f} "
+        f"synaptic operations; {content['images_per_second']:,.0f} images a second"
     )
 
 
@@ -192,10 +195,13 @@ def verify(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Is the spiking network the source network? Every level and every output is compared; exit code 1 means no.
+    """Is the spiking network the source network? Exit code 1 means no.
 
-    In integers, the answer is bit for bit. In floats, levels that flipped by rounding are counted, and the answer then is
-    "equal up to rounding", not "exact".
+    Every level and every output is compared.
+
+    In integers, the answer is bit for bit. In floats, levels that flipped by
+    rounding are counted, and the answer then is "equal up to rounding", not
+    "exact".
     """
     given = None if nir is None else read_nir(nir)
     source, taken = options.load_source(model, given, mean, std, scale)

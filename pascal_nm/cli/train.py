@@ -38,14 +38,20 @@ def train(
         typer.Option(
             "--from",
             metavar="FILE",
-            help="Fine-tune: begin with the network of this file (.pt, also of `import-checkpoint`), with its levels where --levels says no others.",
+            help=(
+                "Fine-tune: begin with the network of this file (.pt, also of `import-checkpoint`), "
+                "with its levels where --levels says no others."
+            ),
             show_default="from scratch",
         ),
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="paper: the training of Appendix A.8, for CIFAR-10, CIFAR-100 and ImageNet; options given beside it override it.",
+            help=(
+                "paper: the training of Appendix A.8, for CIFAR-10, CIFAR-100 and ImageNet; "
+                "options given beside it override it."
+            ),
             show_default="by the images",
         ),
     ] = None,
@@ -68,7 +74,10 @@ def train(
             "--adapt",
             min=1,
             metavar="CLUSTERS",
-            help="Algorithm 4: train, measure, train again with levels of its own for each cluster of layers. Takes 3 epochs or more.",
+            help=(
+                "Algorithm 4: train, measure, train again with levels of its own for each cluster of layers. "
+                "Takes 3 epochs or more."
+            ),
             show_default=False,
         ),
     ] = None,
@@ -157,7 +166,10 @@ def train(
         bool,
         typer.Option(
             "--streaming",
-            help="Read images while they are needed: Parquet shards (folder/ or train-*.parquet), a folder with train/ and test/ or val/, or a Hugging Face dataset.",
+            help=(
+                "Read images while they are needed: Parquet shards (folder/ or train-*.parquet), "
+                "a folder with train/ and test/ or val/, or a Hugging Face dataset."
+            ),
         ),
     ] = False,
     size: Annotated[
@@ -176,7 +188,7 @@ def train(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a QCFS network. A training that was stopped goes on when the same command is given again."""
+    """Train a QCFS network. A stopped training goes on when the command is given again."""
     choice = _choice(adapt_clusters, adapt_levels, adapt_reading, adapt_alpha)
     columns = {"image_column": image_column, "label_column": label_column}
     if stream:
@@ -235,7 +247,8 @@ def train(
         print_json({"file": str(output), "arch": config.arch, "data": test_data.name, **model.metrics})
     else:
         say(
-            f"[bold]{output}[/bold]: {config.arch}, {percent(model.metrics['test_accuracy'])} of {len(test_data):,} test images right ({test_data.name})"
+            f"[bold]{output}[/bold]: {config.arch}, "
+            f"{percent(model.metrics['test_accuracy'])} of {len(test_data):,} test images right ({test_data.name})"
         )
 
 
@@ -264,7 +277,10 @@ def _in_memory(
 def _streams(
     name: str, size: int | None, images_per_epoch: int | None, columns: dict[str, str | None]
 ) -> tuple[Images, Images]:
-    """Training and test images; those that say how pixels become inputs are read at once, because it takes a while."""
+    """Training and test images.
+
+    Those that say how pixels become inputs are read at once, because it takes a while.
+    """
     with progress(f"reading {streaming.MEASURED:,} images of {name}"):
         side = streaming.SIZE if size is None else size or None
         pair = streaming.load_pair(name, size=side, images_per_epoch=images_per_epoch, **columns)
@@ -309,8 +325,8 @@ def _shown(config: TrainingConfig, path: Path) -> Iterator[Callable[[Progress], 
             update(done, state.epochs * state.total, f"loss {state.loss:.3f}  accuracy {percent(state.train_accuracy)}")
             if state.test_accuracy is not None:
                 note(
-                    f"epoch {state.epoch:3}/{state.epochs}  loss {state.loss:.4f}  training {percent(state.train_accuracy)}"
-                    f"  test {percent(state.test_accuracy)}"
+                    f"epoch {state.epoch:3}/{state.epochs}  loss {state.loss:.4f}  training "
+                    f"{percent(state.train_accuracy)}  test {percent(state.test_accuracy)}"
                 )
 
         try:

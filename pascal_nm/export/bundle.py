@@ -1,14 +1,20 @@
-"""What a person with a chip needs to program it: a folder with the integer network, the cores, the timesteps, and checksums of all of it.
+"""What a person with a chip needs to program it.
 
-=================  ==================================================================================================
-``network.nir``    the integer network: weights, thresholds, biases, levels, schedule (:mod:`pascal_nm.export.nir_format`)
-``cores.json``     where every population is: its blocks of channels, rows and columns, core by core, with the tile
+It is a folder with the integer network, the cores, the timesteps, and checksums of all of it.
+
+=================  =================================================================================
+``network.nir``    the integer network: weights, thresholds, biases, levels, schedule
+                   (:mod:`pascal_nm.export.nir_format`)
+``cores.json``     where every population is: its blocks of channels, rows and columns, core by
+                   core, with the tile
 ``schedule.json``  the stages of every population, in timesteps of one image
-``registers.npz``  mantissas and exponents of weights, thresholds and biases, where the chip has such registers
-``check.npz``      a few inputs with every spike count and the readout's potential, to compare the chip with
+``registers.npz``  mantissas and exponents of weights, thresholds and biases, where the chip has
+                   such registers
+``check.npz``      a few inputs with every spike count and the readout's potential, to compare the
+                   chip with
 ``manifest.json``  versions, chip, and the SHA-256 of each file: of these, and of no other
 ``README.md``      what the files mean and how a neuron works, for who programs the chip
-=================  ==================================================================================================
+=================  =================================================================================
 """
 
 from __future__ import annotations
@@ -62,14 +68,17 @@ def write_bundle(
     """Write a bundle; the folder appears whole, or not at all.
 
     Args:
-        folder: must not exist, or be a bundle that is as it was written, and is replaced. A link to one is followed.
+        folder: must not exist, or be a bundle that is as it was written, and is replaced. A link to
+            one is followed.
         graph: an integer network.
         plan: its schedule.
         cores: from :func:`cores_json`.
-        check: arrays for ``check.npz``: ``inputs``, ``count_NAME`` of each population, and ``potential``.
+        check: arrays for ``check.npz``: ``inputs``, ``count_NAME`` of each population,
+            and ``potential``.
         about: what else the manifest says: chip, its limits.
         registers: arrays for ``registers.npz``; without them there is no such file.
-        prove: called with the written folder before it takes its place; what it raises leaves the old one. Without it the folder is read.
+        prove: called with the written folder before it takes its place; what it raises leaves the
+            old one. Without it the folder is read.
 
     Raises:
         FileError: the folder is something else, holds something else, or cannot be written.
@@ -93,7 +102,8 @@ def place(folder: str | Path) -> Path:
     """Where a bundle of that name is written: links are followed.
 
     Raises:
-        FileError: the folder is there, and is no bundle, holds more than one, or holds the folder that the process runs in.
+        FileError: the folder is there, and is no bundle, holds more than one, or holds the folder
+            that the process runs in.
     """
     folder = Path(os.path.realpath(folder))
     if folder.exists():
@@ -113,7 +123,8 @@ def owned(folder: Path) -> list[Path]:
     """The files of a bundle, which may be removed with it; the manifest comes last.
 
     Raises:
-        FileError: the folder is no bundle, or holds what its manifest does not name; the message names it.
+        FileError: the folder is no bundle, or holds what its manifest does not name; the
+            message names it.
     """
     manifest = _manifest(folder)
     if manifest is None:
@@ -130,10 +141,13 @@ def owned(folder: Path) -> list[Path]:
 
 
 def read_bundle(folder: str | Path) -> tuple[Graph, dict[str, Array], dict[str, Any]]:
-    """The network, the arrays to check with, and the manifest of a bundle, every file of which fits the network.
+    """The network, the arrays to check with, and the manifest of a bundle.
+
+    Every file of the bundle fits the network.
 
     Raises:
-        FileError: a file is missing, is not the one that the manifest names by its checksum, is of no bundle, or contradicts the network.
+        FileError: a file is missing, is not the one that the manifest names by its checksum, is of
+            no bundle, or contradicts the network.
     """
     folder = Path(folder)
     manifest = _manifest(folder)
@@ -177,7 +191,7 @@ def _is_digest(value: object) -> bool:
 
 
 def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """That a folder has every file of a bundle, each the one that the manifest names, and no other."""
+    """That a folder has every file of a bundle, as the manifest names it, and no other."""
     names = FILES if manifest["registers"] else REQUIRED
     files = manifest["files"]
     for name in names:
@@ -291,7 +305,10 @@ def _check_registers(path: Path, graph: Graph) -> None:
 
 
 def _arrays(path: Path, shapes: Mapping[str, tuple[int, ...]], *, batch: bool = False) -> dict[str, Array]:
-    """The integer arrays of a .npz file, which has these and no others; with ``batch``, each has one for each of ``inputs``."""
+    """The integer arrays of a .npz file, which has these and no others.
+
+    With ``batch``, each has one for each of ``inputs``.
+    """
     found: dict[str, Array] = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -325,7 +342,7 @@ def _header(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
 
 
 def cores_json(blocks: Mapping[str, Any], places: Array) -> dict[str, Any]:
-    """Every core: its number, tile, population and half-open ranges of channels, rows and columns."""
+    """Every core: number, tile, population and half-open ranges of channels, rows and columns."""
     numbers = itertools.count()
     cores = []
     for name, edges in blocks.items():
@@ -338,7 +355,10 @@ def cores_json(blocks: Mapping[str, Any], places: Array) -> dict[str, Any]:
 
 
 def schedule_json(plan: Schedule) -> dict[str, Any]:
-    """The stages of every population, in timesteps; ``stop`` is the first timestep after a stage."""
+    """The stages of every population, in timesteps.
+
+    ``stop`` is the first timestep after a stage.
+    """
     return {
         "timesteps": plan.steps,
         "initiation_interval": plan.initiation_interval,
@@ -357,8 +377,9 @@ def _dump(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-REGISTERS = """| `registers.npz` | for every population `NAME_…`: `exponent` E (one unit of its integers is 2**(`shift` + E) units of the membrane), `threshold` and `bias` mantissas, \
-`bias_exponents`, and `weight_exponent_from_SOURCE` of the weights' mantissas (the integers without their common power of two) |
+REGISTERS = """| `registers.npz` | for every population `NAME_…`: `exponent` E (one unit of its integers is \
+2**(`shift` + E) units of the membrane), `threshold` and `bias` mantissas, `bias_exponents`, and \
+`weight_exponent_from_SOURCE` of the weights' mantissas (the integers without their common power of two) |
 """
 
 
@@ -366,21 +387,27 @@ def _readme(graph: Graph, about: Mapping[str, Any], registers: bool) -> str:
     shapes = "x".join(str(n) for n in graph.input.shape)
     return f"""# A spiking network for {about["chip"]}
 
-`network.nir` is an integer network: inputs of shape {shapes}, {graph.output.size} outputs, {sum(1 for _ in graph.spiking)} spiking layers, {about["cores"]} cores on {about["chips"]} chip(s).
+`network.nir` is an integer network: inputs of shape {shapes}, {graph.output.size} outputs, \
+{sum(1 for _ in graph.spiking)} spiking layers, {about["cores"]} cores on {about["chips"]} chip(s).
 {about.get("remark") or ""}
-Run as written here it gives, bit for bit, the integer QCFS network's spike counts and potentials; `check.npz` has some to compare with.
+Run as written here it gives, bit for bit, the integer QCFS network's spike counts and potentials; \
+`check.npz` has some to compare with.
 
 | file | holds |
 |---|---|
-| `network.nir` | weights, thresholds, biases and levels (NIR with pascal-nm's metadata; `pascal_nm.export.read_nir` reads it) |
-| `cores.json` | for every core its tile (column, row over all chips side by side), population, and ranges of channels, rows and columns (half-open) |
+| `network.nir` | weights, thresholds, biases and levels (NIR with pascal-nm's metadata; \
+`pascal_nm.export.read_nir` reads it) |
+| `cores.json` | for every core its tile (column, row over all chips side by side), \
+population, and ranges of channels, rows and columns (half-open) |
 | `schedule.json` | for every population its stages, in timesteps of one image (half-open) |
-| `check.npz` | `inputs` (integers, what the input population injects), `count_NAME` (spikes of each neuron), `potential` of the readout |
+| `check.npz` | `inputs` (integers, what the input population injects), `count_NAME` (spikes of each neuron), \
+`potential` of the readout |
 {REGISTERS if registers else ""}| `manifest.json` | versions, chip, limits, and the SHA-256 of every file |
 
 ## The neuron
 
-Integers throughout: potential v and counter s, threshold theta, levels L. Before an image v = theta // 2 (0 where `schedule.json` has a `shift`: theta // 2 is added in that timestep) and s = 0.
+Integers throughout: potential v and counter s, threshold theta, levels L. Before an image v = theta // 2 \
+(0 where `schedule.json` has a `shift`: theta // 2 is added in that timestep) and s = 0.
 A spike that is sent in timestep t arrives in t + {about["delay"]}. In each timestep, by stage:
 
 - accumulate: v += input
@@ -388,8 +415,10 @@ A spike that is sent in timestep t arrives in t + {about["delay"]}. In each time
 - correct: where v >= theta: s += 1, v -= theta; where v < 0: s -= 1, v += theta
 - encode: v += input + bias; s = min(max(v // theta, 0), L)
 - emit: where s >= 1: send a spike, s -= 1
-- stream: v += input (and the bias, in the first timestep); where v >= theta and s < L: send +1, s += 1, v -= theta; where v < 0 and s > 0: send -1, s -= 1, v += theta
+- stream: v += input (and the bias, in the first timestep); where v >= theta and s < L: send +1, s += 1, v -= theta; \
+where v < 0 and s > 0: send -1, s -= 1, v += theta
 
-In `integrate` over n timesteps the bias comes in n shares that differ by at most one: in the k-th, b // n + ((k + 1) r // n - k r // n) with r = b - n (b // n).
+In `integrate` over n timesteps the bias comes in n shares that differ by at most one: in the k-th, \
+b // n + ((k + 1) r // n - k r // n) with r = b - n (b // n).
 The readout adds up its input and its bias and never fires; the class with the largest potential is the answer.
 """

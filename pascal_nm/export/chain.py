@@ -1,18 +1,24 @@
-r"""A spiking network as a *chain* of ``Conv2d`` and spiking nodes, the one form that every reader of NIR runs.
+r"""A spiking network as a *chain* of nodes, the one form that every reader of NIR runs.
 
-Readers differ in what they do where branches meet, and in the nodes that they know. So what a later layer needs (a shortcut) travels along as
-more channels of the same tensor, relayed from layer to layer; pooling, linear layers and sums are convolutions. Where the chain's image shrinks
-by a stride, a relayed image keeps all its neurons: the pixels of a stride become channels (*phases*), and convolutions on it are rewritten for
-them. For each population:
+The nodes are ``Conv2d`` and spiking ones in turn.
 
-==========  ==================================================================================================================
-*gather*    adds up what the copies of each source neuron stand for, over the pooling window where there is one
-*map*       the projections' own operators, added up (a dense one as a convolution over the whole image)
+Readers differ in what they do where branches meet, and in the nodes that they know. So what a later
+layer needs (a shortcut) travels along as more channels of the same tensor, relayed from layer to
+layer; pooling, linear layers and sums are convolutions. Where the chain's image shrinks by a
+stride, a relayed image keeps all its neurons: the pixels of a stride become channels (*phases*),
+and convolutions on it are rewritten for them. For each population:
+
+==========  ========================================================================================
+*gather*    adds up what the copies of each source neuron stand for, over the pooling window where
+            there is one
+*map*       the projections' own operators, added up (a dense one as a convolution over the whole
+            image)
 *spread*    gives each copy its input
 *fire*      spiking nodes with threshold 1
-==========  ==================================================================================================================
+==========  ========================================================================================
 
-How many copies a neuron has, and what they get, is a :class:`Coding`: :mod:`pascal_nm.export.unrolled` and :mod:`pascal_nm.export.rate`.
+How many copies a neuron has, and what they get, is a :class:`Coding`:
+:mod:`pascal_nm.export.unrolled` and :mod:`pascal_nm.export.rate`.
 """
 
 from __future__ import annotations
@@ -35,7 +41,8 @@ from pascal_nm.files import replacing, written_at_once
 from pascal_nm.graph import Array, Conv2d, Dense, Graph, Identity, Pair, Population, Projection, Shape, SumPool2d
 
 NEW_FIELDS = {"v_reset"}
-"""Not known to nir 1.0.4, which Sinabs pins; newer versions take 0 where a file does not say more."""
+"""Not known to nir 1.0.4, which Sinabs pins; newer versions take 0 where a file
+does not say more."""
 
 
 class Spread(NamedTuple):
@@ -72,7 +79,10 @@ class Coding(Protocol):
         ...
 
     def either(self, window: int, sign: Array) -> tuple[float, Array]:
-        """Weight and bias, (channels,), with which a copy fires when any of ``window`` copies does (all of them where ``sign`` is -1)."""
+        """Weight and bias, (channels,), with which a copy fires when any of ``window`` does.
+
+        Where ``sign`` is -1, it fires when all of them do.
+        """
         ...
 
 
@@ -95,15 +105,17 @@ def plan(graph: Graph, coding: Coding) -> tuple[list[Layer], Growth]:
     """The chain without its weights, and its size, which fits in memory.
 
     Raises:
-        ConversionError: it would not fit in memory (says how large it is); a max population with padding and negative thresholds; a
-            layer after the first that uses the analog input; branches whose strides do not line up.
+        ConversionError: it would not fit in memory (says how large it is); a max population with
+            padding and negative thresholds; a layer after the first that uses the analog input;
+            branches whose strides do not line up.
     """
     layers = _layers(graph, coding)
     cost = growth(graph, layers)
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if cost.bytes > available // 2:
         raise ConversionError(
-            f"as a chain, the network takes {cost.bytes / 2**30:.1f} GB, more than half of this machine's memory ({available / 2**30:.1f} GB)"
+            f"as a chain, the network takes {cost.bytes / 2**30:.1f} GB, "
+            f"more than half of this machine's memory ({available / 2**30:.1f} GB)"
         )
     return layers, cost
 
@@ -136,7 +148,10 @@ def copies(graph: Graph, coding: Coding) -> dict[str, int]:
 
 
 def write(raw: nir.NIRGraph, path: str | Path) -> None:
-    """Write a chain. Fields that older versions of nir do not know, and newer ones take as 0, are left out of the file where they are 0.
+    """Write a chain.
+
+    Fields that older versions of nir do not know, and newer ones take as 0, are left out of the
+    file where they are 0.
 
     Raises:
         FileError: the file cannot be written.
@@ -182,7 +197,7 @@ class _Signal(NamedTuple):
 
 @dataclass(frozen=True)
 class _Map:
-    """A convolution from one signal to some of a layer's output channels, in the signal's own pixels."""
+    """A convolution from one signal to some of a layer's channels, in the signal's own pixels."""
 
     signal: _Signal
     first: int
@@ -195,7 +210,10 @@ class _Map:
     dilation: Pair = (1, 1)
 
     def taps(self, axis: int) -> list[tuple[int, int, int]]:
-        """For each row (or column) of the kernel: its index, the phase that it reads, and the offset in the tensor."""
+        """For each row (or column) of the kernel: its index, the phase that it reads, its offset.
+
+        The offset is in the tensor.
+        """
         phases = self.signal.phases[axis]
         offsets = [k * self.dilation[axis] - self.padding[axis] for k in range(self.kernel[axis])]
         return [(k, offset % phases, offset // phases) for k, offset in enumerate(offsets)]
@@ -279,7 +297,8 @@ class _Chain:
 
         Args:
             name: of the node.
-            maps: what it computes, each with the name of the output it adds to (``first`` is set here).
+            maps: what it computes, each with the name of the output it adds to
+                (``first`` is set here).
             outputs: new signals by name: channels and size of the image.
             relayed: signals that travel along.
             stride: of the convolution, in pixels of the tensor.
@@ -420,7 +439,10 @@ def _gather(source: Population, q: Projection, coding: Coding, signal: _Signal) 
 
 
 def _operator_map(graph: Graph, q: Projection, coding: Coding, signals: Mapping[str, _Signal]) -> _Map:
-    """A projection's operator, on the gathered sums of its source or, where they are not gathered, on its copies."""
+    """A projection's operator, on the sums of its source that were gathered.
+
+    Where they are not gathered, it works on the source's copies.
+    """
     gathered = _sum(q) in signals
     signal = signals[_sum(q) if gathered else q.source]
     source = graph[q.source]
@@ -447,13 +469,16 @@ def _operator_map(graph: Graph, q: Projection, coding: Coding, signals: Mapping[
 
 
 def _tensor_stride(p: Population, maps: Sequence[_Map], before: Pair, after: Pair) -> Pair:
-    """The stride of a convolution of several maps, in pixels of the tensor: that of each in its own pixels over its phases.
+    """The stride of a convolution of several maps, in pixels of the tensor.
+
+    For each map it is that in its own pixels over its phases.
 
     Args:
         p: for the error message.
         maps: what the convolution computes.
         before: size of the tensor.
-        after: size of the result; for a single pixel any stride will do, and one that spans the tensor keeps all that is relayed.
+        after: size of the result; for a single pixel any stride will do, and one that spans the
+            tensor keeps all that is relayed.
     """
     if after == (1, 1):
         return max(before), max(before)

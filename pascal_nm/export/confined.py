@@ -1,7 +1,10 @@
-"""Work on bytes from anywhere, in a forked child that the system ends where it takes too long, too much memory, or crashes.
+"""Work on bytes from anywhere, in a forked child.
 
-A library in C that loops over damaged bytes cannot be interrupted from Python, but its process can be ended. A fork costs some
-milliseconds and needs no interpreter; the child only reads, answers through a pipe, and fills memory that both share.
+The system ends the child where it takes too long, too much memory, or crashes.
+
+A library in C that loops over damaged bytes cannot be interrupted from Python, but its process can
+be ended. A fork costs some milliseconds and needs no interpreter; the child only reads, answers
+through a pipe, and fills memory that both share.
 """
 
 from __future__ import annotations
@@ -80,7 +83,10 @@ def answers(work: Callable[[Answer], None], seconds: int, memory: int) -> Iterat
 
 
 def _run(work: Callable[[Answer], None], writing: int, seconds: int, memory: int) -> NoReturn:
-    """The child's whole life. It leaves without the parent's cleaning up, and never returns into the parent's code."""
+    """The child's whole life.
+
+    It leaves without the parent's cleaning up, and never returns into the parent's code.
+    """
     try:
         faulthandler.disable()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGXCPU):

@@ -1,19 +1,23 @@
 r"""The portable graph: NIR primitives with PASC metadata (https://neuroir.org, nir 1.0).
 
-==================  ===================================================================================================
+==================  ================================================================================
 in our graph        in the file
-==================  ===================================================================================================
+==================  ================================================================================
 ``analog``          ``Input``
 ``pasc``            ``IF`` with ``v_threshold`` = theta, ``v_reset`` = 0 and ``r`` = L_in / L
-``max``             ``SumPool2d`` into ``IF`` with ``v_threshold`` 1/2: an OR under NIR's own reset to ``v_reset``
+``max``             ``SumPool2d`` into ``IF`` with ``v_threshold`` 1/2: an OR under NIR's own reset
+                    to ``v_reset``
 ``readout``         ``Output``
-Projection          ``SumPool2d`` (if it pools), ``Flatten`` (dense from an image), then ``Conv2d``, ``Affine`` or ``Scale``
-==================  ===================================================================================================
+Projection          ``SumPool2d`` (if it pools), ``Flatten`` (dense from an image), then ``Conv2d``,
+                    ``Affine`` or ``Scale``
+==================  ================================================================================
 
-Exact behaviour needs the metadata: kind, levels, and the whole bias. What NIR's own equations see is the equivalent rate
-network: with spike rates :math:`\rho = c / L`, Equation 1's argument is :math:`z / (\theta L) = (L_{in} / L) \, (W \rho_{in} + b / L_{in}) /
-\theta`, hence ``r`` and the per-step bias ``b / L_in`` on the first projection that has a bias field. Quantities that stand in the file for
-such readers follow from the rest; reading checks that they still do, so that nothing in a file is silently ignored.
+Exact behaviour needs the metadata: kind, levels, and the whole bias. What NIR's own equations see
+is the equivalent rate network: with spike rates :math:`\rho = c / L`, Equation 1's argument is
+:math:`z / (\theta L) = (L_{in} / L) \, (W \rho_{in} + b / L_{in}) / \theta`, hence ``r`` and the
+per-step bias ``b / L_in`` on the first projection that has a bias field. Quantities that stand in
+the file for such readers follow from the rest; reading checks that they still do, so that nothing
+in a file is silently ignored.
 """
 
 from __future__ import annotations
@@ -87,7 +91,8 @@ def write_nir(graph: Graph, path: str | Path) -> None:
 
 
 LARGE = ("weight", "scale", "r", "v_threshold", "v_reset")
-"""Fields that hold most of a file. nir's own writing and ``to_dict`` copy every array twice, so these pass beside them."""
+"""Fields that hold most of a file. nir's own writing and ``to_dict`` copy every array twice, so
+these pass beside them."""
 
 
 def _write(raw: nir.NIRGraph, content: BytesIO) -> None:
@@ -118,7 +123,8 @@ def read_nir(path: str | Path) -> Graph:
     """Read a NIR file that :func:`write_nir` wrote.
 
     Raises:
-        FileError: the file is missing, damaged, not NIR, without PASC metadata, or contradicts itself.
+        FileError: the file is missing, damaged, not NIR, without PASC metadata, or
+            contradicts itself.
     """
     raw = read_raw(path)
     if "pascal_nm" not in raw.metadata:
@@ -134,7 +140,10 @@ def read_nir(path: str | Path) -> Graph:
 def _foreign(path: str | Path, raw: nir.NIRGraph) -> str:
     profile = profile_of(raw, path)
     if profile is not None:
-        return f"{path} is the {profile.name} form of a network, for other tools (and `run`): give the model, or its file without --profile"
+        return (
+            f"{path} is the {profile.name} form of a network, for other tools (and `run`): give the model, "
+            "or its file without --profile"
+        )
     return f"{path} is a NIR file without PASC metadata: export it with `pascal-nm export model.pt --nir`"
 
 
@@ -256,7 +265,10 @@ def _projection_nodes(graph: Graph, projection: Projection) -> Iterator[tuple[st
 
 
 def _bias_per_step(graph: Graph, projection: Projection, target: Population) -> Array | None:
-    """The bias that a reader of plain NIR adds in every timestep, on the first projection that has room for it."""
+    """The bias that a reader of plain NIR adds in every timestep.
+
+    It goes on the first projection that has room for it.
+    """
     carriers = [p for p in graph.incoming(target.name) if not isinstance(p.operator, Identity)]
     if projection is not carriers[0]:
         return None
@@ -341,7 +353,10 @@ def _check_equal(expected: nir.NIRGraph, found: nir.NIRGraph) -> None:
 
 
 def _content(node: nir.NIRNode) -> dict[str, Any]:
-    """A node's fields, without copies of its large arrays, and what its metadata says that follows from the network."""
+    """A node's fields, and what its metadata says that follows from the network.
+
+    Large arrays are not copied.
+    """
     return {**_slim(node).to_dict(), **_large(node), "levels_in": node.metadata.get("levels_in")}
 
 

@@ -1,7 +1,10 @@
-"""NIR graphs of any tool as torch modules: one module for each node, joined as :mod:`pascal_nm.export.nir_nodes` has checked them.
+"""NIR graphs of any tool as torch modules.
 
-nirtorch (https://github.com/neuromorphs/NIRTorch) is not asked: its tracing takes time that grows with the number of paths through a graph, it
-writes Python code with the names of a file, and leaves out the second edge into the output of a graph inside a graph (nirtorch 2.6).
+There is one module for each node, joined as :mod:`pascal_nm.export.nir_nodes` has checked them.
+
+nirtorch (https://github.com/neuromorphs/NIRTorch) is not asked: its tracing takes time that grows
+with the number of paths through a graph, it writes Python code with the names of a file, and leaves
+out the second edge into the output of a graph inside a graph (nirtorch 2.6).
 """
 
 from __future__ import annotations
@@ -30,8 +33,9 @@ class Reading(NamedTuple):
     """What a NIR file leaves to its reader.
 
     Attributes:
-        dt: length of a timestep in the unit of the file's time constants; None takes 1e-4 s. Nodes without a time constant have timesteps of 1, unless
-            their ``r`` is 1 / dt (SpikingJelly writes them so).
+        dt: length of a timestep in the unit of the file's time constants; None takes 1e-4 s. Nodes
+            without a time constant have timesteps of 1, unless their ``r`` is 1 / dt (SpikingJelly
+            writes them so).
         after_spike: the reset; ``zero`` is NIR's own (to ``v_reset``).
     """
 
@@ -40,7 +44,8 @@ class Reading(NamedTuple):
 
 
 State = dict[str, Any]
-"""What a network keeps from timestep to timestep: for each neuron node its NirState, for each graph inside it its State."""
+"""What a network keeps from timestep to timestep: for each neuron node its NirState, for each graph
+inside it its State."""
 
 
 def _buffer(value: Any, dtype: torch.dtype) -> Tensor:
@@ -73,7 +78,7 @@ class Neurons(nn.Module):
         return "threshold" not in self.fields
 
     def forward(self, x: Tensor, state: NirState | None = None) -> tuple[Tensor, NirState]:
-        """One timestep for x (N, *shape): spikes (or the potential of an integrator), and the state after it.
+        """One timestep for x (N, *shape): spikes (or an integrator's potential), and the state.
 
         Raises:
             TargetError: the potential is not finite.
@@ -100,11 +105,15 @@ class Function(nn.Module):
 
 
 class Network(nn.Module):
-    """The nodes of a graph, joined: what several edges bring to a node is added up, in the order of the edges and in double precision.
+    """The nodes of a graph, joined.
+
+    What several edges bring to a node is added up, in the order of the edges and in
+    double precision.
 
     Args:
         plan: the graph's.
-        nodes: the module of each node, and the network of each graph in it, by name; Input and Output have none.
+        nodes: the module of each node, and the network of each graph in it, by name; Input and
+            Output have none.
     """
 
     def __init__(self, plan: Plan, nodes: Mapping[str, nn.Module]) -> None:
@@ -114,7 +123,10 @@ class Network(nn.Module):
         self.nodes = dict(zip((name for name in plan.order if name in nodes), self.modules_in_order, strict=True))
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """One timestep for x (N, *shape): what reaches the output, and the state after it; None before the first."""
+        """One timestep for x (N, *shape): what reaches the output, and the state after it.
+
+        The state before the first timestep is None.
+        """
         before, after = state or {}, State()
         sent = {self.plan.source: x}
         for name, module in self.nodes.items():
@@ -136,7 +148,9 @@ class Network(nn.Module):
 
 
 def to_torch(raw: nir.NIRGraph, reading: Reading | None = None, dtype: torch.dtype = torch.float32) -> Network:
-    """The graph as one module: ``outputs, state = module(inputs, state)`` is one timestep; the first state is None.
+    """The graph as one module: ``outputs, state = module(inputs, state)`` is one timestep.
+
+    The first state is None.
 
     Args:
         raw: an acyclic graph with one input and one output.
@@ -144,7 +158,8 @@ def to_torch(raw: nir.NIRGraph, reading: Reading | None = None, dtype: torch.dty
         dtype: to compute in.
 
     Raises:
-        GraphError: as :func:`pascal_nm.export.nir_nodes.plan`, or a timestep that does not fit the graph's time constants.
+        GraphError: as :func:`pascal_nm.export.nir_nodes.plan`, or a timestep that does not fit the
+            graph's time constants.
     """
     reading = reading or Reading()
     plan = nir_nodes.plan(raw)
@@ -166,7 +181,10 @@ def _network(raw: nir.NIRGraph, plan: Plan, reading: Reading, dtype: torch.dtype
 
 
 def neurons(network: Network) -> Iterator[tuple[str, Neurons]]:
-    """The spiking nodes of a network with their names; those of a graph inside it with its name and a dot before theirs."""
+    """The spiking nodes of a network with their names.
+
+    Those of a graph inside it have its name and a dot before theirs.
+    """
     for name, module in network.nodes.items():
         if isinstance(module, Network):
             yield from ((f"{name}.{inner}", found) for inner, found in neurons(module))
@@ -204,7 +222,8 @@ def check_timestep(raw: nir.NIRGraph, dt: float | None) -> None:
         for field, value in fields_of(node).items():
             if field.startswith("tau") and float(np.min(value)) < dt:
                 raise CannotRunError(
-                    f"{field} of node {name!r} is {np.min(value):g}, less than the timestep of {dt:g}: give a --dt that fits the file's unit of time"
+                    f"{field} of node {name!r} is {np.min(value):g}, less than the timestep of {dt:g}: "
+                    "give a --dt that fits the file's unit of time"
                 )
 
 
@@ -257,4 +276,5 @@ STATELESS: Mapping[type, Callable[[Any, torch.dtype, int], nn.Module]] = {
     nir.SumPool2d: _pool,
     nir.Threshold: _threshold,
 }
-"""Nodes without state: the module for a node, the type to compute in, and the axes of what reaches it, without the batch."""
+"""Nodes without state: the module for a node, the type to compute in, and the axes of what reaches
+it, without the batch."""

@@ -1,7 +1,8 @@
-"""NIR's nodes in one table: what the fields of each kind hold, and what shape it sends for the shape that reaches it.
+"""NIR's nodes in one table: what their fields hold, and what shape they send for what reaches them.
 
-Whatever reads or runs a graph asks here first, so that torch and Lava get the same checked graph: nir itself takes fields of any type and rank, and
-torch broadcasts them against the batch or another axis. Nothing here needs torch.
+Whatever reads or runs a graph asks here first, so that torch and Lava get the same checked graph:
+nir itself takes fields of any type and rank, and torch broadcasts them against the batch or another
+axis. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from pascal_nm.errors import GraphError
 from pascal_nm.graph import Shape
 
 NODES, EDGES = 5_000, 10_000
-"""The most of a graph that runs. A timestep takes some 10 us for each of both, whatever their size."""
+"""The most of a graph that runs. A timestep takes some 10 us for each of both,
+whatever their size."""
 
 VALUES = 1 << 24
-"""What nodes may send in a timestep for one image, beyond as many values as the file itself holds."""
+"""What nodes may send in a timestep for one image, beyond as many values as the
+file itself holds."""
 
 AXES = 8
 """The most axes of anything, and the most entries of a shape."""
@@ -108,7 +111,8 @@ class Kind(NamedTuple):
 
     Attributes:
         fields: by name.
-        sends: shape of what leaves for the fields and the shape of what arrives, both without the batch; None where it does not run here.
+        sends: shape of what leaves for the fields and the shape of what arrives, both without the
+            batch; None where it does not run here.
     """
 
     fields: Mapping[str, Field]
@@ -145,7 +149,8 @@ def _convolution(fields: Mapping[str, Any], shape: Shape) -> Shape:
     groups, axes = whole(fields["groups"]), len(kernel)
     if len(shape) != axes + 1 or shape[0] != entering * groups or outputs % groups:
         raise GraphError(
-            f"its weight of shape {np.shape(fields['weight'])} in {groups} group(s) does not fit what reaches it, of shape {shape}"
+            f"its weight of shape {np.shape(fields['weight'])} in {groups} group(s) "
+            f"does not fit what reaches it, of shape {shape}"
         )
     _check_bias(fields, outputs)
     said = fields.get("input_shape")
@@ -376,7 +381,8 @@ def plan(raw: nir.NIRGraph) -> Plan:
 
     Raises:
         CannotRunError: kinds of nodes that do not run here, recurrence, too many nodes or edges.
-        GraphError: what is no NIR graph with one input and one output, or contradicts itself; the message names node and field.
+        GraphError: what is no NIR graph with one input and one output, or contradicts itself; the
+            message names node and field.
     """
     found = _plan(raw, None)
     stored = sum(np.size(value) for node in _nodes(raw) for value in fields_of(node).values())
@@ -414,7 +420,8 @@ def _plan(raw: nir.NIRGraph, given: Shape | None) -> Plan:
             for other in sources[name][1:]:
                 if shapes[other] != arriving:
                     raise GraphError(
-                        f"node {name!r} gets the shape {arriving} from {sources[name][0]!r}, but {shapes[other]} from {other!r}"
+                        f"node {name!r} gets the shape {arriving} from {sources[name][0]!r}, "
+                        f"but {shapes[other]} from {other!r}"
                     )
         if isinstance(node, nir.NIRGraph):
             inner[name] = _plan(node, arriving)
@@ -464,7 +471,8 @@ def _sources(raw: nir.NIRGraph, source: str, sink: str) -> dict[str, list[str]]:
     """The nodes that each node hears."""
     if len(raw.nodes) > NODES or len(raw.edges) > EDGES:
         raise CannotRunError(
-            f"a graph that can run has up to {NODES:,} nodes and {EDGES:,} edges, not {len(raw.nodes):,} and {len(raw.edges):,}"
+            f"a graph that can run has up to {NODES:,} nodes and {EDGES:,} edges, "
+            f"not {len(raw.nodes):,} and {len(raw.edges):,}"
         )
     sources: dict[str, list[str]] = {name: [] for name in raw.nodes}
     for (first, last), times in Counter(map(tuple, raw.edges)).items():

@@ -1,4 +1,8 @@
-"""What the JSON in a file's metadata says, taken only as what it must be: ``int("1")``, ``int(1.9)`` and ``bool("no")`` all give something."""
+"""What the JSON in a file's metadata says, taken only as what it must be.
+
+Python's own conversions take more: ``int("1")``, ``int(1.9)`` and ``bool("no")``
+all give something.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ METADATA = "pascal_nm_profile"
 Name = Literal["unrolled", "rate"]
 
 MOST_TIMESTEPS: Mapping[str, int] = {"unrolled": 1, "rate": 4096}
-"""For how long an image may be shown: a spike that a rate network passes on leaves 1/4,096 of the threshold behind, which must not add up to another."""
+"""For how long an image may be shown: a spike that a rate network passes on leaves 1/4,096 of the
+threshold behind, which must not add up to another."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ class Profile:
         shapes: of each population whose spikes stand for levels, by the name of its node.
         copies: of each neuron of these populations, its channels' neighbours in the file.
         measured: what is known of the accuracy.
-        start: how the neurons of a ``rate`` network get their initial potential (:data:`pascal_nm.export.readers.Start`); files of earlier versions
-            do not say, and drip it in.
+        start: how the neurons of a ``rate`` network get their initial potential
+            (:data:`pascal_nm.export.readers.Start`); files of earlier versions do not
+            say, and drip it in.
     """
 
     name: Name
@@ -88,7 +90,10 @@ class Profile:
         return self.input.currents(self.preprocessing(pixels), dtype).astype(np.float32)
 
     def levels(self, name: str, spikes: Array) -> Array:
-        """The level of each neuron of a population in an ``unrolled`` network, (N, *shape), from what its node sends, (N, channels, H, W)."""
+        """The level of each neuron of a population in an ``unrolled`` network, (N, *shape).
+
+        It is read from what the population's node sends, (N, channels, H, W).
+        """
         (channels, *image), copies = self.shapes[name], self.copies[name]
         own = spikes[:, : channels * copies]  # what travels along comes behind
         return np.asarray(own.reshape(len(spikes), channels, copies, *image).sum(2))
@@ -138,7 +143,8 @@ def profile_of(raw: nir.NIRGraph, path: str | Path = "the file") -> Profile | No
     """The description in a file's metadata, or None in a file that is not of this kind.
 
     Raises:
-        FileError: it is there but cannot be understood, or speaks of other nodes than the graph has.
+        FileError: it is there but cannot be understood, or speaks of other nodes
+            than the graph has.
     """
     if METADATA not in raw.metadata:
         return None

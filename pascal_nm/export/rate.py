@@ -1,16 +1,21 @@
-r"""The ``rate`` profile: one neuron for each neuron, spikes over T timesteps, approximate, for readers that know nothing of PASC.
+r"""The ``rate`` profile: one neuron for each neuron, spikes over T timesteps, approximate.
 
-The classical conversion of a QCFS network (Bu et al., https://arxiv.org/abs/2303.04347): a level c of L stands for a spike rate c / L, so that one
-spike of a population carries L levels into the next, and a neuron with threshold 1, which begins at an initial potential of 1/2, gets in every
-timestep
+It is for readers that know nothing of PASC.
+
+The classical conversion of a QCFS network (Bu et al., https://arxiv.org/abs/2303.04347): a
+level c of L stands for a spike rate c / L, so that one spike of a population carries L levels
+into the next, and a neuron with threshold 1, which begins at an initial potential of 1/2, gets
+in every timestep
 
 .. math:: \frac{z}{\theta L} .
 
-NIR has no initial potential. Where a reader takes a neuron's reset from the file, moving the potential's zero stands for one
-(:data:`pascal_nm.export.readers.Start`), and with a reset by subtraction the network is that of Bu et al. spike for spike. The other readers get
-:math:`1 / 2T` more in every timestep, with which spikes come late. What is lost in any case: the remainder of a potential at the end, spikes that
-come too early or too late, and, in readers that reset to zero, what exceeds the threshold. A max population fires when any neuron of its window
-does, which overestimates the largest rate. The form of the file is that of :mod:`pascal_nm.export.chain`.
+NIR has no initial potential. Where a reader takes a neuron's reset from the file, moving the
+potential's zero stands for one (:data:`pascal_nm.export.readers.Start`), and with a reset by
+subtraction the network is that of Bu et al. spike for spike. The other readers get :math:`1 / 2T`
+more in every timestep, with which spikes come late. What is lost in any case: the remainder of a
+potential at the end, spikes that come too early or too late, and, in readers that reset to zero,
+what exceeds the threshold. A max population fires when any neuron of its window does, which
+overestimates the largest rate. The form of the file is that of :mod:`pascal_nm.export.chain`.
 """
 
 from __future__ import annotations
@@ -29,12 +34,13 @@ from pascal_nm.export.readers import Start, dialect, shifted
 from pascal_nm.graph import Array, Graph, Population
 
 JUST_ABOVE = 1 + 1 / MOST_TIMESTEPS["rate"]
-"""What one spike must bring to make a neuron fire at once: above 1 for readers that ask for more than the threshold, and so little above it that
-what is left adds up to no further spike in all timesteps."""
+"""What one spike must bring to make a neuron fire at once: above 1 for readers that ask for
+more than the threshold, and so little above it that what is left adds up to no further spike
+in all timesteps."""
 
 
 def start_of(reader: str, wanted: str | None = None) -> Start:
-    """How the neurons of a file get their initial potential: as wanted, or the best that its reader can do.
+    """How a file's neurons get their initial potential: as wanted, or the best of its reader.
 
     Raises:
         ConversionError: an unknown reader, or a start that it cannot do.
@@ -62,11 +68,12 @@ def write_rate(
         timesteps: T, for how long an image is shown.
         reader: who will read it.
         measured: what is known of its accuracy; it goes into the file's metadata.
-        start: one of :data:`pascal_nm.export.readers.Start`; None takes the best that the reader can do.
+        start: one of :data:`pascal_nm.export.readers.Start`; None takes the best that
+            the reader can do.
 
     Raises:
-        ConversionError: the network would not fit in memory, or has a part without this form (:func:`pascal_nm.export.chain.plan`); a start
-            that the reader cannot do.
+        ConversionError: the network would not fit in memory, or has a part without this form
+            (:func:`pascal_nm.export.chain.plan`); a start that the reader cannot do.
         FileError: the file cannot be written.
     """
     coding = _Rates(timesteps, start_of(reader, start))
@@ -76,7 +83,9 @@ def write_rate(
 
 
 def rate_network(graph: Graph, timesteps: int, reader: str = "generic", start: str | None = None) -> nir.NIRGraph:
-    """The rate network of a graph. Its input has shape (C, H, W); its output, to be added up over the timesteps, (classes, 1, 1).
+    """The rate network of a graph.
+
+    Its input has shape (C, H, W); its output, to be added up over the timesteps, (classes, 1, 1).
 
     Raises:
         ConversionError: as :func:`write_rate`.
@@ -99,10 +108,12 @@ class _Rates:
     def __init__(self, timesteps: int, start: Start) -> None:
         if not 1 <= timesteps <= MOST_TIMESTEPS["rate"]:
             raise ConversionError(
-                f"a rate network needs at least one timestep, not {timesteps}, and has {MOST_TIMESTEPS['rate']:,} at most"
+                f"a rate network needs at least one timestep, not {timesteps}, "
+                f"and has {MOST_TIMESTEPS['rate']:,} at most"
             )
         self.timesteps, self.start = timesteps, start
-        # A neuron whose zero is moved fires half a threshold below what a spike brings, and keeps nothing of it.
+        # A neuron whose zero is moved fires half a threshold below what a spike brings, and
+        # keeps nothing of it.
         self.spike = 1.0 if start == "shifted" else JUST_ABOVE
         self.relay = (self.spike, 0.0)
 

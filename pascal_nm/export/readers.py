@@ -1,6 +1,9 @@
-"""Readers of NIR files, and the dialect of each: which node runs there as a neuron that adds its input and fires at 1.
+"""Readers of NIR files, and the dialect of each.
 
-All that differs from reader to reader stands in :data:`READERS`; docs/nir.md has the cases behind it.
+The dialect is the node that runs there as a neuron that adds its input and fires at 1.
+
+All that differs from reader to reader stands in :data:`READERS`; docs/nir.md has the
+cases behind it.
 """
 
 from __future__ import annotations
@@ -19,13 +22,14 @@ Node = Callable[[Array], nir.NIRNode]
 """Makes a spiking node with threshold 1, given ones of its shape."""
 
 Start = Literal["shifted", "drip"]
-"""How the neurons of a rate network get their initial potential of half a threshold; NIR has no field for one.
+"""How the neurons of a rate network get their initial potential of half a threshold; NIR has
+no field for one.
 
-============  =======================================================================================================================
-``shifted``   the potential's zero is moved: a neuron that begins at 0, fires above 1/2 and goes to -1/2 is one that begins half a
-              threshold above its reset
+============  ======================================================================================
+``shifted``   the potential's zero is moved: a neuron that begins at 0, fires above 1/2 and goes to
+              -1/2 is one that begins half a threshold above its reset
 ``drip``      the half arrives in equal parts over all timesteps, the rest of it with the last one
-============  =======================================================================================================================
+============  ======================================================================================
 """
 
 LIF_DT = 1e-4
@@ -38,9 +42,11 @@ class Dialect(NamedTuple):
     Attributes:
         single: a neuron for a single timestep from rest; leak and reset do not matter.
         integrator: a neuron without leak, for many timesteps.
-        after_spike: what the reader's neuron does after a spike: ``zero`` (reset to 0) or ``subtract`` (the threshold).
+        after_spike: what the reader's neuron does after a spike: ``zero`` (reset to 0) or
+            ``subtract`` (the threshold).
         several: whether its neuron may spike several times in a timestep.
-        starts: what of :data:`Start` its neurons can do, the best first: ``shifted`` where they take ``v_reset`` from the file and begin at 0.
+        starts: what of :data:`Start` its neurons can do, the best first: ``shifted`` where they
+            take ``v_reset`` from the file and begin at 0.
     """
 
     single: Node
@@ -55,7 +61,10 @@ def _if(ones: Array) -> nir.NIRNode:
 
 
 def shifted(ones: Array) -> nir.NIRNode:
-    """A neuron that begins half a threshold of 1 above where a reset (NIR's own, or the threshold's subtraction) would put it."""
+    """A neuron that begins half a threshold of 1 above where a reset would put it.
+
+    The reset is NIR's own, or the threshold's subtraction.
+    """
     return nir.IF(ones, 0.5 * ones, -0.5 * ones)
 
 
@@ -84,10 +93,12 @@ def _no_reader(tool: str) -> Dialect:
 
 
 READERS: dict[str, Dialect] = {
-    # Read as NIR is written: from rest at 0, and to the file's v_reset after a spike (or by as much as lies between).
+    # Read as NIR is written: from rest at 0, and to the file's v_reset after a spike (or by as much
+    # as lies between).
     "generic": Dialect(_if, _if, "zero", several=True, starts=("shifted", "drip")),
     "norse": Dialect(_if, _if, "zero", several=False),
-    # Its nir knows no v_reset; Norse's, snnTorch's and Spyx's importers leave it out, and SpikingJelly's neurons begin at it.
+    # Its nir knows no v_reset; Norse's, snnTorch's and Spyx's importers leave it out, and
+    # SpikingJelly's neurons begin at it.
     "sinabs": Dialect(_if, _if, "subtract", several=True),
     "spikingjelly": Dialect(_if, _if, "zero", several=False),  # import_from_nir(file, dt=1.0)
     # Its importer gives IF nodes a leak, and cannot run them inside a graph.

@@ -1,9 +1,14 @@
-r"""The ``unrolled`` profile: a NIR file that every reader runs exactly, in one timestep, whatever its neurons do after a spike.
+r"""The ``unrolled`` profile: a NIR file that every reader runs exactly, in one timestep.
 
-A neuron of L levels becomes L copies, one for each level: copy k fires when :math:`z \ge (k - 1/2) \, \theta`, and the number of copies that fire is
-the level. Nothing is left to reset, leak or time. Copy k gets :math:`1 + s \, (z / \theta - k + 1/2)` and fires at 1. For readers whose neurons may
-spike several times in a timestep, the scale s (a power of two, from the largest potential that weights and levels allow) keeps every input below
-two thresholds; for others it is 1, which loses less to rounding. A max population is an OR over its window for each copy. The form of the file is that of :mod:`pascal_nm.export.chain`.
+It does not matter what the reader's neurons do after a spike.
+
+A neuron of L levels becomes L copies, one for each level: copy k fires when
+:math:`z \ge (k - 1/2) \, \theta`, and the number of copies that fire is the level. Nothing is left
+to reset, leak or time. Copy k gets :math:`1 + s \, (z / \theta - k + 1/2)` and fires at 1. For
+readers whose neurons may spike several times in a timestep, the scale s (a power of two, from the
+largest potential that weights and levels allow) keeps every input below two thresholds; for others
+it is 1, which loses less to rounding. A max population is an OR over its window for each copy. The
+form of the file is that of :mod:`pascal_nm.export.chain`.
 """
 
 from __future__ import annotations
@@ -27,7 +32,8 @@ def write_unrolled(graph: Graph, path: str | Path, reader: str = "generic") -> G
     """Write the unrolled network for one of :data:`pascal_nm.export.readers.READERS`.
 
     Raises:
-        ConversionError: the network would not fit in memory, or has a part without this form (:func:`pascal_nm.export.chain.plan`).
+        ConversionError: the network would not fit in memory, or has a part without this form
+            (:func:`pascal_nm.export.chain.plan`).
         FileError: the file cannot be written.
     """
     layers, size = chain.plan(graph, coding(reader))
@@ -79,7 +85,8 @@ class _Levels:
         if self.several:
             largest = sum(_largest(graph, q, channels) for q in graph.incoming(p.name)) + np.abs(b)
             scale = 2.0 ** -np.ceil(np.log2(largest / theta + p.levels + 1))
-        # Integer potentials meet a step exactly; a quarter of a unit above it, strict and weak comparisons agree.
+        # Integer potentials meet a step exactly; a quarter of a unit above it, strict and weak
+        # comparisons agree.
         above = 0.25 if graph.is_integer else 0.0
 
         def weight() -> Array:
@@ -102,7 +109,10 @@ def coding(reader: str = "generic") -> _Levels:
 
 
 def _largest(graph: Graph, q: Projection, channels: int) -> Array:
-    """The largest current onto each channel. Analog inputs are bounded by 16, far beyond any normalized image."""
+    """The largest current onto each channel.
+
+    Analog inputs are bounded by 16, far beyond any normalized image.
+    """
     source = graph[q.source]
     largest = source.levels if source.kind != "analog" or graph.is_integer else 16
     return np.broadcast_to(bounds.current_bound(q, largest), channels)

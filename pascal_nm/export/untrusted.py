@@ -1,7 +1,11 @@
-"""NIR files from anywhere: what could read other files, fill the memory, never end or crash HDF5 is refused.
+"""NIR files from anywhere.
 
-HDF5 is C, and damaged bytes can send it into a loop. A child process with limits (:mod:`pascal_nm.export.confined`) looks through the file and reads it;
-this process takes plain arrays and texts from it, checks the fields of every node, and only then lets nir make nodes of them.
+Refused is what could read other files, fill the memory, never end or crash HDF5.
+
+HDF5 is C, and damaged bytes can send it into a loop. A child process with limits
+(:mod:`pascal_nm.export.confined`) looks through the file and reads it; this process takes
+plain arrays and texts from it, checks the fields of every node, and only then lets nir
+make nodes of them.
 """
 
 from __future__ import annotations
@@ -22,7 +26,8 @@ from pascal_nm.export import confined, nir_nodes
 from pascal_nm.files import readable
 
 SPARE_BYTES, MOST_SPARE_BYTES = 1 << 26, 1 << 28
-"""By so much, and the file's size again up to so much, may arrays be larger than the file that holds them (compressed)."""
+"""By so much, and the file's size again up to so much, may arrays be larger than the file that
+holds them (compressed)."""
 
 OBJECTS = 20_000
 """The most groups and arrays of a file."""
@@ -34,29 +39,34 @@ DEPTH = 32
 """The deepest nesting of groups."""
 
 TEXTS, TEXT_BYTES = 100_000, 1 << 24
-"""The most texts of a file, and what they may take together: many of them may stand for the same bytes of the file."""
+"""The most texts of a file, and what they may take together: many of them may stand for the same
+bytes of the file."""
 
 NAME = 1000
 """The longest name of a group or array."""
 
 SECONDS, BYTES_PER_SECOND = 2, 1 << 26
-"""Processor time to read a file, and how much of its size takes another second. Files of this package take a tenth of it."""
+"""Processor time to read a file, and how much of its size takes another second. Files of this
+package take a tenth of it."""
 
 MEMORY = 1 << 27
 """Bytes for HDF5 itself, beside the arrays, which it may hold once more."""
 
 FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_SZIP, h5z.FILTER_LZF}
-"""Compressions that HDF5 and h5py bring themselves; for others, HDF5 looks for a library to load."""
+"""Compressions that HDF5 and h5py bring themselves; for others, HDF5 looks for a
+library to load."""
 
 ALIGNMENT = 64
 
 
 def read_raw(path: str | Path) -> nir.NIRGraph:
-    """Read any NIR file, without nir's own check of types. Texts are str, arrays have the machine's byte order.
+    """Read any NIR file, without nir's own check of types.
+
+    Texts are str, arrays have the machine's byte order.
 
     Raises:
-        FileError: missing, damaged, not NIR; or it links to other files, holds itself, declares more than it can hold, or has nodes
-            whose fields are of a wrong type or rank.
+        FileError: missing, damaged, not NIR; or it links to other files, holds itself, declares
+            more than it can hold, or has nodes whose fields are of a wrong type or rank.
     """
     path = readable(path)
     try:
@@ -77,7 +87,10 @@ def read_raw(path: str | Path) -> nir.NIRGraph:
 
 
 def _unchecked(content: dict[str, Any]) -> dict[str, Any]:
-    """A graph's content without nir's check of shapes, which takes every kernel for a square one; that of graphs inside it, too."""
+    """A graph's content, and that of graphs inside it, without nir's check of shapes.
+
+    That check takes every kernel for a square one.
+    """
     if content["type"] != "NIRGraph":
         return content
     return {
@@ -116,7 +129,10 @@ def _value(shared: mmap.mmap, kind: str, *about: Any) -> Any:
 
 
 def _answer(path: Path, shared: mmap.mmap, answer: confined.Answer) -> None:
-    """The child's work: arrays go into ``shared``, all else and their places there into the answers."""
+    """The child's work.
+
+    Arrays go into ``shared``; all else, and the places of arrays there, go into the answers.
+    """
     if not h5py.is_hdf5(path):
         raise FileError(f"{path} is not a NIR file: it is not HDF5")
     with h5py.File(path, "r") as file:
@@ -125,7 +141,11 @@ def _answer(path: Path, shared: mmap.mmap, answer: confined.Answer) -> None:
 
 
 class _Scan:
-    """One pass over the objects of a file. What it finds: (names, "group"), (names, "texts", texts, shape), (names, "array", dtype, shape, start)."""
+    """One pass over the objects of a file.
+
+    What it finds: (names, "group"), (names, "texts", texts, shape), (names, "array",
+    dtype, shape, start).
+    """
 
     def __init__(self, path: Path, shared: mmap.mmap) -> None:
         self.path, self.shared = path, shared

@@ -22,7 +22,9 @@ TARGETS = ("torch", "lava", "loihi")
 
 
 def compiled(graph: Graph, name: str, bits: int | None = None) -> Program:
-    """A graph made ready to run on the target called ``name``; where bits are given, a float graph is quantized for it.
+    """A graph made ready to run on the target called ``name``.
+
+    Where bits are given, a float graph is quantized for it.
 
     Raises:
         PascalError: the target is unknown or not installed, or the graph does not fit.
@@ -71,12 +73,13 @@ def run(graph: Graph, data: Array | Tensor | Dataset, target: str = "torch") -> 
 
     Args:
         graph: float or integer; ``loihi`` quantizes a float graph first.
-        data: the network's inputs, preprocessed, of shape (N, *input shape); or labelled images, whose pixels the graph's own
-            ``preprocessing`` turns into inputs, a batch at a time.
+        data: the network's inputs, preprocessed, of shape (N, *input shape); or labelled images,
+            whose pixels the graph's own ``preprocessing`` turns into inputs, a batch at a time.
         target: ``torch``, ``lava`` or ``loihi``.
 
     Returns:
-        Of inputs: spike counts of every neuron, logits and predictions. Of a dataset: predictions, accuracy and counted events.
+        Of inputs: spike counts of every neuron, logits and predictions. Of a dataset: predictions,
+        accuracy and counted events.
 
     Raises:
         PascalError: the target is unknown or not installed, or the data or the graph do not fit.
@@ -92,21 +95,25 @@ def run(graph: Graph, data: Array | Tensor | Dataset, target: str = "torch") -> 
 def verify(
     model: nn.Module | ExportedProgram | SourceNetwork, graph: Graph, data: Dataset, target: str = "torch"
 ) -> Verification:
-    """Is the spiking network the source network? Every level of every neuron, and every output, is compared on every image.
+    """Is the spiking network the source network?
+
+    Every level of every neuron, and every output, is compared on every image.
 
     Args:
         model: the source network, in the graph's float type.
-        graph: the spiking network, from ``convert``, ``quantize`` or a file. An integer graph is compared with the integer
-            QCFS network that its own recipe of quantization makes of the model.
-        data: images; the graph says how their pixels become inputs and what the classes are called: a model does not, so
-            that this is not compared.
+        graph: the spiking network, from ``convert``, ``quantize`` or a file. An integer graph
+            is compared with the integer QCFS network that its own recipe of quantization
+            makes of the model.
+        data: images; the graph says how their pixels become inputs and what the classes are called:
+            a model does not, so that this is not compared.
         target: ``torch``, ``lava`` or ``loihi``.
 
     Returns:
         The answer (``exact``; ``verdict`` in words), and what was counted in each layer.
 
     Raises:
-        PascalError: the model cannot be converted; the target is unknown or not installed; the data or the graph do not fit.
+        PascalError: the model cannot be converted; the target is unknown or not installed; the data
+            or the graph do not fit.
     """
     import torch
 
@@ -127,16 +134,20 @@ def verify(
 
 
 def energy(graph: Graph, data: Dataset, chip: str = "loihi1", *, memory: bool = False) -> Bill:
-    """What a network costs on a chip: events counted in a run on the images, times the figures of the chip's file.
+    """What a network costs on a chip.
+
+    Events are counted in a run on the images, and multiplied by the figures of the chip's file.
 
     Args:
-        graph: float or integer; where the chip computes in integers, a float graph is quantized for it, to fit its registers.
+        graph: float or integer; where the chip computes in integers, a float graph is quantized for
+            it, to fit its registers.
         data: images.
         chip: a name of :func:`pascal_nm.hw_targets.chip.available`, or a TOML file.
         memory: count memory traffic, too, where the figures of the chip are arithmetic only.
 
     Returns:
-        Joules of an image (``total``) by layer and kind of event, seconds, cores, beside the source network's joules (``source_total``).
+        Joules of an image (``total``) by layer and kind of event, seconds, cores, beside the source
+        network's joules (``source_total``).
 
     Raises:
         PascalError: an unknown chip, or the network or the data do not fit.

@@ -1,4 +1,7 @@
-"""What a network costs on a chip: a run's counted events, priced by the chip's table, beside what it is compared with."""
+"""What a network costs on a chip.
+
+A run's counted events are priced by the chip's table, beside what it is compared with.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ from pascal_nm.result import Program
 
 
 def priced(graph: Graph, chip: Chip) -> Program:
-    """The program whose events a chip prices: quantized and on cores where the chip's file has widths and cores, else as the graph is.
+    """The program whose events a chip prices.
+
+    It is quantized and on cores where the chip's file has widths and cores, else as the graph is.
 
     Args:
         graph: the network.
@@ -130,7 +135,7 @@ class Bill:
 
     @cached_property
     def closed_formulas(self) -> analysis.Analysis:
-        """The paper's estimate from the spike rates that were measured, beside the operations that were counted."""
+        """The paper's estimate from measured spike rates, beside the counted operations."""
         counted = {
             layer.name: float(np.mean(layer.synaptic_operations)) + layer.multiply_accumulates
             for layer in self.result.events
@@ -139,7 +144,7 @@ class Bill:
 
     @cached_property
     def timesteps_of_a_dense_input(self) -> float:
-        """T_eff with a rate of 1 for the analog input, each value of which goes through its synapses once."""
+        """T_eff, the analog input with a rate of 1: its values go through their synapses once."""
         return analysis.analyse(self.graph, self.result.spike_rates(self.graph), first=1).effective_timesteps
 
     def summary(self) -> dict[str, Any]:

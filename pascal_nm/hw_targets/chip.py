@@ -19,13 +19,15 @@ from pascal_nm.hw_targets import tables
 from pascal_nm.hw_targets.tables import Names, Within
 
 EVENTS = ("synaptic_operation", "multiply_accumulate", "update", "idle", "emitted", "message", "hop_x", "hop_y")
-"""Events that a chip may price; see :class:`pascal_nm.activity.LayerEvents`, and for the last three :mod:`pascal_nm.hw_targets.traffic`."""
+"""Events that a chip may price; see :class:`pascal_nm.activity.LayerEvents`, and for the last three
+:mod:`pascal_nm.hw_targets.traffic`."""
 
 LATENCIES = ("synaptic_operation", "update", "idle", "emitted", "message", "message_in", "hop_x", "hop_y")
 """What takes time: events, and a message's arrival."""
 
 KINDS = (*EVENTS, "synaptic_memory", "neuron_memory")
-"""Where energy goes: the events, and memory traffic of synapses and of neurons where it is counted apart (:class:`Memory`)."""
+"""Where energy goes: the events, and memory traffic of synapses and of neurons where it is counted
+apart (:class:`Memory`)."""
 
 NEURON_KINDS = ("update", "idle", "neuron_memory")
 """Those of the neurons' own work; the rest does not depend on what the neurons do inside."""
@@ -72,7 +74,8 @@ class Core:
         in_axons: at most.
         out_axons: at most.
         shared_convolution: the filters of a convolution are stored once for all positions.
-        population_axons: a convolution, pooling or shortcut takes one axon for each core of its source, not for each neuron.
+        population_axons: a convolution, pooling or shortcut takes one axon for each core of its
+            source, not for each neuron.
         source: where the figures come from.
     """
 
@@ -87,7 +90,10 @@ class Core:
 
 @dataclass(frozen=True)
 class Mesh:
-    """How cores are arranged: ``width`` x ``height`` tiles with ``cores_per_tile`` each, ``cores`` usable ones on a chip."""
+    """How cores are arranged: ``width`` x ``height`` tiles with ``cores_per_tile`` each.
+
+    ``cores`` of a chip are usable.
+    """
 
     width: Tiles
     height: Tiles
@@ -98,7 +104,10 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Barrier:
-    """Time at the end of each timestep, until all cores agree: ``nanoseconds`` from so many ``tiles`` in use on."""
+    """Time at the end of each timestep, until all cores agree.
+
+    ``nanoseconds`` are given for so many ``tiles`` in use and more.
+    """
 
     tiles: tuple[Count, ...]
     nanoseconds: tuple[Price, ...]
@@ -113,8 +122,10 @@ class Barrier:
 
 @dataclass(frozen=True)
 class FixedPoint:
-    """Numbers in two parts: a weight is ``mantissa * 2**(shift + exponent)`` units of the membrane, a threshold ``mantissa * 2**shift``, a bias
-    ``mantissa * 2**exponent``.
+    """Numbers in two parts, mantissa and exponent.
+
+    A weight is ``mantissa * 2**(shift + exponent)`` units of the membrane, a threshold
+    ``mantissa * 2**shift``, a bias ``mantissa * 2**exponent``.
 
     Attributes:
         shift: of weights and thresholds.
@@ -131,15 +142,19 @@ class FixedPoint:
 
 @dataclass(frozen=True)
 class Memory:
-    """What moving data costs where the energies of events are arithmetic only; the bits of an operation are docs/chips.md's.
+    """What moving data costs where the energies of events are arithmetic only.
 
-    A number of b bits costs b / ``width`` of an access: neighbours are stored together and used together.
+    The bits of an operation are docs/chips.md's.
+
+    A number of b bits costs b / ``width`` of an access: neighbours are stored together
+    and used together.
 
     Attributes:
         access: picojoules.
         width: bits that an access moves.
         weight: bits of a weight.
-        activation: bits of a value that the source network's layers pass on, and of a neuron's spike counter, which holds the same number.
+        activation: bits of a value that the source network's layers pass on, and of a neuron's
+            spike counter, which holds the same number.
         potential: bits of a membrane potential.
     """
 
@@ -156,21 +171,27 @@ class Memory:
 
 @dataclass(frozen=True)
 class Chip:
-    """A chip's description: the fields are the keys of its file, their annotations what these may be.
+    """A chip's description.
+
+    The fields are the keys of its file, their annotations what these may be.
 
     Attributes:
         name: for people.
         source: where the figures come from as a whole.
         estimate: true where the figures are not published or measured.
-        widths: bits of ``weight``, ``membrane``, ``threshold`` and ``bias``; one that is missing has no limit.
+        widths: bits of ``weight``, ``membrane``, ``threshold`` and ``bias``; one that is
+            missing has no limit.
         energy: picojoules for each event that the chip prices.
-        latency: nanoseconds for each of :data:`LATENCIES` that it takes; empty where time is not known.
+        latency: nanoseconds for each of :data:`LATENCIES` that it takes; empty where
+            time is not known.
         barrier: at the end of each timestep; None where it is not known.
         core: what a core holds; None for a description without cores.
         mesh: how cores are arranged, likewise.
-        fixed_point: how mantissas and exponents make its numbers; None where they are whole numbers of ``widths``.
+        fixed_point: how mantissas and exponents make its numbers; None where they are whole
+            numbers of ``widths``.
         includes_memory: the energies of events have their memory traffic in them.
-        memory: what memory traffic costs besides; None where it is not counted (:func:`load` has to be asked).
+        memory: what memory traffic costs besides; None where it is not counted (:func:`load`
+            has to be asked).
         remark: what who reads the figures has to know; empty for nothing.
     """
 
@@ -190,7 +211,10 @@ class Chip:
 
     @property
     def memory_traffic(self) -> str:
-        """Where memory traffic is in the energies: ``in the events``, ``counted`` besides, or ``left out``."""
+        """Of memory traffic in the energies: ``in the events``, ``counted``, or ``left out``.
+
+        ``counted`` means besides the events.
+        """
         if self.includes_memory:
             return "in the events"
         return "left out" if self.memory is None else "counted"
@@ -224,10 +248,12 @@ def load(name: str, *, memory: bool = False) -> Chip:
 
     Args:
         name: one of :func:`available`, or a path.
-        memory: energies are to include memory traffic: the events' own, or else that of the file's [memory] section is counted.
+        memory: energies are to include memory traffic: the events' own, or else that of the file's
+            [memory] section is counted.
 
     Raises:
-        FileError: an unknown name, a missing or damaged file, a figure without its source, nothing known of memory.
+        FileError: an unknown name, a missing or damaged file, a figure without its source, nothing
+            known of memory.
     """
     if name in available():
         chip = _parse(name, _folder().joinpath(f"{name}.toml").read_bytes())
@@ -244,20 +270,26 @@ def load(name: str, *, memory: bool = False) -> Chip:
 
 
 def energy(layers: Sequence[LayerEvents], chip: Chip) -> list[LayerEnergy]:
-    """Energy of counted events (:func:`pascal_nm.activity.events`) on ``chip``: per population, mean joules per image.
+    """Mean joules per image and population of counted events on ``chip``.
 
-    Memory traffic, where the chip has it: each synaptic operation reads a weight, and reads and writes a potential; each multiply-accumulate of
-    the analog input reads a weight and a value; each neuron update reads and writes potential and counter. Spikes are passed on, not stored.
+    Events are those of :func:`pascal_nm.activity.events`.
+
+    Memory traffic, where the chip has it: each synaptic operation reads a weight, and reads and
+    writes a potential; each multiply-accumulate of the analog input reads a weight and a value;
+    each neuron update reads and writes potential and counter. Spikes are passed on, not stored.
     """
     return [LayerEnergy(layer.name, _joules(layer, chip), layer) for layer in layers]
 
 
 def source_energy(graph: Graph, chip: Chip) -> dict[str, float]:
-    """Joules per image of the source network on the same table, by population: its multiply-accumulates, and the additions of poolings and shortcuts,
-    which cost what a synaptic operation costs.
+    """Joules per image of the source network on the same table, by population.
 
-    Memory traffic, where the chip has it: each multiply-accumulate reads a weight and an input, each addition and each input of a max-pooling one
-    value, and each output, of a pooling too, is written once. Sums stay in a register.
+    Counted are its multiply-accumulates, and the additions of poolings and shortcuts, which cost
+    what a synaptic operation costs.
+
+    Memory traffic, where the chip has it: each multiply-accumulate reads a weight and an input,
+    each addition and each input of a max-pooling one value, and each output, of a pooling too, is
+    written once. Sums stay in a register.
     """
     found = {}
     for p in graph.populations:
@@ -283,14 +315,20 @@ def source_energy(graph: Graph, chip: Chip) -> dict[str, float]:
 
 
 def shares(layers: Sequence[LayerEnergy]) -> dict[str, float]:
-    """Where the energy of all layers goes: the share of each kind that costs anything, in the order of :data:`KINDS`."""
+    """Where the energy of all layers goes.
+
+    Gives the share of each kind that costs anything, in the order of :data:`KINDS`.
+    """
     by_kind = {kind: sum(layer.joules.get(kind, 0.0) for layer in layers) for kind in KINDS}
     total = sum(by_kind.values())
     return {kind: part / total for kind, part in by_kind.items() if part}
 
 
 def core_seconds(layers: Sequence[LayerEvents], chip: Chip) -> float:
-    """Time of all cores' work added up, mean per image: no core waits for another, no barrier, no way of messages."""
+    """Time of all cores' work added up, mean per image.
+
+    No core waits for another, there is no barrier, and messages take no time.
+    """
     work = 0.0
     for layer in layers:
         counted = _counts(layer)

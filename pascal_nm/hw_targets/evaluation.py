@@ -1,4 +1,7 @@
-"""A whole dataset through a program: in batches that fit in memory, with progress, adding up what is reported."""
+"""A whole dataset through a program.
+
+It runs in batches that fit in memory, with progress, and what is reported is added up.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ from pascal_nm.source import SourceNetwork
 from pascal_nm.verification import Verification
 
 BATCH_NEURONS = 1 << 25
-"""Neurons times images of one batch: what the simulator's spike trains and the recorded counts take stays below a gigabyte."""
+"""Neurons times images of one batch: what the simulator's spike trains and the recorded counts take
+stays below a gigabyte."""
 
 BATCH_IMAGES = 500
 """The most images of one batch, so that progress is seen."""
@@ -38,7 +42,11 @@ class Batch(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What is kept of a batch; as in :class:`Evaluation`, except that ``right`` counts the correct predictions after each timestep."""
+    """What is kept of a batch.
+
+    It is as in :class:`Evaluation`, except that ``right`` counts the correct predictions
+    after each timestep.
+    """
 
     predictions: Array
     labels: Array
@@ -72,7 +80,8 @@ class Evaluation:
         timesteps: until the answer was final, or the image was stopped, (N,).
         exact: images whose answer is final, and so the source network's, (N,).
         chip: what happened on the cores of a chip; None where the program does not count it.
-        accuracy_over_time: share of correct predictions after each timestep, (steps,); empty for an engine without timesteps.
+        accuracy_over_time: share of correct predictions after each timestep, (steps,); empty for an
+            engine without timesteps.
     """
 
     predictions: Array
@@ -90,7 +99,10 @@ class Evaluation:
         return float(np.mean(self.predictions == self.labels))
 
     def spike_rates(self, graph: Graph) -> dict[str, float]:
-        """Spikes that a neuron sends for an image, mean over each spiking population of the graph that ran (the paper's Figure 4)."""
+        """Spikes that a neuron sends for an image, mean over each spiking population.
+
+        The populations are those of the graph that ran. It is the paper's Figure 4.
+        """
         emitted = {layer.name: float(layer.emitted.mean()) for layer in self.events}
         return {p.name: emitted[p.name] / p.size for p in graph.populations if p.kind in ("pasc", "max")}
 
@@ -133,7 +145,8 @@ def run_batches(
         progress: called with (images done, images in all).
 
     Raises:
-        DataError: the images or labels do not fit the network, or the graph does not say how pixels become inputs.
+        DataError: the images or labels do not fit the network, or the graph does not say how
+            pixels become inputs.
         TargetError: the target failed.
     """
     graph = program.graph
@@ -169,17 +182,17 @@ def verify(
 ) -> tuple[Verification, Evaluation]:
     """Compare a program with its source network on a dataset.
 
-    A float program is compared with the source network, every level and every output. An integer program is compared, bit for
-    bit, with the integer QCFS network that the graph's own recipe of quantization (8 bits where it has none) makes of
-    ``reference``, evaluated in closed form.
+    A float program is compared with the source network, every level and every output. An integer
+    program is compared, bit for bit, with the integer QCFS network that the graph's own recipe of
+    quantization (8 bits where it has none) makes of ``reference``, evaluated in closed form.
 
     Args:
         source: the source network.
         reference: the graph converted from it.
         program: the program under test; its graph should be ``reference``, or that quantized.
         data: images.
-        given: the graph from which the program was made, which is compared with ``reference``, too: what quantization
-            rounds away would be overlooked otherwise.
+        given: the graph from which the program was made, which is compared with ``reference``, too:
+            what quantization rounds away would be overlooked otherwise.
         progress: called with (images done, images in all).
 
     Raises:
@@ -238,7 +251,7 @@ def predictions(graph: Graph, data: Dataset) -> Array:
 
 
 def changed_by_quantization(graph: Graph, program: Program, result: Evaluation, data: Dataset) -> int | None:
-    """How many predictions of a float network its quantized form changed; None where nothing was quantized."""
+    """How many of a float network's predictions its quantized form changed; None if it has none."""
     if graph.is_integer or not program.graph.is_integer:
         return None
     return int(np.count_nonzero(predictions(graph, data) != result.predictions))

@@ -1,12 +1,17 @@
-r"""How a chip's registers hold an integer network: mantissas and exponents found, overflow excluded by proof, before anything runs.
+r"""How a chip's registers hold an integer network.
 
-Where a chip's file has a section ``[fixed_point]``, one unit of a population's integers is :math:`2^{s + E}` units of its membrane, with the chip's shift
-s and an exponent E of the population's own. Then, with mantissas m of the chip's widths,
+Mantissas and exponents are found, and overflow is excluded by proof, before anything runs.
 
-.. math:: w \, 2^{s + E} = m \, 2^{s + e}, \qquad \theta \, 2^{s + E} = m \, 2^{s}, \qquad b \, 2^{s + E} = m \, 2^{e'}, \qquad |v| \, 2^{s + E} < 2^{membrane - 1}
+Where a chip's file has a section ``[fixed_point]``, one unit of a population's integers is
+:math:`2^{s + E}` units of its membrane, with the chip's shift s and an exponent E of the
+population's own. Then, with mantissas m of the chip's widths,
 
-for every weight, threshold and bias, and for every potential that :mod:`pascal_nm.bounds` proves reachable. On a chip without the section the same integers go into the
-registers as they are.
+.. math::
+    w \, 2^{s + E} = m \, 2^{s + e}, \qquad \theta \, 2^{s + E} = m \, 2^{s}, \qquad
+    b \, 2^{s + E} = m \, 2^{e'}, \qquad |v| \, 2^{s + E} < 2^{membrane - 1}
+
+for every weight, threshold and bias, and for every potential that :mod:`pascal_nm.bounds` proves
+reachable. On a chip without the section the same integers go into the registers as they are.
 """
 
 from __future__ import annotations
@@ -30,7 +35,8 @@ class Encoding:
     """The registers of one population on a chip with ``[fixed_point]``.
 
     Attributes:
-        exponent: E: one unit of the population's integers is ``2**(shift + exponent)`` units of the membrane.
+        exponent: E: one unit of the population's integers is ``2**(shift + exponent)`` units
+            of the membrane.
         weights: exponent of the mantissas of each projection onto it, by the projection's source.
         threshold: mantissas, broadcastable to the population; of a readout none.
         bias: mantissas, likewise.
@@ -51,10 +57,13 @@ class Encoding:
 
 
 def check(graph: Graph, chip: Chip) -> dict[str, Encoding]:
-    """Refuse an integer graph that does not fit the chip's bits: proven from weights and levels, before any run.
+    """Refuse an integer graph that does not fit the chip's bits.
+
+    It is proven from weights and levels, before any run.
 
     Returns:
-        By population what its registers hold, where the chip's file describes them by mantissa and exponent.
+        By population what its registers hold, where the chip's file describes them by
+        mantissa and exponent.
 
     Raises:
         TargetError: names the population, what overflows, by how many bits, and what to do.
@@ -90,13 +99,18 @@ def encode(graph: Graph, p: Population, chip: Chip, numbers: FixedPoint) -> Enco
         if not (reason := tried.misfit()):
             return tried.encoding()
         why = why or reason
-    overflow = f"the membrane can reach {potential_bound(graph, p.name):.0f}, beyond {chip.widths['membrane']} bits: quantize to fewer bits, or use fewer levels"
+    overflow = (
+        f"the membrane can reach {potential_bound(graph, p.name):.0f}, beyond {chip.widths['membrane']} bits: "
+        "quantize to fewer bits, or use fewer levels"
+    )
     raise TargetError(f"{p.name} does not fit {chip.name}: {why or overflow}")
 
 
 def fit(graph: Graph, chip: Chip, recipe: Quantization) -> Graph:
-    """Quantize a float graph such that it fits a chip: where its registers need it, thresholds become multiples of powers of two, and biases get as many
-    significant bits as a mantissa has.
+    """Quantize a float graph such that it fits a chip.
+
+    Where its registers need it, thresholds become multiples of powers of two, and biases get as
+    many significant bits as a mantissa has.
 
     Raises:
         TargetError: a population cannot fit with these bits.
@@ -147,7 +161,10 @@ class _Trial:
         if p.kind == "pasc":
             threshold = p.threshold.astype(np.float64) * 2.0**self.exponent
             if np.any(threshold != np.floor(threshold)) or threshold.max() > 2 ** widths["threshold"] - 1:
-                return f"its thresholds are no multiples of {2**-self.exponent}, or exceed {widths['threshold']} bits: {CHOOSES}"
+                return (
+                    f"its thresholds are no multiples of {2**-self.exponent}, "
+                    f"or exceed {widths['threshold']} bits: {CHOOSES}"
+                )
         mantissas, powers = self._bias()
         if np.any(mantissas != np.floor(mantissas)) or powers.max() > numbers.bias_exponents[1]:
             return f"its biases have more bits than a mantissa of {widths['bias']}: {CHOOSES}"

@@ -16,20 +16,22 @@ from pascal_nm.graph import Array, Graph
 from pascal_nm.result import RunResult
 
 MEMORY = 2**28
-"""Bytes that the frames in flight of one batch may take, unless the caller sets the batch size or the machine has less."""
+"""Bytes that the frames in flight of one batch may take, unless the caller sets the batch size or
+the machine has less."""
 
 CHILD = 12 * 2**20
-"""Bytes that a child process takes for itself: measured, with what it changes of the pages that it shares with its parent."""
+"""Bytes that a child process takes for itself: measured, with what it changes of the pages that it
+shares with its parent."""
 
 
 @dataclass
 class LavaTarget:
-    """Runs float graphs in Lava's floating-point and integer graphs in its fixed-point ProcessModels.
+    """Runs float graphs in Lava's floating-point, integer graphs in its fixed-point ProcessModels.
 
     Attributes:
         batch_size: inputs that travel together through every port; None chooses by memory.
-        pipelined: let a batch start when the first population is free (the schedule's initiation interval), not when the
-            batch before it has left the network. The results are the same.
+        pipelined: let a batch start when the first population is free (the schedule's initiation
+            interval), not when the batch before it has left the network. The results are the same.
         memory: bytes that a run may take; None: what the machine has available when the run starts.
     """
 
@@ -42,7 +44,8 @@ class LavaTarget:
         """Check that Lava is there and that the graph fits.
 
         Raises:
-            TargetError: Lava is not installed; a membrane potential can exceed 32 bits; the batch size is below 1.
+            TargetError: Lava is not installed; a membrane potential can exceed 32 bits; the batch
+                size is below 1.
         """
         # Fails here, with advice, where Lava is missing.
         from pascal_nm.process_models import compat  # noqa: F401
@@ -53,41 +56,52 @@ class LavaTarget:
             for p in graph.weighted:
                 if (bound := bounds.potential_bound(graph, p.name)) >= 2**31:
                     raise TargetError(
-                        f"the membrane potential of {p.name} can reach {bound:.3g}, beyond 32 bits: quantize to fewer bits"
+                        f"the membrane potential of {p.name} can reach {bound:.3g}, beyond 32 bits: "
+                        "quantize to fewer bits"
                     )
         return LavaProgram(graph, self.batch_size or self._batch_size_for(graph), self.pipelined, self.memory)
 
     def _batch_size_for(self, graph: Graph) -> int:
-        """The largest batch whose frames in flight stay below :data:`MEMORY`, and take no more than half of what there is."""
+        """The largest batch whose frames in flight stay below :data:`MEMORY`.
+
+        They also take no more than half of what memory there is.
+        """
         limit = available_memory() if self.memory is None else self.memory
         budget = MEMORY if limit is None else min(MEMORY, limit // 2)
         return max(1, budget // bytes_per_image(graph))
 
 
 def bytes_per_image(graph: Graph) -> int:
-    """Bytes that the frames in flight of one image take: channels, copies at both ends, and the state of neurons."""
+    """Bytes that the frames in flight of one image take.
+
+    Counted are channels, copies at both ends, and the state of neurons.
+    """
     real = 4 if graph.is_integer else 8  # Lava's channels carry floats as float64
     total = 0
     for p in graph.populations:
         spike = real if p.kind == "analog" else 1
-        # Two frames in each channel, and the spikes in the type of the weights for each synapse that reads them.
+        # Two frames in each channel, and the spikes in the type of the weights for each synapse
+        # that reads them.
         total += p.size * len(graph.outgoing(p.name)) * (2 * spike + real)
-        # v, s and spikes, and two frames of currents in the channel of each projection, one at its synapse before, one after.
+        # v, s and spikes, and two frames of currents in the channel of each projection, one at its
+        # synapse before, one after.
         total += p.size * (2 * real + 4) + p.size * len(graph.incoming(p.name)) * 4 * real
     return total
 
 
 def estimate(graph: Graph, images: int, batch_size: int) -> int:
-    """Bytes that running so many ``images`` takes at most, beyond what the program takes already."""
+    """Bytes that running so many ``images`` takes at most, beyond what the program takes."""
     batches, batch = divide(images, batch_size)
     children = len(graph.populations) + len(graph.projections) + 1
     real = 4 if graph.is_integer else 8
-    # Each synapse has its weights in a float type, once as they are and once in the order of its convolution, and bounds its sums in float64 before.
+    # Each synapse has its weights in a float type, once as they are and once in the order of its
+    # convolution, and bounds its sums in float64 before.
     weights = sum(2 * (real + 8) * q.operator.weight.size for q in graph.projections)
     plan = schedule.of(graph)
     spiking = [p for p in graph.populations if p.kind in ("pasc", "max")]
     counts = sum(p.size for p in spiking) * (4 if plan.streams else 2)
-    # Inputs once as they come and once in batches; the readout's potential over time once as the children write it and once in one piece.
+    # Inputs once as they come and once in batches; the readout's potential over time once as the
+    # children write it and once in one piece.
     kept = counts + 2 * real * graph.input.size + 3 * real * plan.steps * graph.output.size
     return children * CHILD + weights + batch * bytes_per_image(graph) + batches * batch * kept
 
@@ -99,7 +113,10 @@ def divide(images: int, batch_size: int) -> tuple[int, int]:
 
 
 def available_memory() -> int | None:
-    """Bytes that a program can take now without swapping, and within the limit of its container; None where the system does not say."""
+    """Bytes that a program can take now without swapping, within its container's limit.
+
+    None where the system does not say.
+    """
     known = []
     with suppress(OSError):
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
@@ -132,7 +149,8 @@ class LavaProgram:
 
         Raises:
             DataError: inputs of another shape or range than the network's.
-            TargetError: the run would need more memory than there is; a child process failed: the cause holds its traceback.
+            TargetError: the run would need more memory than there is; a child process failed: the
+                cause holds its traceback.
         """
         from pascal_nm.process_models.compat import forget, making
         from pascal_nm.process_models.memory import channels_last
@@ -160,6 +178,6 @@ class LavaProgram:
         needed = estimate(self.graph, images, self.batch_size)
         if limit is not None and needed > limit:
             raise TargetError(
-                f"{images} images in batches of {divide(images, self.batch_size)[1]} need about {needed / 1e9:.3g} GB in Lava, "
-                f"{limit / 1e9:.3g} GB are free: run fewer images at a time, or smaller batches (batch_size)"
+                f"{images} images in batches of {divide(images, self.batch_size)[1]} need about {needed / 1e9:.3g} GB "
+                f"in Lava, {limit / 1e9:.3g} GB are free: run fewer images at a time, or smaller batches (batch_size)"
             )

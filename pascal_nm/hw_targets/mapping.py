@@ -1,13 +1,18 @@
-"""Populations on the cores of a chip: split within every limit, placed so that messages travel short ways.
+"""Populations on the cores of a chip: split within every limit, placed so that ways are short.
 
-A population is cut into blocks of channels, rows and columns, one block to a core. Of all block shapes that fit, the one that needs fewest cores is
-taken; among these, the one whose cores hear the fewest source neurons. What a core may hold (:class:`pascal_nm.hw_targets.chip.Core`):
+The ways are those of the messages.
+
+A population is cut into blocks of channels, rows and columns, one block to a core. Of all block
+shapes that fit, the one that needs fewest cores is taken; among these, the one whose cores hear the
+fewest source neurons. What a core may hold (:class:`pascal_nm.hw_targets.chip.Core`):
 
 - neurons;
-- synapse memory: the weights onto its neurons. A chip that shares the weights of a convolution stores each filter once, else once for each neuron;
-- in-axons: one for each source neuron that reaches it (of a dense layer behind a pooling, for each window); with population axons (convolutions,
-  poolings, shortcuts), one for each core that does;
-- out-axons: one for each of its neurons and core that this reaches; with population axons, one for each core that it reaches.
+- synapse memory: the weights onto its neurons. A chip that shares the weights of a convolution
+  stores each filter once, else once for each neuron;
+- in-axons: one for each source neuron that reaches it (of a dense layer behind a pooling, for each
+  window); with population axons (convolutions, poolings, shortcuts), one for each core that does;
+- out-axons: one for each of its neurons and core that this reaches; with population axons, one for
+  each core that it reaches.
 
 The analog input is not on a core: it is injected from outside.
 """
@@ -43,14 +48,18 @@ ROUNDS = 24
 """Attempts at finer blocks for populations whose cores have too few out-axons."""
 
 MOST_CORES = 1 << 15
-"""Cores of a network at most: what each sends to each is kept in one array. A VGG-16 on ImageNet images takes some 15,000 of a Loihi 1."""
+"""Cores of a network at most: what each sends to each is kept in one array. A VGG-16 on ImageNet
+images takes some 15,000 of a Loihi 1."""
 
 SWAPS = 20_000
 """Swaps of two cores that are tried when the placement is improved."""
 
 
 class Blocks(NamedTuple):
-    """How a population is cut: the first index of every block along channels, rows and columns, and the end."""
+    """How a population is cut.
+
+    Given are the first index of every block along channels, rows and columns, and the end.
+    """
 
     channels: Array
     rows: Array
@@ -151,8 +160,8 @@ def place(graph: Graph, chip: Chip) -> Mapping:
     """Map an integer graph onto a chip.
 
     Raises:
-        TargetError: the chip's file describes no cores, one neuron alone exceeds a limit (the message names population and limit), or the network needs
-            more than :data:`MOST_CORES`.
+        TargetError: the chip's file describes no cores, one neuron alone exceeds a limit (the
+            message names population and limit), or the network needs more than :data:`MOST_CORES`.
     """
     if chip.core is None or chip.mesh is None:
         raise TargetError(f"{chip.name} is described without cores: its file has no [core] and [mesh]")
@@ -194,8 +203,8 @@ class _Mapper:
                 largest = int(blocks[name].sizes.max())
                 if largest == 1:
                     raise TargetError(
-                        f"{name}: one neuron reaches so many cores that it needs {share * self.core.out_axons:.0f} out-axons, a core has "
-                        f"{self.core.out_axons}: {RELIEF['out_axons']}"
+                        f"{name}: one neuron reaches so many cores that it needs {share * self.core.out_axons:.0f} "
+                        f"out-axons, a core has {self.core.out_axons}: {RELIEF['out_axons']}"
                     )
                 self.caps[name] = max(1, min(largest - 1, int(largest / share)))
         raise TargetError(f"no split of {', '.join(crowded)} leaves every core enough out-axons: {RELIEF['out_axons']}")
@@ -236,7 +245,10 @@ class _Mapper:
         )
 
     def _lists(self, projection: Projection) -> int:
-        """Different lists of synapses in a dense projection: the neurons of one window of a pooling share theirs, and an in-axon."""
+        """Different lists of synapses in a dense projection.
+
+        The neurons of one window of a pooling share theirs, and an in-axon.
+        """
         pool, shape = projection.pool, self.graph[projection.source].shape
         apart = pool is not None and all(s >= k for s, k in zip(pool.stride, pool.kernel, strict=True))
         return math.prod(pool.output_shape(shape)) if pool is not None and apart else math.prod(shape)
@@ -259,14 +271,19 @@ class _Mapper:
     def _refuse(self, p: Population, memory: float, axons: float) -> None:
         if axons > self.core.in_axons:
             raise TargetError(
-                f"{p.name}: one neuron needs {axons:.0f} in-axons, a core has {self.core.in_axons}: {RELIEF['in_axons']}"
+                f"{p.name}: one neuron needs {axons:.0f} in-axons, a core has {self.core.in_axons}: "
+                f"{RELIEF['in_axons']}"
             )
         raise TargetError(
-            f"{p.name}: the synapses of one neuron take {memory:.0f} bits, a core has {self.core.memory_bits}: {RELIEF['memory']}"
+            f"{p.name}: the synapses of one neuron take {memory:.0f} bits, "
+            f"a core has {self.core.memory_bits}: {RELIEF['memory']}"
         )
 
     def _reached(self, projection: Projection, blocks: dict[str, Blocks]) -> Array:
-        """How many neurons of each source core reach each target core, (target cores, source cores)."""
+        """How many neurons of each source core reach each target core.
+
+        Gives (target cores, source cores).
+        """
         ends = zip(self.reach[projection.name], blocks[projection.target], blocks[projection.source], strict=True)
         counted = []
         for matrix, to, of in ends:
@@ -334,7 +351,10 @@ def _outer(spans: list[Array]) -> Array:
 
 
 def _heard(matrix: Array, sizes: Array) -> Array:
-    """The most sources that a block of each size hears along one axis, of synapse numbers (target, source)."""
+    """The most sources that a block of each size hears along one axis.
+
+    The synapses' numbers are given by (target, source).
+    """
     connected = matrix > 0
     result = []
     for size in sizes:
@@ -344,13 +364,13 @@ def _heard(matrix: Array, sizes: Array) -> Array:
 
 
 def _combined(axes: list[Array]) -> Array:
-    """The product over three axes of matrices (target blocks, source blocks), as one matrix of cores."""
+    """The product over three axes of matrices (target, source blocks), as one matrix of cores."""
     first, second, third = axes
     return np.kron(np.kron(first, second), third)
 
 
 def _placement(messages: Array, mesh: Mesh) -> Array:
-    """Tiles for cores: the best of some orders, improved by swaps that shorten the way of the messages."""
+    """Tiles for cores: the best of some orders, improved by swaps that shorten messages' ways."""
     cores = len(messages)
     orders = [order(mesh, cores) for order in (_row_by_row, _serpentine, _hilbert)]
     sources, targets = np.nonzero(messages)
@@ -416,7 +436,10 @@ def _hilbert(mesh: Mesh, cores: int) -> Array:
 
 
 def _hilbert_point(side: int, distance: int) -> tuple[int, int]:
-    """The point at a distance along Hilbert's curve (https://en.wikipedia.org/wiki/Hilbert_curve)."""
+    """The point at a distance along Hilbert's curve.
+
+    See https://en.wikipedia.org/wiki/Hilbert_curve.
+    """
     x = y = 0
     size = 1
     while size < side:

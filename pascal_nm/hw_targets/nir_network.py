@@ -1,6 +1,7 @@
-"""NIR graphs that other tools wrote, and our profiles for other tools, run on data: in torch, or in Lava.
+"""NIR graphs of other tools, and our profiles for other tools, run on data in torch or in Lava.
 
-An image is shown as a constant current for some timesteps; what the output node gives is added up over them, and the largest sum is the answer.
+An image is shown as a constant current for some timesteps; what the output node gives is added up
+over them, and the largest sum is the answer.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class NirProgram:
 
     Raises:
         GraphError: the graph cannot run; the message names the node.
-        TargetError: unknown target, a number of timesteps below 1, or a part that Lava does not take.
+        TargetError: unknown target, a number of timesteps below 1, or a part that
+            Lava does not take.
 
     Attributes:
         input_shape: shape of one input.
@@ -104,7 +106,8 @@ class NirProgram:
             raise TargetError(f"Lava runs flat graphs; {name} is a graph of its own: use --target torch")
         if len(self.plan.order) > MOST_PROCESSES:
             raise TargetError(
-                f"Lava starts a process for each of {len(self.plan.order):,} nodes, more than {MOST_PROCESSES}: use --target torch"
+                f"Lava starts a process for each of {len(self.plan.order):,} nodes, "
+                f"more than {MOST_PROCESSES}: use --target torch"
             )
 
     @property
@@ -113,7 +116,9 @@ class NirProgram:
         return min(BATCH_IMAGES, max(1, BATCH_VALUES // self.plan.values))
 
     def run(self, inputs: Array) -> NirResult:
-        """Show N inputs, (N, *shape) as the input node takes them; axes of 1 aside, or all in one axis if that is what it takes.
+        """Show N inputs, (N, *shape) as the input node takes them.
+
+        Axes of 1 do not count, and if the node takes one axis, all may be in it.
 
         Raises:
             DataError: inputs of another size, or whose axes would have to be changed.
@@ -130,7 +135,10 @@ class NirProgram:
 
 
 def fits(given: Shape, wanted: Shape) -> bool:
-    """Whether images of one shape are inputs of another without a guess at the order of axes: axes of 1 aside, or all in one axis."""
+    """Whether images of one shape are inputs of another without a guess at the order of axes.
+
+    They are where the shapes are the same but for axes of 1, or all is in one axis.
+    """
     return math.prod(given) == math.prod(wanted) and (
         len(wanted) == 1 or [n for n in given if n != 1] == [n for n in wanted if n != 1]
     )

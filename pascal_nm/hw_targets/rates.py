@@ -44,7 +44,8 @@ def measure(
         timesteps: every T; each has a network of its own.
         resets: what its neurons do after a spike.
         progress: called with (images done, images in all runs).
-        start: how neurons get their initial potential (:data:`pascal_nm.export.readers.Start`); None takes the best.
+        start: how neurons get their initial potential (:data:`pascal_nm.export.readers.Start`);
+            None takes the best.
 
     Raises:
         ConversionError: the network has no rate form.

@@ -39,9 +39,12 @@ class TorchTarget:
 
 @dataclass(frozen=True)
 class LoihiTarget:
-    """A Loihi-style fixed-point chip: int8 weights, bit widths of the chip's description, overflow excluded by proof.
+    """A Loihi-style fixed-point chip: int8 weights, and overflow excluded by proof.
 
-    A float graph is quantized first, such that it fits the chip's registers; the program's ``graph`` is the integer graph that runs.
+    Bit widths are those of the chip's description.
+
+    A float graph is quantized first, such that it fits the chip's registers; the program's
+    ``graph`` is the integer graph that runs.
 
     Attributes:
         chip: it, or its name, or a file.
@@ -58,7 +61,8 @@ class LoihiTarget:
         """Quantize where needed and check every bit width.
 
         Raises:
-            TargetError: a weight, bias, threshold or membrane potential could exceed the chip's bits.
+            TargetError: a weight, bias, threshold or membrane potential could exceed
+                the chip's bits.
         """
         chip = chips.load(self.chip) if isinstance(self.chip, str) else self.chip
         integer = graph if graph.is_integer else fixed_point.fit(graph, chip, Quantization(self.bits))

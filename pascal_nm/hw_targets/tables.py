@@ -1,7 +1,11 @@
-"""TOML read into dataclasses: the annotations of their fields are the format, and whatever else a file says is refused by its name.
+"""TOML read into dataclasses, whose annotated fields are the format.
 
-A field is a ``str``, ``bool``, ``int`` or ``float``, a ``tuple`` of these, another dataclass, ``X | None``, or a ``Mapping`` from names. ``Annotated`` adds what its values
-may be: :class:`Within` for numbers, :class:`Names` for the keys of a mapping. No value is converted but for whole numbers where a ``float`` is asked for.
+Whatever else a file says is refused by its name.
+
+A field is a ``str``, ``bool``, ``int`` or ``float``, a ``tuple`` of these, another dataclass,
+``X | None``, or a ``Mapping`` from names. ``Annotated`` adds what its values may be:
+:class:`Within` for numbers, :class:`Names` for the keys of a mapping. No value is converted but for
+whole numbers where a ``float`` is asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +25,8 @@ else:
     import tomli as tomllib
 
 LARGEST = 1 << 14
-"""Bytes of a file at most, six times the largest that comes with the package: Python's own reader takes the square of a dotted key's length."""
+"""Bytes of a file at most, six times the largest that comes with the package: Python's own reader
+takes the square of a dotted key's length."""
 
 T = TypeVar("T")
 
@@ -52,7 +57,8 @@ def parse(kind: type[T], text: bytes) -> T:
         text: the file's bytes.
 
     Raises:
-        FileError: it is no TOML, or a key or a value is none of the dataclass; the message names it, and not the file.
+        FileError: it is no TOML, or a key or a value is none of the dataclass; the message names
+            it, and not the file.
     """
     if len(text) > LARGEST:
         raise FileError(f"it holds {len(text):,} bytes, and at most {LARGEST:,} are read")

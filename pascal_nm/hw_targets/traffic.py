@@ -1,10 +1,15 @@
-r"""What happens on the cores of a chip in a run: synaptic operations, messages and their hops, and the time of every timestep.
+r"""What happens on the cores of a chip in a run.
 
-Counted from the spikes of the run itself, timestep by timestep. A spike is one message to each core that it reaches. A timestep lasts as long as its
-slowest core, the longest way of a message, and the barrier at its end:
+That is synaptic operations, messages and their hops, and the time of every timestep.
 
-.. math:: t = \max_{core} \left( n_{up} \, t_{up} + n_{idle} \, t_{idle} + n_{syn} \, t_{syn} + n_{spikes} \, t_{emitted} + n_{out} \, t_{message}
-          + n_{in} \, t_{in} \right) + \max_{messages} (h_x t_x + h_y t_y) + t_{barrier}
+Counted from the spikes of the run itself, timestep by timestep. A spike is one message to each core
+that it reaches. A timestep lasts as long as its slowest core, the longest way of a message, and the
+barrier at its end:
+
+.. math::
+    t = \max_{core} \left( n_{up} \, t_{up} + n_{idle} \, t_{idle} + n_{syn} \, t_{syn}
+        + n_{spikes} \, t_{emitted} + n_{out} \, t_{message} + n_{in} \, t_{in} \right)
+        + \max_{messages} (h_x t_x + h_y t_y) + t_{barrier}
 """
 
 from __future__ import annotations
@@ -67,7 +72,8 @@ class Pairs(NamedTuple):
     """Blocks of a source and of a target that are joined along one axis.
 
     Attributes:
-        reached: (pairs, indices), true where an index lies in the pair's source block and reaches its target block.
+        reached: (pairs, indices), true where an index lies in the pair's source block and reaches
+            its target block.
         sources: the source block of each pair.
         targets: its target block.
     """
@@ -78,7 +84,10 @@ class Pairs(NamedTuple):
 
     @staticmethod
     def of(inside: Array, onto: Array) -> Pairs:
-        """From the indices that each source block holds and the synapses onto each target block, (blocks, indices) both."""
+        """From the indices in each source block and the synapses onto each target block.
+
+        Both are (blocks, indices).
+        """
         both = inside[:, None] & (onto > 0)
         sources, targets = np.nonzero(both.any(2))
         return Pairs(both[sources, targets], sources, targets)
@@ -113,7 +122,8 @@ class Path:
     def count(self, spikes: Tensor) -> tuple[Array, Array, Array, Array]:
         """What spikes (steps, N, H, W, groups of channels) cause: arrays (steps, N, ...).
 
-        Operations of each target core, messages of each pair of cores, those out of each source core, those into each target core.
+        Operations of each target core, messages of each pair of cores, those out of each source
+        core, those into each target core.
         """
         sent = _contracted(spikes, self._pairs).double()
         out, into = (_contracted(sent, ends) for ends in (self._leaving, self._arriving))
@@ -121,7 +131,10 @@ class Path:
 
 
 class Sender:
-    """A population on cores. Channels that neither its own blocks nor those of its targets tell apart are added up before all else.
+    """A population on cores.
+
+    Channels that neither its own blocks nor those of its targets tell apart are added up
+    before all else.
 
     Attributes:
         cores: its own.
@@ -148,7 +161,10 @@ class Sender:
         (self._groups,) = _tensors([np.eye(len(first))[order][:, group.reshape(-1)]], carrier(size))
 
     def grouped(self, train: Tensor) -> Tensor:
-        """Spikes of either sign (steps, N, *shape) as their number in each group of channels, (steps, N, H, W, groups)."""
+        """Spikes of either sign (steps, N, *shape), counted in each group of channels.
+
+        Gives (steps, N, H, W, groups).
+        """
         spikes = train.abs().reshape(*train.shape[:2], *reach.volume(tuple(train.shape[2:]))).movedim(2, -1)
         return spikes if len(self._groups) == spikes.shape[-1] else spikes.to(self._groups.dtype) @ self._groups.T
 
@@ -163,7 +179,7 @@ def _cores(mapping: Mapping, name: str) -> slice:
 
 
 def _onto(mapping: Mapping, projection: Projection) -> list[Array]:
-    """By axis, synapses from each index of the source onto each block of the target, (blocks, indices)."""
+    """By axis, synapses from each index of the source onto each target block: (blocks, indices)."""
     matrices = reach.of(projection, mapping.graph[projection.source].shape)
     blocks = mapping.blocks[projection.target]
     return [np.add.reduceat(m, edges[:-1], axis=0) for m, edges in zip(matrices, blocks, strict=True)]
@@ -186,7 +202,10 @@ def _tensors(matrices: list[Array], exact: type[Any]) -> list[Tensor]:
 
 
 def _contracted(values: Tensor, matrices: list[Tensor]) -> Tensor:
-    """Values (..., H, W, C) with channels, rows and columns taken through their matrices (new, old); the axis that shrinks most goes first."""
+    """Values (..., H, W, C), whose channels, rows and columns go through their matrices.
+
+    A matrix is (new, old); the axis that shrinks most goes first.
+    """
     values = values.to(matrices[0].dtype)
     for axis in sorted(range(3), key=lambda axis: matrices[axis].shape[0] / matrices[axis].shape[1]):
         matrix, place = matrices[axis], (-1, -3, -2)[axis]
@@ -205,7 +224,9 @@ def _flattened(values: Tensor) -> Array:
 
 
 class Traffic:
-    """Counts what the spikes of one batch cause on a mapped chip; the simulator tells it of each population.
+    """Counts what the spikes of one batch cause on a mapped chip.
+
+    The simulator tells it of each population.
 
     Args:
         mapping: where the populations are.
@@ -239,7 +260,10 @@ class Count:
         self.way = np.zeros((steps, images) if self.timed else (0, 0), np.float32)
 
     def see(self, name: str, train: Tensor, first: int) -> None:
-        """Spikes (steps, N, *shape) of a population, from timestep ``first`` on; graded values of the analog input."""
+        """Spikes (steps, N, *shape) of a population, from timestep ``first`` on.
+
+        Those of the analog input are graded values.
+        """
         arrival = first + self.plan.delay
         sender = self.traffic.senders.get(name)
         if sender is None:  # every value of an image is an operation, zeros too
@@ -301,4 +325,5 @@ class Count:
 
 
 FRAME_VALUES = 1 << 20
-"""Neurons times images and timesteps whose messages are counted together: few enough for the processor's cache."""
+"""Neurons times images and timesteps whose messages are counted together: few enough for the
+processor's cache."""

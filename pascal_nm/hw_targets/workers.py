@@ -1,13 +1,20 @@
-"""A whole dataset through a target by several processes, of this machine or of a Dask cluster: the same result, bit for bit, also where a worker dies.
+"""A whole dataset through a target by several processes: the same result, bit for bit.
 
-Each worker compiles the graph for its own target and runs batch after batch; only what is reported of a batch comes back. Where a worker dies (killed
-by the system for want of memory, say), a new one does its batch; a cluster gives the batch to another worker.
+They are processes of this machine or of a Dask cluster. The result is the same also
+where a worker dies.
 
-This machine's workers are fresh interpreters, not forks, so that they have torch's threads. They import this package and not the program that starts
-them, so that it may be a script without ``if __name__ == "__main__"``, or come from standard input. All that connects a worker with its parent is a
-pipe: there are no semaphores in shared memory, and a worker whose parent is killed ends with it.
+Each worker compiles the graph for its own target and runs batch after batch; only what is reported
+of a batch comes back. Where a worker dies (killed by the system for want of memory, say), a new one
+does its batch; a cluster gives the batch to another worker.
 
-Dask, not Ray: a scheduler and workers of plain Python, that a batch system's job or two shells start, and whose futures are those of the standard library.
+This machine's workers are fresh interpreters, not forks, so that they have torch's threads.
+They import this package and not the program that starts them, so that it may be a script
+without ``if __name__ == "__main__"``, or come from standard input. All that connects a worker
+with its parent is a pipe: there are no semaphores in shared memory, and a worker whose parent
+is killed ends with it.
+
+Dask, not Ray: a scheduler and workers of plain Python, that a batch system's job or two shells
+start, and whose futures are those of the standard library.
 """
 
 from __future__ import annotations
@@ -59,15 +66,17 @@ def evaluate(
     size: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Run a dataset and add up accuracy and events, as :func:`pascal_nm.hw_targets.evaluation.evaluate` does in one process.
+    """Run a dataset and add up accuracy and events, in several processes.
+
+    In one, :func:`pascal_nm.hw_targets.evaluation.evaluate` does the same.
 
     Args:
         graph: the graph that runs.
         target: name of the target.
         data: images of the network's shape.
         workers: processes.
-        size: images of a batch; None chooses by memory, and for integer graphs so that every worker gets some. (Floating point may round otherwise in
-            other batches.)
+        size: images of a batch; None chooses by memory, and for integer graphs so that every worker
+            gets some. (Floating point may round otherwise in other batches.)
         progress: called with (images done, images in all).
 
     Raises:
@@ -102,7 +111,8 @@ def evaluate_on(
     Raises:
         DataError: the images or labels do not fit the network.
         NotInstalledError: Dask's ``distributed`` is missing.
-        TargetError: no scheduler answers, it has no workers, the target failed, or a batch cost several workers their lives.
+        TargetError: no scheduler answers, it has no workers, the target failed, or a batch cost
+            several workers their lives.
     """
     try:
         from distributed import Client, KilledWorker
@@ -116,7 +126,8 @@ def evaluate_on(
         workers = sum(client.nthreads().values())
         if not workers:
             raise TargetError(
-                f"the Dask scheduler at {scheduler} has no workers: start some with `dask worker {scheduler} --nthreads 1`"
+                f"the Dask scheduler at {scheduler} has no workers: "
+                f"start some with `dask worker {scheduler} --nthreads 1`"
             )
         job = _job(graph, data, workers, size, progress)
         sent = client.scatter(graph, broadcast=True)
@@ -179,7 +190,11 @@ class _Job:
 
 
 class _Pool:
-    """Workers of this machine, each led by a thread: started with their first batch, ended with the ``with`` block, at once where it fails."""
+    """Workers of this machine, each led by a thread.
+
+    They are started with their first batch and ended with the ``with`` block, at
+    once where it fails.
+    """
 
     def __init__(self, graph: Graph, target: str, workers: int) -> None:
         check_open_files(workers, FILES)
@@ -240,8 +255,8 @@ class _Pool:
 
 
 BOOT = (
-    "import sys; from multiprocessing.connection import Connection; pipe = Connection(int(sys.argv[1])); sys.path[:] = pipe.recv(); "
-    "from pascal_nm.hw_targets import workers; workers.serve(pipe)"
+    "import sys; from multiprocessing.connection import Connection; pipe = Connection(int(sys.argv[1])); "
+    "sys.path[:] = pipe.recv(); from pascal_nm.hw_targets import workers; workers.serve(pipe)"
 )
 """What the interpreter of a worker runs."""
 
@@ -263,7 +278,9 @@ class _Worker:
             except OSError as error:
                 raise not_started(error) from error
         self._send(sys.path)
-        self._receive()  # It has imported what it needs: a large network is not sent before, so that workers start at the same time.
+        # Now the worker has imported what it needs. A large network is not sent before, so that
+        # workers start at the same time.
+        self._receive()
         self._send(order)
 
     def ask(self, task: Task) -> Summary:
@@ -285,7 +302,10 @@ class _Worker:
             self._process.kill()
 
     def end(self) -> int:
-        """Kill the process and wait for its end; gives its exit code, 0 where there was no process."""
+        """Kill the process and wait for its end.
+
+        Gives its exit code, 0 where there was no process.
+        """
         if self._process is None:
             return 0
         self._process.kill()
@@ -332,7 +352,8 @@ def _ordered(order: bytes) -> Program:
         graph, target, threads = pickle.loads(order)
     except (AttributeError, ImportError) as error:
         raise TargetError(
-            f"a worker does not find what the network is made of ({first_line(error)}): it must be in a module that can be imported"
+            f"a worker does not find what the network is made of ({first_line(error)}): "
+            "it must be in a module that can be imported"
         ) from error
     torch.set_num_threads(threads)
     return find(target).compile(graph)

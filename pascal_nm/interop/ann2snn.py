@@ -1,8 +1,11 @@
-"""SpikingJelly's ``ann2snn`` on one of our networks, by an environment that has it: ``python ann2snn.py MODEL INPUTS.npy CALIBRATION.npy TIMESTEPS ANSWERS.npy``.
+"""SpikingJelly's ``ann2snn`` on one of our networks, by an environment that has it.
 
-The network's weights with ReLU in place of QCFS, converted as its documentation says (rate coding, thresholds at the 99.9th percentile of the
-activations of the calibration images), each image shown as a constant current. ``ANSWERS`` gets the class of the summed outputs after each
-timestep, (N, timesteps); printed is the version.
+Usage: ``python ann2snn.py MODEL INPUTS.npy CALIBRATION.npy TIMESTEPS ANSWERS.npy``.
+
+The network's weights with ReLU in place of QCFS, converted as its documentation says (rate coding,
+thresholds at the 99.9th percentile of the activations of the calibration images), each image shown
+as a constant current. ``ANSWERS`` gets the class of the summed outputs after each timestep,
+(N, timesteps); printed is the version.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ class Outcome:
         accuracy: share of right classes.
         load: seconds to read the file, mean over the batches.
         run: seconds to run all images.
-        levels: of the unrolled form: levels compared, in the populations that the reader lets one look into.
+        levels: of the unrolled form: levels compared, in the populations that the reader
+            lets one look into.
         differing: levels among them that are not the source network's.
         growth: of the network in the file.
         version: of the reader.
@@ -66,7 +67,10 @@ class Outcome:
 
 
 def python_of(reader: str, environments: Path) -> Path | None:
-    """The Python that has a reader: ``environments/READER/bin/python``, or this one; None if neither has it."""
+    """The Python that has a reader: ``environments/READER/bin/python``, or this one.
+
+    None if neither has it.
+    """
     own = environments / reader / "bin" / "python"
     if own.exists():
         return own
@@ -81,14 +85,15 @@ def evaluate(
     timesteps: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Write a graph's file for a reader, and run a dataset through the reader, from the file on disk.
+    """Write a graph's file for a reader, and run a dataset through the reader, from the disk.
 
     Args:
         reader: one of :data:`READERS`.
         python: the interpreter that has it.
         graph: the network; what its source network answers is computed from it in closed form.
         data: images.
-        timesteps: of the ``rate`` form; None for the ``unrolled`` form, whose levels are compared one by one, too.
+        timesteps: of the ``rate`` form; None for the ``unrolled`` form, whose levels are compared
+            one by one, too.
         progress: called with (images done, images in all).
 
     Raises:

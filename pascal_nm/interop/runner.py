@@ -1,7 +1,11 @@
-"""A NIR file in another simulator: ``python runner.py READER FILE``, then one line of JSON for each batch on standard input.
+"""A NIR file in another simulator.
 
-This file is also run by Python environments that have the reader but not this package, so it imports nothing of it. Every reader is called
-through its own public import function, and its output of spikes is read by torch's hooks.
+It is started by ``python runner.py READER FILE``, then takes one line of JSON for each batch
+on standard input.
+
+This file is also run by Python environments that have the reader but not this package, so it
+imports nothing of it. Every reader is called through its own public import function, and its output
+of spikes is read by torch's hooks.
 """
 
 from __future__ import annotations
@@ -16,14 +20,20 @@ from typing import Any
 Array = Any
 Tensor = Any
 Present = Callable[[Tensor, int], Tensor]
-"""Shows images (N, C, H, W) for some timesteps, from rest; gives the sum of the outputs, (N, classes, 1, 1)."""
+"""Shows images (N, C, H, W) for some timesteps, from rest; gives the sum of the outputs,
+(N, classes, 1, 1)."""
 
 
 def serve(reader: str, path: str) -> None:
-    """Answer every request: ``{"inputs": FILE.npy, "outputs": FILE.npy, "timesteps": T, "levels": FILE.npz or null, "copies": {...}}``.
+    """Answer every request, which is one line of JSON.
 
-    ``levels`` holds the expected level of each neuron, (N, *shape) by the name of its node, for networks whose ``copies`` stand for levels. The reply
-    is ``{"version": "1.0", "load": seconds, "run": seconds, "differing": {node: levels that differ}}``, nodes that the reader hides left out.
+    It holds ``inputs`` (FILE.npy), ``outputs`` (FILE.npy), ``timesteps`` (T), ``levels`` (FILE.npz
+    or null) and ``copies`` ({...}).
+
+    ``levels`` holds the expected level of each neuron, (N, *shape) by the name of its node, for
+    networks whose ``copies`` stand for levels. The reply has ``version`` ("1.0"), ``load`` and
+    ``run`` (seconds), and ``differing`` ({node: levels that differ}), nodes that the reader hides
+    left out.
     """
     import numpy as np
     import torch
@@ -115,7 +125,8 @@ def _snntorch(path: str, images: int) -> tuple[Any, Present]:
     from snntorch import SpikingNeuron
     from snntorch.import_nir import import_from_nir
 
-    SpikingNeuron.instances.clear()  # else every network that was ever loaded stays in memory, with what its neurons saw last
+    # Else every network that was ever loaded stays in memory, with what its neurons saw last.
+    SpikingNeuron.instances.clear()
     network = import_from_nir(nir.read(path))
     return network, _with_state(network)
 

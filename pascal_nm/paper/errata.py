@@ -1,4 +1,7 @@
-"""What the paper prints and should print otherwise, each with how it is known. Most of it changes nothing that follows from it; what does says so."""
+"""What the paper prints and should print otherwise, each with how it is known.
+
+Most of it changes nothing that follows from it; what does says so.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ class Erratum:
     """One fault of the printed paper.
 
     Attributes:
-        items: the items of the paper that it is in, as :data:`pascal_nm.paper.ITEMS` names them; empty for the running text.
+        items: the items of the paper that it is in, as :data:`pascal_nm.paper.ITEMS` names them;
+            empty for the running text.
         where: the place, where the items do not say it.
         printed: what is there.
         should: what should be.
-        known: how this is known: a counterexample, a computation, the cited work or the authors' code.
+        known: how this is known: a counterexample, a computation, the cited work or
+            the authors' code.
         effect: what it changes.
     """
 
@@ -59,7 +64,10 @@ ERRATA: tuple[Erratum, ...] = (
     Erratum(
         ("Equation 3",),
         "A = 1 - (S - 1) / (K - 1), as van der Eijk's agreement",
-        "for one layer of his measure, A is this times a factor U for how unimodal the pattern is, and he weights the layers of a pattern",
+        (
+            "for one layer of his measure, A is this times a factor U for how unimodal the pattern is, "
+            "and he weights the layers of a pattern"
+        ),
         "van der Eijk 2001, which the paper cites; patternAgreement of the R package agrmt",
         "two full bins far apart agree as well as two neighbours",
     ),
@@ -67,7 +75,10 @@ ERRATA: tuple[Erratum, ...] = (
         ("Equation 3", "Algorithm 3"),
         "a bin is full from alpha times the sum on, alpha in (0, 1)",
         "at least one bin has to count: S >= 1",
-        "L = 16 with equal bins of 1/17 each, and alpha = 1/15: no bin is full, S = 0, and A = 1.0625 for the most even of all layers",
+        (
+            "L = 16 with equal bins of 1/17 each, and alpha = 1/15: no bin is full, S = 0, "
+            "and A = 1.0625 for the most even of all layers"
+        ),
         "the metric says that the layer which uses all its levels can do with the fewest",
     ),
     Erratum(
@@ -80,7 +91,10 @@ ERRATA: tuple[Erratum, ...] = (
     Erratum(
         ("Algorithm 3", "Equation 4", "Equation 5"),
         "skewness and kurtosis of the samples, which are the levels that neurons take",
-        "the authors' get_stats.py takes them of the histogram's L + 1 frequencies, and adds 3 n^2 / ((n - 2)(n - 3)) to the kurtosis",
+        (
+            "the authors' get_stats.py takes them of the histogram's L + 1 frequencies, "
+            "and adds 3 n^2 / ((n - 2)(n - 3)) to the kurtosis"
+        ),
         "get_stats.py, calculate_b",
         "the two readings may order layers differently; which made Figure 1 is not said",
     ),
@@ -102,7 +116,10 @@ ERRATA: tuple[Erratum, ...] = (
         ("Table 2",),
         "(Section 4.1) accuracies of source and spiking network differ by floating-point imprecision",
         "by the tolerance of the authors' threshold, input >= -8e-5",
-        "models/layer.py; in double precision their logits differ by up to 0.6, and with a tolerance of 1e-12 no level does",
+        (
+            "models/layer.py; in double precision their logits differ by up to 0.6, "
+            "and with a tolerance of 1e-12 no level does"
+        ),
         "up to 0.24 points, in both directions",
     ),
     Erratum(
@@ -131,7 +148,10 @@ ERRATA: tuple[Erratum, ...] = (
         "b is the mean of SpikeRate_l over the layers (footnote 1), and stands for operations (Equation 15)",
         "operations have to be weighted by the layers' sizes",
         "`pascal-nm energy MODEL --data D --chip cmos45_fp32` prints both",
-        "by network, in FP32, 1,000 test images: models/mnist.pt 18.8 by operations and 14.4 by the mean, models/cifar10.vgg16.pt 6.7 and 7.0",
+        (
+            "by network, in FP32, 1,000 test images: models/mnist.pt 18.8 by operations and 14.4 by the mean, "
+            "models/cifar10.vgg16.pt 6.7 and 7.0"
+        ),
     ),
     Erratum(
         ("Table 3", "Appendix A.4"),
@@ -158,13 +178,17 @@ ERRATA: tuple[Erratum, ...] = (
         ("Table 4",),
         "16 levels for ResNet-18, 14 for VGG-16 on ImageNet with three clusters, 25 for ResNet-34",
         "17, 15 and 33",
-        "the networks; models/ResNet.py and get_Teff.py have 17 and 33, the latter with a 16 at places 20, 22, 24 and 26 (from 0)",
+        (
+            "the networks; models/ResNet.py and get_Teff.py have 17 and 33, the latter with a 16 at places 20, "
+            "22, 24 and 26 (from 0)"
+        ),
         "the printed T_eff of VGG-16, 9.92, comes out with a seventh 4 at the end",
     ),
     Erratum(
         ("Table 4", "Table 5", "Table 6", "Equation 13", "Equation 16"),
-        "T_norm and T_eff with r' of 512 inputs for FC2 and FC3 of VGG-16, one r' for each block of a ResNet, and one for the classifier, which has no neurons; of two "
-        "lists of unequal length, the end of the longer one does not count",
+        "T_norm and T_eff with r' of 512 inputs for FC2 and FC3 of VGG-16, one r' for each block of a ResNet, "
+        "and one for the classifier, which has no neurons; of two lists of unequal length, "
+        "the end of the longer one does not count",
         "4096 inputs, and one r' for each layer with neurons",
         "get_Teff.py, which gives the printed figures; `pascal-nm paper numbers` has both",
         "ResNet-18: 8.22 becomes 8.77, 3.14 becomes 2.59, 2.63 becomes 2.52; ResNet-34: 12.94 becomes 12.50",

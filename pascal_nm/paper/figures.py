@@ -1,7 +1,10 @@
-"""Every figure of the paper that can be computed without training: as printed, from its own inputs, and from true layer shapes.
+"""Every figure of the paper that can be computed without training.
 
-Numbers in this file are the paper's (Ramesh and Srinivasan, PASCAL, TMLR 2025, https://openreview.net/forum?id=kIdB7Xp1Iv) or its authors'
-(``get_Teff.py`` in https://github.com/BrainSeek-Lab/PASCAL); what is computed from them is not stored.
+Each is given as printed, from the paper's own inputs, and from true layer shapes.
+
+Numbers in this file are the paper's (Ramesh and Srinivasan, PASCAL, TMLR 2025,
+https://openreview.net/forum?id=kIdB7Xp1Iv) or its authors' (``get_Teff.py`` in
+https://github.com/BrainSeek-Lab/PASCAL); what is computed from them is not stored.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ AUTHORS_FAN_IN = {
     "ResNet-18": (288, 2304, 2304, 4608, 4608, 9216, 9216, 18432, 18432, 512),
     "ResNet-34": (216, *(2304,) * 3, *(4608,) * 4, *(9216,) * 6, *(18432,) * 3, 512),
 }
-"""C_i K_h K_w behind the r' lists of the authors' get_Teff.py (r' = 1 / (0.75 C_i K_h K_w)): for ResNets one entry per block."""
+"""C_i K_h K_w behind the r' lists of the authors' get_Teff.py (r' = 1 / (0.75 C_i K_h K_w)): for
+ResNets one entry per block."""
 
 ARCHITECTURES: dict[str, tuple[str, tuple[int, int, int], int, Stem]] = {
     "VGG-16, CIFAR": ("vgg16", (3, 32, 32), 10, "cifar"),
@@ -113,7 +117,8 @@ T_EFF = (
 """Tables 4 and 5. The levels of ResNet-18 on CIFAR-100 are printed in Table 2."""
 
 LISTED_UNIFORM = (("VGG-16, CIFAR", 16), ("ResNet-18", 16), ("ResNet-34", 16))
-"""Table 2: how many entries the lists of uniform levels have; one for each layer with neurons was meant."""
+"""Table 2: how many entries the lists of uniform levels have; one for each layer with
+neurons was meant."""
 
 TABLE_3 = (
     ("VGG-16, CIFAR", "CIFAR-10", 0.66, 0.005, 7.49, 11.03),
@@ -122,7 +127,8 @@ TABLE_3 = (
     ("ResNet-18", "CIFAR-10", 0.86, 0.008, 5.72, 8.38),
     ("ResNet-18", "CIFAR-100", 0.91, 0.008, 5.42, 7.95),
 )
-"""Network, data, normalized operations b, first layer's share c, and the ratios in FP32 and INT8 as printed."""
+"""Network, data, normalized operations b, first layer's share c, and the ratios in FP32 and
+INT8 as printed."""
 
 TOTALS: tuple[tuple[str, str, tuple[int, int, int], int, Stem, int], ...] = (
     ("Table 11, Appendix A.5", "vgg16", (3, 32, 32), 100, "cifar", 332_480_512),
@@ -131,7 +137,8 @@ TOTALS: tuple[tuple[str, str, tuple[int, int, int], int, Stem, int], ...] = (
     ("Table 13, Appendix A.7", "resnet18", (3, 32, 32), 100, "cifar", 217_630_720),
     ("Table 13, Appendix A.7", "resnet18", (3, 32, 32), 10, "cifar", 217_584_640),
 )
-"""Table, architecture, input, classes, stem, and the total of multiply-accumulates as printed. (The tables have no printed number.)"""
+"""Table, architecture, input, classes, stem, and the total of multiply-accumulates as printed. (The
+tables have no printed number.)"""
 
 TABLE_A7: tuple[int, ...] = (
     *(1_769_472, *(37_748_736,) * 4),
@@ -148,7 +155,8 @@ HARDWARE = (
     ("Table 15", "energy, source network over spiking", 3724.865, 446.02, None),
     ("Table 16", "latency, PASC over plain neurons", 0.45, 0.40, None),
 )
-"""Table, ratio, its two printed terms (mJ and s; of VGG-16 on CIFAR-10, L = 4), and the ratio where the text prints it (Section 4.2.1)."""
+"""Table, ratio, its two printed terms (mJ and s; of VGG-16 on CIFAR-10, L = 4), and the ratio where
+the text prints it (Section 4.2.1)."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +194,9 @@ def entries() -> list[Entry]:
 
 @cache
 def layers_with_neurons(network: str) -> tuple[MatMul, ...]:
-    """The convolutions and linear layers in front of neurons, one for each QCFS activation: the classifier and shortcuts have none.
+    """The convolutions and linear layers in front of neurons, one for each QCFS activation.
+
+    The classifier and shortcuts have none.
 
     Args:
         network: a name in :data:`ARCHITECTURES`.
@@ -225,7 +235,10 @@ def of_true_shapes(network: str, levels: Sequence[int]) -> float:
 
 
 def as_the_authors(network: str, levels: Sequence[int]) -> float:
-    """T_norm or T_eff as the authors' get_Teff.py computes it: levels and its r' from the first on, the longer list cut off."""
+    """T_norm or T_eff as the authors' get_Teff.py computes it.
+
+    It takes levels and its r' from the first on, the longer list cut off.
+    """
     fan_in = AUTHORS_FAN_IN[network]
     used = min(len(levels), len(fan_in))
     return effective_timesteps(levels[:used], _ratios(fan_in[:used]))
@@ -236,7 +249,10 @@ def _ratios(fan_in: Sequence[int]) -> list[float]:
 
 
 def _status(printed: float, true: float) -> str:
-    """Whether the true figure is the printed one, which is a whole number, or has two digits that are rounded or cut off."""
+    """Whether the true figure is the printed one.
+
+    That is a whole number, or has two digits that are rounded or cut off.
+    """
     if isinstance(printed, int):
         return "same" if true == printed else "corrected"
     return "same" if printed in (round(true, 2), math.floor(100 * true) / 100) else "corrected"
@@ -347,7 +363,10 @@ def _hardware() -> list[Entry]:
 
 
 def _operations(network: str, levels: int, rate: float) -> dict[str, float]:
-    """Entries of Table 14 in operations (Equation 14), over all layers; the analog input has the rate that the paper assumes."""
+    """Entries of Table 14 in operations (Equation 14), over all layers.
+
+    The analog input has the rate that the paper assumes.
+    """
     first, *others = _main_path(network)
     synapses = RATE * first.macs + rate * sum(m.macs for m in others)
     neurons = sum(m.outputs for m in layers_with_neurons(network))

@@ -1,4 +1,7 @@
-"""Every numbered item of the paper, and its appendices: what it says, what is here, and the command or test that shows it."""
+"""Every numbered item of the paper, and its appendices.
+
+Each has what it says, what is here, and the command or test that shows it.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,8 @@ class Item:
         says: what it is about.
         here: what the package has of it.
         status: a key of :data:`STATUSES`.
-        shown: commands, files and tests that show it; commands begin with ``pascal-nm``, ``python``, ``make`` or a script's path.
+        shown: commands, files and tests that show it; commands begin with ``pascal-nm``,
+            ``python``, ``make`` or a script's path.
         why: the reason, where it differs.
     """
 
@@ -68,7 +72,10 @@ ITEMS: tuple[Item, ...] = (
     Item(
         "Definition 3.2",
         "mathematically equivalent: the same map for every input",
-        "every level, every output and every prediction of both networks is compared, input by input; `convert` proves its result for all inputs",
+        (
+            "every level, every output and every prediction of both networks is compared, input by input; "
+            "`convert` proves its result for all inputs"
+        ),
         SAME,
         (VERIFY, "tests/test_proof.py"),
     ),
@@ -469,7 +476,10 @@ ITEMS: tuple[Item, ...] = (
         "counted events on published tables of chips instead; see Tables 14 to 16",
         OUT,
         (f"{ENERGY} --chip all", "docs/chips.md"),
-        "the authors' accelerators (after LoAS and SparTen) are not public, and a simulator or a synthesis of them would be another project",
+        (
+            "the authors' accelerators (after LoAS and SparTen) are not public, "
+            "and a simulator or a synthesis of them would be another project"
+        ),
     ),
     Item(
         "Appendix A.11",

@@ -1,16 +1,20 @@
-"""Lava Processes and their ProcessModels: one folder each, process.py (ports and Vars) and models.py (behaviour).
+"""Lava Processes and their ProcessModels.
 
-Importing a Process imports Lava, through :mod:`pascal_nm.process_models.compat`; importing this package does not.
+Each has a folder: process.py (ports and Vars) and models.py (behaviour).
 
-===============================  ====================================================================
+Importing a Process imports Lava, through :mod:`pascal_nm.process_models.compat`; importing this
+package does not.
+
+===============================  ===================================================================
 :mod:`~.analog.process`          ``AnalogInput``: injects the analog input
 :mod:`~.pasc.process`            ``Pasc``: the PASC integrate-and-fire neuron
 :mod:`~.max_pool.process`        ``MaxPool``: OR (or AND) of the spikes in a window
 :mod:`~.readout.process`         ``Readout``: adds up, never fires
 :mod:`~.conv.process`            ``Conv``, and likewise ``Dense`` and ``Identity``: the synapses
 :mod:`~.pasc_network.process`    ``PascNetwork``: a whole network as one Process
-===============================  ====================================================================
+===============================  ===================================================================
 
-Every port carries a leading batch axis. Time is Lava's: a spike that is sent in timestep t is received by a synapse in t and
-reaches the target neuron in t + 1. Timesteps are counted from 0 (``time_step - 1``), as in :mod:`pascal_nm.schedule`.
+Every port carries a leading batch axis. Time is Lava's: a spike that is sent in timestep t is
+received by a synapse in t and reaches the target neuron in t + 1. Timesteps are counted from 0
+(``time_step - 1``), as in :mod:`pascal_nm.schedule`.
 """

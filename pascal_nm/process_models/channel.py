@@ -1,12 +1,13 @@
 """Lava's channels without their threads, and a selector to go with them.
 
-Each end of Lava's own channel has a thread that waits for the other end and then wakes the Process: two switches more for every message. Here the
-Process waits itself, on the semaphores that the threads would wait on. Frames of shape (B, C, H, W) lie in memory with the channels last, the
-order that convolutions work in; every array that a port gives or takes still has the shape (B, C, H, W). A frame without any spike is a mark, not
-a copy of zeros.
+Each end of Lava's own channel has a thread that waits for the other end and then wakes the Process:
+two switches more for every message. Here the Process waits itself, on the semaphores that the
+threads would wait on. Frames of shape (B, C, H, W) lie in memory with the channels last, the order
+that convolutions work in; every array that a port gives or takes still has the shape (B, C, H, W).
+A frame without any spike is a mark, not a copy of zeros.
 
-A child notes in memory that it shares with the parent (:class:`Pulse`) when it waits in a channel, so that the parent can tell a child that waits
-for others from one that is stuck.
+A child notes in memory that it shares with the parent (:class:`Pulse`) when it waits in a channel,
+so that the parent can tell a child that waits for others from one that is stuck.
 """
 
 from __future__ import annotations
@@ -25,14 +26,19 @@ POLL = 0.05
 """Seconds between two looks of a guarded port at what it is guarded by."""
 
 SELECT_POLL = 0.0002
-"""Seconds between two looks of a Process that waits for several channels at once (only those with VarPorts do)."""
+"""Seconds between two looks of a Process that waits for several channels at once (only those
+with VarPorts do)."""
 
 BUSY, WAITING, POLLING = 0, 1, 2
-"""What a child notes: it computes (or is stuck); it waits for a channel; it looks at several channels in turn."""
+"""What a child notes: it computes (or is stuck); it waits for a channel; it looks at several
+channels in turn."""
 
 
 class Pulse:
-    """What this process does now, one of :data:`BUSY`, :data:`WAITING`, :data:`POLLING`, in a cell of memory that its parent reads."""
+    """What this process does now, in a cell of memory that its parent reads.
+
+    One of :data:`BUSY`, :data:`WAITING`, :data:`POLLING`.
+    """
 
     cell: Array = shared_zeros((1,), np.uint8)
 
@@ -47,7 +53,9 @@ class Pulse:
 
 
 class Tokens:
-    """What a port waits for, counted: stands in for the queue (receiving) or the semaphore (sending) that Lava's threads fill.
+    """What a port waits for, counted.
+
+    It stands in for the queue (receiving) or the semaphore (sending) that Lava's threads fill.
 
     Args:
         semaphore: that the other end releases, once for each token.
@@ -119,7 +127,10 @@ class RecvPort(CspRecvPort):
         self._queue.guard = guard
 
     def borrow(self) -> Array | None:
-        """The next frame, in the channel's own memory until :meth:`give_back`; None for silence. Waits until it is there."""
+        """The next frame, in the channel's own memory until :meth:`give_back`; None for silence.
+
+        Waits until it is there.
+        """
         self._queue.get()
         return None if self._silent[self._idx] else self._array[self._idx]
 
@@ -147,7 +158,7 @@ class RecvPort(CspRecvPort):
 
 
 def frames(memory: Any, shape: Shape, dtype: Any, size: int) -> tuple[list[Array], Array]:
-    """A channel's frames in its memory, and one mark for each, behind them, that is 1 where the frame is silent."""
+    """A channel's frames in its memory, and a mark for each behind them: 1 if it is silent."""
     dtype = np.dtype(np.int32 if dtype == 4 else dtype)  # 4: Lava's own code for it
     stored = (shape[0], *shape[2:], shape[1]) if len(shape) == 4 else shape
     nbytes = int(np.prod(shape)) * dtype.itemsize
@@ -157,7 +168,10 @@ def frames(memory: Any, shape: Shape, dtype: Any, size: int) -> tuple[list[Array
 
 
 class FrameChannel:
-    """A channel of ``size`` frames, in place of Lava's PyPyChannel; Lava's own watchdogs, which only print, are left out."""
+    """A channel of ``size`` frames, in place of Lava's PyPyChannel.
+
+    Lava's own watchdogs, which only print, are left out.
+    """
 
     def __init__(
         self, infrastructure: Any, src_name: str, dst_name: str, shape: Shape, dtype: Any, size: int, *watchdogs: Any
@@ -172,7 +186,10 @@ class FrameChannel:
 
 
 def select(selector: object, *channel_actions: tuple[Any, Callable[[], Any]]) -> Any:
-    """Wait for any of the channels to become ready, then call its action: Lava's ``CspSelector.select``, without observers."""
+    """Wait for any of the channels to become ready, then call its action.
+
+    This is Lava's ``CspSelector.select``, without observers.
+    """
     if len(channel_actions) == 1 and isinstance(channel_actions[0][0], RecvPort):
         ((port, action),) = channel_actions
         port._queue.get(peek=True)

@@ -1,16 +1,20 @@
 """Lava 0.10.0 on Python 3.10 to 3.13 and NumPy 1 and 2: the one place that imports it.
 
-Lava was written for Python 3.10, and its project is archived. Three things stand between it and today's Python:
+Lava was written for Python 3.10, and its project is archived. Three things stand between it
+and today's Python:
 
 - Its metadata refuses Python 3.11, so pip must be told to install it anyway (:data:`INSTALL`).
-- ``lava.magma.compiler.var_model`` uses instances of the dataclass ``ByteEncoder`` as field defaults. Since Python 3.11 a
-  default whose class has no ``__hash__`` is refused as mutable; :func:`_hashable_byte_encoder` gives it one during the import.
-- Lava calls ``multiprocessing.set_start_method("fork")`` at import, which fails where the method was chosen before.
+- ``lava.magma.compiler.var_model`` uses instances of the dataclass ``ByteEncoder`` as field
+  defaults. Since Python 3.11 a default whose class has no ``__hash__`` is refused as mutable;
+  :func:`_hashable_byte_encoder` gives it one during the import.
+- Lava calls ``multiprocessing.set_start_method("fork")`` at import, which fails where the method
+  was chosen before.
 
 With these Lava's own tests give on 3.11 to 3.13 what they give on 3.10, with NumPy 1 and 2.
 
 Raises:
-    NotInstalledError: at import, where Lava is missing or does not load. The message says how to install it.
+    NotInstalledError: at import, where Lava is missing or does not load. The message says
+        how to install it.
 """
 
 from __future__ import annotations
@@ -78,7 +82,7 @@ if TYPE_CHECKING:
         """Lava's model of a Process that is made of Processes, as far as this package uses it."""
 
     class PyLoihiProcessModel:
-        """Lava's model of a Process that is run in timesteps by a CPU, as far as this package uses it."""
+        """Lava's model of a Process that a CPU runs in timesteps, as far as it is used here."""
 
         proc_params: Any
         time_step: int
@@ -162,7 +166,7 @@ if TYPE_CHECKING:
         _queue: Any
 
     class LoihiPyRuntimeService:
-        """Lava's service that leads Processes through the timesteps, as far as this package uses it."""
+        """Lava's service that leads Processes through timesteps, as far as it is used here."""
 
         runtime_to_service: Any
         service_to_runtime: Any
@@ -287,10 +291,12 @@ _MAKING = threading.RLock()
 
 @contextmanager
 def making() -> Iterator[None]:
-    """Make, compile, start or end Processes: one thread at a time, because Lava's compiler and registers belong to the whole program.
+    """Make, compile, start or end Processes, one thread at a time.
 
-    Lava adds a handler to the root logger for each Process, and to its compiler's logger for each compilation, so that log lines would multiply
-    with every run: they go at the end.
+    Lava's compiler and registers belong to the whole program.
+
+    Lava adds a handler to the root logger for each Process, and to its compiler's logger for each
+    compilation, so that log lines would multiply with every run: they go at the end.
     """
     with _MAKING:
         handlers = [logging.getLogger(name).handlers for name in (None, "lava.magma.compiler.compiler")]
@@ -305,7 +311,8 @@ def making() -> Iterator[None]:
 def forget(processes: Iterable[AbstractProcess]) -> None:
     """Make Lava forget Processes and their Vars, which it keeps for the life of the program.
 
-    Their parameters go at once: Lava's objects refer to each other in circles, and would keep the arrays for a while.
+    Their parameters go at once: Lava's objects refer to each other in circles, and would keep the
+    arrays for a while.
     """
     with _MAKING:
         for process in processes:
@@ -317,7 +324,10 @@ def forget(processes: Iterable[AbstractProcess]) -> None:
 
 
 def _remembered(find: Callable[..., list[type]]) -> Callable[..., list[type]]:
-    """Lava's search for the models of a Process, which imports every file of its folder anew: once for each of this package's, whose files stay."""
+    """Lava's search for models, done once for each Process of this package.
+
+    Lava's own imports every file of a Process's folder anew; the files of this package stay.
+    """
     found: dict[type, list[type]] = {}
 
     def models(proc: Any) -> list[type]:

@@ -1,4 +1,7 @@
-"""Arrays that a run's processes share: anonymous memory that a fork inherits, with no name and nothing to clean up."""
+"""Arrays that a run's processes share.
+
+They are anonymous memory that a fork inherits, with no name and nothing to clean up.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ from pascal_nm.graph import Array, Shape
 def shared_zeros(shape: Shape, dtype: npt.DTypeLike) -> Array:
     """Zeros that this process and every process forked from it later see and change together.
 
-    The memory is given back when the last array that views it is gone, in whatever way its processes ended.
+    The memory is given back when the last array that views it is gone, in whatever way its
+    processes ended.
     """
     dtype = np.dtype(dtype)
     size = max(1, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
@@ -31,7 +35,10 @@ def shared_zeros(shape: Shape, dtype: npt.DTypeLike) -> Array:
 def channels_last(
     shape: Shape, dtype: npt.DTypeLike, make: Callable[[Shape, npt.DTypeLike], Array] = np.zeros
 ) -> Array:
-    """Zeros of shape (..., C, H, W) in the order of a channel's frames, with C last in memory; of another shape, where there are no four axes."""
+    """Zeros of shape (..., C, H, W) in the order of a channel's frames, with C last in memory.
+
+    Where there are fewer than four axes, they are in order.
+    """
     if len(shape) < 4:
         return make(shape, dtype)
     *batch, c, h, w = shape
@@ -39,7 +46,10 @@ def channels_last(
 
 
 class Block:
-    """Memory of one Lava channel: what :class:`multiprocessing.shared_memory.SharedMemory` is to Lava, without a name."""
+    """Memory of one Lava channel.
+
+    It is what :class:`multiprocessing.shared_memory.SharedMemory` is to Lava, without a name.
+    """
 
     def __init__(self, size: int) -> None:
         self._map = mmap.mmap(-1, max(1, size))
@@ -53,7 +63,10 @@ class Block:
 
 
 class ChannelMemory:
-    """Stands in for Lava's SharedMemoryManager: no manager process, no segment in /dev/shm, no limit of its size."""
+    """Stands in for Lava's SharedMemoryManager.
+
+    There is no manager process, no segment in /dev/shm, no limit of its size.
+    """
 
     def __init__(self) -> None:
         self._blocks: list[Block] = []
@@ -65,7 +78,10 @@ class ChannelMemory:
         return block
 
     def shutdown(self) -> None:
-        """Give all memory back, although Lava's objects refer to each other in circles and stay for a while."""
+        """Give all memory back.
+
+        Lava's objects refer to each other in circles and stay for a while all the same.
+        """
         for block in self._blocks:
             block.close()
         self._blocks.clear()
@@ -77,9 +93,12 @@ SEMAPHORES = Path("/dev/shm")
 
 @contextmanager
 def own_semaphores() -> Iterator[None]:
-    """Give the semaphores that are made inside names that tell whose they are, and remove those that dead programs left.
+    """Give the semaphores made inside names that tell whose they are, and sweep away old ones.
 
-    Python opens a semaphore by a name and takes the name away at once. A program that is killed in between leaves it in /dev/shm for ever.
+    Old are those that dead programs left.
+
+    Python opens a semaphore by a name and takes the name away at once. A program that is killed in
+    between leaves it in /dev/shm for ever.
     """
     _sweep()
     process: Any = multiprocessing.current_process()
@@ -92,7 +111,10 @@ def own_semaphores() -> Iterator[None]:
 
 
 def _prefix() -> str:
-    """What the names of this package's semaphores begin with. Process numbers say nothing to another container, which may share /dev/shm."""
+    """What the names of this package's semaphores begin with.
+
+    Process numbers say nothing to another container, which may share /dev/shm.
+    """
     with suppress(OSError):
         return f"pascal-nm-{Path('/proc/self/ns/pid').stat().st_ino}-"
     return "pascal-nm-0-"
@@ -112,11 +134,15 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """From <malloc.h> of the GNU C library."""
 
 KEPT, LARGEST = 2**30, 2**25
-"""Bytes of freed memory that :func:`keep_memory` keeps, and the largest array of which it does so (the library allows no more)."""
+"""Bytes of freed memory that :func:`keep_memory` keeps, and the largest array of which it does so
+(the library allows no more)."""
 
 
 def keep_memory() -> None:
-    """From now on keep what is freed for the next arrays, instead of handing it back to the system and having new pages zeroed in every timestep."""
+    """From now on keep what is freed for the next arrays.
+
+    It is not handed back to the system, which would have new pages zeroed in every timestep.
+    """
     system = ctypes.CDLL(None)
     if hasattr(system, "mallopt"):  # other C libraries have none
         system.malloc_trim(0)
@@ -129,8 +155,10 @@ class Record(NamedTuple):
 
     Attributes:
         counts: (K, B, *shape) int16, sum of the spikes that each neuron sent.
-        sent: (K, B, *shape) int16, number of them, of either sign; ``counts`` itself where none is negative.
-        last: (K, B) int64, timestep of the last one, from the start of the batch; -1 where there is none. Kept where spikes are signed.
+        sent: (K, B, *shape) int16, number of them, of either sign; ``counts`` itself where
+            none is negative.
+        last: (K, B) int64, timestep of the last one, from the start of the batch; -1 where there is
+            none. Kept where spikes are signed.
         excitatory: (K, B) int64, internal spikes that raised the counter.
         inhibitory: (K, B) int64, internal spikes that lowered it.
     """

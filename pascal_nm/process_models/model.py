@@ -1,4 +1,7 @@
-"""What all ProcessModels of this package share: torch in a child process, lean ports, and timesteps without a barrier."""
+"""What all ProcessModels of this package share.
+
+They run torch in a child process, have lean ports, and take timesteps without a barrier.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,8 @@ from pascal_nm.process_models.service import RUN
 class Model(PyLoihiProcessModel):
     """A ProcessModel that computes with torch on one thread; parameters come from ``proc_params``.
 
-    One thread: a forked child does not have the threads of torch's pool, and would wait for them for ever.
+    One thread: a forked child does not have the threads of torch's pool, and would wait
+    for them for ever.
     """
 
     def __init__(self, proc_params: Any = None) -> None:
@@ -49,7 +53,10 @@ class Model(PyLoihiProcessModel):
         raise NotImplementedError
 
     def _run_steps(self) -> None:
-        """The command of :class:`pascal_nm.process_models.service.FreeService`: many timesteps, and one answer."""
+        """The command of :class:`pascal_nm.process_models.service.FreeService`.
+
+        It asks for many timesteps, and gets one answer.
+        """
         for _ in range(int(self.service_to_process.recv()[0])):
             self.time_step += 1
             self.run_step(self.time_step - 1)
@@ -71,11 +78,17 @@ class FramePort(PyOutPortVectorDense):
 
 
 class SumPort(PyInPortVectorDense):
-    """Lava's dense input port, which adds up the frames of all connections, without copies where there is one."""
+    """Lava's dense input port, which adds up the frames of all connections.
+
+    Where there is one connection, nothing is copied.
+    """
 
     @contextmanager
     def frame(self) -> Iterator[Array | None]:
-        """The sum of the frames (B, *shape) of this timestep, to be read inside the ``with`` block; None where all are silent."""
+        """The sum of this timestep's frames (B, *shape), to be read inside the ``with`` block.
+
+        None where all are silent.
+        """
         arrived: list[Array] = []
         for port in self.csp_ports:
             data = port.borrow() if isinstance(port, RecvPort) else port.recv()
@@ -90,6 +103,9 @@ class SumPort(PyInPortVectorDense):
 
 
 def zeros(shape: Shape, dtype: torch.dtype) -> Tensor:
-    """Zeros of shape (B, *shape) in the order of a channel's frames: channels last in memory where there are four axes."""
+    """Zeros of shape (B, *shape) in the order of a channel's frames.
+
+    Where there are four axes, channels are last in memory.
+    """
     form = torch.channels_last if len(shape) == 4 else torch.contiguous_format
     return torch.zeros(shape, dtype=dtype).contiguous(memory_format=form)

@@ -34,7 +34,8 @@ class Wiring:
         batch: B, images that travel together.
         cycle: how the schedule repeats.
         inlet: the port that the analog input's currents come from, (B, *input shape).
-        windows: frames travel only in the timesteps that both ends know. Otherwise in every one, as between Lava's own Processes.
+        windows: frames travel only in the timesteps that both ends know. Otherwise in every one, as
+            between Lava's own Processes.
         records: by population, where counts and activity are written.
         potential: where the readout's is written.
     """
@@ -143,8 +144,9 @@ class Network:
     Args:
         graph: the network.
         currents: (K, B, *input shape), K batches.
-        pipelined: let a batch start when the first population is free, where it is known beforehand when that will be. Under ``streaming``, and
-            where runs are stopped, batches take turns: each ends when it is quiet.
+        pipelined: let a batch start when the first population is free, where it is known beforehand
+            when that will be. Under ``streaming``, and where runs are stopped, batches take turns:
+            each ends when it is quiet.
     """
 
     def __init__(self, graph: Graph, currents: Array, pipelined: bool) -> None:
@@ -179,7 +181,10 @@ class Network:
         self.processes: list[Any] = [self.entry, *wiring.processes.values()]
 
     def run(self, run: Callable[[int], None]) -> None:
-        """All batches, by ``run``, which runs so many timesteps on from where its last call ended."""
+        """All batches, by ``run``, which goes on from where its last call ended.
+
+        It runs so many timesteps.
+        """
         if isinstance(self.cycle, Cycle):
             run(self.cycle.interval * (self.batches - 1) + self.schedule.steps)
             return
@@ -228,7 +233,10 @@ class Network:
         )
 
     def _over_time(self) -> Array:
-        """The readout's potential after each timestep of a batch, (K, steps, B, *shape): before it hears anything, and after a batch has ended."""
+        """The readout's potential after each timestep of a batch, (K, steps, B, *shape).
+
+        That includes the timesteps before it hears anything, and after a batch has ended.
+        """
         bias = np.broadcast_to(np.asarray(self.graph.output.bias, self.graph.dtype), self.potential.shape[2:])
         over_time = np.empty((self.batches, self.schedule.steps, *self.potential.shape[2:]), self.graph.dtype)
         for batch, ran in enumerate(self.ran):

@@ -18,7 +18,9 @@ from pascal_nm.process_models.timing import Cycle
 
 
 class NirNetwork:
-    """The Processes of a flat, acyclic graph. Nothing is delayed: what a node sends arrives in the same timestep.
+    """The Processes of a flat, acyclic graph.
+
+    Nothing is delayed: what a node sends arrives in the same timestep.
 
     Args:
         plan: the graph's.

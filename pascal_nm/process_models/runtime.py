@@ -1,11 +1,16 @@
-"""A Lava run that ends: with its results, or with the error of the child that failed, and with nothing left behind.
+"""A Lava run that ends.
 
-Lava's own Runtime waits for ever once a child has died. :class:`Session` runs any network of Lava Processes, ours and stock
-ones, under a guard: it polls the children while it waits, turns a death, and a run that does not go on
-(:mod:`pascal_nm.process_models.watchdog`), into a :class:`TargetError`, and at the end (after success, an error, Ctrl-C or SIGTERM) kills
-every child. Channels live in memory without a name, so that there is no manager process and no segment in /dev/shm that could stay.
+It ends with its results, or with the error of the child that failed, and with nothing left behind.
 
-Threads may each run a network of their own at the same time: only while Processes are made, compiled, started and ended do they wait for each other
+Lava's own Runtime waits for ever once a child has died. :class:`Session` runs any network of Lava
+Processes, ours and stock ones, under a guard: it polls the children while it waits, turns a death,
+and a run that does not go on (:mod:`pascal_nm.process_models.watchdog`), into a
+:class:`TargetError`, and at the end (after success, an error, Ctrl-C or SIGTERM) kills every child.
+Channels live in memory without a name, so that there is no manager process and no segment in
+/dev/shm that could stay.
+
+Threads may each run a network of their own at the same time: only while Processes are made,
+compiled, started and ended do they wait for each other
 (:func:`pascal_nm.process_models.compat.making`).
 """
 
@@ -58,10 +63,12 @@ SLOTS = 2
 """Frames that a channel holds: one under way while the next is written."""
 
 FILES = 4
-"""Open files that a child takes in its parent: both ends of the pipe that brings its errors, and two that tell of its end."""
+"""Open files that a child takes in its parent: both ends of the pipe that brings its errors, and
+two that tell of its end."""
 
 MOST_STEPS = 2**31 - 1
-"""Timesteps that one command to Lava's service can ask for: an int32, of which the negative ones are other commands."""
+"""Timesteps that one command to Lava's service can ask for: an int32, of which the negative ones
+are other commands."""
 
 
 class Session:
@@ -71,12 +78,13 @@ class Session:
         process: any Process of the network.
         tag: which ProcessModels to run, ``"floating_pt"`` or ``"fixed_pt"``.
         run_config: a Lava run configuration in place of the default one for ``tag``.
-        patience: seconds after which a run in which every child is idle is given up; None: never, for networks that wait for something outside,
-            as stock ``Injector`` does.
+        patience: seconds after which a run in which every child is idle is given up; None: never,
+            for networks that wait for something outside, as stock ``Injector`` does.
 
     Raises:
-        TargetError: on entry and from :meth:`run`: a child has failed or is stuck; the cause holds its traceback. Also on entry: the system starts
-            no more processes, or the Session is open already; and from :meth:`run`: it is not open, or there are no such timesteps.
+        TargetError: on entry and from :meth:`run`: a child has failed or is stuck; the cause holds
+            its traceback. Also on entry: the system starts no more processes, or the Session is
+            open already; and from :meth:`run`: it is not open, or there are no such timesteps.
 
     Example:
         >>> with Session(neuron, tag="fixed_pt") as session:
@@ -148,7 +156,8 @@ class Runtime(LavaRuntime):
     """Lava's Runtime with a guard; see the module."""
 
     _owner: int | None = None
-    """The process that runs it: None before it is started and after it is stopped; another's in a copy that a child has."""
+    """The process that runs it: None before it is started and after it is stopped; another's in a
+    copy that a child has."""
 
     def __init__(self, exe: Any, message_infrastructure_type: Any, patience: float | None = PATIENCE) -> None:
         super().__init__(exe, message_infrastructure_type)
@@ -190,7 +199,7 @@ class Runtime(LavaRuntime):
             self._messaging_infrastructure.build_actor(None, builder)
 
     def start(self, run_condition: Any) -> None:
-        """Run; Lava's entry, which would write to memory that is gone where the network was stopped."""
+        """Run: Lava's entry would write to memory that is gone where the network was stopped."""
         self._check_open()
         super().start(run_condition)
 
@@ -244,12 +253,16 @@ class Runtime(LavaRuntime):
                 if actor.exitcode:
                     raise TargetError(f"{name} died in Lava: its process ended by {ending(actor.exitcode)}")
             time.sleep(POLL / 10)
-        # Lava's service ends with exit code 0 too, once a Process has failed: whose error would have been found above.
+        # Lava's service ends with exit code 0 too, once a Process has failed: whose error would
+        # have been found above.
         ended = ", ".join(name for name, actor in self._children() if actor.exitcode == 0)
         raise TargetError(f"{ended or 'Lava'} ended the run before its time, with exit code 0 and no error")
 
     def stop(self) -> None:
-        """Kill all children. Their results are in shared memory already; there is nothing to wait for."""
+        """Kill all children.
+
+        Their results are in shared memory already; there is nothing to wait for.
+        """
         if self._owner != os.getpid():
             return
         with making(), _signals_held():
@@ -287,7 +300,8 @@ class Children(MultiProcessing):
     def build_actor(self, target_fn: Callable[..., None] | None, builder: Any, exception_q: Any = None) -> Any:
         """Fork a child, which does what :func:`_child` does."""
         with warnings.catch_warnings():
-            # Python 3.12 warns of forks beside other threads: torch's own, of which no child uses any.
+            # Python 3.12 warns of forks beside other threads: torch's own, of which
+            # no child uses any.
             warnings.simplefilter("ignore", DeprecationWarning)
             index = len(self._actors)
             run = functools.partial(_child, self._pulses[index : index + 1], self._traces, self.ready)
@@ -305,7 +319,10 @@ class Children(MultiProcessing):
 
 
 def _child(pulse: Array, traces: IO[bytes], ready: Any, builder: Any, exception_q: None) -> None:
-    """What a child does, in place of Lava's function: its errors cross as text, because not every exception can be pickled."""
+    """What a child does, in place of Lava's function.
+
+    Its errors cross as text, because not every exception can be pickled.
+    """
     Pulse.cell = pulse
     faulthandler.register(signal.SIGUSR1, file=traces, all_threads=False)
     end_with_parent()
@@ -333,9 +350,12 @@ def _last_line(text: str) -> str:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM. Children that are forked inside hold them back for good: the parent ends them.
+    """Hold back Ctrl-C and SIGTERM.
 
-    A mask alone is not enough in the parent: the system may give a signal to another thread, and Python then interrupts the main one.
+    Children that are forked inside hold them back for good: the parent ends them.
+
+    A mask alone is not enough in the parent: the system may give a signal to another thread, and
+    Python then interrupts the main one.
     """
     held = (signal.SIGINT, signal.SIGTERM)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, held)
@@ -358,7 +378,10 @@ def _signals_held() -> Iterator[None]:
 
 @contextmanager
 def _terminated_as_exit() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as SystemExit, unless the program handles it, so that the children are ended."""
+    """Let SIGTERM unwind the stack as SystemExit, so that the children are ended.
+
+    A program that handles it itself is left alone.
+    """
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield

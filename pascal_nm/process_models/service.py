@@ -1,10 +1,14 @@
-"""A runtime service that lets Processes run ahead of each other, in place of Lava's barrier after every timestep.
+"""A runtime service that lets Processes run ahead of each other.
 
-Lava's service tells every Process to do one timestep, waits for all answers, and goes on. A network whose Processes only send and receive frames
-does not need that: a Process that reads its ports in a fixed order, and waits where there is nothing to read, computes the same whenever it runs
-(Kahn, The semantics of a simple language for parallel programming, IFIP 1974). So each Process gets the number of timesteps once, and answers once;
-channels of limited size keep fast ones from running far ahead. Between two runs all Processes stand in the same timestep, as with Lava's service, and
-Vars can be read and written.
+It is in place of Lava's barrier after every timestep.
+
+Lava's service tells every Process to do one timestep, waits for all answers, and goes on. A network
+whose Processes only send and receive frames does not need that: a Process that reads its ports in a
+fixed order, and waits where there is nothing to read, computes the same whenever it runs (Kahn, The
+semantics of a simple language for parallel programming, IFIP 1974). So each Process gets the number
+of timesteps once, and answers once; channels of limited size keep fast ones from running far ahead.
+Between two runs all Processes stand in the same timestep, as with Lava's service, and Vars can be
+read and written.
 """
 
 from __future__ import annotations
@@ -12,11 +16,12 @@ from __future__ import annotations
 from pascal_nm.process_models.compat import MGMT_COMMAND, MGMT_RESPONSE, LoihiPyRuntimeService, enum_equal, enum_to_np
 
 RUN = enum_to_np(6)
-"""The command to a Process; the number of timesteps follows. Lava's own are phases, 1 to 5, and negative ones."""
+"""The command to a Process; the number of timesteps follows. Lava's own are phases, 1 to 5,
+and negative ones."""
 
 
 class FreeService(LoihiPyRuntimeService):
-    """Serves networks in which every ProcessModel is a :class:`pascal_nm.process_models.model.Model`."""
+    """Serves networks whose ProcessModels are all :class:`pascal_nm.process_models.model.Model`."""
 
     def run(self) -> None:
         """Obey the runtime until it says stop."""

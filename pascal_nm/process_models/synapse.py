@@ -1,4 +1,4 @@
-"""What the synapse Processes Conv, Dense and Identity share: ports, the one-step delay, exact sums."""
+"""What the synapses Conv, Dense and Identity share: ports, the one-step delay, exact sums."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from pascal_nm.simulate import delivery
 
 
 class Synapse(AbstractProcess):
-    r"""Abstract synapses: :math:`a_{out}[t] = W * \mathrm{sumpool}(s_{in}[t-1])`, zero in timestep 0.
+    r"""Abstract synapses: a weighted sum of the spikes of the timestep before.
 
-    In every timestep the buffered current is sent first and the next spikes are received after, as in Lava's stock
-    ``Dense``. No work is done for a frame without spikes.
+    :math:`a_{out}[t] = W * \mathrm{sumpool}(s_{in}[t-1])`, zero in timestep 0.
+
+    In every timestep the buffered current is sent first and the next spikes are received after, as
+    in Lava's stock ``Dense``. No work is done for a frame without spikes.
 
     Ports:
         s_in: (B, \*source shape), signed spikes or graded values.
@@ -73,10 +75,12 @@ class FloatSynapseModel(SynapseModel):
 
 
 class FixedSynapseModel(SynapseModel):
-    """Fixed point: weights int8 (any integers), spikes int8 or graded int32, currents int32, all exact.
+    """Fixed point, all exact: weights int8 (any integers), currents int32.
 
-    Sums run in a float type that holds every partial sum exactly, as proven by :mod:`pascal_nm.bounds`; the port casts
-    the result to int32.
+    Spikes are int8 or graded int32.
+
+    Sums run in a float type that holds every partial sum exactly, as proven by
+    :mod:`pascal_nm.bounds`; the port casts the result to int32.
     """
 
     s_in = LavaPyType(SumPort, np.int32)

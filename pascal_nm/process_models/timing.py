@@ -12,7 +12,7 @@ from pascal_nm.process_models.memory import shared_zeros
 
 
 class Place(NamedTuple):
-    """A timestep inside a window: of which ``batch``, and which timestep ``t`` of that batch's schedule."""
+    """A timestep inside a window: its ``batch``, and its timestep ``t`` in that schedule."""
 
     batch: int
     t: int
@@ -38,11 +38,14 @@ class Cycle(NamedTuple):
 
 
 class Turns:
-    """Batches that take turns: the next one starts when the one before it is done, which nobody knows beforehand.
+    """Batches that take turns.
+
+    The next one starts when the one before it is done, which nobody knows beforehand.
 
     Attributes:
-        starts: the timestep in which each batch starts, (K,) int64, in memory that all Processes of a run share; :data:`LATER` for those that
-            the program has not started yet. It changes between calls of ``Session.run`` only, so that all Processes see the same.
+        starts: the timestep in which each batch starts, (K,) int64, in memory that all Processes of
+            a run share; :data:`LATER` for those that the program has not started yet. It changes
+            between calls of ``Session.run`` only, so that all Processes see the same.
     """
 
     def __init__(self, batches: int) -> None:
@@ -50,7 +53,10 @@ class Turns:
         self.starts[:] = LATER
 
     def locate(self, t: int, window: range) -> Place | None:
-        """The place of timestep ``t`` in a window that is given for the first batch as if it started in timestep 0, or None outside."""
+        """The place of timestep ``t`` in a window, or None outside.
+
+        The window is given for the first batch as if it started in timestep 0.
+        """
         batch = int(np.searchsorted(self.starts, t, side="right")) - 1
         offset = t - int(self.starts[batch])
         return Place(batch, offset) if batch >= 0 and offset in window else None
@@ -78,7 +84,9 @@ class EveryStep:
 
 @dataclass(frozen=True)
 class Windows:
-    """Frames travel only in windows that both ends of a connection know; outside them the connection costs nothing.
+    """Frames travel only in windows that both ends of a connection know.
+
+    Outside them the connection costs nothing.
 
     Attributes:
         receive: timesteps of batch 0 in which the Process receives.

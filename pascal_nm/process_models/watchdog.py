@@ -1,9 +1,13 @@
-"""Finds out that a run does not go on although no child has died: a child that is stopped, or sleeps, or Processes that wait for each other.
+"""Finds out that a run does not go on although no child has died.
 
-A child is idle where the system has not run it at all between two looks, and does not want to: it is asleep or stopped, not runnable and not in the
-middle of reading a disk. Where all children have been idle for some seconds, nothing can wake them any more. A slow network is never idle, on
-however busy a machine, because the child that holds up the others computes or wants to. A child that computes for ever cannot be told from a slow
-one. The looks are counted, not the clock, so that a program that was suspended as a whole (Ctrl-Z) goes on when it is resumed.
+A child may be stopped, or sleep, or Processes may wait for each other.
+
+A child is idle where the system has not run it at all between two looks, and does not want to: it
+is asleep or stopped, not runnable and not in the middle of reading a disk. Where all children have
+been idle for some seconds, nothing can wake them any more. A slow network is never idle, on however
+busy a machine, because the child that holds up the others computes or wants to. A child that
+computes for ever cannot be told from a slow one. The looks are counted, not the clock, so that a
+program that was suspended as a whole (Ctrl-Z) goes on when it is resumed.
 """
 
 from __future__ import annotations
@@ -29,14 +33,16 @@ TRACE_WAIT = 0.5
 """Seconds that a stuck child has to write its traceback."""
 
 STOPPED, WANTING = "Tt", "RD"
-"""States of a process in /proc that are told apart here: stopped by a signal or debugger; running or waiting for a disk."""
+"""States of a process in /proc that are told apart here: stopped by a signal or debugger; running
+or waiting for a disk."""
 
 
 class Watchdog:
     """Watches the children of one run.
 
     Args:
-        pulses: what each child notes that it does, in their order (:class:`pascal_nm.process_models.channel.Pulse`).
+        pulses: what each child notes that it does, in their order
+            (:class:`pascal_nm.process_models.channel.Pulse`).
         traces: the file to which a child writes its traceback at SIGUSR1.
         patience: seconds for which all children must be idle.
     """
@@ -53,7 +59,10 @@ class Watchdog:
         self._idle = 0
 
     def look(self, pids: Mapping[str, int]) -> str | None:
-        """What is wrong with the children of these names and process numbers, or None. Looks every :data:`INTERVAL` seconds, however often it is called."""
+        """What is wrong with the children of these names and process numbers, or None.
+
+        Looks every :data:`INTERVAL` seconds, however often it is called.
+        """
         if time.monotonic() < self._next:
             return None
         self._next = time.monotonic() + INTERVAL
@@ -87,7 +96,10 @@ class Watchdog:
 
 
 def ran(pid: int) -> tuple[str, int, int] | None:
-    """A process's state and how long the system has run it: (letter, clock ticks of all threads, nanoseconds of the main one); None where it has ended."""
+    """A process's state and how long the system has run it; None where it has ended.
+
+    Gives (letter, clock ticks of all threads, nanoseconds of the main one).
+    """
     with suppress(OSError):
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         main = Path(f"/proc/{pid}/schedstat")

@@ -1,4 +1,7 @@
-"""Everything that a report says, as one dictionary of plain values: the JSON file, and all that the page is made of."""
+"""Everything that a report says, as one dictionary of plain values.
+
+It is the JSON file, and all that the page is made of.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +115,8 @@ def provenance(command: str, files: Sequence[Path], model: Model | None) -> dict
 
     Args:
         command: the command line.
-        files: those that were read; a folder, or a name of a dataset, has no checksum and is left out.
+        files: those that were read; a folder, or a name of a dataset, has no checksum
+            and is left out.
         model: the source network; None where it is not known.
     """
     packages = ("torch", "numpy", "nir", "plotly")
@@ -129,7 +133,10 @@ def provenance(command: str, files: Sequence[Path], model: Model | None) -> dict
 
 @dataclass
 class Counting:
-    """A program that also counts, for each ``pasc`` population, how often each spike count from 0 to L occurred."""
+    """A program that also counts how often each spike count from 0 to L occurred.
+
+    It does so for each ``pasc`` population.
+    """
 
     program: Program
     histograms: dict[str, Array] = field(default_factory=dict)
@@ -207,7 +214,7 @@ def _metric(
     histograms: Mapping[str, Array],
     progress: Progress,
 ) -> dict[str, Any]:
-    """The AL metric and cluster of each layer as `adapt` finds them, and of which images they are."""
+    """The AL metric and cluster of each layer as `adapt` finds them, and their images."""
     if calibration is not None:
         with progress("measuring layers") as update:
             histograms = adaptive.histograms(graph, evaluation.inputs(graph, calibration, update))
@@ -227,7 +234,11 @@ def _layers(
     histograms: Mapping[str, Array],
     adapted: Mapping[str, tuple[float, int]],
 ) -> list[dict[str, Any]]:
-    """The populations but for the input: size, spikes, and of those with levels, how the levels are used; metric and cluster by ``adapted``."""
+    """The populations but for the input.
+
+    Each has its size and spikes, and where it has levels, how they are used; ``adapted`` gives
+    metric and cluster.
+    """
     layers = []
     for events in result.events:
         p = graph[events.name]
@@ -312,7 +323,10 @@ def _when(fired: Array) -> list[int]:
 
 
 def _chip(name: str, bill: Bill, graph: Graph, result: Evaluation) -> dict[str, Any]:
-    """What one chip costs, and which of its cores do it; and what became of the answers, where it runs other numbers."""
+    """What one chip costs, and which of its cores do it.
+
+    Where it runs other numbers, also what became of the answers.
+    """
     content = bill.summary()
     quantized = bill.graph.is_integer and not graph.is_integer
     changed = int(np.count_nonzero(bill.result.predictions != result.predictions)) if quantized else None

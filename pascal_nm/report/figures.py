@@ -1,7 +1,8 @@
 """The figures of a report, made of its numbers by plotly, one function each.
 
-plotly is here what matplotlib is for :mod:`pascal_nm.cli.plots`: a page has readers who point at things, turn their phone, and pick another
-image, and plotly.js does that from one script inside of the file. Figures have no colours of paper and text: the page sets these, light or dark.
+plotly is here what matplotlib is for :mod:`pascal_nm.cli.plots`: a page has readers who point at
+things, turn their phone, and pick another image, and plotly.js does that from one script inside of
+the file. Figures have no colours of paper and text: the page sets these, light or dark.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ ROW = 26
 
 
 def network(report: Report) -> go.Figure:
-    """Populations from the top, in the order of the spikes, and the projections between them; what skips a population goes around it."""
+    """Populations from the top, in the order of the spikes, and the projections between them.
+
+    What skips a population goes around it.
+    """
     populations = report["network"]["populations"]
     place = {p["name"]: i for i, p in enumerate(populations)}
     figure = go.Figure()
@@ -73,7 +77,10 @@ def _population(p: Mapping[str, Any]) -> str:
 
 
 def counts(report: Report) -> go.Figure:
-    """How often a neuron of each layer sends 0, 1 … L spikes for an image: silent ones on the left, saturated ones on the right."""
+    """How often a neuron of each layer sends 0, 1 … L spikes for an image.
+
+    Silent ones on the left, saturated ones on the right.
+    """
     layers = [layer for layer in report["layers"] if "levels" in layer]
     most = max(layer["levels"] for layer in layers)
     figure = go.Figure()
@@ -200,7 +207,10 @@ def potential(report: Report) -> go.Figure:
 
 
 def energy(chip: Mapping[str, Any]) -> go.Figure:
-    """Energy of an image by layer and kind of event; a mark shows what the source network takes there."""
+    """Energy of an image by layer and kind of event.
+
+    A mark shows what the source network takes there.
+    """
     layers = chip["layers"]
     names = [layer["name"] for layer in layers]
     unit, size = energy_unit(max(max(layer["joules"], layer["source_network_joules"]) for layer in layers))
@@ -297,7 +307,7 @@ def _tick(n: int) -> int:
 
 
 def timesteps(report: Report) -> go.Figure:
-    """Accuracy, and the share of answers that are certified, after each timestep of each schedule."""
+    """Accuracy, and the share of certified answers, after each timestep of each schedule."""
     figure = go.Figure()
     for each, colour in zip(report["schedules"], COLOURS, strict=False):
         places = list(range(1, len(each["accuracy_over_time"]) + 1))
@@ -370,7 +380,10 @@ CORE_QUANTITIES = {"synaptic_operations": "synaptic operations", "messages_out":
 
 
 def every(report: Report) -> dict[str, list[go.Figure]]:
-    """All figures by the place where the page puts them: one, one for each image, chip or quantity that the reader picks, or none."""
+    """All figures by the place where the page puts them.
+
+    A place has one, one for each image, chip or quantity that the reader picks, or none.
+    """
     on_cores = [chip for chip in report["chips"] if chip["cores"]]
     return {
         "network": [network(report)],

@@ -1,4 +1,7 @@
-"""The page: one HTML file that holds its style, its script, plotly.js and every number, and asks nothing of a network."""
+"""The page: one HTML file that asks nothing of a network.
+
+It holds its style, its script, plotly.js and every number.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colours and labels that pictures share, so that a kind of event looks the same in each of them."""
+"""Colours and labels that pictures share: a kind of event looks the same in each of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ KIND_STYLES: Mapping[str, tuple[str, str, str]] = {
     "hop_x": ("hops along columns", COLOURS[6], ""),
     "hop_y": ("hops along rows", COLOURS[6], "...."),
 }
-"""Label, colour and hatching of each of :data:`pascal_nm.hw_targets.chip.KINDS`, in the order of the bars."""
+"""Label, colour and hatching of each of :data:`pascal_nm.hw_targets.chip.KINDS`, in the
+order of the bars."""
 
 STAGE_COLOURS: Mapping[str, str] = {
     "accumulate": "#999999",

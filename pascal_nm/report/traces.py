@@ -1,7 +1,7 @@
 """One image, spike by spike: what a few neurons of each layer do in every timestep.
 
-The trains come from a run of the simulator; the neurons are stepped through them once more by :mod:`pascal_nm.neuron`, which gives the
-potentials that the simulator does not keep.
+The trains come from a run of the simulator; the neurons are stepped through them once more by
+:mod:`pascal_nm.neuron`, which gives the potentials that the simulator does not keep.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ class Recording:
         return self
 
     def sent(self, name: str, neurons: Array, steps: int) -> Array:
-        """What these neurons (flat indices) sent in each timestep: -1, 0, 1 of shape (steps, neurons)."""
+        """What these neurons (flat indices) sent in each timestep.
+
+        Values are -1, 0, 1 of shape (steps, neurons).
+        """
         found = np.zeros((steps, len(neurons)), np.int8)
         train = self.trains[name].flatten(1)[:, neurons].numpy()[: max(0, steps - self.first[name])]
         found[self.first[name] : self.first[name] + len(train)] = train
@@ -73,7 +76,10 @@ class Trace:
 
 
 def trace(graph: Graph, result: RunResult, recording: Recording, name: str, neurons: Array) -> Trace:
-    """Step the neurons (flat indices) of a ``pasc`` or ``readout`` population through the run that was recorded."""
+    """Step neurons of a ``pasc`` or ``readout`` population through the run that was recorded.
+
+    They are given by flat indices.
+    """
     p, plan, steps = graph[name], result.schedule, int(result.timesteps[0])
     window = plan.windows[name]
     arrivals = {q.source: _arriving(graph, recording, q.source, name, neurons) for q in graph.incoming(name)}
@@ -104,7 +110,10 @@ def trace(graph: Graph, result: RunResult, recording: Recording, name: str, neur
 
 
 def _arriving(graph: Graph, recording: Recording, source: str, target: str, neurons: Array) -> tuple[int, Tensor]:
-    """When the currents of one source begin to arrive but for the way, and the currents, (steps, neurons)."""
+    """When one source's currents begin to arrive, but for the way; and these currents.
+
+    They are (steps, neurons).
+    """
     (q,) = (q for q in graph.incoming(target) if q.source == source)
     frames = simulate.spike_synapse(q, graph)(recording.trains[source])
     return recording.first[source], frames.flatten(1)[:, neurons]

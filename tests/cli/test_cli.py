@@ -350,7 +350,9 @@ def test_training_with_algorithm_4(pascal, tmp_path):
 
 
 def test_algorithm_4_takes_clusters_levels_reading_and_alpha(pascal, tmp_path):
-    """The levels are those that `adapt` gives the network with uniform levels, asked in the same way."""
+    """The levels are those that `adapt` gives the network with uniform levels, asked
+    in the same way.
+    """
     asked = {"levels": "3,2", "reading": "authors", "alpha": "0.3"}
     path = tmp_path / "model.pt"
     options = [word for key, value in asked.items() for word in (f"--adapt-{key}", value)]

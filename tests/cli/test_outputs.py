@@ -1,4 +1,6 @@
-"""Nothing that a command reads is written over, and nothing is written under the name of another format: asked before anything is read."""
+"""Nothing that a command reads is written over, and nothing is written under the name of another
+format: asked before anything is read.
+"""
 
 import importlib
 import json
@@ -29,7 +31,8 @@ TOKENS = {
     "run": ["m.nir", "--lag", "l.json"],
     "train": ["--from", "m.pt", "--levels", "l.json"],
 }
-"""A command line for each command that writes; none of its files holds what it should, so that whatever is read first is another error."""
+"""A command line for each command that writes; none of its files holds what it should, so that
+whatever is read first is another error."""
 
 
 def function(name):

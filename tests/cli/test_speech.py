@@ -1,4 +1,6 @@
-"""What commands say besides their results: progress and notes, which --quiet leaves out, and colours, which only terminals get."""
+"""What commands say besides their results: progress and notes, which --quiet leaves out, and
+colours, which only terminals get.
+"""
 
 import os
 import pty

@@ -1,4 +1,6 @@
-"""The command line starts without what it does not need: torch and the other large libraries wait until a command calls for them."""
+"""The command line starts without what it does not need: torch and the other large libraries wait
+until a command calls for them.
+"""
 
 import importlib
 import json
@@ -31,7 +33,9 @@ print("\\n" + json.dumps([code, [name for name in sys.modules if "." not in name
 
 
 def call(*arguments, **environment):
-    """Run a command line in a process of its own: exit code, stdout, and the packages that it had imported at the end."""
+    """Run a command line in a process of its own: exit code, stdout, and the packages that it had
+    imported at the end.
+    """
     command = [sys.executable, "-c", CALL, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | PLAIN | environment)
     *printed, last = done.stdout.splitlines()

@@ -1,4 +1,6 @@
-"""Synaptic operations against NeuroBench's effective accumulates, on the same network and spikes (`make cross-checks`)."""
+"""Synaptic operations against NeuroBench's effective accumulates, on the same network and spikes
+(`make cross-checks`).
+"""
 
 import numpy as np
 import pytest
@@ -45,7 +47,9 @@ class Connections(nn.Module):
 
 
 def effective(graph, trains, inputs, *, zeros):
-    """NeuroBench's accumulates per image; weights of zero count as synapses where ``zeros`` is true."""
+    """NeuroBench's accumulates per image; weights of zero count as synapses where
+    ``zeros`` is true.
+    """
     connections = Connections(graph, trains)
     for layer in connections.layers:
         if zeros:
@@ -58,8 +62,10 @@ def effective(graph, trains, inputs, *, zeros):
 
 
 def test_operations_are_neurobenchs_effective_accumulates():
-    """The converted digits network, exactly. NeuroBench leaves out two kinds of synapses that a chip has, and that ours counts: those whose weight
-    is zero, and those onto max-pooling neurons, which are no layer with weights there.
+    """The converted digits network, exactly.
+
+    NeuroBench leaves out two kinds of synapses that a chip has, and that ours counts: those whose
+    weight is zero, and those onto max-pooling neurons, which are no layer with weights there.
     """
     images = data.load("digits", limit=8)
     module = networks.randomized(build("cnn", images.shape, 10, 4, pool="max"))

@@ -1,4 +1,6 @@
-"""Energy, messages and hops on Loihi 1 against SANA-FE's own simulation of the same mapped network and spikes (`make cross-checks`)."""
+"""Energy, messages and hops on Loihi 1 against SANA-FE's own simulation of the same mapped network
+and spikes (`make cross-checks`).
+"""
 
 import dataclasses
 import itertools
@@ -72,7 +74,10 @@ def theirs(graph, found, inputs):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("name", ["pasc", "two_phase", "streaming"])
 def test_energy_and_hops_are_sana_fes(seed, name):
-    """Synapses, axons, hops and the outputs' neurons, to the last digit. Its hidden neurons are given spikes, and cost nothing there."""
+    """Synapses, axons, hops and the outputs' neurons, to the last digit.
+
+    Its hidden neurons are given spikes, and cost nothing there.
+    """
     graph = network(seed).replace(timing=Timing(name))
     described = chips.load("loihi1_calibrated")
     described = dataclasses.replace(described, core=dataclasses.replace(described.core, neurons=12))
@@ -98,7 +103,9 @@ def test_energy_and_hops_are_sana_fes(seed, name):
 
 
 def test_the_time_is_near_sana_fes_simple_model():
-    """The same sums on the slowest core; SANA-FE lets a core's neurons and its messages overlap, ours follow each other."""
+    """The same sums on the slowest core; SANA-FE lets a core's neurons and its messages overlap,
+    ours follow each other.
+    """
     graph = network(0)
     described = chips.load("loihi1_calibrated")
     described = dataclasses.replace(described, core=dataclasses.replace(described.core, neurons=12))

@@ -1,4 +1,6 @@
-"""Random NIR graphs of every kind of node, as other tools might write them, that take an image of the bundled digits."""
+"""Random NIR graphs of every kind of node, as other tools might write them, that take an image of
+the bundled digits.
+"""
 
 import nir
 import numpy as np

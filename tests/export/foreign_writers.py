@@ -1,7 +1,8 @@
-"""Networks that other tools make, run and write: ``python foreign_writers.py TOOL FOLDER``, in the environment that has the tool.
+"""Networks that other tools make, run and write: ``python foreign_writers.py TOOL FOLDER``, in the
+environment that has the tool.
 
-Writes ``FOLDER/network.nir`` with the tool's own export, and what the tool itself answers: inputs.npy (N, *shape) and outputs.npy (N, outputs), summed
-over TIMESTEPS of the same input.
+Writes ``FOLDER/network.nir`` with the tool's own export, and what the tool itself answers:
+inputs.npy (N, *shape) and outputs.npy (N, outputs), summed over TIMESTEPS of the same input.
 """
 
 import sys
@@ -15,7 +16,9 @@ TIMESTEPS = 12
 
 
 def weights(network):
-    """Weights and inputs so large that neurons spike often, and no sum comes near a threshold by chance."""
+    """Weights and inputs so large that neurons spike often, and no sum comes near a
+    threshold by chance.
+    """
     generator = torch.Generator().manual_seed(3)
     for parameter in network.parameters():
         if parameter.ndim > 1:

@@ -1,10 +1,12 @@
-"""Damaged and hostile NIR files, made from good ones, and what comes of them: the fuzzer of :mod:`tests.export.test_untrusted`.
+"""Damaged and hostile NIR files, made from good ones, and what comes of them: the fuzzer of
+:mod:`tests.export.test_untrusted`.
 
     python -m tests.export.hostile FIRST COUNT
 
-makes file number FIRST, FIRST + 1, … (the number is the seed), gives each to ``inspect`` and to ``run`` in torch in a process of its own, and
-prints a line of JSON for each: how it was made, what came of it, seconds, memory, and what is wrong with that. Seconds are of processor time, so
-that a busy machine is no hang; a process that is not there in WALL seconds is one.
+makes file number FIRST, FIRST + 1, … (the number is the seed), gives each to ``inspect`` and to
+``run`` in torch in a process of its own, and prints a line of JSON for each: how it was made, what
+came of it, seconds, memory, and what is wrong with that. Seconds are of processor time, so that a
+busy machine is no hang; a process that is not there in WALL seconds is one.
 """
 
 import contextlib
@@ -74,7 +76,7 @@ def good_files(folder, pools=("max", "avg")):
     return made
 
 
-# --- ways to damage a file: bytes --------------------------------------------------------------------------------------------------------------
+# --- ways to damage a file: bytes -----------------------------------------------------------------
 
 
 def truncated(path, rng):
@@ -144,7 +146,7 @@ def heap_references(path, rng):
     path.write_bytes(content)
 
 
-# --- structure ---------------------------------------------------------------------------------------------------------------------------------
+# --- structure ------------------------------------------------------------------------------------
 
 
 def objects(file, kind):
@@ -218,7 +220,8 @@ def settings(file, rng):
 
 
 SETTINGS = {
-    "stride", "padding", "dilation", "groups", "kernel_size", "start_dim", "end_dim", "shape", "input_shape", "input_type"
+    "stride", "padding", "dilation", "groups", "kernel_size", "start_dim", "end_dim",
+    "shape", "input_shape", "input_type",
 }  # fmt: skip
 
 
@@ -513,8 +516,8 @@ def header(file, rng):
 
 BYTES = [truncated, flipped, flipped_in_the_structure, copied, zeroed, heap_references]
 STRUCTURE = [
-    missing, replaced, settings, types, shapes, values, group_for_array, huge, bomb, outer, linked, endless, nested, many, external_values,
-    other_objects, edges, names, exchanged, odd_type, header,
+    missing, replaced, settings, types, shapes, values, group_for_array, huge, bomb, outer, linked, endless, nested,
+    many, external_values, other_objects, edges, names, exchanged, odd_type, header,
 ]  # fmt: skip
 
 
@@ -538,7 +541,7 @@ def damaged(good, path, seed):
     return ways
 
 
-# --- what comes of a file ----------------------------------------------------------------------------------------------------------------------
+# --- what comes of a file -------------------------------------------------------------------------
 
 
 def called(*arguments):
@@ -555,7 +558,9 @@ def called(*arguments):
 
 
 def outcome(path, good):
-    """What the commands make of a file, what is wrong with that, and the most seconds that one of them takes."""
+    """What the commands make of a file, what is wrong with that, and the most seconds that
+    one of them takes.
+    """
     wrong, found, seconds = [], [], []
     run = ["run", path, "--limit", 10, "--json"]
     for arguments in (["inspect", path, "--json"], run):

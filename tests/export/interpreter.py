@@ -1,6 +1,8 @@
-"""NIR graphs by their equations in plain NumPy, one node after the other: what torch and Lava must answer. Nothing of the package is used.
+"""NIR graphs by their equations in plain NumPy, one node after the other: what torch and Lava must
+answer. Nothing of the package is used.
 
-Written from https://neuroir.org and docs/nir.md ("Reading any NIR file"); slow, in double precision.
+Written from https://neuroir.org and docs/nir.md ("Reading any NIR file"); slow, in
+double precision.
 """
 
 import itertools

@@ -87,7 +87,9 @@ def content(folder):
 
 
 def signed(folder):
-    """The manifest's checksums made those of the files, as who changes a bundle on purpose would."""
+    """The manifest's checksums made those of the files, as who changes a bundle
+    on purpose would.
+    """
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"] = {name: sha256(folder / name) for name in FILES if (folder / name).is_file()}
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -363,7 +365,9 @@ CALLS = ("rename", "replace", "unlink", "rmdir", "mkdir", "chmod", "fsync", "ope
 def test_whatever_call_fails_one_of_the_two_is_there_whole(
     with_registers, fitted, tmp_path, monkeypatch, there, failure
 ):
-    """Every call of the system that changes something fails in turn, for good, as on a full disk."""
+    """Every call of the system that changes something fails in turn, for good,
+    as on a full disk.
+    """
     fewest = []
     for name in CALLS:
         for last in range(1000):
@@ -460,7 +464,9 @@ def test_a_kill_at_any_moment_leaves_one_of_them_whole(with_registers, fitted, t
 
 @pytest.mark.parametrize("count", [60, pytest.param(2000, marks=pytest.mark.slow)])
 def test_a_mutated_bundle_is_refused_in_a_line(written, parts, tmp_path, count):
-    """Bytes of one file are others; half of the manifests are signed anew, so that what is in the files is looked at."""
+    """Bytes of one file are others; half of the manifests are signed anew, so that what is in the
+    files is looked at.
+    """
     dice, whole = random.Random(count), 0
     names = [*json.loads((written / "manifest.json").read_text())["files"], "manifest.json"]
     for i in range(count):

@@ -1,4 +1,6 @@
-"""Work in a child: its answers come in order, and whatever becomes of it ends in one exception, soon."""
+"""Work in a child: its answers come in order, and whatever becomes of it ends in one
+exception, soon.
+"""
 
 import os
 import signal

@@ -1,4 +1,6 @@
-"""NIR files: the same graph comes back bit for bit, and a file that contradicts itself is refused."""
+"""NIR files: the same graph comes back bit for bit, and a file that contradicts
+itself is refused.
+"""
 
 import resource
 
@@ -122,7 +124,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(graph, tmp_path, mo
 
 
 def test_the_rate_network_that_plain_nir_describes_has_the_same_argument_of_equation_1(graph, tmp_path):
-    """(r / theta) (W rho + b_step) equals z / (theta L) for counts c = rho L_in, the claim of the module's docstring."""
+    """(r / theta) (W rho + b_step) equals z / (theta L) for counts c = rho L_in, the claim of the
+    module's docstring.
+    """
     write_nir(graph, tmp_path / "g.nir")
     nodes = nir.read(str(tmp_path / "g.nir"), type_check=False).nodes
     count = np.random.default_rng(1).integers(0, 8, (4, 3, 3))

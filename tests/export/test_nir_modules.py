@@ -1,4 +1,6 @@
-"""NIR graphs of any tool in torch: each node by its equation, and a refusal by name for what cannot run."""
+"""NIR graphs of any tool in torch: each node by its equation, and a refusal by name for
+what cannot run.
+"""
 
 import itertools
 

@@ -1,4 +1,6 @@
-"""Every kind of NIR node by its equation, and every field that is not what it must be refused by name: before torch, Lava or nir take it as something else."""
+"""Every kind of NIR node by its equation, and every field that is not what it must be refused by
+name: before torch, Lava or nir take it as something else.
+"""
 
 import itertools
 
@@ -270,7 +272,9 @@ def test_every_edge_into_the_output_of_a_graph_inside_a_graph_counts():
 
 
 def test_thousands_of_nodes_run_at_once_and_many_paths_are_one():
-    """nirtorch follows every path: 2,000 nodes in a row, or 60 that hear all before them, take hours there."""
+    """nirtorch follows every path: 2,000 nodes in a row, or 60 that hear all before them,
+    take hours there.
+    """
     names = [f"n{i}" for i in range(2000)]
     row = graph(nir.Scale(ONES), (8,), None, list(itertools.pairwise(["input", *names, "output"])))
     row.nodes = {"input": row.nodes["input"], **{n: nir.Scale(ONES) for n in names}, "output": row.nodes["output"]}

@@ -1,4 +1,6 @@
-"""The unrolled profile: exact in one timestep, for strict and weak thresholds, in readers that nobody here wrote."""
+"""The unrolled profile: exact in one timestep, for strict and weak thresholds, in readers that
+nobody here wrote.
+"""
 
 from pathlib import Path
 
@@ -26,7 +28,9 @@ ENVIRONMENTS = Path(__file__).parents[2] / ".readers"
 
 
 def one_timestep(raw, inputs, *, strict):
-    """What NIR's equations give in one timestep from rest, by torch's convolution, and whether an input reaches two thresholds."""
+    """What NIR's equations give in one timestep from rest, by torch's convolution, and whether an
+    input reaches two thresholds.
+    """
     values = {next(n for n, node in raw.nodes.items() if isinstance(node, nir.Input)): torch.from_numpy(inputs)}
     most = 0.0
     for name, node in raw.nodes.items():
@@ -81,7 +85,9 @@ def test_every_count_of_every_random_graph_in_one_timestep(graph, seed, strict, 
     ("arch", "pool"), [("resnet8", "avg"), ("resnet18", "avg"), ("resnet18", "max"), ("vgg11", "max")]
 )
 def test_the_papers_networks_in_one_timestep(arch, pool):
-    """Shortcuts of both kinds travel along the chain, through strides; every count is the simulator's."""
+    """Shortcuts of both kinds travel along the chain, through strides; every count is
+    the simulator's.
+    """
     size = 32 if arch == "vgg11" else 9
     stem = "imagenet" if pool == "max" and arch == "resnet18" else "cifar"
     module = build(

@@ -1,6 +1,8 @@
-"""NIR files from anywhere: each is read as what it is or refused in one line, runs nothing, opens nothing else, and takes no more than it is.
+"""NIR files from anywhere: each is read as what it is or refused in one line, runs nothing, opens
+nothing else, and takes no more than it is.
 
-The fuzzer of :mod:`tests.export.hostile` is run by ``make test-all`` on PASCAL_NM_FUZZ_COUNT files (3,000), from number PASCAL_NM_FUZZ_SEED (0) on.
+The fuzzer of :mod:`tests.export.hostile` is run by ``make test-all`` on PASCAL_NM_FUZZ_COUNT files
+(3,000), from number PASCAL_NM_FUZZ_SEED (0) on.
 """
 
 import json
@@ -148,7 +150,9 @@ def test_fields_are_what_they_must_be_before_nir_takes_them(good, place, value, 
 
 
 def test_a_weight_of_neurons_is_not_multiplied_out(good):
-    """nir gives w_in of (1, N) for neurons of (N, 1) the shape (N, N) on reading: N = 100,000 would take 80 GB."""
+    """nir gives w_in of (1, N) for neurons of (N, 1) the shape (N, N) on reading: N = 100,000
+    would take 80 GB.
+    """
     with h5py.File(good, "a") as file:
         del file["node/nodes/scale"]
         node = file.create_group("node/nodes/scale")
@@ -160,7 +164,9 @@ def test_a_weight_of_neurons_is_not_multiplied_out(good):
 
 
 def test_a_graph_in_a_graph_with_a_kernel_that_is_not_square_is_read(tmp_path):
-    """nir's own check, which reading a graph inside a graph cannot leave out in nir, takes its height for its width."""
+    """nir's own check, which reading a graph inside a graph cannot leave out in nir, takes its
+    height for its width.
+    """
     conv = nir.Conv2d((4, 5), np.ones((1, 1, 1, 2), np.float32), 1, 0, 1, 1, np.zeros(1, np.float32))
     ends = {"input": nir.Input({"input": np.array([1, 4, 5])}), "output": nir.Output({"output": np.array([1, 4, 4])})}
     edges = [("input", "inner"), ("inner", "output")]

@@ -133,7 +133,8 @@ def test_memory_traffic_by_hand(chip):
     assert second.joules["synaptic_memory"] == close(bit * (8 + 2 * 16))
     for layer, events_ in ((first, hidden), (second, output)):
         assert layer.joules["neuron_memory"] == close(bit * events_.updates[0] * 2 * (16 + 4))
-    # Each of the two multiply-accumulates reads a weight and an input; each layer writes its output.
+    # Each of the two multiply-accumulates reads a weight and an input; each layer
+    # writes its output.
     expected = 3e-12 + bit * (8 + 4 + 4)
     assert chips.source_energy(graph, described) == close({"neuron": expected, "output": expected})
 
@@ -183,7 +184,10 @@ def test_the_source_network_pools_before_it_multiplies(chip):
         hook.remove()
     first, second, last = expected
     graph = convert(network, image)
-    energy = "[energy]\nmultiply_accumulate = { value = 3.0, source = 'a' }\nsynaptic_operation = { value = 0.5, source = 'a' }\nupdate = { value = 1, source = 'a' }\n"
+    energy = (
+        "[energy]\nmultiply_accumulate = { value = 3.0, source = 'a' }\nsynaptic_operation = { value = 0.5, "
+        "source = 'a' }\nupdate = { value = 1, source = 'a' }\n"
+    )
     described = chip(lambda text: re.sub(r"\[energy\].*", energy, text, flags=re.DOTALL))
     found = list(chips.source_energy(graph, described).values())
     additions = (3 * 8 * 8, 4 * 4 * 4)
@@ -282,7 +286,9 @@ def test_a_chip_without_widths_takes_any_graph():
 
 
 def put(section, line):
-    """A change: a section (empty for the head of the file) gets a line, or another value where it has that key."""
+    """A change: a section (empty for the head of the file) gets a line, or another value where
+    it has that key.
+    """
     key = line.split(" = ")[0]
 
     def change(text):

@@ -1,4 +1,6 @@
-"""Mantissas and exponents: they are the integers again, they fit, and Lava's own bit-accurate model of Loihi 1 computes with them what we compute."""
+"""Mantissas and exponents: they are the integers again, they fit, and Lava's own bit-accurate model
+of Loihi 1 computes with them what we compute.
+"""
 
 import dataclasses
 import importlib
@@ -81,7 +83,9 @@ def test_a_float_network_is_made_to_fit_and_stays_exact(name, bits, schedule):
 
 
 def test_thresholds_become_multiples_where_potentials_reach_far():
-    """2**17 units fill the membrane at exponent 0: beyond, one bit of the threshold goes for each bit that the potential grows."""
+    """2**17 units fill the membrane at exponent 0: beyond, one bit of the threshold goes for each
+    bit that the potential grows.
+    """
     largest = 2**23 // 64  # of the membrane's units at exponent 0
     fits = one_neuron(theta=64, levels=largest - 300)
     assert fixed_point.check(fits, LOIHI)["neuron"].exponent == 0
@@ -109,7 +113,9 @@ def test_a_fixed_point_section_needs_its_widths(tmp_path):
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), theta=st.integers(1, 3000), bias=st.integers(-4000, 4000))
 def test_lavas_bit_accurate_neuron_reaches_the_same_potential(seed, theta, bias):
-    """Its PyLifModelBitAcc, without leak, given our registers: after one timestep potential and spike are ours, in membrane units."""
+    """Its PyLifModelBitAcc, without leak, given our registers: after one timestep potential and
+    spike are ours, in membrane units.
+    """
     pytest.importorskip("lava")
     importlib.import_module("pascal_nm.process_models.compat")  # makes Lava importable
     from lava.proc.lif.models import PyLifModelBitAcc

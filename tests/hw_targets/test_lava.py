@@ -1,4 +1,6 @@
-"""Lava against the simulator: the same counts, potentials and activity, on random graphs and on whole networks."""
+"""Lava against the simulator: the same counts, potentials and activity, on random graphs and
+on whole networks.
+"""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +53,9 @@ def test_fixed_point_lava_is_the_simulator_bit_for_bit(graph, seed, batch_size, 
     stop=st.none() | st.integers(1, 30),
 )
 def test_every_schedule_and_stopped_runs_are_the_simulators(graph, seed, batch_size, name, lag, stop):
-    """Signed spikes on the ports, real delays, batches that take turns: spikes, counts, certificates and every answer on the way."""
+    """Signed spikes on the ports, real delays, batches that take turns: spikes, counts,
+    certificates and every answer on the way.
+    """
     graph = graph.replace(timing=Timing(name, lag if name == "streaming" else 0, stop))
     inputs = inputs_for(graph, seed)
     assert_same(LavaTarget(batch_size).compile(graph).run(inputs), simulate.steps(graph, inputs))

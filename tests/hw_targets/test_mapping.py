@@ -1,4 +1,6 @@
-"""Networks on cores: every neuron once, every limit kept, every message counted, against loops over single neurons."""
+"""Networks on cores: every neuron once, every limit kept, every message counted, against loops
+over single neurons.
+"""
 
 import dataclasses
 import statistics
@@ -32,7 +34,9 @@ SMALL = settings(
 
 @st.composite
 def small_chips(draw):
-    """Loihi 1 with cores so small that everything is split, and both ways to count axons and to store filters."""
+    """Loihi 1 with cores so small that everything is split, and both ways to count axons and
+    to store filters.
+    """
     core = dataclasses.replace(
         chips.load("loihi1").core,
         neurons=draw(st.integers(1, 40)),
@@ -56,7 +60,9 @@ def placed(graph, chip):
 
 
 def synapses(projection, shape):
-    """Number of synapses between single neurons, (targets, sources), by sending one spike at a time."""
+    """Number of synapses between single neurons, (targets, sources), by sending one
+    spike at a time.
+    """
     ones = dataclasses.replace(projection.operator, weight=np.ones_like(projection.operator.weight))
     send = simulate.delivery(dataclasses.replace(projection, operator=ones), np.dtype(np.float64))
     unit = torch.eye(int(np.prod(shape)), dtype=torch.float64).reshape(-1, *shape)
@@ -101,7 +107,9 @@ def test_every_core_keeps_every_limit(graph, chip):
     together=st.sampled_from([1, traffic.FRAME_VALUES]),
 )
 def test_every_message_is_counted_once_for_each_core_that_it_reaches(graph, chip, seed, name, together):
-    """By a loop over single neurons, from the spikes that they sent: operations by core, messages, hops."""
+    """By a loop over single neurons, from the spikes that they sent: operations by
+    core, messages, hops.
+    """
     graph = graph.replace(timing=Timing(name))
     found = placed(graph, chip)
     if found is None:
@@ -245,7 +253,9 @@ def test_what_cannot_fit_is_refused_with_the_limit_and_what_helps():
 
 
 def network(arch, images, classes, **options):
-    """A network with random weights, in 8 bits; normalized on the images, so that all its layers spike."""
+    """A network with random weights, in 8 bits; normalized on the images, so that all
+    its layers spike.
+    """
     torch.manual_seed(0)
     module, images = build(arch, images.shape[1:], classes, **options), torch.from_numpy(images)
     for layer in module.modules():

@@ -1,4 +1,6 @@
-"""NIR files of other tools on data: as their own tools answer, in torch and in Lava; and our own profiles read back."""
+"""NIR files of other tools on data: as their own tools answer, in torch and in Lava; and our own
+profiles read back.
+"""
 
 import itertools
 import json
@@ -64,12 +66,15 @@ def test_lava_gives_what_torch_gives(after_spike):
 
 @pytest.mark.parametrize("tool", ["norse", "sinabs", "snntorch", "spikingjelly"])
 def test_a_file_of_another_tool_runs_as_that_tool_runs_it(tool, tmp_path):
-    """Trained on nothing, but written and run by code that nobody here wrote; `make readers` installs them."""
+    """Trained on nothing, but written and run by code that nobody here wrote;
+    `make readers` installs them.
+    """
     python = readers.python_of(tool, ENVIRONMENTS)
     if python is None:
         pytest.skip(f"{tool} is not installed")
     subprocess.run([python, foreign_writers.__file__, tool, tmp_path], check=True, capture_output=True, timeout=120)
-    # Norse 1.1.0 writes tau = dt / tau_mem_inv where 1 / tau_mem_inv is meant (docs/readers.md): a thousandth of it.
+    # Norse 1.1.0 writes tau = dt / tau_mem_inv where 1 / tau_mem_inv is meant (docs/readers.md): a
+    # thousandth of it.
     reading = Reading(dt=1e-6 if tool == "norse" else None)
     raw = read_raw(tmp_path / "network.nir")
     result = NirProgram(raw, foreign_writers.TIMESTEPS, reading).run(np.load(tmp_path / "inputs.npy"))
@@ -140,7 +145,9 @@ def test_an_unrolled_file_read_back_gives_every_level(make, integer, tmp_path):
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32 - 1), levels=st.integers(1, 16), start=st.sampled_from(["shifted", "drip"]))
 def test_a_rate_network_of_one_layer_gives_the_level_in_l_timesteps(seed, levels, start):
-    """A constant current and soft reset: after T = L timesteps the count is the level, by the same floor."""
+    """A constant current and soft reset: after T = L timesteps the count is the level,
+    by the same floor.
+    """
     torch.manual_seed(seed)
     module = torch.nn.Sequential(torch.nn.Linear(5, 8), QCFS(levels, 1.0), torch.nn.Linear(8, 3)).double()
     x = torch.randn(30, 5, dtype=torch.float64) * 2
@@ -150,7 +157,8 @@ def test_a_rate_network_of_one_layer_gives_the_level_in_l_timesteps(seed, levels
     expected = simulate.counts(graph, x.numpy())
     (name,) = (p.name for p in graph.spiking)
     count = program.run(graph.currents(x)).counts[name].reshape(30, 8)
-    # A neuron spikes once a timestep at most, and files hold single precision: sums within its rounding of a step may fall to either side.
+    # A neuron spikes once a timestep at most, and files hold single precision: sums within its
+    # rounding of a step may fall to either side.
     z = (module[0](x).detach().numpy()) * levels + 0.5
     clear = np.abs(z - np.rint(z)) > 1e-4
     np.testing.assert_array_equal(count[clear], expected.counts[name][clear])
@@ -158,7 +166,9 @@ def test_a_rate_network_of_one_layer_gives_the_level_in_l_timesteps(seed, levels
 
 
 class RateCoded(torch.nn.Module):
-    """In the place of a QCFS: integrate and fire from half a threshold, one spike of a whole threshold a timestep, soft reset (Bu et al.)."""
+    """In the place of a QCFS: integrate and fire from half a threshold, one spike of a whole
+    threshold a timestep, soft reset (Bu et al.).
+    """
 
     def __init__(self, threshold):
         super().__init__()
@@ -172,7 +182,9 @@ class RateCoded(torch.nn.Module):
 
 
 def rate_coded(module, x, timesteps):
-    """Spikes of each activation, and the sum of the outputs: the source network itself, with other activations, run again in every timestep."""
+    """Spikes of each activation, and the sum of the outputs: the source network itself, with other
+    activations, run again in every timestep.
+    """
     found = []
     for name, layer in [*module.named_modules()]:
         if isinstance(layer, QCFS):
@@ -188,7 +200,9 @@ def rate_coded(module, x, timesteps):
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
 @pytest.mark.parametrize("make", [networks.Residual, networks.adaptive_pooling, networks.perceptron])
 def test_a_rate_network_is_qcfs_rate_coding_spike_for_spike(make, seed, timesteps, tmp_path):
-    """Strides, shortcuts, pooling, padding and negative thresholds: every neuron of the file on the disk begins at half a threshold."""
+    """Strides, shortcuts, pooling, padding and negative thresholds: every neuron of the file on the
+    disk begins at half a threshold.
+    """
     module, x = networks.randomized(make(), seed), networks.images(12)
     graph = convert(module, x)
     rate.write_rate(graph, tmp_path / "r.nir", timesteps)

@@ -86,7 +86,9 @@ def test_an_error_in_a_worker_is_the_runs_error(graph, digits, nothing_left):
 
 
 class Unreadable:
-    """Can be pickled, but not read back, whoever has taught exceptions other ways to be pickled (Dask does)."""
+    """Can be pickled, but not read back, whoever has taught exceptions other ways to be
+    pickled (Dask does).
+    """
 
     def __reduce__(self):
         return int, ("no number",)
@@ -163,7 +165,9 @@ def script(graph, folder, file, target="torch"):
 
 @pytest.mark.parametrize("file", ["script.py", "<stdin>"])
 def test_workers_do_not_run_the_program_that_starts_them(file, graph, launcher, tmp_path):
-    """A script without a guard would run again in each of them; one from standard input has no file to run."""
+    """A script without a guard would run again in each of them; one from standard input
+    has no file to run.
+    """
     path = str(tmp_path / file) if file.endswith(".py") else file
     launcher.start(script(graph, tmp_path, path), tmp_path / "ready")
     assert launcher.exitcode() == 0

@@ -1,4 +1,6 @@
-"""Faults injected into running networks: each ends with the right error within five seconds, and nothing stays behind."""
+"""Faults injected into running networks: each ends with the right error within five seconds, and
+nothing stays behind.
+"""
 
 import os
 import signal
@@ -67,7 +69,9 @@ def impatient(monkeypatch):
 
 @pytest.fixture
 def inject(monkeypatch):
-    """Replaces what models of a kind do in one timestep; gives the time at which the first did it."""
+    """Replaces what models of a kind do in one timestep; gives the time at which
+    the first did it.
+    """
 
     def change(kind, step, fault):
         happened, original = shared_zeros((1,), np.float64), kind.run_step

@@ -1,4 +1,6 @@
-"""The Processes on their own, wired by hand as a user of Lava would, with Vars read and stock Processes beside them."""
+"""The Processes on their own, wired by hand as a user of Lava would, with Vars read and stock
+Processes beside them.
+"""
 
 import numpy as np
 import pytest
@@ -32,7 +34,8 @@ def test_signed_counter_and_potential_can_be_read_as_vars():
     synapse.a_out.connect(neuron.a_in)
     with Session(neuron, tag="fixed_pt") as session:
         session.run(2)
-        # Equation 1 with theta 5: floor(7 / 5 + 1/2) = 1, clip(floor(-3 / 5 + 1/2)) = 0, clip(floor(25 / 5 + 1/2)) = 4
+        # Equation 1 with theta 5: floor(7 / 5 + 1/2) = 1, clip(floor(-3 / 5 + 1/2)) = 0,
+        # clip(floor(25 / 5 + 1/2)) = 4
         np.testing.assert_array_equal(neuron.s.get(), [[1, 0, 4]])
         session.run(1)
         np.testing.assert_array_equal(neuron.s.get(), [[0, 0, 3]])
@@ -82,7 +85,9 @@ def test_spikes_drive_a_stock_lava_neuron():
 @pytest.mark.parametrize("timing", ["pasc", "streaming"])
 @pytest.mark.parametrize("integer", [True, False])
 def test_a_whole_network_is_one_process_among_stock_ones(timing, integer):
-    """Two images one after the other, from a stock RingBuffer and into one: the simulator's potentials and spikes, image by image."""
+    """Two images one after the other, from a stock RingBuffer and into one: the simulator's
+    potentials and spikes, image by image.
+    """
     from lava.proc.io.sink import RingBuffer
     from lava.proc.io.source import RingBuffer as Source
 

@@ -1,4 +1,6 @@
-"""The report: its numbers are those of a run, and its page shows them, offline, light and dark, on a desk and on a phone."""
+"""The report: its numbers are those of a run, and its page shows them, offline, light and dark, on
+a desk and on a phone.
+"""
 
 import json
 import os
@@ -36,7 +38,9 @@ def command(*arguments):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A folder with model.pt, model.nir, and the report of the latter: report.html and report.json."""
+    """A folder with model.pt, model.nir, and the report of the latter: report.html
+    and report.json.
+    """
     folder = tmp_path_factory.mktemp("report")
     assert command("train", "--epochs", 1, "--width", 0.25, "-q", "-o", folder / "model.pt") == 0
     assert command("export", folder / "model.pt", "--nir", "-q") == 0
@@ -235,7 +239,9 @@ def test_names_in_figures_are_shown_as_they_are_not_as_tags():
 
 
 def test_class_layer_and_file_names_of_any_kind_stand_in_the_page(made, tmp_path, monkeypatch):
-    """Characters that are no text in files whose names are bytes, formulas, tags, and what a terminal would obey."""
+    """Characters that are no text in files whose names are bytes, formulas, tags, and what a
+    terminal would obey.
+    """
     graph = load(made / "model.pt").graph()
     names = ("<img src=x>", "$x^2$", "\x1b[31m", "&amp;", "%{x}", "", "\\N", "'\"", "é", "☃")
     monkeypatch.chdir(tmp_path)
@@ -290,7 +296,10 @@ def test_what_cannot_be_is_refused_in_one_line(made, pascal, monkeypatch, tmp_pa
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+QUIET = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
 
 
 @pytest.fixture(scope="module")
@@ -305,7 +314,10 @@ def browser():
 
 
 def changed(page, expression, before):
-    """Whether the expression gets another value soon. (Playwright's own wait evaluates strings inside of the page, which its policy forbids.)"""
+    """Whether the expression gets another value soon.
+
+    (Playwright's own wait evaluates strings inside of the page, which its policy forbids.)
+    """
     for _ in range(100):
         if page.evaluate(expression) != before:
             return True

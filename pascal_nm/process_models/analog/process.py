@@ -8,11 +8,14 @@ from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing
 
 
 class AnalogInput(AbstractProcess):
-    r"""Injects the analog input: batch k is sent from timestep k * interval on, once unless told otherwise; silence in between.
+    r"""Injects the analog input.
+
+    Batch k is sent from timestep k * interval on, once unless told otherwise; silence in between.
 
     Args:
-        currents: (K, B, \*shape), K batches in units of current (:meth:`pascal_nm.graph.Graph.currents`): int32 for
-            ``fixed_pt`` models, floats for ``floating_pt``. The child inherits the array without a copy.
+        currents: (K, B, \*shape), K batches in units of current
+            (:meth:`pascal_nm.graph.Graph.currents`): int32 for ``fixed_pt`` models, floats for
+            ``floating_pt``. The child inherits the array without a copy.
         cycle: when batches start; None for one batch only.
         repeat: timesteps in a row in which a batch is sent.
         timing: the timesteps in which frames travel.

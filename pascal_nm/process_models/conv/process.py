@@ -12,15 +12,16 @@ class Conv(Synapse):
 
     Args:
         shape_in: (C, H, W) of the source.
-        weight: (C_out, C_in / groups, K_h, K_w); floats for ``floating_pt`` models, integers for ``fixed_pt``.
+        weight: (C_out, C_in / groups, K_h, K_w); floats for ``floating_pt`` models, integers
+            for ``fixed_pt``.
         stride: (height, width).
         padding: zeros on each side, (height, width).
         dilation: (height, width).
         groups: of channels.
         pool: sum-pooling between the source and the convolution.
         batch: B, the leading axis of both ports.
-        largest: largest magnitude of an entry of ``s_in`` (1 for spikes), from which ``fixed_pt`` proves that its sums are
-            exact.
+        largest: largest magnitude of an entry of ``s_in`` (1 for spikes), from which ``fixed_pt``
+            proves that its sums are exact.
         timing: the timesteps in which frames travel.
         name: of the Process.
 

@@ -13,11 +13,12 @@ class Dense(Synapse):
 
     Args:
         shape_in: of the source, without the batch.
-        weight: (N_out, N_in), for the flattened source; floats for ``floating_pt`` models, integers for ``fixed_pt``.
+        weight: (N_out, N_in), for the flattened source; floats for ``floating_pt`` models, integers
+            for ``fixed_pt``.
         pool: sum-pooling between the source and the synapses.
         batch: B, the leading axis of both ports.
-        largest: largest magnitude of an entry of ``s_in`` (1 for spikes), from which ``fixed_pt`` proves that its sums are
-            exact.
+        largest: largest magnitude of an entry of ``s_in`` (1 for spikes), from which ``fixed_pt``
+            proves that its sums are exact.
         timing: the timesteps in which frames travel.
         name: of the Process.
 

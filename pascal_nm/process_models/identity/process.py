@@ -13,11 +13,12 @@ class Identity(Synapse):
 
     Args:
         shape_in: of the source, without the batch.
-        weight: broadcastable to the (pooled) source: (1, 1, 1) or (C, 1, 1), (1,) or (N,); floats or integers as the model.
+        weight: broadcastable to the (pooled) source: (1, 1, 1) or (C, 1, 1), (1,) or (N,); floats
+            or integers as the model.
         pool: sum-pooling between the source and the synapses.
         batch: B, the leading axis of both ports.
-        largest: largest magnitude of an entry of ``s_in`` (1 for spikes), from which ``fixed_pt`` proves that its sums are
-            exact.
+        largest: largest magnitude of an entry of ``s_in`` (1 for spikes), from which ``fixed_pt``
+            proves that its sums are exact.
         timing: the timesteps in which frames travel.
         name: of the Process.
 

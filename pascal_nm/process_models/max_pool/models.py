@@ -58,7 +58,10 @@ class MaxPoolModel(Model):
                     self.pooled = changes if changes.any() else None
 
     def change(self, spikes: Tensor) -> Tensor:
-        """By how much the largest count (sign 1) or the smallest (sign -1) of each window changes, int8; max_pool2d pads with minus infinity."""
+        """By how much the extreme count of each window changes, int8.
+
+        It is the largest (sign 1) or the smallest (sign -1); max_pool2d pads with minus infinity.
+        """
         self.counts += spikes
         signed = F.max_pool2d(self.counts * self.sign, self.window.kernel, self.window.stride, self.window.padding)
         before, self.largest = self.largest, signed * self.sign

@@ -13,17 +13,21 @@ from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing, Win
 class MaxPool(AbstractProcess):
     r"""Max-pooling neurons: they send the changes of the largest count of their window.
 
-    .. math:: c[t] = c[t - 1] + s_{in}[t], \qquad m[t] = \sigma \max_{window} \sigma c[t], \qquad s_{out}[t + 1] = m[t] - m[t - 1]
+    .. math::
+        c[t] = c[t - 1] + s_{in}[t], \qquad m[t] = \sigma \max_{window} \sigma c[t], \qquad
+        s_{out}[t + 1] = m[t] - m[t - 1]
 
-    Each count moves by one at most, and so does the largest. On thermometer trains :math:`s_{out}` is the OR of the window's spikes. Where
-    the source's spikes have a negative amplitude, sigma = -1 makes it the smallest count. Padding never wins.
+    Each count moves by one at most, and so does the largest. On thermometer trains :math:`s_{out}`
+    is the OR of the window's spikes. Where the source's spikes have a negative amplitude,
+    sigma = -1 makes it the smallest count. Padding never wins.
 
     Args:
         shape_in: (C, H, W) of the source.
         window: kernel, stride and padding.
         sign: sigma, +1 or -1, broadcastable to (C, 1, 1).
         batch: B, the leading axis of the ports.
-        receive: timesteps of batch 0 in which spikes may arrive; the counts are set to zero in the first.
+        receive: timesteps of batch 0 in which spikes may arrive; the counts are set to
+            zero in the first.
         cycle: how they repeat; None: back to back, for ever.
         timing: the timesteps in which frames travel; ``Windows`` where there is a record.
         record: where to write counts and activity; None to write nothing.

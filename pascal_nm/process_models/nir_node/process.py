@@ -13,13 +13,17 @@ from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Timing
 
 
 class NirNode(AbstractProcess):
-    r"""A node of a NIR graph (https://neuroir.org): a linear map, a pooling, or a population of NIR's own neurons.
+    r"""A node of a NIR graph: a linear map, a pooling, or a population of NIR's own neurons.
 
-    What arrives in a timestep leaves transformed in the same timestep, as NIR's equations say, so a graph of such Processes must be acyclic. The state
-    of neurons is set to rest at the start of every window.
+    See https://neuroir.org.
+
+    What arrives in a timestep leaves transformed in the same timestep, as NIR's equations say,
+    so a graph of such Processes must be acyclic. The state of neurons is set to rest at the
+    start of every window.
 
     Args:
-        module: ``y = module(x)`` or, for neurons, ``y, state = module(x, state)``: see :mod:`pascal_nm.export.nir_modules`.
+        module: ``y = module(x)`` or, for neurons, ``y, state = module(x, state)``: see
+            :mod:`pascal_nm.export.nir_modules`.
         shape_in: of what arrives, without the batch.
         shape_out: of what leaves.
         dtype: in which the module computes; ports carry float64.

@@ -69,7 +69,8 @@ class PascModel(Model):
                 write(self.record, place.batch, spikes)
             return None
         silent = not spikes.any()
-        # A streaming neuron that has not spiked does not until something arrives: what it gets later wakes it.
+        # A streaming neuron that has not spiked does not until something arrives: what it
+        # gets later wakes it.
         self.quiet = silent and span.stage is Stage.STREAM
         if silent:
             return None
@@ -78,7 +79,10 @@ class PascModel(Model):
         return spikes
 
     def step(self, stage: Stage, t: int, arriving: Tensor | None) -> Array | None:
-        """One timestep of all neurons, a block of images at a time, whose state stays in the processor's cache; the spikes, int8 (B, *shape), if any."""
+        """One timestep of all neurons: the spikes, int8 (B, *shape), if any.
+
+        Images go a block at a time, whose state stays in the processor's cache.
+        """
         v, s = torch.from_numpy(self.v), torch.from_numpy(self.s)
         spikes = torch.empty_like(s, dtype=torch.int8)
         for first in range(0, len(v), self.block):
@@ -129,7 +133,11 @@ class PascFloat(PascModel):
 @requires(CPU)
 @tag("fixed_pt")
 class PascFixed(PascModel):
-    """Fixed point: ``a_in``, ``v``, ``vth`` and bias int32 (a chip's v has 24 bits), ``s`` int16, ``s_out`` int8."""
+    """The neurons in fixed point.
+
+    ``a_in``, ``v``, ``vth`` and bias are int32 (a chip's v has 24 bits), ``s`` is
+    int16, ``s_out`` int8.
+    """
 
     a_in = LavaPyType(SumPort, np.int32, precision=32)
     v = LavaPyType(np.ndarray, np.int32, precision=24)

@@ -17,20 +17,27 @@ from pascal_nm.schedule import Window
 
 
 class Pasc(AbstractProcess):
-    r"""PASC integrate-and-fire neurons: Algorithms 1 and 2 of the paper, as written in :mod:`pascal_nm.neuron`.
+    r"""PASC integrate-and-fire neurons.
 
-    The neuron passes through the stages of ``window``. Its state is set anew in the first timestep of every window to
-    :math:`v = v_{th}/2, s = 0` (to :math:`v = 0`, where the window gives the half threshold later); what arrives outside the listening stages is not heard.
+    They are Algorithms 1 and 2 of the paper, as written in :mod:`pascal_nm.neuron`.
+
+    The neuron passes through the stages of ``window``. Its state is set anew in the first timestep
+    of every window to :math:`v = v_{th}/2, s = 0` (to :math:`v = 0`, where the window gives the
+    half threshold later); what arrives outside the listening stages is not heard.
 
     .. math::
         \text{integrate:} \quad v \mathrel{+}= a_{in} + b', \quad \sigma = [v \ge v_{th}] \qquad
         \text{correct:} \quad \sigma = [v \ge v_{th}] - [v < 0] \qquad
         v \mathrel{-}= \sigma v_{th}, \quad s \mathrel{+}= \sigma
 
-    .. math:: \text{encode:} \quad s = \mathrm{clip}(\lfloor (v + a_{in} + b) / v_{th} \rfloor, 0, L) \qquad
+    .. math::
+        \text{encode:} \quad
+        s = \mathrm{clip}(\lfloor (v + a_{in} + b) / v_{th} \rfloor, 0, L) \qquad
         \text{emit:} \quad s_{out} = [s \ge 1], \quad s \mathrel{-}= s_{out}
 
-    .. math:: \text{stream:} \quad v \mathrel{+}= a_{in} + b, \quad s_{out} = [v \ge v_{th} \wedge s < L] - [v < 0 \wedge s > 0], \quad
+    .. math::
+        \text{stream:} \quad v \mathrel{+}= a_{in} + b, \quad
+        s_{out} = [v \ge v_{th} \wedge s < L] - [v < 0 \wedge s > 0], \quad
         v \mathrel{-}= s_{out} v_{th}, \quad s \mathrel{+}= s_{out}
 
     Args:
@@ -38,17 +45,20 @@ class Pasc(AbstractProcess):
         vth: threshold, broadcastable to ``shape``; the potential of one spike.
         levels: L.
         window: the stages, in timesteps of batch 0.
-        bias: broadcastable to ``shape``; injected in equal shares over the window's integration, whole in the first timestep of ``STREAM``.
-        dtype: of the membrane potential: int32 for ``fixed_pt`` models, float32 or float64 for ``floating_pt``.
+        bias: broadcastable to ``shape``; injected in equal shares over the window's integration,
+            whole in the first timestep of ``STREAM``.
+        dtype: of the membrane potential: int32 for ``fixed_pt`` models, float32 or float64 for
+            ``floating_pt``.
         batch: B, the leading axis of ports and Vars.
         cycle: how the window repeats; None: back to back, for ever.
         timing: the timesteps in which frames travel.
-        record: where to write counts and activity, for ``cycle.batches`` batches; None to write nothing.
+        record: where to write counts and activity, for ``cycle.batches`` batches; None
+            to write nothing.
         name: of the Process.
 
     Raises:
-        GraphError: a threshold that is not positive or does not fit the shape, numbers that are not of the type of ``dtype``, a window that
-            does not spike for L timesteps.
+        GraphError: a threshold that is not positive or does not fit the shape, numbers that are not
+            of the type of ``dtype``, a window that does not spike for L timesteps.
 
     Ports:
         a_in: (B, \*shape), currents in the unit of ``vth``; several connections add up.
@@ -111,5 +121,6 @@ def _check(shape: Shape, values: dict[str, Array], levels: int, window: Window, 
         raise GraphError("Pasc: vth must be positive")
     if window.span(Stage.STREAM) is None and window.emit.steps != levels:
         raise GraphError(
-            f"Pasc: a neuron of {levels} levels spikes in {levels} timesteps; its window has {window.emit.steps} of stage emit"
+            f"Pasc: a neuron of {levels} levels spikes in {levels} timesteps; "
+            f"its window has {window.emit.steps} of stage emit"
         )

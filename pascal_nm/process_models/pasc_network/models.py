@@ -13,7 +13,10 @@ from pascal_nm.process_models.timing import Cycle
 @implements(proc=PascNetwork, protocol=LoihiProtocol)
 @tag("floating_pt", "fixed_pt")
 class PascNetworkModel(AbstractSubProcessModel):
-    """Populations and projections as Processes; which of their models run, the run configuration decides."""
+    """Populations and projections as Processes.
+
+    Which of their models run, the run configuration decides.
+    """
 
     def __init__(self, proc: Any) -> None:
         graph = proc.proc_params["graph"]

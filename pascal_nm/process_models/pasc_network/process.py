@@ -8,10 +8,13 @@ from pascal_nm.process_models.compat import AbstractProcess, InPort, OutPort, Va
 
 
 class PascNetwork(AbstractProcess):
-    r"""A converted network inside a Lava network of one's own: what sends its currents, and what hears its spikes, may be any Process.
+    r"""A converted network inside a Lava network of one's own.
 
-    Images follow each other every :attr:`interval` timesteps, with no reset in between. An image's currents (``graph.currents`` of the preprocessed
-    image) arrive in one timestep, the first of its interval, and nothing in the others: a Process that sends in timestep 0 is heard in timestep 0.
+    What sends its currents, and what hears its spikes, may be any Process.
+
+    Images follow each other every :attr:`interval` timesteps, with no reset in between. An image's
+    currents (``graph.currents`` of the preprocessed image) arrive in one timestep, the first of its
+    interval, and nothing in the others: a Process that sends in timestep 0 is heard in timestep 0.
 
     Args:
         graph: float for ``floating_pt`` run configurations, integer for ``fixed_pt``.
@@ -23,7 +26,8 @@ class PascNetwork(AbstractProcess):
         s_out: (B, \*shape), spikes in {-1, 0, +1} of the last spiking population.
 
     Vars (Lava moves them element by element):
-        v: (B, \*output shape), the readout's potential: an image's answer after the interval's last timestep.
+        v: (B, \*output shape), the readout's potential: an image's answer after the
+        interval's last timestep.
 
     Attributes:
         interval: timesteps of an image.

@@ -18,11 +18,13 @@ class Readout(AbstractProcess):
         shape: (N,) or (C, H, W), without the batch.
         window: the timesteps of batch 0 in which inputs arrive.
         bias: broadcastable to ``shape``; v holds it from the window's first timestep, once.
-        dtype: of the potential: int32 for ``fixed_pt`` models, float32 or float64 for ``floating_pt``.
+        dtype: of the potential: int32 for ``fixed_pt`` models, float32 or float64 for
+            ``floating_pt``.
         batch: B, the leading axis of port and Var.
         cycle: how the window repeats; None: back to back, for ever.
         timing: the timesteps in which frames travel.
-        potential: (K, len(window), B, \*shape) where each batch's potential is written after every timestep of its window; None to write nothing.
+        potential: (K, len(window), B, \*shape) where each batch's potential is written after every
+            timestep of its window; None to write nothing.
         name: of the Process.
 
     Ports:
