@@ -139,15 +139,19 @@ def _between_0_and_1(alpha: float | Fraction, what: str = "alpha") -> Fraction:
     return _decimal(alpha)
 
 
+def _check_authors(name: str, levels: int) -> None:
+    if levels < 3:
+        raise DataError(
+            f"the authors' metric divides by zero with fewer than 3 levels; {name} has {levels}: take the paper's"
+        )
+
+
 def _measured(name: str, counts: Sequence[int], reading: Reading, alpha: Fraction | None) -> LayerMetric:
     """Algorithm 3; ``alpha`` is None for 1 / (L + 1)."""
     if sum(counts) < 4:
         raise DataError(f"{name} has {sum(counts)} samples, neurons times images: the metric needs 4, give more images")
-    if reading == "authors" and len(counts) < 4:
-        raise DataError(
-            "the authors' metric divides by zero with fewer than 3 levels; "
-            f"{name} has {len(counts) - 1}: take the paper's"
-        )
+    if reading == "authors":
+        _check_authors(name, len(counts) - 1)
     asked = alpha or Fraction(1, len(counts))
     alpha, agreement = _agreement(counts, asked)
     shape = (_of_samples if reading == "paper" else _of_frequencies)(counts)
@@ -316,6 +320,18 @@ class Choice:
         if self.levels is not None:
             _check_levels(self.levels, self.clusters)
 
+    def check(self, levels: Sequence[int]) -> None:
+        """Refuse a network of so many levels in each layer before it is trained and measured.
+
+        Raises:
+            DataError: there would be no fewer levels to give, or no metric.
+        """
+        if self.levels is None:
+            propose(max(levels), self.clusters)
+        if self.reading == "authors":
+            for place, level in enumerate(levels, 1):
+                _check_authors(f"layer {place}", level)
+
     def plan(self, found: Mapping[str, Array], alpha: float | Fraction | None = None) -> Plan:
         """Measure and cluster layers with these :func:`histograms`, by another alpha if given."""
         alpha = self.alpha if alpha is None else alpha
@@ -388,7 +404,7 @@ def _remarks(metrics: Sequence[LayerMetric], levels: Sequence[int], made: int) -
     """What a reader of a plan must be told."""
     if made < len(levels):
         different = _counted(len({m.metric for m in metrics}), "different metric")
-        unused = " and ".join(f"L = {level}" for level in levels[made:])
+        unused = " and ".join(f"L = {level}" for level in dict.fromkeys(levels[made:]))
         yield (
             f"{_counted(made, 'cluster')} instead of {len(levels)}: "
             f"{_counted(len(metrics), 'layer')} with {different}; no cluster is there for {unused}"

@@ -12,7 +12,7 @@ answer, with one timestep for each projection that a spike travels through.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
@@ -128,9 +128,11 @@ class Comparison:
     def verdict(self) -> list[str]:
         """What the rows say, in sentences.
 
-        They tell where rate coding is below its source, level with it, and above, and at what cost.
+        They tell where rate coding is below its source, above it, and not told apart from it by so
+        many images, and at what cost.
         """
-        exact = min((row for row in self.rows if row.exact and row.spikes), key=lambda row: row.to_answer or 0.0)
+        timed = (row for row in self.rows if row.exact and row.to_answer is not None)
+        exact = min(timed, key=lambda row: row.to_answer or 0.0)
         lines = [
             (
                 f"{exact.method}: the source network's class for {percent(exact.agreement)} of the images, "
@@ -138,10 +140,12 @@ class Comparison:
             )
         ]
         rated = [row for row in self.rows if row.method.startswith(RATE)]
-        for where in ("below", "level with", "above"):
+        for where in ("below", "not told apart from", "above"):
             if found := [row for row in rated if self.stands(row) == where]:
                 figures = ", ".join(f"{row.timesteps:.0f} ({percent(row.accuracy)})" for row in found)
-                lines.append(f"QCFS rate coding is {where} its source ({percent(self.source)}) at T = {figures}")
+                by = f" by {self.images:,} images" if where == "not told apart from" else ""
+                source = f"its source ({percent(self.source)})"
+                lines.append(f"QCFS rate coding is {where} {source}{by} at T = {figures}")
         if above := [row for row in rated if self.stands(row) == "above"]:
             lines.append(_why(max(above, key=lambda row: row.accuracy), exact, self.source))
             if finer := [row for row in self.rows if row.method.startswith(LEVELS)]:
@@ -153,9 +157,9 @@ class Comparison:
         return lines
 
     def stands(self, row: Row) -> str:
-        """``above`` or ``below`` the source network if significantly so, else ``level with``."""
+        """Where a row is: ``above`` or ``below`` the source network, or ``not told apart from`` it."""
         if row.p_value >= SIGNIFICANT:
-            return "level with"
+            return "not told apart from"
         return "above" if row.gained > row.lost else "below"
 
 
@@ -231,10 +235,7 @@ def compare(
     Raises:
         DataError: the images do not fit the network; no timesteps; a confidence outside (0, 1].
     """
-    if not timesteps or min(timesteps) < 1:
-        raise DataError(f"timesteps are 1 or more, not {', '.join(map(str, timesteps)) or 'none'}")
-    if any(not 0 < confidence <= 1 for confidence in confidences):
-        raise DataError(f"a confidence lies between 0 and 1, not {', '.join(map(str, confidences))}")
+    check(timesteps, confidences)
     evaluation.check(graph, data)
     closed = source or (lambda inputs: simulate.counts(graph, inputs).predictions)
     expected = np.concatenate([closed(inputs) for inputs in _inputs(graph, data, "source network", progress)])
@@ -265,6 +266,34 @@ def compare(
         curves[RELU] = made.curve(run)
         rows += [made.rate(f"{RELU}, T = {t}", run, np.full(len(data), t), latency) for t in sorted(timesteps)]
     return Comparison(float(np.mean(expected == data.labels)), len(data), rows, curves)
+
+
+def check(timesteps: Sequence[int], confidences: Sequence[float]) -> None:
+    """Refuse what :func:`compare` cannot be asked.
+
+    Raises:
+        DataError: no timesteps, or one below 1; a confidence outside (0, 1].
+    """
+    if not timesteps or min(timesteps) < 1:
+        raise DataError(f"timesteps are 1 or more, not {', '.join(map(str, timesteps)) or 'none'}")
+    if any(not 0 < confidence <= 1 for confidence in confidences):
+        raise DataError(f"a confidence lies between 0 and 1, not {', '.join(map(str, confidences))}")
+
+
+def check_trainings(graphs: Mapping[str, Graph]) -> None:
+    """Refuse networks, by their names, that are not trainings of one network.
+
+    Raises:
+        DataError: they have other layers, shapes or levels.
+    """
+    forms = {name: [(p.name, p.kind, p.shape, p.levels) for p in graph.populations] for name, graph in graphs.items()}
+    (first, form), *others = forms.items()
+    for name, other in others:
+        if other != form:
+            raise DataError(
+                f"{name} and {first} are not trainings of one network: they have other layers, shapes or levels; "
+                "compare them one by one"
+            )
 
 
 @dataclass(frozen=True, eq=False)

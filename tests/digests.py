@@ -4,10 +4,10 @@
 ``tests/digests.json``: it prints a line for each difference, and exits with 1 where there is one.
 Names of networks choose some of them; ``--write`` writes the file instead.
 
-A digest is of one quantity of one layer: in float64 and in integers of 8 bits, under every schedule,
-on every target. Of integers it is their sum and a hash, compared exactly. Of what files hold it is a
-hash of every bit. Logits, joules and seconds are numbers, and compared within :data:`TOLERANCE`, since
-sums of floats depend on the processor.
+A digest is of one quantity of one layer: in float64 and in integers of 8 bits, under every
+schedule, on every target. Of integers it is their sum and a hash, compared exactly. Of what files
+hold it is a hash of every bit. Logits, joules and seconds are numbers, and compared within
+:data:`TOLERANCE`, since sums of floats depend on the processor.
 
 The functions of the first part alone touch the package: when its names move, these move with them.
 """
@@ -77,18 +77,25 @@ def graphs(path: Path) -> dict[str, Graph]:
 
 
 def fitted(path: Path, names: Iterable[str]) -> dict[str, Graph]:
-    """The spiking network of a model file in 8-bit integers that fit a chip's registers, by chip."""
+    """The spiking network of a model file in 8-bit integers that fit a chip's
+    registers, by chip.
+    """
     graph = checkpoint.load(path).graph()
     return {name: fixed_point.fit(graph, chips.load(name), Quantization(8)) for name in names}
 
 
 def integer_chips() -> list[str]:
-    """The chips that compute in integers, on cores: ``deploy`` writes for them. The newest is first."""
+    """The chips that compute in integers, on cores: ``deploy`` writes for them.
+
+    The newest is first.
+    """
     return [name for name in reversed(chips.available()) if chips.load(name).widths]
 
 
 def every_target() -> list[str]:
-    """Where a network runs: ``torch``, ``lava``, and the target ``loihi`` by the name of each chip."""
+    """Where a network runs: ``torch``, ``lava``, and the target ``loihi`` by the
+    name of each chip.
+    """
     return ["torch", "lava", *integer_chips()]
 
 
@@ -145,7 +152,9 @@ def outcome(result: RunResult) -> Content:
 
 
 def counts(result: RunResult) -> dict[str, Mapping[str, Array]]:
-    """Spikes of every neuron: their sum, and where it differs, their number; by quantity and layer."""
+    """Spikes of every neuron: their sum, and where it differs, their number; by
+    quantity and layer.
+    """
     found = {"counts": result.counts}
     return found if result.sent is None else {**found, "sent": result.sent}
 
@@ -174,7 +183,8 @@ def events(graph: Graph, result: RunResult) -> dict[str, dict[str, Array]]:
 
 
 def joules(graph: Graph, result: RunResult, chip: str) -> dict[str, dict[str, float]]:
-    """Mean joules of an image on a chip, and of the source network on the same, by quantity and layer.
+    """Mean joules of an image on a chip, and of the source network on the same, by
+    quantity and layer.
 
     Where the chip counts memory traffic apart, they are there without it and with it.
     """
@@ -271,7 +281,9 @@ def file(graph: Graph, profile: str, names: Sequence[str]) -> Content:
 
 
 def by_owner(found: Mapping[str, str], names: Sequence[str]) -> Content:
-    """The digests of the nodes of each layer, with those that lead to it, and of the rest of a file."""
+    """The digests of the nodes of each layer, with those that lead to it, and of
+    the rest of a file.
+    """
     owned: dict[str, list[tuple[str, str]]] = collections.defaultdict(list)
     for node in sorted(found):
         end = f"{node.split('__')[-1]}_"  # a node between two layers is called source__target
@@ -297,7 +309,9 @@ def nodes(path: Path) -> dict[str, str]:
 
 
 def bundle(path: Path, chip: str, names: Sequence[str]) -> Content:
-    """The digests of the files of a bundle, but for what names versions, and for its page of text."""
+    """The digests of the files of a bundle, but for what names versions, and for
+    its page of text.
+    """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "bundle"
         deploy(path, chip, folder)
@@ -373,7 +387,9 @@ def hashed(*values: Any) -> str:
 
 
 def digest(array: Array) -> str:
-    """The sum of an array of integers, of whatever type, and its hash; "0" where nothing but zeros is in it."""
+    """The sum of an array of integers, of whatever type, and its hash; "0" where nothing
+    but zeros is in it.
+    """
     values = np.asarray(array).astype(np.int64, casting="safe")
     return f"{values.sum()}:{hashed(values)}" if values.any() else "0"
 
@@ -430,8 +446,8 @@ Where = tuple[str, ...]
 def leaves(content: Content, where: Where, names: Sequence[str] = ()) -> Iterator[tuple[Where, Any]]:
     """Every value with the way to it.
 
-    The way is the network, schedule, arithmetic and target, then the layer where the value is of one,
-    and the quantity.
+    The way is the network, schedule, arithmetic and target, then the layer where the value is of
+    one, and the quantity.
     """
     names = content.get("layers", names)
     for key, value in content.items():
@@ -469,8 +485,8 @@ def only(targets: Sequence[str], content: Content) -> Content:
 # The file.
 
 BEFORE, ABOVE = "=", "^"
-"""In the file, for a value that stands there already, in the same network: the last one under the same name;
-the one under the same arithmetic, target and name in the schedule before."""
+"""In the file, for a value that stands there already, in the same network: the last one under the
+same name; the one under the same arithmetic, target and name in the schedule before."""
 
 
 def read() -> Content:
@@ -489,7 +505,9 @@ def write(networks: Content) -> None:
 
 
 def packed(content: Content, last: dict[Any, Any], where: Where = ()) -> Content:
-    """The content with :data:`BEFORE` and :data:`ABOVE` for what is repeated; ``last`` keeps values by both ways."""
+    """The content with :data:`BEFORE` and :data:`ABOVE` for what is repeated; ``last`` keeps
+    values by both ways.
+    """
     found: Content = {}
     for key, value in content.items():
         if isinstance(value, dict):

@@ -2,6 +2,8 @@
 of the runs, and several trainings have a spread.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -135,9 +137,9 @@ EXACT = row("exact, two_phase", 0.8, to_answer=30.0, spikes=10.0, operations=100
     [
         (30, 5, "above"),
         (5, 30, "below"),
-        (6, 5, "level with"),
-        (0, 0, "level with"),
-        (5, 0, "level with"),
+        (6, 5, "not told apart from"),
+        (0, 0, "not told apart from"),
+        (5, 0, "not told apart from"),
         (6, 0, "above"),
     ],
 )
@@ -158,6 +160,23 @@ def test_the_verdict_says_where_rate_coding_wins_and_at_what_cost():
     finer = row(f"{comparison.LEVELS} 2, two_phase", 0.92, timesteps=8.0)
     assert Comparison(0.8, 100, [EXACT, finer, above], {}).verdict()[-1].endswith("92.00 % with 8 levels")
     assert len(Comparison(0.8, 100, [EXACT, below], {}).verdict()) == 2
+
+
+def test_a_network_that_sends_no_spike_has_a_verdict():
+    dead = networks.for_digits()
+    hidden = replace(dead["hidden"], bias=np.array(-1e6))
+    dead = dead.replace(populations=(dead.input, hidden, dead.output))
+    made = comparison.compare(dead, IMAGES, timesteps=(2,))
+    assert all(row.spikes == 0 for row in rows(made, "exact"))
+    assert "100.00 % of the images" in made.verdict()[0]
+    assert f"not told apart from its source ({100 * made.source:.2f} %) by 60 images" in made.verdict()[1]
+
+
+def test_networks_with_other_levels_are_no_trainings_of_one_network():
+    more = comparison.with_more_levels(GRAPH, 2)
+    comparison.check_trainings({"a.pt": GRAPH, "b.pt": networks.for_digits()})
+    with pytest.raises(DataError, match=r"b\.pt and a\.pt are not trainings of one network"):
+        comparison.check_trainings({"a.pt": GRAPH, "b.pt": more})
 
 
 def test_intervals_are_wilsons():

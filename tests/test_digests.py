@@ -22,7 +22,8 @@ OTHER_PROCESSOR = {
     "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3",
     "ONEDNN_MAX_CPU_ISA": "SSE41",
 }
-"""The environment in which the libraries compute as on a processor without the vectors of this one."""
+"""The environment in which the libraries compute as on a processor without the
+vectors of this one."""
 
 
 @pytest.fixture(scope="module")

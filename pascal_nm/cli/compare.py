@@ -94,10 +94,13 @@ def compare(
     """
     numbers = [int(x) for x in _numbers("--timesteps", timesteps, whole=True)]
     confidences = _numbers("--confidence", confidence)
+    comparison.check(numbers, confidences)
+    loaded = {path: _source(path) for path in networks}
+    comparison.check_trainings({str(path): graph for path, (_, graph, _) in loaded.items()})
     found: list[Comparison] = []
     checks: list[dict[str, Any] | None] = []
     for path in networks:
-        model, graph, source = _source(path)
+        model, graph, source = loaded[path]
         images = options.load_data(data_name, limit, image_column, label_column, network=graph)
         examples = (
             options.load_data(calibration or data_name, CALIBRATION, image_column, label_column, "train", graph)

@@ -346,6 +346,8 @@ def _train_adaptively(
     as_json: bool,
     start: Model | None,
 ) -> None:
+    measured = config.levels if config.final_levels is None else config.final_levels
+    choice.check([measured] if isinstance(measured, int) else measured)
     decided: list[tuple[Graph, adaptive.Plan]] = []
 
     def choose(model: Model) -> list[int]:

@@ -285,7 +285,10 @@ def _why(network: str) -> str:
         return "C_i = 512 for FC2 and FC3, which have 4096; the classifier counts as a layer with neurons"
     if network == "VGG-16, ImageNet":
         return "a fan-in of 25600 for FC1, which has 25088; the classifier counts as a layer with neurons"
-    return "one entry for each block instead of each layer, other fan-ins than the network; the classifier counts"
+    return (
+        "one entry for each block instead of each layer, other fan-ins than the network; the classifier counts "
+        "(synapses of shortcuts are left out in both)"
+    )
 
 
 def _table_4() -> list[Entry]:
@@ -327,9 +330,10 @@ def _abstract() -> list[Entry]:
     """The reduction of timesteps that the abstract names, of the T that Table 5 prints."""
     (vgg,) = (printed for _, network, _, printed in T_NORM if network == "VGG-16, ImageNet")
     (resnet,) = (printed for _, network, level, printed in T_NORM if (network, level) == ("ResNet-34", 8))
+    true = of_true_shapes("ResNet-34", [8] * len(layers_with_neurons("ResNet-34")))
     what = "timesteps of QCFS over T_norm, ResNet-34, ImageNet (abstract)"
-    note = "the abstract's 56 is 1024 / 18.37, of VGG-16; ResNet-34 has 256 / 8.17"
-    return [Entry("Table 5", what, 56, 1024 / vgg, 256 / resnet, "corrected", note)]
+    note = f"56 is 1024 / {vgg}, of VGG-16; ResNet-34 has 256 / {resnet} = {256 / resnet:.1f} by the printed T_norm"
+    return [Entry("Table 5", what, 56, 1024 / vgg, 256 / true, "corrected", note)]
 
 
 def _totals() -> list[Entry]:
@@ -339,7 +343,9 @@ def _totals() -> list[Entry]:
         what = f"multiply-accumulates, {arch}, {shape[1]}x{shape[2]}, {classes} classes"
         wrong = where.startswith("Table 13")
         same = sum(TABLE_A7) + 512 * classes if wrong else total
-        note = "rows from block 2.1 Conv2 on halve the channels as well as the image" if wrong else ""
+        note = (
+            "convolutions from block 2.1 Conv2 on are computed with 64 channels, 128 behind a stride" if wrong else ""
+        )
         result.append(Entry(where, what, printed, same, total, _status(printed, total), note))
     return result
 

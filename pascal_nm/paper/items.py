@@ -163,9 +163,10 @@ ITEMS: tuple[Item, ...] = (
     Item(
         "Equation 9",
         "r_E: a layer's energy over that with plain neurons",
-        "the same",
+        "the same, the first layer included; the updates of a run are counted beside it",
         SAME,
         (ENERGY, "tests/test_analysis.py"),
+        "the first layer, which runs Algorithm 2, is charged too much (errata)",
     ),
     Item("Equation 10", "r_E from r'", "the same", SAME, (ENERGY, "tests/test_analysis.py")),
     Item(
@@ -183,6 +184,7 @@ ITEMS: tuple[Item, ...] = (
         "over the layers with neurons, which the classifier is not",
         SAME,
         (NUMBERS, PROOFS),
+        "as Equation 9",
     ),
     Item(
         "Equation 14", "r_E of the whole network", "over all layers, operations weighed alike", SAME, (ENERGY, NUMBERS)
@@ -200,7 +202,10 @@ ITEMS: tuple[Item, ...] = (
         "over all layers with neurons; the first one's input is no spikes, and has the 0.75 that the paper assumes",
         SAME,
         (ENERGY, NUMBERS, PROOFS),
-        "with a rate of 1 for the first layer T_eff is a little smaller; both are printed",
+        (
+            "with a rate of 1 for the first layer T_eff is a little smaller; both are printed. "
+            "As Equation 9; and 5 L - 2 is for uniform L (errata)"
+        ),
     ),
     Item("Equation 17", "the source network's first activation is c steps", "the same", SAME, (NEURON,)),
     Item("Equation 18", "c by the interval of x", "the same", SAME, (NEURON, PROOFS)),
@@ -453,7 +458,7 @@ ITEMS: tuple[Item, ...] = (
         "the totals of the network's shapes",
         CORRECTED,
         (NUMBERS, "tests/test_analysis.py"),
-        "rows from block 2.1 Conv2 on halve the channels as well as the image",
+        "convolutions from block 2.1 Conv2 on are computed with 64 channels, or 128 behind a stride",
     ),
     Item(
         "Appendix A.8",

@@ -958,3 +958,17 @@ def test_an_interrupted_training_goes_on(tmp_path):
     second = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert "epoch   1/4" not in second.stderr
     assert os.listdir(tmp_path) == ["model.pt"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--levels", 1), "every layer has L = 1 already"),
+        (("--levels", 4, "--final-levels", 1), "every layer has L = 1 already"),
+        (("--levels", 2, "--adapt-reading", "authors"), "fewer than 3 levels"),
+    ],
+)
+def test_levels_that_cannot_be_adapted_are_refused_before_the_training(pascal, tmp_path, options, message):
+    command = ("train", "--data", "digits", "--arch", "mlp", "--epochs", 3, "--adapt", 2, *options)
+    refused(pascal(*command, "-o", tmp_path / "model.pt"), message)
+    assert not list(tmp_path.iterdir())
