@@ -14,7 +14,7 @@ from pascal_nm.hw_targets import chip
 from tests import digests
 
 SMALL = "mnist.pt"
-QUICK = ("torch", "loihi2")
+QUICK = ("torch",)
 
 OTHER_PROCESSOR = {
     "ATEN_CPU_CAPABILITY": "default",
