@@ -157,7 +157,7 @@ class Comparison:
         return lines
 
     def stands(self, row: Row) -> str:
-        """Whether a row is ``above`` or ``below`` the source network or ``not told apart from`` it."""
+        """``above`` the source network, ``below`` it, or ``not told apart from`` it."""
         if row.p_value >= SIGNIFICANT:
             return "not told apart from"
         return "above" if row.gained > row.lost else "below"

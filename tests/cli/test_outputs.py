@@ -16,6 +16,7 @@ from pascal_nm.cli.outputs import declarations
 
 TOKENS = {
     "adapt": ["m.pt"],
+    "compare": ["m.pt"],
     "deploy": ["m.nir", "--chip", "c.toml"],
     "demo": [],
     "energy": ["m.nir", "--chip", "c.toml"],
