@@ -887,7 +887,7 @@ def test_fine_tuning_from_a_file(pascal, trained, tmp_path):
     refused(pascal(*command, "--arch", "mlp"), "--arch does not go with --from")
     refused(pascal(*command[:2], trained / "model.nir"), "model.nir", "source network")
     refused(pascal("train", "--average"), "--average belongs to --from")
-    refused(pascal(*command, "--final-levels", 2), "--epochs")
+    refused(pascal(*command, "--final-levels", 2), "at least 3 epochs")
     code, out, _ = pascal(*command, "--epochs", 3, "--final-levels", 2)
     assert (code, "cnn" in out) == (0, True)
     populations = json.loads(pascal("inspect", tmp_path / "m.pt", "--json")[1])["populations"]
