@@ -24,7 +24,8 @@ from pascal_nm.graph import Array, Graph
 from pascal_nm.interop import ann2snn
 from pascal_nm.interop import readers as interoperation
 
-COLUMNS = ("method", "accuracy", "95 %", "agrees", "T", "T_norm", "answer at", "spikes", "operations")
+INTERVAL = "95 %"
+COLUMNS = ("method", "accuracy", INTERVAL, "agrees", "T", "T_norm", "answer at", "spikes", "operations")
 
 LEGEND = (
     "agrees: with the source network's classes; T: levels, or timesteps shown; T_norm: Equation 13; answer at: "
@@ -130,10 +131,12 @@ def compare(
             else _checked(path, graph, images, examples, max(numbers), environments)
         )
     spread = comparison.spread(found) if len(found) > 1 else []
+    rows = _spread_rows(spread) if spread else _rows(found[0])
+    columns = [column for column in COLUMNS if not spread or column != INTERVAL]
     title = f"{', '.join(path.name for path in networks)}, {found[0].images:,} images of {images.name}"
     if output is not None:
         with replacing(output) as temporary:
-            temporary.write_text(_markdown(_spread_rows(spread) if spread else _rows(found[0])))
+            temporary.write_text(_markdown(columns, rows))
     if plot is not None:
         plots.methods(found[0], title if len(found) == 1 else f"{networks[0].name}, {found[0].images:,} images", plot)
     if as_json:
@@ -159,7 +162,7 @@ def compare(
                 f"checked: ann2snn of SpikingJelly {check['version']} gives the classes of our ReLU conversion in "
                 f"{percent(check['agreement'])} of {check['images']} images at T = 1 to {check['timesteps']}"
             )
-    table(title, COLUMNS, _spread_rows(spread) if spread else _rows(found[0]))
+    table(title, columns, rows)
     say(LEGEND if not spread else f"{LEGEND}; ±: standard deviation of one training")
 
 
@@ -243,7 +246,7 @@ def _spread_rows(spread: Sequence[Spread]) -> list[list[str]]:
         accuracy, agreement = (_plus_minus(figures.get(name), 100, 2, " %") for name in ("accuracy", "agreement"))
         steps = [_plus_minus(figures.get(name), 1, 2) for name in ("timesteps", "normalized", "to_answer")]
         counts = [_plus_minus(figures.get("spikes"), 1, 0), _plus_minus(figures.get("operations"), 1e-6, 3, " M")]
-        rows.append([row.method, accuracy, "", agreement, *steps, *counts])
+        rows.append([row.method, accuracy, agreement, *steps, *counts])
     return rows
 
 
@@ -260,8 +263,8 @@ def _short(value: float | None, digits: int = 1) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.{digits}f}"
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
