@@ -45,6 +45,7 @@ def test_the_digests_of_a_small_network_are_as_written(written):
     assert digests.differences({SMALL: digests.only(QUICK, written[SMALL])}, now) == []
 
 
+@pytest.mark.slow
 def test_a_changed_weight_changes_the_digests_of_its_layer_and_of_later_ones_alone(written, tmp_path):
     now = {SMALL: digests.of(altered(tmp_path / SMALL, "blocks.1.body.0"), ["torch"])}
     before = {SMALL: digests.only(["torch"], written[SMALL])}
