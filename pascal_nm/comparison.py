@@ -21,7 +21,7 @@ import numpy as np
 from pascal_nm import activity, analysis, rate_coding, simulate
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError
-from pascal_nm.graph import Array, Graph, Operator, Population, Projection, Timing
+from pascal_nm.graph import Array, Graph, Population, Projection, Timing
 from pascal_nm.hw_targets import evaluation
 from pascal_nm.hw_targets.simulator import SimulatorProgram
 from pascal_nm.rate_coding import Conversion, RateRun
@@ -236,7 +236,6 @@ def compare(
         DataError: the images do not fit the network; no timesteps; a confidence outside (0, 1].
     """
     check(timesteps, confidences)
-    evaluation.check(graph, data)
     closed = source or (lambda inputs: simulate.counts(graph, inputs).predictions)
     expected = np.concatenate([closed(inputs) for inputs in _inputs(graph, data, "source network", progress)])
     made = _Judge(expected, data.labels)
@@ -254,15 +253,12 @@ def compare(
     for confidence in confidences:
         rows.append(made.rate(f"{EXIT}, at {confidence:g}", run, run.exits(confidence), latency))
     if calibration is not None:
-        evaluation.check(graph, calibration)
-        assert graph.preprocessing is not None, "check refuses a graph without"
+        examples = np.concatenate(list(evaluation.inputs(graph, calibration)))
         weights = np.concatenate(
             [rate_coding.relu_logits(graph, x).argmax(1) for x in _inputs(graph, data, "ReLU weights", progress)]
         )
         rows.append(made.row("ReLU weights, no spikes", False, weights))
-        run = _rate_coded(
-            rate_coding.relu(graph, graph.preprocessing(calibration.pixels)), data, max(timesteps), RELU, progress
-        )
+        run = _rate_coded(rate_coding.relu(graph, examples), data, max(timesteps), RELU, progress)
         curves[RELU] = made.curve(run)
         rows += [made.rate(f"{RELU}, T = {t}", run, np.full(len(data), t), latency) for t in sorted(timesteps)]
     return Comparison(float(np.mean(expected == data.labels)), len(data), rows, curves)
@@ -337,12 +333,7 @@ def _exact(
 ) -> tuple[Row, list[float]]:
     timed = graph.replace(timing=timing)
     name = f"exact, {timing.schedule}" + (f", lag {timing.lag}" if timing.schedule == "streaming" else "")
-
-    def update(done: int, total: int) -> None:
-        if progress is not None:
-            progress(done, total, name)
-
-    found = evaluation.evaluate(SimulatorProgram(timed), data, progress=update)
+    found = evaluation.evaluate(SimulatorProgram(timed), data, progress=_named(progress, name))
     paper = timing.schedule == "pasc"
     effective = analysis.analyse(timed, found.spike_rates(timed)).effective_timesteps if paper else math.nan
     row = replace(
@@ -371,17 +362,16 @@ def with_more_levels(graph: Graph, factor: int) -> Graph:
         threshold = p.threshold / factor if p.kind == "pasc" else p.threshold
         return replace(p, levels=p.levels * factor, threshold=threshold) if p.name in spiking else p
 
+    def divided(q: Projection) -> Projection:
+        return replace(q, operator=replace(q.operator, weight=q.operator.weight / factor))
+
     def scaled(q: Projection) -> Projection:
         into_max = graph[q.target].kind == "max"  # which hands levels on as they are
-        return q if q.source not in spiking or into_max else replace(q, operator=_divided(q.operator, factor))
+        return q if q.source not in spiking or into_max else divided(q)
 
     return graph.replace(
         populations=tuple(map(finer, graph.populations)), projections=tuple(map(scaled, graph.projections))
     )
-
-
-def _divided(operator: Operator, factor: int) -> Operator:
-    return replace(operator, weight=operator.weight / factor)
 
 
 def _finer(graph: Graph, factor: int, data: Dataset, judge: _Judge, progress: Progress | None) -> Row:
@@ -415,14 +405,12 @@ def _rate_coded(made: Conversion, data: Dataset, timesteps: int, name: str, prog
 
 
 def _inputs(graph: Graph, data: Dataset, name: str, progress: Progress | None) -> Iterator[Array]:
-    """Preprocessed images, some at a time."""
-    assert graph.preprocessing is not None, "check refuses a graph without"
-    done = 0
-    for pixels, labels in data.batches(BATCH):
-        yield graph.preprocessing(pixels)
-        done += len(labels)
-        if progress is not None:
-            progress(done, len(data), name)
+    """Preprocessed images, some at a time, with progress under the name of a method."""
+    return evaluation.inputs(graph, data, _named(progress, name), size=BATCH)
+
+
+def _named(progress: Progress | None, name: str) -> evaluation.Progress | None:
+    return None if progress is None else lambda done, total: progress(done, total, name)
 
 
 def interval(right: int, images: int) -> Interval:

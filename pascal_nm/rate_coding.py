@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -45,8 +46,6 @@ NUMBERS = 1 << 19
 """Neurons (of the largest population, times images) that are stepped together: their potentials
 stay in the processor's caches."""
 
-FLOAT = np.dtype(np.float32)
-
 
 @dataclass(frozen=True)
 class Conversion:
@@ -61,6 +60,20 @@ class Conversion:
     graph: Graph
     spike: Mapping[str, float]
     start: float
+
+    @cached_property
+    def carried(self) -> Mapping[str, float]:
+        """The levels that a spike of each population carries; of a max population, its source's."""
+        spike = dict(self.spike)
+        for p in self.graph.populations:
+            if p.kind == "max":
+                spike[p.name] = spike[self.graph.incoming(p.name)[0].source]
+        return spike
+
+    @cached_property
+    def costs(self) -> Mapping[str, _Costs]:
+        """What spikes of each population are counted by."""
+        return {name: _Costs(self.graph, name) for name in self.carried}
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +154,6 @@ def relu_logits(graph: Graph, inputs: Array) -> Array:
 
     What :func:`relu` approaches as T grows.
     """
-    graph = _floats(graph)
     return np.asarray(_activations(graph, inputs, keep=False)[graph.output.name])
 
 
@@ -177,13 +189,7 @@ class _Batch:
 
     def __init__(self, made: Conversion, currents: Tensor) -> None:
         self.graph, self.images = made.graph, len(currents)
-        self.spike = _carried(made)
-        self.synapses = {
-            q.name: simulate.delivery(q, FLOAT)
-            for q in self.graph.projections
-            if self.graph[q.source].kind != "analog" and self.graph[q.target].kind != "max"
-        }
-        self.costs = {name: _Costs(self.graph, name) for name in self.spike}
+        self.spike, self.costs = made.carried, made.costs
         self.constant = self._constant(currents.to(torch.float32))
         self.threshold = {name: _column(self.graph[name].threshold) * levels for name, levels in made.spike.items()}
         self.potential = {
@@ -203,7 +209,7 @@ class _Batch:
             total = torch.zeros((self.images, *p.shape)) + _column(p.bias)
             for q in self.graph.incoming(p.name):
                 if self.graph[q.source].kind == "analog":
-                    total += simulate.delivery(q, FLOAT)(currents)
+                    total += simulate.spike_synapse(q, self.graph)(currents)
             constant[p.name] = _channels_last(total)
         return constant
 
@@ -238,25 +244,13 @@ class _Batch:
             v = self.constant[p.name].clone() if readout else self.potential[p.name].add_(self.constant[p.name])
             for q in self.graph.incoming(p.name):
                 if q.source in spikes:
-                    v.add_(self.synapses[q.name](spikes[q.source]), alpha=self.spike[q.source])
+                    v.add_(simulate.spike_synapse(q, self.graph)(spikes[q.source]), alpha=self.spike[q.source])
             if readout:
                 return spikes, v.flatten(1)
             fired = (v >= self.threshold[p.name]).to(v.dtype)
             v.addcmul_(fired, self.threshold[p.name], value=-1)
             spikes[p.name] = fired
         raise AssertionError("Graph refuses a network without a readout")
-
-
-def _carried(made: Conversion) -> dict[str, float]:
-    """The levels that one spike of each population carries.
-
-    A max population's are those of its source.
-    """
-    spike = dict(made.spike)
-    for p in made.graph.populations:
-        if p.kind == "max":
-            spike[p.name] = spike[made.graph.incoming(p.name)[0].source]
-    return spike
 
 
 class _Costs:
@@ -289,6 +283,7 @@ def _activations(graph: Graph, inputs: Array, keep: bool = True) -> dict[str, Ar
 
     The activations are by population of kind ``pasc``, the logits by the readout's name.
     """
+    graph = _floats(graph)
     size = max(1, NUMBERS // max(p.size for p in graph.populations))
     found: dict[str, list[Array]] = {}
     with torch.no_grad():
@@ -302,7 +297,7 @@ def _activations(graph: Graph, inputs: Array, keep: bool = True) -> dict[str, Ar
                     assert q.pool is not None, "Graph refuses a max population without a window"
                     values[p.name] = simulate.window_max(values[q.source], q.pool, _column(p.threshold))
                     continue
-                z = _column(p.bias) + sum(simulate.delivery(q, FLOAT)(values[q.source]) for q in graph.incoming(p.name))
+                z = simulate.sum_currents(graph, p, values) + _column(p.bias)
                 values[p.name] = z / _column(p.threshold)
                 if p.kind == "pasc":
                     values[p.name].clamp_(min=0)
@@ -318,7 +313,7 @@ def _floats(graph: Graph) -> Graph:
 
     An integer graph's numbers are whole, and so is what they stand for.
     """
-    return graph if graph.is_integer else graph.astype(np.float32)
+    return graph if graph.is_integer or graph.dtype == np.float32 else graph.astype(np.float32)
 
 
 def _column(array: Array) -> Tensor:

@@ -18,7 +18,6 @@ from pascal_nm.cli.output import note, percent, print_json, progress, say, table
 from pascal_nm.cli.outputs import PICTURE, Writes
 from pascal_nm.comparison import Comparison, Row, Spread
 from pascal_nm.data import Dataset
-from pascal_nm.errors import DataError
 from pascal_nm.files import replacing
 from pascal_nm.graph import Array, Graph
 from pascal_nm.interop import ann2snn
@@ -93,8 +92,8 @@ def compare(
     For each: accuracy, agreement with the source network, timesteps, spikes and
     operations. It says where rate coding is above its source network, and why.
     """
-    numbers = [int(x) for x in _numbers("--timesteps", timesteps, whole=True)]
-    confidences = _numbers("--confidence", confidence)
+    numbers = options.whole_numbers("--timesteps", timesteps)
+    confidences = options.numbers("--confidence", confidence)
     comparison.check(numbers, confidences)
     loaded = {path: _source(path) for path in networks}
     comparison.check_trainings({str(path): graph for path, (_, graph, _) in loaded.items()})
@@ -209,14 +208,6 @@ def _checked(
         "timesteps": timesteps,
         "agreement": float(np.mean(ours == theirs)),
     }
-
-
-def _numbers(option: str, text: str, whole: bool = False) -> list[float]:
-    try:
-        return [int(part) if whole else float(part) for part in text.split(",")]
-    except ValueError:
-        kind = "whole numbers" if whole else "numbers"
-        raise DataError(f"{option} takes {kind} separated by commas, not {text!r}") from None
 
 
 def _rows(made: Comparison) -> list[list[str]]:

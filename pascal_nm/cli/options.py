@@ -144,7 +144,7 @@ def preprocessing(mean: str | None, std: str | None, scale: float) -> Preprocess
         return None
     if mean is None or std is None:
         raise DataError("--mean and --std belong together: give both")
-    return Preprocessing(scale, _numbers("--mean", mean), _numbers("--std", std))
+    return Preprocessing(scale, numbers("--mean", mean), numbers("--std", std))
 
 
 def pool(name: str) -> Pool:
@@ -189,16 +189,16 @@ def _by_layer(text: str, what: str, command: str) -> int | tuple[int, ...]:
 def width(text: str | None) -> float | list[int] | None:
     """``0.25``, or the channels themselves: ``16,32,96,256``."""
     if text is None or "," not in text:
-        return None if text is None else _numbers("--width", text)[0]
-    return [round(number) for number in _numbers("--width", text)]
+        return None if text is None else numbers("--width", text)[0]
+    return [round(number) for number in numbers("--width", text)]
 
 
 def bits(text: str) -> int | tuple[int, ...]:
     """``8``, or ``8,4,4,6``."""
-    numbers = _numbers("--bits", text)
-    if any(number != int(number) for number in numbers):
+    given = numbers("--bits", text)
+    if any(number != int(number) for number in given):
         raise DataError(f"--bits takes whole numbers, not {text!r}")
-    return int(numbers[0]) if len(numbers) == 1 else tuple(map(int, numbers))
+    return int(given[0]) if len(given) == 1 else tuple(map(int, given))
 
 
 def levels(text: str | None) -> int | tuple[int, ...] | None:
@@ -208,8 +208,17 @@ def levels(text: str | None) -> int | tuple[int, ...] | None:
     return read_levels(text) if text.endswith(".json") else _by_layer(text, "levels are a whole number", "adapt")
 
 
-def _numbers(option: str, text: str) -> tuple[float, ...]:
+def numbers(option: str, text: str) -> tuple[float, ...]:
+    """What stands between the commas of an option's value."""
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise DataError(f"{option} takes numbers separated by commas, not {text!r}") from None
+
+
+def whole_numbers(option: str, text: str) -> tuple[int, ...]:
+    """The same, of whole numbers."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise DataError(f"{option} takes whole numbers separated by commas, not {text!r}") from None

@@ -226,8 +226,16 @@ def verify(
     return verification, evaluation
 
 
-def inputs(graph: Graph, data: Dataset, progress: Callable[[int, int], None] | None = None) -> Iterator[Array]:
+def inputs(
+    graph: Graph, data: Dataset, progress: Progress | None = None, *, size: int | None = None
+) -> Iterator[Array]:
     """The network's inputs, preprocessed, a batch at a time: (N, *input shape).
+
+    Args:
+        graph: the network.
+        data: images of its shape.
+        progress: called with (images done, images in all).
+        size: images of a batch; None chooses by memory.
 
     Raises:
         PascalError: the data do not fit the network.
@@ -235,7 +243,7 @@ def inputs(graph: Graph, data: Dataset, progress: Callable[[int, int], None] | N
     check(graph, data)
     assert graph.preprocessing is not None, "check refuses a graph without"
     done = 0
-    for pixels, _ in data.batches(batch_images(graph)):
+    for pixels, _ in data.batches(size or batch_images(graph)):
         yield graph.preprocessing(pixels)
         done += len(pixels)
         if progress is not None:
@@ -244,10 +252,7 @@ def inputs(graph: Graph, data: Dataset, progress: Callable[[int, int], None] | N
 
 def predictions(graph: Graph, data: Dataset) -> Array:
     """The classes that a network gives, (N,), in closed form."""
-    check(graph, data)
-    assert graph.preprocessing is not None, "check refuses a graph without"
-    parts = [simulate.counts(graph, graph.preprocessing(p)).predictions for p, _ in data.batches(batch_images(graph))]
-    return np.concatenate(parts)
+    return np.concatenate([simulate.counts(graph, x).predictions for x in inputs(graph, data)])
 
 
 def changed_by_quantization(graph: Graph, program: Program, result: Evaluation, data: Dataset) -> int | None:
