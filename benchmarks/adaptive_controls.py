@@ -38,11 +38,12 @@ import numpy as np
 import torch
 from scipy import stats
 
-from pascal_nm import adaptive, data, training
-from pascal_nm.checkpoint import Model, load, save
+from pascal_nm import data, training
+from pascal_nm.common.files import replacing
 from pascal_nm.data import Dataset
-from pascal_nm.files import replacing
 from pascal_nm.hw_targets import evaluation
+from pascal_nm.search import adaptive
+from pascal_nm.source.checkpoint import Model, load, save
 from pascal_nm.training import Progress, TrainingConfig
 
 WATCHED = 500

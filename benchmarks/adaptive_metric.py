@@ -15,8 +15,9 @@ import time
 import torch
 from engines import randomized
 
-from pascal_nm import adaptive, build, convert
-from pascal_nm.source import SourceNetwork
+from pascal_nm import build, convert
+from pascal_nm.search import adaptive
+from pascal_nm.source.tracing import SourceNetwork
 
 
 def main() -> None:

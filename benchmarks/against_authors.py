@@ -33,10 +33,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from pascal_nm import convert, published, simulate
-from pascal_nm.graph import Array
-from pascal_nm.result import RunResult
-from pascal_nm.source import SourceNetwork
+from pascal_nm import convert
+from pascal_nm.common.arrays import Array
+from pascal_nm.simulation import simulate
+from pascal_nm.simulation.result import RunResult
+from pascal_nm.source.tracing import SourceNetwork, published
 
 CASES = (
     ("vgg16", "uniform", "none"),

@@ -16,9 +16,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from pascal_nm import checkpoint, data, precision, quantize, simulate
-from pascal_nm.graph import RANGES, Quantization
+from pascal_nm import data, quantize
 from pascal_nm.hw_targets import chip, fixed_point
+from pascal_nm.network.graph import RANGES, Quantization
+from pascal_nm.search import precision
+from pascal_nm.simulation import simulate
+from pascal_nm.source import checkpoint
 
 BATCH = 500
 

@@ -15,7 +15,7 @@ import time
 import torch
 
 from pascal_nm import build, convert
-from pascal_nm.source import SourceNetwork
+from pascal_nm.source.tracing import SourceNetwork
 
 
 def main() -> None:

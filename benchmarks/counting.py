@@ -20,10 +20,13 @@ from pathlib import Path
 
 import torch
 
-from pascal_nm import activity, checkpoint, data, quantize, simulate
-from pascal_nm.graph import Array, Graph, Timing
+from pascal_nm import data, quantize
+from pascal_nm.common.arrays import Array
 from pascal_nm.hw_targets import chip, mapping
 from pascal_nm.hw_targets.traffic import Traffic
+from pascal_nm.network.graph import Graph, Timing
+from pascal_nm.simulation import activity, simulate
+from pascal_nm.source import checkpoint
 
 TIMINGS = {"pasc": Timing(), "streaming, lag 1": Timing("streaming", 1)}
 CHIPS = ("loihi1", "loihi2")

@@ -15,8 +15,9 @@ from collections.abc import Callable
 
 import torch
 
-from pascal_nm import QCFS, build, convert, quantize, simulate
-from pascal_nm.source import SourceNetwork
+from pascal_nm import QCFS, build, convert, quantize
+from pascal_nm.simulation import simulate
+from pascal_nm.source.tracing import SourceNetwork
 
 
 def randomized(module: torch.nn.Module, inputs: torch.Tensor) -> torch.nn.Module:

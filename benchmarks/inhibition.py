@@ -26,10 +26,13 @@ from unittest import mock
 import numpy as np
 import torch
 
-from pascal_nm import checkpoint, data, neuron, simulate
-from pascal_nm.graph import Array, Graph
+from pascal_nm import data, neuron
+from pascal_nm.common.arrays import Array
+from pascal_nm.network.graph import Graph
 from pascal_nm.neuron import Stage, State, Step
-from pascal_nm.result import RunResult
+from pascal_nm.simulation import simulate
+from pascal_nm.simulation.result import RunResult
+from pascal_nm.source import checkpoint
 
 BATCH = 50
 

@@ -28,13 +28,15 @@ import numpy as np
 import torch
 from engines import randomized, seconds
 
-from pascal_nm import build, convert, quantize, schedule, simulate
-from pascal_nm.graph import Array, Graph
+from pascal_nm import build, convert, quantize
+from pascal_nm.common.arrays import Array
 from pascal_nm.hw_targets.lava import LavaTarget, estimate
-from pascal_nm.models import qcfs_layers
+from pascal_nm.network.graph import Graph
 from pascal_nm.process_models.runtime import Session
-from pascal_nm.result import RunResult
-from pascal_nm.source import SourceNetwork
+from pascal_nm.simulation import schedule, simulate
+from pascal_nm.simulation.result import RunResult
+from pascal_nm.source.architectures import qcfs_layers
+from pascal_nm.source.tracing import SourceNetwork
 
 MIXED = (4, 4, 4, 1, 4, 4, 4, 1, 4, 1, 1, 1, 1, 1, 1, 4)
 """The levels that the paper's Table 4 gives for ResNet-18 on CIFAR-10; the last is repeated where a

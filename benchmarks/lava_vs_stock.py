@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pascal_nm.graph import Array
+from pascal_nm.common.arrays import Array
 from pascal_nm.neuron import Stage
 from pascal_nm.process_models.analog.process import AnalogInput
 from pascal_nm.process_models.conv.process import Conv
@@ -37,7 +37,7 @@ from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.readout.process import Readout
 from pascal_nm.process_models.runtime import Session
 from pascal_nm.process_models.timing import Cycle
-from pascal_nm.schedule import Span, Window
+from pascal_nm.simulation.schedule import Span, Window
 
 THRESHOLD = 600
 """About the standard deviation of a current: many neurons spike within a few timesteps, and not

@@ -19,7 +19,7 @@ import torch
 
 from pascal_nm import build, convert, quantize
 from pascal_nm.hw_targets import chip, mapping
-from pascal_nm.source import SourceNetwork
+from pascal_nm.source.tracing import SourceNetwork
 
 NETWORKS = {"VGG-16, CIFAR-10": ("vgg16", 32, 10, "cifar"), "ResNet-34, ImageNet": ("resnet34", 224, 1000, "imagenet")}
 

@@ -7,8 +7,8 @@ python benchmarks/schedules.py MODEL --data DATA [--limit 200] [--bits 8] [--lev
 
 --levels gives the same weights other numbers of levels (the accuracy says how well they bear
 it). --rate T adds what rate coding answers after each of T timesteps
-(pascal_nm/rate_coding.py): the conversion of the QCFS network, and that of the same weights
-with ReLU, whose thresholds come from the images.
+(pascal_nm/simulation/rate_coding.py): the conversion of the QCFS network, and that of the same
+weights with ReLU, whose thresholds come from the images.
 """
 
 import argparse
@@ -17,11 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pascal_nm import activity, analysis, checkpoint, data, quantize, rate_coding, schedule, simulate
-from pascal_nm.graph import Timing
+from pascal_nm import data, quantize
 from pascal_nm.hw_targets import chip, mapping
 from pascal_nm.hw_targets.traffic import Traffic
-from pascal_nm.models import set_levels
+from pascal_nm.network.graph import Timing
+from pascal_nm.paper import analysis
+from pascal_nm.simulation import activity, rate_coding, schedule, simulate
+from pascal_nm.source import checkpoint
+from pascal_nm.source.architectures import set_levels
 
 COLUMNS = ("accuracy", "steps", "p99", "max", "answer", "excess", "operations", "energy")
 HEADER = (

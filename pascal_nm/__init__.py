@@ -20,20 +20,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pascal_nm import checkpoint, data, export, hw_targets, training
-    from pascal_nm.conversion import convert
+    from pascal_nm import data, export, hw_targets, training
     from pascal_nm.data import Dataset
     from pascal_nm.errors import PascalError
-    from pascal_nm.graph import Graph, Population, Preprocessing, Projection, Quantization, Timing
     from pascal_nm.hw_targets import energy, run, verify
     from pascal_nm.hw_targets.bill import Bill
     from pascal_nm.hw_targets.evaluation import Evaluation
-    from pascal_nm.models import build, to_qcfs
-    from pascal_nm.qcfs import QCFS
-    from pascal_nm.quantization import quantize
-    from pascal_nm.result import RunResult
-    from pascal_nm.source import SourceNetwork
-    from pascal_nm.verification import Verification
+    from pascal_nm.network.graph import Graph, Population, Preprocessing, Projection, Quantization, Timing
+    from pascal_nm.network.quantization import quantize
+    from pascal_nm.simulation.result import RunResult
+    from pascal_nm.source import checkpoint
+    from pascal_nm.source.architectures import build, to_qcfs
+    from pascal_nm.source.conversion import convert
+    from pascal_nm.source.qcfs import QCFS
+    from pascal_nm.source.tracing import SourceNetwork
+    from pascal_nm.source.verification import Verification
 
 __all__ = [
     "QCFS",
@@ -66,35 +67,44 @@ __all__ = [
 
 _HOMES = {
     "Bill": "hw_targets.bill",
-    "QCFS": "qcfs",
-    "Quantization": "graph",
-    "Timing": "graph",
+    "QCFS": "source.qcfs",
+    "Quantization": "network.graph",
+    "Timing": "network.graph",
     "Dataset": "data",
     "Evaluation": "hw_targets.evaluation",
-    "Graph": "graph",
+    "Graph": "network.graph",
     "PascalError": "errors",
-    "Population": "graph",
-    "Preprocessing": "graph",
-    "Projection": "graph",
-    "RunResult": "result",
-    "SourceNetwork": "source",
-    "Verification": "verification",
-    "build": "models",
-    "convert": "conversion",
+    "Population": "network.graph",
+    "Preprocessing": "network.graph",
+    "Projection": "network.graph",
+    "RunResult": "simulation.result",
+    "SourceNetwork": "source.tracing",
+    "Verification": "source.verification",
+    "build": "source.architectures",
+    "convert": "source.conversion",
     "energy": "hw_targets",
-    "quantize": "quantization",
+    "quantize": "network.quantization",
     "run": "hw_targets",
-    "to_qcfs": "models",
+    "to_qcfs": "source.architectures",
     "verify": "hw_targets",
 }
-"""Where each name is defined; what else :data:`__all__` lists is a module."""
+"""Where each name is defined."""
+
+_MODULES = {
+    "activity": "simulation.activity",
+    "checkpoint": "source.checkpoint",
+    "neuron": "neuron",
+    "schedule": "simulation.schedule",
+    "simulate": "simulation.simulate",
+}
+"""Modules that go by a short name; what else :data:`__all__` lists is a room."""
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"pascal_nm.{_HOMES[name]}"), name)
-    if name in __all__:
-        return importlib.import_module(f"pascal_nm.{name}")
+    if name in _MODULES or name in __all__:
+        return importlib.import_module(f"pascal_nm.{_MODULES.get(name, name)}")
     raise AttributeError(f"module 'pascal_nm' has no attribute {name!r}")
 
 

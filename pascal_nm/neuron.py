@@ -9,7 +9,7 @@ the target population's weights); the spike counter ``s`` counts spikes. ``theta
 :math:`\theta^* = \theta_n / L_n`, the potential that one spike stands for.
 
 One neuron passes through *stages* (:class:`Stage`); a
-:class:`pascal_nm.schedule.Schedule` says when:
+:class:`pascal_nm.simulation.schedule.Schedule` says when:
 
 ==============  ====================================================================================
 ``ACCUMULATE``  add the current to ``v`` without firing (inputs that come before the main window;

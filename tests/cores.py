@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pascal_nm import reach
+from pascal_nm.network import reach
 
 
 def core_of(found, name):

@@ -36,14 +36,15 @@ import torch
 from sklearn.datasets import load_digits
 
 import pascal_nm
-from pascal_nm import activity, checkpoint, simulate
 from pascal_nm.cli.main import main as command_line
 from pascal_nm.export.unrolled import write_unrolled
-from pascal_nm.graph import Graph, Quantization, Timing
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import find, fixed_point
 from pascal_nm.hw_targets.simulator import LoihiTarget
-from pascal_nm.result import RunResult
+from pascal_nm.network.graph import Graph, Quantization, Timing
+from pascal_nm.simulation import activity, simulate
+from pascal_nm.simulation.result import RunResult
+from pascal_nm.source import checkpoint
 
 Array = npt.NDArray[Any]
 Content = dict[str, Any]

@@ -24,7 +24,8 @@ import torch
 from torch import nn
 
 import pascal_nm as pnm
-from pascal_nm import QCFS, checkpoint, data, published, training
+from pascal_nm import QCFS, data, training
+from pascal_nm.source import checkpoint, published
 from tests import fuzzing
 
 RECIPE = {"arch": "cnn", "input_shape": [1, 8, 8], "classes": 3, "width": 0.2}

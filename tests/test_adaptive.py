@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pascal_nm import QCFS, adaptive, analysis, build, convert, simulate
+from pascal_nm import QCFS, build, convert
+from pascal_nm.common.layer_files import read_levels
 from pascal_nm.errors import DataError, FileError
-from pascal_nm.layer_files import read_levels
-from pascal_nm.source import SourceNetwork
+from pascal_nm.paper import analysis
+from pascal_nm.search import adaptive
+from pascal_nm.simulation import simulate
+from pascal_nm.source.tracing import SourceNetwork
 from tests.strategies import inputs_for, integer_graphs
 
 HISTOGRAMS = st.lists(st.integers(0, 300), min_size=4, max_size=17).filter(

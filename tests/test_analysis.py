@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from pascal_nm import QCFS, analysis, checkpoint, convert, data, paper, quantize, simulate
-from pascal_nm.activity import events
+from pascal_nm import QCFS, convert, data, paper, quantize
 from pascal_nm.errors import ConversionError
+from pascal_nm.paper import analysis
+from pascal_nm.simulation import simulate
+from pascal_nm.simulation.activity import events
+from pascal_nm.source import checkpoint
 
 MODELS = Path(__file__).parents[1] / "models"
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist-test.parquet"

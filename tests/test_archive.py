@@ -6,8 +6,8 @@ import zipfile
 import pytest
 import torch
 
-from pascal_nm import archive
 from pascal_nm.errors import FileError
+from pascal_nm.source import archive
 from tests.hostile_files import entries, written
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pascal_nm.augmentation import _OPERATIONS, POLICIES, augment, auto_augment, centre_crop, random_crop
+from pascal_nm.data.augmentation import _OPERATIONS, POLICIES, augment, auto_augment, centre_crop, random_crop
 from pascal_nm.errors import DataError
 
 OFF = {"shift": 0, "flip": False, "cutout": 0}

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pascal_nm import bounds, neuron, schedule, simulate
+from pascal_nm import neuron
 from pascal_nm.errors import GraphError
-from pascal_nm.graph import Conv2d, Dense, Graph, Identity, Population, Projection, SumPool2d
+from pascal_nm.network import bounds
+from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Population, Projection, SumPool2d
+from pascal_nm.simulation import schedule, simulate
 from tests.strategies import _apply, inputs_for, integer_graphs
 
 ANY = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))

@@ -7,13 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pascal_nm import comparison, quantize, rate_coding, simulate
-from pascal_nm.checkpoint import Model
-from pascal_nm.comparison import Comparison, Interval, Row
+from pascal_nm import quantize
 from pascal_nm.data import load
 from pascal_nm.errors import DataError
-from pascal_nm.graph import Timing
-from pascal_nm.models import qcfs_layers, set_levels
+from pascal_nm.network.graph import Timing
+from pascal_nm.search import comparison
+from pascal_nm.search.comparison import Comparison, Interval, Row
+from pascal_nm.simulation import rate_coding, simulate
+from pascal_nm.source.architectures import qcfs_layers, set_levels
+from pascal_nm.source.checkpoint import Model
 from tests import networks
 
 IMAGES = load("digits", limit=60)

@@ -7,9 +7,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import pascal_nm as pnm
-from pascal_nm import QCFS, simulate
+from pascal_nm import QCFS
 from pascal_nm.errors import ConversionError
-from pascal_nm.source import SourceNetwork
+from pascal_nm.simulation import simulate
+from pascal_nm.source.tracing import SourceNetwork
 from tests import networks
 
 
@@ -160,7 +161,10 @@ CONVERTED = {
     "negated": (lambda m, y: m.last(-y + 0.3), None),
     "one number for all": (lambda m, y: m.last(y * m.constant), (1,)),
     "one number for all in every axis": (lambda m, y: m.last(y / m.constant), (1, 1, 1, 1)),
-    "a threshold for each column": (lambda m, y: torch.ops.pascal_nm.qcfs(y * 0.7, m.constant.abs() + 0.2, 4), (8,)),
+    "a threshold for each column": (
+        lambda m, y: torch.ops.pascal_nm.qcfs(y * 0.7, m.constant.abs() + 0.2, 4),
+        (8,),
+    ),
     "flattened and taken back": (lambda m, y: m.last(y.flatten(1).view(-1, 4, 8, 8) * m.constant), (4, 1, 1)),
     "activation of a vector": (lambda m, y: m.last(y.flatten(1) * 1.1), None),
     "a weight computed from parameters": (

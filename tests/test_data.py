@@ -11,7 +11,9 @@ import zlib
 import numpy as np
 import pytest
 
-from pascal_nm import data, streaming
+from pascal_nm import data
+from pascal_nm.data import dataset
+from pascal_nm.data import streams as streaming
 from pascal_nm.errors import DataError, PascalError
 from tests.fuzzing import outcome
 
@@ -297,4 +299,4 @@ def test_pipes_and_hidden_files_among_streamed_images_are_left_alone(tmp_path):
 @pytest.mark.parametrize(("label", "found"), [(1, 1), (1.0, 1), (True, 1), (1.5, None), (float("nan"), None)])
 def test_a_label_is_a_whole_number_of_any_type(label, found):
     with contextlib.nullcontext() if found else pytest.raises(DataError, match="integer labels"):
-        assert data.checked_label(label, (), "x") == found
+        assert dataset.checked_label(label, (), "x") == found

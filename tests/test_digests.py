@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from pascal_nm import checkpoint
 from pascal_nm.hw_targets import chip
+from pascal_nm.source import checkpoint
 from tests import digests
 
 SMALL = "mnist.pt"

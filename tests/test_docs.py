@@ -48,7 +48,8 @@ def folder(model, tmp_path, monkeypatch):
     """Where a reader sits: a trained network, its NIR file, the committed models, and the data
     sets that are there.
     """
-    from pascal_nm import checkpoint, export
+    from pascal_nm import export
+    from pascal_nm.source import checkpoint
 
     monkeypatch.chdir(tmp_path)
     shutil.copy(model, tmp_path)

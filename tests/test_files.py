@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 import pascal_nm as pnm
-from pascal_nm import QCFS, checkpoint
-from pascal_nm.checkpoint import Model
+from pascal_nm import QCFS
+from pascal_nm.common.files import readable, replacing
+from pascal_nm.common.layer_files import read_levels
 from pascal_nm.errors import FileError, PascalError
-from pascal_nm.files import readable, replacing
-from pascal_nm.graph import Preprocessing
-from pascal_nm.layer_files import read_levels
+from pascal_nm.network.graph import Preprocessing
+from pascal_nm.source import checkpoint
+from pascal_nm.source.checkpoint import Model
 
 RECIPE = {"arch": "mlp", "input_shape": [1, 4, 4], "classes": 3, "width": 0.05}
 

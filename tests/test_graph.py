@@ -10,9 +10,8 @@ import torch
 from torch.nn import functional as F
 
 import pascal_nm as pnm
-from pascal_nm import schedule, simulate
 from pascal_nm.errors import DataError, GraphError
-from pascal_nm.graph import (
+from pascal_nm.network.graph import (
     MAX_LEVELS,
     Conv2d,
     Dense,
@@ -27,6 +26,7 @@ from pascal_nm.graph import (
     Timing,
     canonical,
 )
+from pascal_nm.simulation import schedule, simulate
 from tests import networks
 
 

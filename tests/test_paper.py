@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pascal_nm import analysis, neuron, paper
+from pascal_nm import neuron, paper
 from pascal_nm.cli import plots
 from pascal_nm.cli.main import COMMANDS, load
-from pascal_nm.paper import figures
+from pascal_nm.paper import analysis, figures
 
 ROOT = Path(__file__).parents[1]
 IN_A_CHECKOUT = pytest.mark.skipif(not (ROOT / "docs").exists(), reason="the repository is not here")

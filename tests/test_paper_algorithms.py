@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import pascal_nm as pnm
-from pascal_nm import simulate
-from pascal_nm.models import set_levels
+from pascal_nm.simulation import simulate
+from pascal_nm.source.architectures import set_levels
 
 
 def algorithm_1(x, theta, levels):

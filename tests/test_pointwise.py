@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from pascal_nm import QCFS, convert, training
-from pascal_nm.checkpoint import Model
 from pascal_nm.data import Dataset
-from pascal_nm.pointwise import StrideBySlicing
+from pascal_nm.source.checkpoint import Model
+from pascal_nm.training.pointwise import StrideBySlicing
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,7 +81,7 @@ def trainings():
     config = training.TrainingConfig("resnet8", options={"width": 0.5}, epochs=1, batch_size=4, channels_last=True)
     for start in (None, Model(Own(), data.shape, data.classes)):
         for mixed in (False, True):
-            training.train(data, data, training.replace(config, mixed_precision=mixed), start=start)
+            training.train(data, data, replace(config, mixed_precision=mixed), start=start)
 
 
 @pytest.mark.slow

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import pascal_nm as pnm
-from pascal_nm import precision, simulate
 from pascal_nm.errors import DataError, GraphError
 from pascal_nm.export.nir_format import read_nir, write_nir
-from pascal_nm.graph import Preprocessing, Quantization
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import fixed_point
+from pascal_nm.network.graph import Preprocessing, Quantization
+from pascal_nm.search import precision
+from pascal_nm.simulation import simulate
 from tests import networks
 
 PRE = Preprocessing(255.0, (0.51, 0.4), (0.25, 0.2))

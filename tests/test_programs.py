@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from pascal_nm import QCFS, checkpoint
+from pascal_nm import QCFS
 from pascal_nm.errors import FileError
+from pascal_nm.source import checkpoint
 from tests.fuzzing import outcome
 from tests.hostile_files import entries, payload_everywhere, pickled, text_changed, written
 

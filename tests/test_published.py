@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from pascal_nm import QCFS, checkpoint, convert, published, simulate
+from pascal_nm import QCFS, convert
 from pascal_nm.errors import ConversionError, FileError
-from pascal_nm.models import build, qcfs_layers
+from pascal_nm.simulation import simulate
+from pascal_nm.source import checkpoint, published
+from pascal_nm.source.architectures import build, qcfs_layers
 from tests.networks import randomized
 
 THRESHOLD = {"new": "thresh", "old": "up"}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pascal_nm import QCFS
 from pascal_nm.errors import ConversionError
-from pascal_nm.qcfs import qcfs
+from pascal_nm.source.qcfs import qcfs
 
 
 @settings(deadline=None)

@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pascal_nm as pnm
-from pascal_nm import build, convert, quantize, simulate
+from pascal_nm import build, convert, quantize
 from pascal_nm.errors import DataError, GraphError
 from pascal_nm.export.nir_format import read_nir, write_nir
-from pascal_nm.graph import Dense, Identity, Preprocessing, Quantization
+from pascal_nm.network.graph import Dense, Identity, Preprocessing, Quantization
+from pascal_nm.simulation import simulate
 from tests import networks
 from tests.strategies import integer_graphs
 

@@ -16,10 +16,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import pascal_nm as pnm
-from pascal_nm import simulate
 from pascal_nm.errors import ConversionError
-from pascal_nm.source import SourceNetwork
-from pascal_nm.verification import Verification
+from pascal_nm.simulation import simulate
+from pascal_nm.source.tracing import SourceNetwork
+from pascal_nm.source.verification import Verification
 
 FEW = range(40)
 MANY = range(start := int(os.environ.get("RANDOM_SEED", 0)), start + int(os.environ.get("RANDOM_NETWORKS", 2000)))

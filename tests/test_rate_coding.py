@@ -13,13 +13,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pascal_nm import checkpoint, rate_coding, schedule
-from pascal_nm.checkpoint import Model
 from pascal_nm.data import load
 from pascal_nm.errors import DataError
-from pascal_nm.graph import Dense, Graph, Identity, Population, Projection
 from pascal_nm.interop import ann2snn, readers
-from pascal_nm.models import build, qcfs_layers
+from pascal_nm.network.graph import Dense, Graph, Identity, Population, Projection
+from pascal_nm.simulation import rate_coding, schedule
+from pascal_nm.source import checkpoint
+from pascal_nm.source.architectures import build, qcfs_layers
+from pascal_nm.source.checkpoint import Model
 from tests import networks
 from tests.strategies import _apply, _windows, inputs_for, integer_graphs
 

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pascal_nm import QCFS, rounding
-from pascal_nm.source import SourceNetwork
+from pascal_nm import QCFS
+from pascal_nm.source import rounding
+from pascal_nm.source.tracing import SourceNetwork
 
 ROUNDOFF = 2.0**-24
 FLOAT32 = np.finfo(np.float32)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pascal_nm import schedule
 from pascal_nm.errors import GraphError
-from pascal_nm.graph import Dense, Graph, Population, Projection, Timing
+from pascal_nm.network.graph import Dense, Graph, Population, Projection, Timing
 from pascal_nm.neuron import Stage
-from pascal_nm.schedule import Schedule, Span, Window
+from pascal_nm.simulation import schedule
+from pascal_nm.simulation.schedule import Schedule, Span, Window
 from tests.strategies import integer_graphs
 
 ANY = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))

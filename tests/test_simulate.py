@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pascal_nm import schedule, simulate
-from pascal_nm.activity import events, fan_out
-from pascal_nm.graph import SCHEDULES, Dense, Graph, Identity, Population, Projection, SumPool2d, Timing
+from pascal_nm.network.graph import SCHEDULES, Dense, Graph, Identity, Population, Projection, SumPool2d, Timing
+from pascal_nm.simulation import schedule, simulate
+from pascal_nm.simulation.activity import events, fan_out
 from tests import reference
 from tests.cores import Trains
 from tests.strategies import inputs_for, integer_graphs, integer_qcfs

@@ -9,9 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import pascal_nm as pnm
-from pascal_nm import QCFS, simulate
+from pascal_nm import QCFS
 from pascal_nm.errors import ConversionError
-from pascal_nm.source import SourceNetwork
+from pascal_nm.simulation import simulate
+from pascal_nm.source.tracing import SourceNetwork
 from tests import networks
 
 

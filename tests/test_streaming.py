@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from pascal_nm import checkpoint, data, streaming, training
+from pascal_nm import data, training
 from pascal_nm.data import WHOLE, Part
+from pascal_nm.data import streams as streaming
 from pascal_nm.errors import DataError, PascalError
-from pascal_nm.models import build
-from pascal_nm.training import TrainingConfig
+from pascal_nm.source import checkpoint
+from pascal_nm.source.architectures import build
+from pascal_nm.training import TrainingConfig, loop
 from tests.test_data import png, write
 
 datasets = pytest.importorskip("datasets")
@@ -76,7 +78,7 @@ def test_a_stream_and_memory_hold_the_same(pair):
 def test_a_network_has_the_same_accuracy_on_a_stream_and_in_memory(pair):
     (stream_train, stream_test), (train, test) = streaming.load_pair(pair, size=None), data.load_pair(pair)
     torch.manual_seed(0)
-    run = training._Training(build("mlp", train.shape, 3), stream_train, SMALL)
+    run = loop._Training(build("mlp", train.shape, 3), stream_train, SMALL)
     for _ in run.epoch(0):
         pass
     assert run.accuracy(stream_test) == run.accuracy(test)
@@ -195,7 +197,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(pair, tmp_path):
 MEMORY = """
 import pathlib, re, sys
 import numpy as np
-from pascal_nm import streaming
+from pascal_nm.data import streams as streaming
 streaming.BUFFER = 50
 def peak():  # of this program; getrusage would give that of the one that started it
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]) / 1024

@@ -8,10 +8,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pascal_nm import activity, build, convert, neuron, quantize, schedule, simulate
+from pascal_nm import build, convert, neuron, quantize
 from pascal_nm.errors import GraphError
-from pascal_nm.graph import Timing
+from pascal_nm.network.graph import Timing
 from pascal_nm.neuron import Stage, State
+from pascal_nm.simulation import activity, schedule, simulate
 from tests import networks
 from tests.strategies import inputs_for, integer_graphs
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from pascal_nm import tensors
 from pascal_nm.errors import FileError
+from pascal_nm.source import tensors
 from tests.fuzzing import outcome
 from tests.hostile_files import PICKLES, Payload, _endless, _with_attributes, entries, written
 

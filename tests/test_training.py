@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from pascal_nm import checkpoint, data, training
+from pascal_nm import data, training
 from pascal_nm.errors import ConversionError, DataError, FileError
-from pascal_nm.graph import Preprocessing
-from pascal_nm.models import build, qcfs_layers, to_qcfs
-from pascal_nm.training import TrainingConfig
+from pascal_nm.network.graph import Preprocessing
+from pascal_nm.source import checkpoint
+from pascal_nm.source.architectures import build, qcfs_layers, to_qcfs
+from pascal_nm.training import TrainingConfig, loop
 
 SMALL = TrainingConfig(arch="mlp", options={"width": 0.25}, epochs=3, shift=1)
 
@@ -123,7 +124,7 @@ def test_a_checkpoint_that_says_nothing_of_decay_goes_on_as_it_began(digits, tmp
 def test_weight_decay_is_on_all_parameters_or_on_weights_only(digits, everything):
     train, _ = digits
     config = replace(SMALL, epochs=1, decay_all=everything, weight_decay=0.25)
-    run = training._Training(build("mlp", train.shape, 10, width=0.25), train, config)
+    run = loop._Training(build("mlp", train.shape, 10, width=0.25), train, config)
     decays = {id(p): group["weight_decay"] for group in run.optimizer.param_groups for p in group["params"]}
     for name, parameter in run.module.named_parameters():
         assert decays[id(parameter)] == (0.25 if everything or parameter.ndim > 1 else 0.0), name
@@ -165,13 +166,13 @@ def test_the_policy_works_on_moved_pixels_and_cutout_on_its_result(digits, monke
     """The order of the authors' transforms: crop, flip, AutoAugment, normalization, Cutout."""
     images, seen = pictures(), []
     config = TrainingConfig(arch="mlp", options={"width": 0.1}, shift=4, flip=True, cutout=16, auto_augment=True)
-    run = training._Training(build("mlp", images.shape, 10, width=0.1), images, config)
+    run = loop._Training(build("mlp", images.shape, 10, width=0.1), images, config)
 
     def policy(pixels, rng):
         seen.append(pixels)
         return np.full_like(pixels, 255)
 
-    monkeypatch.setattr(training, "auto_augment", policy)
+    monkeypatch.setattr(loop, "auto_augment", policy)
     result = run._augmented(images.pixels, np.random.default_rng(3)).numpy()
     (moved,) = seen
     assert moved.dtype == np.uint8

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from pascal_nm.common.files import replacing, replacing_all
 from pascal_nm.errors import FileError
-from pascal_nm.files import replacing, replacing_all
 
 CALLS = ("open", "replace", "unlink", "chmod", "fsync", "close", "link")
 

@@ -10,14 +10,15 @@ from typing import Annotated, Any, NamedTuple, cast
 
 import typer
 
-from pascal_nm import adaptive, analysis
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import print_json, progress, say, table
 from pascal_nm.cli.outputs import PICTURE, Writes
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError
-from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import evaluation
+from pascal_nm.network.graph import Graph
+from pascal_nm.paper import analysis
+from pascal_nm.search import adaptive
 
 FEW = 100
 """Calibration images below which a remark says that they are few."""

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from pascal_nm import published
-from pascal_nm.checkpoint import save
 from pascal_nm.cli import options
 from pascal_nm.cli.output import note, print_json, say
 from pascal_nm.cli.outputs import Writes
 from pascal_nm.errors import FileError
+from pascal_nm.source import published
+from pascal_nm.source.checkpoint import save
 
 
 def import_checkpoint(

@@ -11,17 +11,19 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from pascal_nm import comparison, rate_coding
-from pascal_nm.checkpoint import Model
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import note, percent, print_json, progress, say, table
 from pascal_nm.cli.outputs import PICTURE, Writes
-from pascal_nm.comparison import Comparison, Row, Spread
+from pascal_nm.common.arrays import Array
+from pascal_nm.common.files import replacing
 from pascal_nm.data import Dataset
-from pascal_nm.files import replacing
-from pascal_nm.graph import Array, Graph
 from pascal_nm.interop import ann2snn
 from pascal_nm.interop import readers as interoperation
+from pascal_nm.network.graph import Graph
+from pascal_nm.search import comparison
+from pascal_nm.search.comparison import Comparison, Row, Spread
+from pascal_nm.simulation import rate_coding
+from pascal_nm.source.checkpoint import Model
 
 INTERVAL = "95 %"
 COLUMNS = ("method", "accuracy", INTERVAL, "agrees", "T", "T_norm", "answer at", "spikes", "operations")

@@ -21,12 +21,12 @@ from pascal_nm.cli.outputs import Writes
 from pascal_nm.cli.train import train_network
 from pascal_nm.errors import FileError, NotInstalledError
 from pascal_nm.export.nir_format import read_nir, write_nir
-from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, find
 from pascal_nm.hw_targets.evaluation import Evaluation
-from pascal_nm.quantization import quantize
-from pascal_nm.verification import Verification
+from pascal_nm.network.graph import Graph
+from pascal_nm.network.quantization import quantize
+from pascal_nm.source.verification import Verification
 
 CHIP = "loihi1"
 

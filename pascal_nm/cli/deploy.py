@@ -8,17 +8,18 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from pascal_nm import __version__, simulate
-from pascal_nm import schedule as schedules
+from pascal_nm import __version__
 from pascal_nm.cli import options
 from pascal_nm.cli.output import print_json, progress, say
 from pascal_nm.cli.outputs import Writes
 from pascal_nm.errors import FileError
 from pascal_nm.export.bundle import cores_json, place, read_bundle, write_bundle
-from pascal_nm.graph import Quantization
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import fixed_point, mapping
 from pascal_nm.hw_targets.simulator import SimulatorProgram
+from pascal_nm.network.graph import Quantization
+from pascal_nm.simulation import schedule as schedules
+from pascal_nm.simulation import simulate
 
 CHECKED = 4
 """Inputs in the bundle with their counts."""

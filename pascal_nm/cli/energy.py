@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from pascal_nm import analysis
-from pascal_nm.activity import LayerEvents
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import joules, percent, print_json, progress, say, span, table
 from pascal_nm.cli.outputs import PICTURE
@@ -18,8 +16,10 @@ from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets.bill import Bill, priced
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.evaluation import changed_by_quantization
+from pascal_nm.paper import analysis
 from pascal_nm.report.style import KIND_STYLES
-from pascal_nm.result import Program
+from pascal_nm.simulation.activity import LayerEvents
+from pascal_nm.simulation.result import Program
 
 ALL = "all"
 

@@ -8,20 +8,20 @@ from typing import Annotated
 
 import typer
 
-from pascal_nm import schedule as schedules
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import percent, print_json, progress, say, table
 from pascal_nm.cli.outputs import PICTURE, Writes
+from pascal_nm.common.files import replacing
 from pascal_nm.data import Dataset
 from pascal_nm.errors import FileError
 from pascal_nm.export import rate, unrolled
 from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.export.profile import Measured
 from pascal_nm.export.readers import READERS, Start, dialect
-from pascal_nm.files import replacing
-from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import rates
-from pascal_nm.quantization import quantize
+from pascal_nm.network.graph import Graph
+from pascal_nm.network.quantization import quantize
+from pascal_nm.simulation import schedule as schedules
 
 STARTS: dict[Start, str] = {
     "shifted": (

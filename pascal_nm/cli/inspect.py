@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from pascal_nm import schedule, summary
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import print_json, say, table
 from pascal_nm.cli.outputs import Writes
 from pascal_nm.export.nir_format import ForeignError, to_nir
+from pascal_nm.simulation import schedule, summary
 
 
 def inspect(

@@ -11,15 +11,15 @@ import typer
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import note, percent, print_json, progress, say, table
 from pascal_nm.cli.outputs import PICTURE, Writes
+from pascal_nm.common.files import replacing
 from pascal_nm.data import Dataset
 from pascal_nm.errors import FileError
 from pascal_nm.export.profile import Measured
 from pascal_nm.export.readers import dialect
-from pascal_nm.files import replacing
-from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import rates
 from pascal_nm.interop import readers as interoperation
 from pascal_nm.interop.readers import Outcome
+from pascal_nm.network.graph import Graph
 
 
 def interop(

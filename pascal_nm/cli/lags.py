@@ -8,17 +8,17 @@ from typing import Annotated
 
 import typer
 
-from pascal_nm import activity
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import joules, percent, print_json, progress, say, table
 from pascal_nm.cli.outputs import PICTURE, Writes
 from pascal_nm.errors import DataError
-from pascal_nm.graph import Graph, Quantization, Timing
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, fixed_point, mapping
 from pascal_nm.hw_targets.traffic import Traffic
-from pascal_nm.lags import Cost, Search, write_lags
-from pascal_nm.result import RunResult
+from pascal_nm.network.graph import Graph, Quantization, Timing
+from pascal_nm.search.lags import Cost, Search, write_lags
+from pascal_nm.simulation import activity
+from pascal_nm.simulation.result import RunResult
 
 
 def lags(

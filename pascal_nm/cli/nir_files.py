@@ -15,17 +15,18 @@ import numpy as np
 
 from pascal_nm.cli import plots
 from pascal_nm.cli.output import percent, print_json, progress, say, table
+from pascal_nm.common.arrays import Array, Shape
+from pascal_nm.common.files import write_answers
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, FileError, GraphError
 from pascal_nm.export import nir_modules, nir_nodes
 from pascal_nm.export.nir_modules import Reading
+from pascal_nm.export.nir_neuron import Reset
 from pascal_nm.export.nir_nodes import CannotRunError
 from pascal_nm.export.profile import Profile, profile_of
-from pascal_nm.files import write_answers
-from pascal_nm.graph import Array, Preprocessing, Shape
 from pascal_nm.hw_targets import nir_network
 from pascal_nm.hw_targets.nir_network import NirProgram
-from pascal_nm.nir_neuron import Reset
+from pascal_nm.network.graph import Preprocessing
 
 
 class Wishes(NamedTuple):

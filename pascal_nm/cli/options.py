@@ -10,15 +10,15 @@ import typer
 
 from pascal_nm import data
 from pascal_nm.cli.output import progress, silence
-from pascal_nm.data import Dataset
+from pascal_nm.common.layer_files import read_lags, read_levels
+from pascal_nm.data import Dataset, Split
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import read_nir
-from pascal_nm.graph import Graph, Preprocessing, Timing
-from pascal_nm.layer_files import read_lags, read_levels
+from pascal_nm.network.graph import Graph, Preprocessing, Timing
 
 if TYPE_CHECKING:
-    from pascal_nm.checkpoint import Model
-    from pascal_nm.models import Pool
+    from pascal_nm.source.architectures import Pool
+    from pascal_nm.source.checkpoint import Model
 
 DATA_HELP = "digits (bundled), a Parquet file, a folder with one folder of images per class, or a Hugging Face dataset."
 
@@ -88,7 +88,7 @@ def load_data(
     limit: int | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
-    split: data.Split = "test",
+    split: Split = "test",
     network: Graph | None = None,
 ) -> Dataset:
     """Images by name, with a progress bar.
@@ -107,7 +107,7 @@ def load_model(path: Path, mean: str | None = None, std: str | None = None, scal
     """A model file; the preprocessing from the options where they are given."""
     if path.suffix == ".nir":
         raise FileError(f"{path} is a spiking network; this command needs the source network (.pt or .pt2)")
-    from pascal_nm import checkpoint  # with torch, which a .nir does not need
+    from pascal_nm.source import checkpoint  # with torch, which a .nir does not need
 
     model = checkpoint.load(path)
     given = preprocessing(mean, std, scale)

@@ -18,9 +18,9 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from pascal_nm.units import energy_unit as energy_unit
-from pascal_nm.units import joules as joules
-from pascal_nm.units import percent as percent
+from pascal_nm.common.units import energy_unit as energy_unit
+from pascal_nm.common.units import joules as joules
+from pascal_nm.common.units import percent as percent
 
 WIDTH = 120
 """Columns where the output is no terminal."""

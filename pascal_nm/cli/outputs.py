@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+from pascal_nm.common.files import writable
 from pascal_nm.errors import FileError
-from pascal_nm.files import writable
 
 Given = Mapping[str, Any]
 """The values of a command's arguments and options, by name."""

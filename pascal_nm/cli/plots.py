@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pascal_nm.cli.output import energy_unit, joules, printable
+from pascal_nm.common.files import replacing
 from pascal_nm.errors import DataError, FileError, described
-from pascal_nm.files import replacing
 from pascal_nm.report.style import COLOURS, KIND_STYLES, POPULATION_COLOURS
 
 if TYPE_CHECKING:
-    from pascal_nm.adaptive import Plan
-    from pascal_nm.comparison import Comparison, Row
+    from pascal_nm.common.arrays import Array
     from pascal_nm.export.profile import Measured
-    from pascal_nm.graph import Array, Population
-    from pascal_nm.lags import Cost
+    from pascal_nm.network.graph import Population
+    from pascal_nm.search.adaptive import Plan
+    from pascal_nm.search.comparison import Comparison, Row
+    from pascal_nm.search.lags import Cost
 
 KINDS = ("png", "svg", "pdf")
 
@@ -386,7 +387,7 @@ def staircase(*, levels: int, threshold: float, path: Path) -> None:
     """
     from torch import from_numpy, tensor
 
-    from pascal_nm.qcfs import qcfs
+    from pascal_nm.source.qcfs import qcfs
 
     figure, axes = _figure(6, 4)
     x = np.linspace(-threshold / levels, threshold * (1 + 1 / levels), 2001)

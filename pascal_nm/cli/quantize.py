@@ -11,13 +11,14 @@ import typer
 from pascal_nm.cli import options
 from pascal_nm.cli.output import percent, print_json, progress, say, table
 from pascal_nm.cli.outputs import Writes
+from pascal_nm.common.arrays import Array
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import write_nir
-from pascal_nm.graph import RANGES, Array, Graph, Quantization
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, fixed_point
-from pascal_nm.precision import LayerLoss
+from pascal_nm.network.graph import RANGES, Graph, Quantization
+from pascal_nm.search.precision import LayerLoss
 
 
 def quantize(
@@ -116,7 +117,8 @@ def _made(
     chip: chips.Chip | None,
 ) -> Graph:
     """The integer graph that the options ask for."""
-    from pascal_nm import precision, quantization
+    from pascal_nm.network import quantization
+    from pascal_nm.search import precision
 
     inputs = None if data is None else _inputs(graph, data)
 
@@ -139,7 +141,8 @@ def _made(
 
 def _measured(graph: Graph, integer: Graph, data: Dataset | None) -> tuple[list[LayerLoss], dict[str, float]]:
     """What each layer lost, and the accuracies before and after."""
-    from pascal_nm import precision, simulate
+    from pascal_nm.search import precision
+    from pascal_nm.simulation import simulate
 
     if data is None:
         return precision.losses(graph, integer), {}

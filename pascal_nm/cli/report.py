@@ -10,18 +10,18 @@ from typing import Annotated
 
 import typer
 
-from pascal_nm import adaptive
 from pascal_nm.cli import options
 from pascal_nm.cli.energy import Chips, chip_names
 from pascal_nm.cli.output import note, percent, print_json, progress, say
 from pascal_nm.cli.outputs import Writes
+from pascal_nm.common.files import replacing_all
 from pascal_nm.data import Dataset, training_part
 from pascal_nm.errors import DataError
 from pascal_nm.export.nir_format import read_nir
-from pascal_nm.files import replacing_all
-from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import chip as chips
+from pascal_nm.network.graph import Graph
 from pascal_nm.report.collect import collect, provenance
+from pascal_nm.search import adaptive
 
 
 def report(

@@ -12,13 +12,13 @@ import typer
 from pascal_nm.cli import nir_files, options, plots
 from pascal_nm.cli.output import percent, print_json, progress, say, span, table
 from pascal_nm.cli.outputs import PICTURE, Writes
+from pascal_nm.common.files import write_answers
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import ForeignError, read_nir
-from pascal_nm.files import write_answers
-from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import compiled, evaluation, workers
 from pascal_nm.hw_targets.evaluation import Evaluation
-from pascal_nm.verification import Verification
+from pascal_nm.network.graph import Graph
+from pascal_nm.source.verification import Verification
 
 
 def run(

@@ -10,16 +10,19 @@ from typing import Annotated, Any
 
 import typer
 
-from pascal_nm import adaptive, analysis, data, streaming, training
-from pascal_nm.checkpoint import Model
+from pascal_nm import data, training
 from pascal_nm.cli import adapt, options
 from pascal_nm.cli.output import note, percent, print_json, progress, say, table
 from pascal_nm.cli.outputs import Given, Writes
 from pascal_nm.data import Images
+from pascal_nm.data import streams as streaming
 from pascal_nm.errors import DataError, FileError
-from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import evaluation
-from pascal_nm.models import ARCHITECTURES
+from pascal_nm.network.graph import Graph
+from pascal_nm.paper import analysis
+from pascal_nm.search import adaptive
+from pascal_nm.source.architectures import ARCHITECTURES
+from pascal_nm.source.checkpoint import Model
 from pascal_nm.training import Progress, TrainingConfig
 
 

@@ -31,13 +31,15 @@ from typing import Any
 
 import numpy as np
 
-from pascal_nm import __version__, schedule
-from pascal_nm.bounds import common_exponent
+from pascal_nm import __version__
+from pascal_nm.common.arrays import Array
+from pascal_nm.common.files import aside, replacing_folder, sha256
 from pascal_nm.errors import FileError, described
 from pascal_nm.export.nir_format import read_nir, write_nir
-from pascal_nm.files import aside, replacing_folder, sha256
-from pascal_nm.graph import Array, Graph, Population
-from pascal_nm.schedule import Schedule
+from pascal_nm.network.bounds import common_exponent
+from pascal_nm.network.graph import Graph, Population
+from pascal_nm.simulation import schedule
+from pascal_nm.simulation.schedule import Schedule
 
 FORMAT = 1
 """Version of the folder's contents. A reader refuses others."""

@@ -35,10 +35,11 @@ import h5py
 import nir
 import numpy as np
 
+from pascal_nm.common.arrays import Array, Pair, Shape
+from pascal_nm.common.files import replacing, written_at_once
 from pascal_nm.errors import ConversionError
 from pascal_nm.export.profile import Profile
-from pascal_nm.files import replacing, written_at_once
-from pascal_nm.graph import Array, Conv2d, Dense, Graph, Identity, Pair, Population, Projection, Shape, SumPool2d
+from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Population, Projection, SumPool2d
 
 NEW_FIELDS = {"v_reset"}
 """Not known to nir 1.0.4, which Sinabs pins; newer versions take 0 where a file

@@ -35,21 +35,20 @@ import h5py
 import nir
 import numpy as np
 
+from pascal_nm.common.arrays import Array, Pair
+from pascal_nm.common.files import replacing, written_at_once
 from pascal_nm.errors import FileError, GraphError, PascalError, described
 from pascal_nm.export import plain
 from pascal_nm.export.nir_nodes import is_real
 from pascal_nm.export.plain import Content
 from pascal_nm.export.profile import preprocessing, profile_of
 from pascal_nm.export.untrusted import read_raw
-from pascal_nm.files import replacing, written_at_once
-from pascal_nm.graph import (
-    Array,
+from pascal_nm.network.graph import (
     Conv2d,
     Dense,
     Graph,
     Identity,
     Operator,
-    Pair,
     Population,
     Projection,
     Quantization,

@@ -19,11 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pascal_nm import nir_neuron
 from pascal_nm.errors import GraphError, TargetError
-from pascal_nm.export import nir_nodes
+from pascal_nm.export import nir_neuron, nir_nodes
+from pascal_nm.export.nir_neuron import Membrane, NirState, Reset
 from pascal_nm.export.nir_nodes import CannotRunError, Plan, fields_of, flattens_all, sides, whole
-from pascal_nm.nir_neuron import Membrane, NirState, Reset
 
 SECONDS = 1e-4
 """Timestep that the field's readers assume where time constants are in seconds."""

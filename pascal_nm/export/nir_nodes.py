@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import nir
 import numpy as np
 
+from pascal_nm.common.arrays import Shape
 from pascal_nm.errors import GraphError
-from pascal_nm.graph import Shape
 
 NODES, EDGES = 5_000, 10_000
 """The most of a graph that runs. A timestep takes some 10 us for each of both,

@@ -12,11 +12,12 @@ from typing import Any, Literal, cast, get_args
 import nir
 import numpy as np
 
+from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.errors import FileError, PascalError
 from pascal_nm.export import plain
 from pascal_nm.export.plain import Content
 from pascal_nm.export.readers import Start
-from pascal_nm.graph import Array, Graph, Population, Preprocessing, Shape
+from pascal_nm.network.graph import Graph, Population, Preprocessing
 
 METADATA = "pascal_nm_profile"
 """Key in the metadata of the whole graph."""

@@ -26,12 +26,13 @@ from pathlib import Path
 import nir
 import numpy as np
 
+from pascal_nm.common.arrays import Array
 from pascal_nm.errors import ConversionError
 from pascal_nm.export import chain
 from pascal_nm.export.chain import Growth, Spread
 from pascal_nm.export.profile import MOST_TIMESTEPS, Measured, describe
 from pascal_nm.export.readers import Start, dialect, shifted
-from pascal_nm.graph import Array, Graph, Population
+from pascal_nm.network.graph import Graph, Population
 
 JUST_ABOVE = 1 + 1 / MOST_TIMESTEPS["rate"]
 """What one spike must bring to make a neuron fire at once: above 1 for readers that ask for

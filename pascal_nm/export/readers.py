@@ -14,9 +14,9 @@ from typing import Literal, NamedTuple
 import nir
 import numpy as np
 
+from pascal_nm.common.arrays import Array
 from pascal_nm.errors import ConversionError
-from pascal_nm.graph import Array
-from pascal_nm.nir_neuron import Reset
+from pascal_nm.export.nir_neuron import Reset
 
 Node = Callable[[Array], nir.NIRNode]
 """Makes a spiking node with threshold 1, given ones of its shape."""

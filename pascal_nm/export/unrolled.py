@@ -20,12 +20,13 @@ from pathlib import Path
 import nir
 import numpy as np
 
-from pascal_nm import bounds
+from pascal_nm.common.arrays import Array
 from pascal_nm.export import chain
 from pascal_nm.export.chain import Growth, Spread
 from pascal_nm.export.profile import describe
 from pascal_nm.export.readers import dialect
-from pascal_nm.graph import Array, Graph, Population, Projection
+from pascal_nm.network import bounds
+from pascal_nm.network.graph import Graph, Population, Projection
 
 
 def write_unrolled(graph: Graph, path: str | Path, reader: str = "generic") -> Growth:

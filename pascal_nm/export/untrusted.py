@@ -21,9 +21,9 @@ import nir
 import numpy as np
 from h5py import h5d, h5g, h5l, h5o, h5s, h5z
 
+from pascal_nm.common.files import readable
 from pascal_nm.errors import FileError, GraphError, described
 from pascal_nm.export import confined, nir_nodes
-from pascal_nm.files import readable
 
 SPARE_BYTES, MOST_SPARE_BYTES = 1 << 26, 1 << 28
 """By so much, and the file's size again up to so much, may arrays be larger than the file that

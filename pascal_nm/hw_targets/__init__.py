@@ -1,13 +1,14 @@
-"""Where spiking networks run: one class per target behind :class:`pascal_nm.result.Target`."""
+"""Where networks run: one class per target behind :class:`pascal_nm.simulation.result.Target`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast, overload
 
+from pascal_nm.common.arrays import Array
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, TargetError
-from pascal_nm.graph import Array, Graph
-from pascal_nm.result import Program, RunResult, Target
+from pascal_nm.network.graph import Graph
+from pascal_nm.simulation.result import Program, RunResult, Target
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
     from pascal_nm.hw_targets.bill import Bill
     from pascal_nm.hw_targets.evaluation import Evaluation
-    from pascal_nm.source import SourceNetwork
-    from pascal_nm.verification import Verification
+    from pascal_nm.source.tracing import SourceNetwork
+    from pascal_nm.source.verification import Verification
 
 TARGETS = ("torch", "lava", "loihi")
 
@@ -32,7 +33,7 @@ def compiled(graph: Graph, name: str, bits: int | None = None) -> Program:
     if bits is None or graph.is_integer:
         return find(name).compile(graph)
     from pascal_nm.hw_targets import simulator
-    from pascal_nm.quantization import quantize
+    from pascal_nm.network.quantization import quantize
 
     return (
         simulator.LoihiTarget(bits=bits).compile(graph)
@@ -117,9 +118,9 @@ def verify(
     """
     import torch
 
-    from pascal_nm.conversion import convert
     from pascal_nm.hw_targets import evaluation
-    from pascal_nm.source import SourceNetwork
+    from pascal_nm.source.conversion import convert
+    from pascal_nm.source.tracing import SourceNetwork
 
     if not isinstance(graph, Graph) or not isinstance(data, Dataset):
         found = f"{type(graph).__name__} and {type(data).__name__}"

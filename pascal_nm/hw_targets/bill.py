@@ -12,11 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pascal_nm import activity, analysis
-from pascal_nm.activity import LayerEvents
 from pascal_nm.data import Dataset
 from pascal_nm.errors import FileError
-from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, find
 from pascal_nm.hw_targets.chip import NEURON_KINDS, Chip, LayerEnergy
@@ -24,7 +21,11 @@ from pascal_nm.hw_targets.evaluation import Evaluation, Progress
 from pascal_nm.hw_targets.mapping import Mapping
 from pascal_nm.hw_targets.simulator import LoihiTarget
 from pascal_nm.hw_targets.traffic import Traffic
-from pascal_nm.result import Program
+from pascal_nm.network.graph import Graph
+from pascal_nm.paper import analysis
+from pascal_nm.simulation import activity
+from pascal_nm.simulation.activity import LayerEvents
+from pascal_nm.simulation.result import Program
 
 
 def priced(graph: Graph, chip: Chip) -> Program:

@@ -11,16 +11,17 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from pascal_nm.activity import LayerEvents, source_operations
+from pascal_nm.common.arrays import Array
+from pascal_nm.common.files import readable
 from pascal_nm.errors import FileError
-from pascal_nm.files import readable
-from pascal_nm.graph import Array, Graph
 from pascal_nm.hw_targets import tables
 from pascal_nm.hw_targets.tables import Names, Within
+from pascal_nm.network.graph import Graph
+from pascal_nm.simulation.activity import LayerEvents, source_operations
 
 EVENTS = ("synaptic_operation", "multiply_accumulate", "update", "idle", "emitted", "message", "hop_x", "hop_y")
-"""Events that a chip may price; see :class:`pascal_nm.activity.LayerEvents`, and for the last three
-:mod:`pascal_nm.hw_targets.traffic`."""
+"""Events that a chip may price; see :class:`pascal_nm.simulation.activity.LayerEvents`, and for the
+last three :mod:`pascal_nm.hw_targets.traffic`."""
 
 LATENCIES = ("synaptic_operation", "update", "idle", "emitted", "message", "message_in", "hop_x", "hop_y")
 """What takes time: events, and a message's arrival."""
@@ -272,7 +273,7 @@ def load(name: str, *, memory: bool = False) -> Chip:
 def energy(layers: Sequence[LayerEvents], chip: Chip) -> list[LayerEnergy]:
     """Mean joules per image and population of counted events on ``chip``.
 
-    Events are those of :func:`pascal_nm.activity.events`.
+    Events are those of :func:`pascal_nm.simulation.activity.events`.
 
     Memory traffic, where the chip has it: each synaptic operation reads a weight, and reads and
     writes a potential; each multiply-accumulate of the analog input reads a weight and a value;

@@ -11,17 +11,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pascal_nm import activity, simulate
-from pascal_nm.activity import LayerEvents
+from pascal_nm.common.arrays import Array
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError
-from pascal_nm.graph import Array, Graph, Quantization
 from pascal_nm.hw_targets.traffic import ChipActivity
-from pascal_nm.quantization import quantize
-from pascal_nm.result import Program, RunResult
-from pascal_nm.schedule import Schedule
-from pascal_nm.source import SourceNetwork
-from pascal_nm.verification import Verification
+from pascal_nm.network.graph import Graph, Quantization
+from pascal_nm.network.quantization import quantize
+from pascal_nm.simulation import activity, simulate
+from pascal_nm.simulation.activity import LayerEvents
+from pascal_nm.simulation.result import Program, RunResult
+from pascal_nm.simulation.schedule import Schedule
+from pascal_nm.source.tracing import SourceNetwork
+from pascal_nm.source.verification import Verification
 
 BATCH_NEURONS = 1 << 25
 """Neurons times images of one batch: what the simulator's spike trains and the recorded counts take

@@ -10,8 +10,9 @@ population's own. Then, with mantissas m of the chip's widths,
     w \, 2^{s + E} = m \, 2^{s + e}, \qquad \theta \, 2^{s + E} = m \, 2^{s}, \qquad
     b \, 2^{s + E} = m \, 2^{e'}, \qquad |v| \, 2^{s + E} < 2^{membrane - 1}
 
-for every weight, threshold and bias, and for every potential that :mod:`pascal_nm.bounds` proves
-reachable. On a chip without the section the same integers go into the registers as they are.
+for every weight, threshold and bias, and for every potential that
+:mod:`pascal_nm.network.bounds` proves reachable. On a chip without the section the
+same integers go into the registers as they are.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pascal_nm.bounds import common_exponent, exponents, mantissa, potential_bound
+from pascal_nm.common.arrays import Array
 from pascal_nm.errors import TargetError
-from pascal_nm.graph import Array, Graph, Population, Quantization
 from pascal_nm.hw_targets.chip import Chip, FixedPoint
-from pascal_nm.quantization import quantize
+from pascal_nm.network.bounds import common_exponent, exponents, mantissa, potential_bound
+from pascal_nm.network.graph import Graph, Population, Quantization
+from pascal_nm.network.quantization import quantize
 
 CHOOSES = "`pascal-nm quantize --chip` makes integers that fit from the float network"
 

@@ -10,10 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pascal_nm import bounds, schedule
+from pascal_nm.common.arrays import Array
 from pascal_nm.errors import TargetError
-from pascal_nm.graph import Array, Graph
-from pascal_nm.result import RunResult
+from pascal_nm.network import bounds
+from pascal_nm.network.graph import Graph
+from pascal_nm.simulation import schedule
+from pascal_nm.simulation.result import RunResult
 
 MEMORY = 2**28
 """Bytes that the frames in flight of one batch may take, unless the caller sets the batch size or

@@ -28,11 +28,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pascal_nm import reach
-from pascal_nm.bounds import weight_bits
+from pascal_nm.common.arrays import Array
 from pascal_nm.errors import TargetError
-from pascal_nm.graph import Array, Dense, Graph, Population, Projection
 from pascal_nm.hw_targets.chip import Chip, Core, Mesh
+from pascal_nm.network import reach
+from pascal_nm.network.bounds import weight_bits
+from pascal_nm.network.graph import Dense, Graph, Population, Projection
 
 LIMITS = ("neurons", "memory", "in_axons", "out_axons")
 

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, TargetError
 from pascal_nm.export import nir_modules
 from pascal_nm.export.nir_modules import Reading
-from pascal_nm.graph import Array, Shape
 
 BATCH_VALUES = 1 << 24
 """Values that all nodes of one batch may send in a timestep."""

@@ -9,11 +9,11 @@ import numpy as np
 
 from pascal_nm.data import Dataset
 from pascal_nm.export.nir_modules import Reading
+from pascal_nm.export.nir_neuron import Reset
 from pascal_nm.export.profile import Measured, profile_of
 from pascal_nm.export.rate import rate_network
-from pascal_nm.graph import Graph
 from pascal_nm.hw_targets import evaluation, nir_network
-from pascal_nm.nir_neuron import Reset
+from pascal_nm.network.graph import Graph
 
 RESETS: tuple[Reset, ...] = get_args(Reset)
 """What readers' neurons do after a spike."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pascal_nm import simulate
-from pascal_nm.graph import Array, Graph, Quantization
+from pascal_nm.common.arrays import Array
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import fixed_point, mapping
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.traffic import Traffic
-from pascal_nm.result import RunResult
+from pascal_nm.network.graph import Graph, Quantization
+from pascal_nm.simulation import simulate
+from pascal_nm.simulation.result import RunResult
 
 
 @dataclass(frozen=True)
 class SimulatorProgram:
-    """A graph on the step-by-step engine of :mod:`pascal_nm.simulate`."""
+    """A graph on the step-by-step engine of :mod:`pascal_nm.simulation.simulate`."""
 
     graph: Graph
     watcher: simulate.Watcher | None = None

@@ -22,12 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pascal_nm import reach
-from pascal_nm.bounds import carrier
-from pascal_nm.graph import Array, Projection
+from pascal_nm.common.arrays import Array
 from pascal_nm.hw_targets.chip import NS, Chip
 from pascal_nm.hw_targets.mapping import Mapping
-from pascal_nm.schedule import Schedule
+from pascal_nm.network import reach
+from pascal_nm.network.bounds import carrier
+from pascal_nm.network.graph import Projection
+from pascal_nm.simulation.schedule import Schedule
 
 
 class Messages(NamedTuple):

@@ -36,13 +36,14 @@ from typing import Any
 
 import torch
 
+from pascal_nm.common.arrays import Array
+from pascal_nm.common.processes import ChildError, check_open_files, end_with_parent, ending, not_started
 from pascal_nm.data import Dataset
 from pascal_nm.errors import NotInstalledError, TargetError, described, first_line
-from pascal_nm.graph import Array, Graph
 from pascal_nm.hw_targets import evaluation, find
 from pascal_nm.hw_targets.evaluation import Batch, Evaluation, Progress, Summary
-from pascal_nm.processes import ChildError, check_open_files, end_with_parent, ending, not_started
-from pascal_nm.result import Program
+from pascal_nm.network.graph import Graph
+from pascal_nm.simulation.result import Program
 
 DEATHS = 3
 """Deaths without a finished batch in between, after which the run is given up."""

@@ -22,8 +22,8 @@ from torch import nn
 if __name__ == "__main__":  # that environment borrows this package's packages, not the package
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from pascal_nm import checkpoint
-from pascal_nm.models import qcfs_layers
+from pascal_nm.source import checkpoint
+from pascal_nm.source.architectures import qcfs_layers
 
 
 def with_relu(model: checkpoint.Model) -> nn.Module:

@@ -16,15 +16,16 @@ from typing import IO, Any
 
 import numpy as np
 
-from pascal_nm import simulate
+from pascal_nm.common.arrays import Array
 from pascal_nm.data import Dataset
 from pascal_nm.errors import TargetError
 from pascal_nm.export import chain, unrolled
 from pascal_nm.export.chain import Growth
 from pascal_nm.export.rate import write_rate
-from pascal_nm.graph import Array, Graph
 from pascal_nm.hw_targets import evaluation
 from pascal_nm.interop import runner
+from pascal_nm.network.graph import Graph
+from pascal_nm.simulation import simulate
 
 READERS = tuple(runner.LOADERS)
 

@@ -16,7 +16,7 @@ from functools import cache
 
 import torch
 
-from pascal_nm.analysis import (
+from pascal_nm.paper.analysis import (
     FP32,
     INT8,
     RATE,
@@ -26,7 +26,7 @@ from pascal_nm.analysis import (
     if_ratio,
     source_ratio,
 )
-from pascal_nm.models import Stem, build, qcfs_layers
+from pascal_nm.source.architectures import Stem, build, qcfs_layers
 
 AUTHORS_FAN_IN = {
     "VGG-16, CIFAR": (27, 576, 576, 1152, 1152, *(2304,) * 3, *(4608,) * 5, 512, 512, 512),

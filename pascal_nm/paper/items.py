@@ -338,7 +338,7 @@ ITEMS: tuple[Item, ...] = (
         (PROOFS,),
         "the printed range of s is that of L_(n-1) = L_n",
     ),
-    Item("Table 8", "notation of layer shapes", "the same", CITED, ("pascal_nm/analysis.py",)),
+    Item("Table 8", "notation of layer shapes", "the same", CITED, ("pascal_nm/paper/analysis.py",)),
     Item(
         "Table 9",
         "not printed; presumably the table of A.4: operations by type of layer",

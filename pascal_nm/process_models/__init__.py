@@ -16,5 +16,5 @@ package does not.
 
 Every port carries a leading batch axis. Time is Lava's: a spike that is sent in timestep t is
 received by a synapse in t and reaches the target neuron in t + 1. Timesteps are counted from 0
-(``time_step - 1``), as in :mod:`pascal_nm.schedule`.
+(``time_step - 1``), as in :mod:`pascal_nm.simulation.schedule`.
 """

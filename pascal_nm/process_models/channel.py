@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pascal_nm.graph import Array, Shape
+from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.process_models.compat import CspRecvPort, CspSendPort, NoOPWatchdog, Proto, Semaphore
 from pascal_nm.process_models.memory import shared_zeros
 

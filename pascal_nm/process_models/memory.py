@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pascal_nm.graph import Array, Shape
+from pascal_nm.common.arrays import Array, Shape
 
 
 def shared_zeros(shape: Shape, dtype: npt.DTypeLike) -> Array:

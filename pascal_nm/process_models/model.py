@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pascal_nm.graph import Array, Shape
+from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.process_models.channel import RecvPort, SendPort
 from pascal_nm.process_models.compat import (
     LoihiPyRuntimeService,

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pascal_nm import schedule
-from pascal_nm.graph import Array, Conv2d, Dense, Graph, Identity, Population, Projection
+from pascal_nm.common.arrays import Array
+from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Population, Projection
 from pascal_nm.process_models.analog.process import AnalogInput
 from pascal_nm.process_models.conv import process as conv
 from pascal_nm.process_models.dense import process as dense
@@ -18,9 +18,10 @@ from pascal_nm.process_models.memory import Record, shared_zeros
 from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.readout.process import Readout
 from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing, Turns, Windows
-from pascal_nm.result import Activity, RunResult
-from pascal_nm.schedule import Schedule
-from pascal_nm.simulate import answers
+from pascal_nm.simulation import schedule
+from pascal_nm.simulation.result import Activity, RunResult
+from pascal_nm.simulation.schedule import Schedule
+from pascal_nm.simulation.simulate import answers
 
 LOOK = 2
 """Timesteps between two looks at whether a streaming network is quiet."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from pascal_nm.common.arrays import Array
 from pascal_nm.export.nir_nodes import Plan
-from pascal_nm.graph import Array
 from pascal_nm.process_models.analog.process import AnalogInput
 from pascal_nm.process_models.memory import Record, shared_zeros
 from pascal_nm.process_models.nir_node.process import NirNode

@@ -33,8 +33,9 @@ from typing import IO, Any, NoReturn
 
 import numpy as np
 
+from pascal_nm.common.arrays import Array
+from pascal_nm.common.processes import ChildError, check_open_files, end_with_parent, ending, not_started
 from pascal_nm.errors import TargetError
-from pascal_nm.graph import Array
 from pascal_nm.process_models.channel import POLL, FrameChannel, Pulse, select
 from pascal_nm.process_models.compat import (
     MGMT_RESPONSE,
@@ -54,7 +55,6 @@ from pascal_nm.process_models.memory import ChannelMemory, own_semaphores, share
 from pascal_nm.process_models.model import Model
 from pascal_nm.process_models.service import FreeService
 from pascal_nm.process_models.watchdog import PATIENCE, Watchdog
-from pascal_nm.processes import ChildError, check_open_files, end_with_parent, ending, not_started
 
 GRACE = 1.0
 """Seconds that a dying child has to deliver its traceback."""

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from pascal_nm import bounds
-from pascal_nm.graph import Array, Operator, Projection, Shape, SumPool2d
+from pascal_nm.common.arrays import Array, Shape
+from pascal_nm.network import bounds
+from pascal_nm.network.graph import Operator, Projection, SumPool2d
 from pascal_nm.process_models.compat import AbstractProcess, InPort, LavaPyType, OutPort
 from pascal_nm.process_models.model import FramePort, Model, SumPort
-from pascal_nm.simulate import delivery
+from pascal_nm.simulation.simulate import delivery
 
 
 class Synapse(AbstractProcess):
@@ -80,7 +81,7 @@ class FixedSynapseModel(SynapseModel):
     Spikes are int8 or graded int32.
 
     Sums run in a float type that holds every partial sum exactly, as proven by
-    :mod:`pascal_nm.bounds`; the port casts the result to int32.
+    :mod:`pascal_nm.network.bounds`; the port casts the result to int32.
     """
 
     s_in = LavaPyType(SumPort, np.int32)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pascal_nm.graph import Array
+from pascal_nm.common.arrays import Array
 from pascal_nm.process_models.memory import shared_zeros
 
 
@@ -23,7 +23,7 @@ class Cycle(NamedTuple):
 
     Attributes:
         interval: timesteps from one batch to the next, at least the length of the longest window
-            (:attr:`pascal_nm.schedule.Schedule.initiation_interval`).
+            (:attr:`pascal_nm.simulation.schedule.Schedule.initiation_interval`).
         batches: how many there are; None for no end.
     """
 

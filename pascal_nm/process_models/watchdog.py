@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from pascal_nm.graph import Array
+from pascal_nm.common.arrays import Array
 from pascal_nm.process_models.channel import BUSY, POLLING
 
 INTERVAL = 0.25

@@ -17,19 +17,21 @@ from typing import Any
 import numpy as np
 
 import pascal_nm
-from pascal_nm import adaptive, schedule, summary
-from pascal_nm.checkpoint import Model
+from pascal_nm.common.arrays import Array
+from pascal_nm.common.files import sha256
 from pascal_nm.data import Dataset
-from pascal_nm.files import sha256
-from pascal_nm.graph import Array, Graph, Timing
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import compiled, evaluation
 from pascal_nm.hw_targets.bill import Bill, priced
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.evaluation import Evaluation
+from pascal_nm.network.graph import Graph, Timing
 from pascal_nm.report.traces import record, trace
-from pascal_nm.result import Program, RunResult
-from pascal_nm.verification import Verification
+from pascal_nm.search import adaptive
+from pascal_nm.simulation import schedule, summary
+from pascal_nm.simulation.result import Program, RunResult
+from pascal_nm.source.checkpoint import Model
+from pascal_nm.source.verification import Verification
 
 Progress = Callable[[str], AbstractContextManager[Callable[..., None]]]
 """A progress bar for the work that is named; :func:`pascal_nm.cli.output.progress`."""
@@ -143,7 +145,7 @@ class Counting:
 
     @property
     def graph(self) -> Graph:
-        """See :class:`pascal_nm.result.Program`."""
+        """See :class:`pascal_nm.simulation.result.Program`."""
         return self.program.graph
 
     def run(self, inputs: Array) -> RunResult:

@@ -15,8 +15,8 @@ from plotly import graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
+from pascal_nm.common.units import energy_unit, joules
 from pascal_nm.report.style import COLOURS, KIND_STYLES, NEUTRAL, POPULATION_COLOURS, STAGE_COLOURS
-from pascal_nm.units import energy_unit, joules
 
 Report = Mapping[str, Any]
 

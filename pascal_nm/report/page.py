@@ -14,9 +14,9 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from plotly.offline import get_plotlyjs
 
+from pascal_nm.common.units import joules, percent
 from pascal_nm.report import figures
 from pascal_nm.report.style import KIND_STYLES
-from pascal_nm.units import joules, percent
 
 
 def html(report: Mapping[str, Any], json_name: str) -> str:

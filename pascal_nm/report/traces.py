@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pascal_nm import neuron, simulate
-from pascal_nm.graph import Array, Graph, Population
+from pascal_nm import neuron
+from pascal_nm.common.arrays import Array
+from pascal_nm.network.graph import Graph, Population
 from pascal_nm.neuron import LISTENING, SENDING, State
-from pascal_nm.result import RunResult
-from pascal_nm.schedule import Schedule
+from pascal_nm.simulation import simulate
+from pascal_nm.simulation.result import RunResult
+from pascal_nm.simulation.schedule import Schedule
 
 
 @dataclass
@@ -28,7 +30,7 @@ class Recording:
     first: dict[str, int] = field(default_factory=dict)
 
     def start(self, images: int, plan: Schedule) -> Recording:
-        """See :class:`pascal_nm.simulate.Watcher`."""
+        """See :class:`pascal_nm.simulation.simulate.Watcher`."""
         return self
 
     def see(self, name: str, train: Tensor, first: int) -> None:

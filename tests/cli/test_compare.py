@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pascal_nm import checkpoint, comparison
-from pascal_nm.checkpoint import Model
 from pascal_nm.data import load
 from pascal_nm.export.nir_format import write_nir
-from pascal_nm.models import build
+from pascal_nm.search import comparison
+from pascal_nm.source import checkpoint
+from pascal_nm.source.architectures import build
+from pascal_nm.source.checkpoint import Model
 from tests import networks
 
 SMALL = ("--data", "digits", "--limit", 20, "--timesteps", "2,4")

@@ -10,12 +10,12 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from pascal_nm.adaptive import LayerMetric, Plan
 from pascal_nm.cli import plots
-from pascal_nm.comparison import Comparison, Interval, Row
 from pascal_nm.errors import DataError
 from pascal_nm.export.profile import Measured
-from pascal_nm.lags import Cost
+from pascal_nm.search.adaptive import LayerMetric, Plan
+from pascal_nm.search.comparison import Comparison, Interval, Row
+from pascal_nm.search.lags import Cost
 
 NAMES = ["a$b$c", "\\alpha_$1^2$ $\\frac{$", "a\x1b[31mb\t\x00", "\udcff", "<b>&amp;</b> %s {x}"]
 

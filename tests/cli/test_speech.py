@@ -10,9 +10,10 @@ import sys
 
 import pytest
 
-from pascal_nm import build, checkpoint
+from pascal_nm import build
 from pascal_nm.cli.main import COMMANDS, load
 from pascal_nm.export.nir_format import write_nir
+from pascal_nm.source import checkpoint
 from tests.networks import for_digits
 
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-7]|9[0-7]|4[0-7]|38;[\d;]+)(?:;\d+)*m")

@@ -8,11 +8,11 @@ import itertools
 import numpy as np
 import pytest
 
-from pascal_nm import activity, schedule, simulate
-from pascal_nm.graph import Conv2d, Dense, Graph, Population, Projection, Timing
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import mapping
 from pascal_nm.hw_targets.traffic import Traffic
+from pascal_nm.network.graph import Conv2d, Dense, Graph, Population, Projection, Timing
+from pascal_nm.simulation import activity, schedule, simulate
 from tests.cores import Trains, core_of
 
 sanafe = pytest.importorskip("sanafe")

@@ -39,8 +39,8 @@ from pascal_nm.errors import PascalError
 from pascal_nm.export import nir_modules, rate, unrolled, write_nir
 from pascal_nm.export.profile import profile_of
 from pascal_nm.export.untrusted import read_raw
-from pascal_nm.graph import Preprocessing
 from pascal_nm.hw_targets.nir_network import NirProgram
+from pascal_nm.network.graph import Preprocessing
 from tests import networks
 from tests.export import foreign, interpreter
 

@@ -16,14 +16,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pascal_nm import build, convert, quantize, schedule, simulate
+from pascal_nm import build, convert, quantize
+from pascal_nm.common.files import aside, sha256
 from pascal_nm.errors import FileError, PascalError
 from pascal_nm.export.bundle import FILES, cores_json, read_bundle, write_bundle
 from pascal_nm.export.nir_format import write_nir
-from pascal_nm.files import aside, sha256
-from pascal_nm.graph import Preprocessing, Quantization, Timing
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import fixed_point, mapping
+from pascal_nm.network.graph import Preprocessing, Quantization, Timing
+from pascal_nm.simulation import schedule, simulate
 from tests import networks
 
 

@@ -11,9 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pascal_nm import nir_neuron
 from pascal_nm.errors import GraphError
-from pascal_nm.export import nir_modules
+from pascal_nm.export import nir_modules, nir_neuron
 from pascal_nm.export.nir_modules import Reading
 
 ONE = np.ones(3)

@@ -12,12 +12,13 @@ import torch
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from pascal_nm import build, convert, quantize, simulate
+from pascal_nm import build, convert, quantize
 from pascal_nm.data import Dataset
 from pascal_nm.errors import ConversionError
 from pascal_nm.export import unrolled
-from pascal_nm.graph import Graph, Identity, Population, Projection, SumPool2d
 from pascal_nm.interop import readers
+from pascal_nm.network.graph import Graph, Identity, Population, Projection, SumPool2d
+from pascal_nm.simulation import simulate
 from tests import networks
 from tests.strategies import inputs_for, integer_graphs, integer_qcfs
 

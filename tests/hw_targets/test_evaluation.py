@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from pascal_nm import data, quantize
-from pascal_nm.checkpoint import Model
 from pascal_nm.errors import DataError
 from pascal_nm.hw_targets import evaluation, find
-from pascal_nm.models import build
+from pascal_nm.source.architectures import build
+from pascal_nm.source.checkpoint import Model
 
 
 @pytest.fixture(scope="module")

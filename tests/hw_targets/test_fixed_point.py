@@ -13,12 +13,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import pascal_nm as pnm
-from pascal_nm import simulate
-from pascal_nm.bounds import mantissa, potential_bound
 from pascal_nm.errors import FileError, TargetError
-from pascal_nm.graph import Preprocessing, Quantization, Timing
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import fixed_point
+from pascal_nm.network.bounds import mantissa, potential_bound
+from pascal_nm.network.graph import Preprocessing, Quantization, Timing
+from pascal_nm.simulation import simulate
 from tests import networks
 from tests.hw_targets.test_chip import one_neuron
 from tests.strategies import integer_graphs

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pascal_nm as pnm
-from pascal_nm import simulate
 from pascal_nm.errors import DataError, TargetError
-from pascal_nm.graph import Timing
 from pascal_nm.hw_targets import lava
 from pascal_nm.hw_targets.lava import LavaTarget
+from pascal_nm.network.graph import Timing
+from pascal_nm.simulation import simulate
 from tests import networks
 from tests.strategies import inputs_for, integer_graphs
 

@@ -13,13 +13,14 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pascal_nm import activity, build, convert, quantize, schedule, simulate
+from pascal_nm import build, convert, quantize
 from pascal_nm.errors import TargetError
-from pascal_nm.graph import Conv2d, Dense, Graph, Identity, Population, Projection, Timing
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import mapping, traffic
 from pascal_nm.hw_targets.traffic import Traffic
-from pascal_nm.source import SourceNetwork
+from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Population, Projection, Timing
+from pascal_nm.simulation import activity, schedule, simulate
+from pascal_nm.source.tracing import SourceNetwork
 from tests.cores import Trains, core_of
 from tests.hw_targets.test_chip import one_neuron
 from tests.strategies import inputs_for, integer_graphs

@@ -14,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pascal_nm import QCFS, convert, quantize, simulate
+from pascal_nm import QCFS, convert, quantize
 from pascal_nm.data import Dataset
 from pascal_nm.errors import ConversionError, DataError, FileError, GraphError, TargetError
 from pascal_nm.export import rate, unrolled
@@ -25,6 +25,7 @@ from pascal_nm.export.untrusted import read_raw
 from pascal_nm.hw_targets import nir_network, rates
 from pascal_nm.hw_targets.nir_network import NirProgram
 from pascal_nm.interop import readers
+from pascal_nm.simulation import simulate
 from tests import networks
 from tests.export import foreign_writers
 

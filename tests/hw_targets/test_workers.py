@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from pascal_nm import data, quantize
-from pascal_nm.checkpoint import Model
 from pascal_nm.errors import DataError, TargetError
 from pascal_nm.export import write_nir
-from pascal_nm.graph import Preprocessing
 from pascal_nm.hw_targets import evaluation, find, workers
-from pascal_nm.models import build
+from pascal_nm.network.graph import Preprocessing
+from pascal_nm.source.architectures import build
+from pascal_nm.source.checkpoint import Model
 from tests.processes import children, launcher, nothing_left, running, segments
 
 __all__ = ["launcher", "nothing_left"]

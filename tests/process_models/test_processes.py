@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("lava.magma", exc_type=ImportError)
 
-from pascal_nm import convert, quantize, simulate
+from pascal_nm import convert, quantize
 from pascal_nm.errors import GraphError
-from pascal_nm.graph import Timing
+from pascal_nm.network.graph import Timing
 from pascal_nm.neuron import Stage
 from pascal_nm.process_models.analog.process import AnalogInput
 from pascal_nm.process_models.dense.process import Dense
@@ -17,7 +17,8 @@ from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.pasc_network.process import PascNetwork
 from pascal_nm.process_models.readout.process import Readout
 from pascal_nm.process_models.runtime import Session
-from pascal_nm.schedule import Span, Window
+from pascal_nm.simulation import simulate
+from pascal_nm.simulation.schedule import Span, Window
 from tests import networks
 
 

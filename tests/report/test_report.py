@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from pascal_nm import data
-from pascal_nm.adaptive import histograms
-from pascal_nm.checkpoint import Model, load
 from pascal_nm.cli.main import main
+from pascal_nm.common.files import sha256
 from pascal_nm.export.nir_format import write_nir
-from pascal_nm.files import sha256
-from pascal_nm.graph import Timing
 from pascal_nm.hw_targets import run
+from pascal_nm.network.graph import Timing
+from pascal_nm.search.adaptive import histograms
+from pascal_nm.source.checkpoint import Model, load
 from tests.networks import for_digits
 
 pytest.importorskip("plotly")

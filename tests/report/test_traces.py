@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pascal_nm import Preprocessing, convert, quantize
-from pascal_nm.graph import Timing
+from pascal_nm.network.graph import Timing
 from pascal_nm.report.traces import record, trace
 from tests.networks import Residual, convolutional, images, randomized
 

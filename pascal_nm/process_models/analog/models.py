@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pascal_nm.graph import Array
+from pascal_nm.common.arrays import Array
 from pascal_nm.process_models.analog.process import AnalogInput
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
 from pascal_nm.process_models.model import FramePort, Model

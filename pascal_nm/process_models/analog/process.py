@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pascal_nm.graph import Array
+from pascal_nm.common.arrays import Array
 from pascal_nm.process_models.compat import AbstractProcess, OutPort
 from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing
 
@@ -14,8 +14,8 @@ class AnalogInput(AbstractProcess):
 
     Args:
         currents: (K, B, \*shape), K batches in units of current
-            (:meth:`pascal_nm.graph.Graph.currents`): int32 for ``fixed_pt`` models, floats for
-            ``floating_pt``. The child inherits the array without a copy.
+            (:meth:`pascal_nm.network.graph.Graph.currents`): int32 for ``fixed_pt`` models, floats
+            for ``floating_pt``. The child inherits the array without a copy.
         cycle: when batches start; None for one batch only.
         repeat: timesteps in a row in which a batch is sent.
         timing: the timesteps in which frames travel.

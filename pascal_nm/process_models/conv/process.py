@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pascal_nm.graph import Array, Conv2d, Pair, Shape, SumPool2d
+from pascal_nm.common.arrays import Array, Pair, Shape
+from pascal_nm.network.graph import Conv2d, SumPool2d
 from pascal_nm.process_models.synapse import Synapse
 from pascal_nm.process_models.timing import EVERY_STEP, Timing
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pascal_nm import graph
-from pascal_nm.graph import Array, Shape, SumPool2d
+from pascal_nm.common.arrays import Array, Shape
+from pascal_nm.network import graph
+from pascal_nm.network.graph import SumPool2d
 from pascal_nm.process_models.synapse import Synapse
 from pascal_nm.process_models.timing import EVERY_STEP, Timing
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from pascal_nm.graph import Shape
+from pascal_nm.common.arrays import Shape
 from pascal_nm.process_models.compat import AbstractProcess, InPort, OutPort
 from pascal_nm.process_models.memory import Record
 from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Timing

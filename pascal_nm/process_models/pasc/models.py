@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from pascal_nm import neuron
-from pascal_nm.graph import Array
+from pascal_nm.common.arrays import Array
 from pascal_nm.neuron import LISTENING, SENDING, Stage, State
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
 from pascal_nm.process_models.memory import Record
 from pascal_nm.process_models.model import FramePort, Model, SumPort, zeros
 from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.timing import Place, Rota
-from pascal_nm.schedule import Window
+from pascal_nm.simulation.schedule import Window
 
 BLOCK_NEURONS = 1 << 17
 """Neurons (times images) that are stepped together."""

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.errors import GraphError
-from pascal_nm.graph import Array, Shape
 from pascal_nm.neuron import Stage
 from pascal_nm.process_models.compat import AbstractProcess, InPort, OutPort, Var
 from pascal_nm.process_models.memory import Record
 from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing
-from pascal_nm.schedule import Window
+from pascal_nm.simulation.schedule import Window
 
 
 class Pasc(AbstractProcess):

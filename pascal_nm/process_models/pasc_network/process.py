@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pascal_nm import schedule
-from pascal_nm.graph import Graph
+from pascal_nm.network.graph import Graph
 from pascal_nm.process_models.compat import AbstractProcess, InPort, OutPort, Var
+from pascal_nm.simulation import schedule
 
 
 class PascNetwork(AbstractProcess):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pascal_nm import neuron
-from pascal_nm.graph import Array
+from pascal_nm.common.arrays import Array
 from pascal_nm.neuron import State
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
 from pascal_nm.process_models.model import Model, SumPort

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.errors import GraphError
-from pascal_nm.graph import Array, Shape
 from pascal_nm.process_models.compat import AbstractProcess, InPort, Var
 from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing
 

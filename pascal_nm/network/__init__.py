@@ -1,0 +1,1 @@
+"""Networks of populations and projections: what they are, and what can be computed from them."""

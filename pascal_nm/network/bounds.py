@@ -1,0 +1,104 @@
+r"""What the arithmetic can reach: bounds proven from weights and levels, before anything runs.
+
+A membrane potential in any stage of any schedule is
+
+.. math:: |v_j| \le \sum_i |W_{ji}| \, c_i^{\max} + |b_j| + \theta_j
+
+where :math:`c_i^{\max}` is the source's levels (or the largest input). Proof: let V be all that has
+come in, of inputs, bias and initial potential (theta / 2 at most), so that v is V less a threshold
+for each spike that the counter holds. As long as the counter is not negative, v is at most V. Each
+spike +1 leaves v at 0 or more; since the last of them v has fallen by no more than V has, and
+between two timesteps V changes by no more than the weights times the levels, and the bias. A
+counter can only fall below 0 in stage ``CORRECT``, where nothing comes in: each spike -1 raises a
+negative v, and leaves it below the threshold.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pascal_nm.common.arrays import Array
+from pascal_nm.errors import GraphError
+from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Population, Projection
+
+FLOAT32_EXACT = 2**24
+"""Integers up to this magnitude add without rounding in float32 (24-bit significand, IEEE 754)."""
+FLOAT64_EXACT = 2**53
+
+
+def current_bound(projection: Projection, largest: int) -> Array:
+    """Largest magnitude of the current that a projection can deliver, per output channel.
+
+    It holds for inputs up to ``largest``.
+
+    Also bounds every partial sum, so that integer sums below 2**24 are exact in
+    float32 in any order.
+    """
+    weight = np.abs(projection.operator.weight.astype(np.float64))
+    match projection.operator:
+        case Conv2d() | Dense():
+            total = weight.reshape(len(weight), -1).sum(1)
+        case Identity():
+            total = weight.reshape(-1)
+    window = math.prod(projection.pool.kernel) if projection.pool else 1
+    return np.asarray(total * window * largest)
+
+
+def largest_input(source: Population) -> int:
+    """The largest sum of spikes (or quantized current) of a source neuron for one sample."""
+    return source.levels
+
+
+def common_exponent(weight: Array) -> int:
+    """The exponent of the largest power of two that divides all weights; chips keep it once."""
+    common = int(np.bitwise_or.reduce(weight.reshape(-1).astype(np.int64)))
+    return (common & -common).bit_length() - 1 if common else 0
+
+
+def mantissa(weight: Array) -> Array:
+    """Integer weights without their common power of two."""
+    return np.asarray(weight // 2 ** common_exponent(weight))
+
+
+def exponents(values: Array, bits: int) -> Array:
+    """The smallest exponents, int64 from 0 on, with which mantissas reach each of ``values``.
+
+    Mantissas are signed and have so many ``bits``.
+    """
+    largest = 2 ** (bits - 1) - 1
+    return np.asarray(np.maximum(0, np.ceil(np.log2(np.maximum(np.abs(values), 1) / largest))), np.int64)
+
+
+def weight_bits(projection: Projection) -> int:
+    """Bits of the largest weight of an integer projection, as a signed mantissa."""
+    weight = mantissa(projection.operator.weight.astype(np.int64))
+    return int(np.abs(weight).max(initial=0)).bit_length() + 1
+
+
+def potential_bound(graph: Graph, name: str) -> float:
+    """Largest magnitude that the membrane potential of population ``name`` can reach.
+
+    It holds for all neurons, in any stage.
+    """
+    population = graph[name]
+    incoming = graph.incoming(name)
+    current = sum(float(current_bound(p, largest_input(graph[p.source])).max()) for p in incoming)
+    theta = float(population.threshold.max()) if population.kind == "pasc" else 0.0
+    return current + float(np.abs(population.bias).max()) + theta
+
+
+def carrier(bound: float) -> type[np.float32] | type[np.float64]:
+    """The float type in which integer sums up to ``bound`` are exact.
+
+    Raises:
+        GraphError: not even float64 is exact.
+    """
+    if bound < FLOAT32_EXACT:
+        return np.float32
+    if bound < FLOAT64_EXACT:
+        return np.float64
+    raise GraphError(
+        f"integer sums can reach {bound:.3g}, beyond the 2**53 that are exact here: quantize to fewer bits"
+    )

@@ -1,0 +1,708 @@
+r"""The one data structure between the rooms: populations of neurons and projections between them.
+
+A :class:`Graph` is a spiking network after conversion. Its words are the field's (PyNN, NEST): a
+*population* is a layer of neurons with one set of dynamics, a *projection* is the set of synapses
+from one population to another.
+
+.. math::
+    z_j = \sum_{p \in \mathrm{in}(j)} W_p * \mathrm{sumpool}_p(c_{\mathrm{src}(p)}) + b_j, \qquad
+    c_j = \mathrm{clip}\!\left(
+        \left\lfloor \frac{z_j}{\theta_j} + \frac12 \right\rfloor, 0, L_j\right)
+
+where :math:`c` are spike counts, :math:`\theta_j` is the population's threshold (the paper's
+:math:`\theta^*`, the potential of one spike), and the weights :math:`W_p` already hold the source's
+spike amplitude, so that a spike is 0/1 (or -1/0/+1) and nothing else travels between populations.
+
+A float graph comes from :func:`pascal_nm.source.conversion.convert`;
+:func:`pascal_nm.network.quantization.quantize` turns it into an integer graph of the same type.
+Arrays are NumPy, so that a graph needs neither torch nor Lava.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pascal_nm.common.arrays import Array, Pair, Shape
+from pascal_nm.errors import DataError, GraphError
+
+Kind = Literal["analog", "pasc", "max", "readout"]
+
+
+@dataclass(frozen=True, eq=False)
+class SumPool2d:
+    """Sum over windows of ``kernel`` at every ``stride``, with ``padding`` zeros on each side.
+
+    Each is (height, width).
+
+    In front of a ``max`` population the same window is an OR: see :class:`Population`.
+    """
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape after pooling an input of ``shape`` (C, H, W)."""
+        return (shape[0], *_windows(shape[1:], self.kernel, self.stride, self.padding, (1, 1)))
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d:
+    """Convolution; ``weight`` has shape (C_out, C_in / groups, K_h, K_w).
+
+    There is no bias: populations have it.
+    """
+
+    weight: Array
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape of the target that an input of ``shape`` (C, H, W) projects to."""
+        channels, per_group, *kernel = self.weight.shape
+        if len(shape) != 3 or shape[0] != per_group * self.groups or channels % self.groups:
+            raise GraphError(
+                f"a convolution with weight {self.weight.shape} and {self.groups} group(s) "
+                f"cannot take an input of shape {shape}"
+            )
+        return (channels, *_windows(shape[1:], (kernel[0], kernel[1]), self.stride, self.padding, self.dilation))
+
+    def scale_input(self, factor: Array, shape: Shape) -> Conv2d:
+        """The same convolution of ``factor * x``.
+
+        ``factor`` has one number per channel of an input of ``shape``.
+        """
+        column = np.broadcast_to(factor, (shape[0], 1, 1)).reshape(self.groups, 1, -1, 1, 1)
+        grouped = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
+        return replace(self, weight=(grouped * column).reshape(self.weight.shape))
+
+    def scale_output(self, factor: Array) -> Conv2d:
+        """``factor`` times the same convolution; ``factor`` has one number per output channel."""
+        return replace(self, weight=self.weight * factor.reshape(-1, 1, 1, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """All-to-all synapses from the flattened source; ``weight`` has shape (N_out, N_in)."""
+
+    weight: Array
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape of the target: (N_out,)."""
+        if self.weight.ndim != 2 or math.prod(shape) != self.weight.shape[1]:
+            raise GraphError(f"a dense weight of shape {self.weight.shape} cannot take an input of shape {shape}")
+        return (int(self.weight.shape[0]),)
+
+    def scale_input(self, factor: Array, shape: Shape) -> Dense:
+        """The same synapses for ``factor * x``; ``factor`` broadcasts to the input's ``shape``."""
+        return Dense(self.weight * np.broadcast_to(factor, shape).reshape(1, -1))
+
+    def scale_output(self, factor: Array) -> Dense:
+        """``factor`` times the same synapses; ``factor`` has one number per output."""
+        return Dense(self.weight * factor.reshape(-1, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """One synapse from each neuron to its like.
+
+    ``weight`` is broadcastable to the shape: (1, 1, 1) or (C, 1, 1).
+    """
+
+    weight: Array
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", canonical(self.weight, np.shape(self.weight), "identity weight"))
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The input's own shape."""
+        _check_broadcast("identity weight", self.weight, shape)
+        return shape
+
+    def scale_input(self, factor: Array, shape: Shape) -> Identity:
+        """The same synapses for ``factor * x``; ``factor`` broadcasts to ``shape``."""
+        return Identity(self.weight * canonical(factor, shape, "factor"))
+
+    def scale_output(self, factor: Array) -> Identity:
+        """``factor`` times the same synapses; ``factor`` broadcasts like the weight."""
+        return Identity(self.weight * factor)
+
+
+Operator = Conv2d | Dense | Identity
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Neurons with one set of dynamics.
+
+    Attributes:
+        name: unique in the graph; letters, digits and underscores.
+        kind: ``analog`` injects the input values, ``pasc`` is the spiking neuron of
+            :mod:`pascal_nm.neuron`, ``max`` passes on the OR of its pooling window (the maximum,
+            exact on thermometer trains), ``readout`` adds up.
+        shape: (C, H, W) or (N,), without the batch.
+        levels: L of a ``pasc`` population; a ``max`` population has its source's. For ``analog`` it
+            is the largest magnitude of the quantized input, or 0 where the input is not quantized.
+        threshold: positive, broadcastable to ``shape``. ``pasc``: the potential of one spike.
+            ``readout``: the potential of one unit of the source network's output,
+            ``logit = v / threshold``. ``analog``: the input that one unit of injected current
+            stands for, ``current = input / threshold``. ``max``: +1, or -1 where the source's
+            spikes have a negative amplitude: then the largest value is the smallest count, the AND.
+        bias: broadcastable to ``shape``: the current injected in all, spread over the
+            integration window.
+    """
+
+    name: str
+    kind: Kind
+    shape: Shape
+    levels: int = 1
+    threshold: Array = field(default_factory=lambda: np.ones(()))
+    bias: Array = field(default_factory=lambda: np.zeros(()))
+
+    def __post_init__(self) -> None:
+        for attribute in ("threshold", "bias"):
+            value = getattr(self, attribute)
+            object.__setattr__(
+                self, attribute, canonical(value, self.shape, f"{attribute} of population {self.name!r}")
+            )
+
+    @property
+    def size(self) -> int:
+        """Number of neurons."""
+        return math.prod(self.shape)
+
+    @property
+    def steps(self) -> int:
+        """Timesteps in which this population sends: its levels; once of an analog input.
+
+        A readout never sends.
+        """
+        return {"analog": 1, "readout": 0}.get(self.kind, self.levels)
+
+    def currents(self, inputs: Array, dtype: np.dtype[Any]) -> Array:
+        """What an analog population injects; see :meth:`Graph.currents`."""
+        inputs = inputs.detach().cpu().numpy() if hasattr(inputs, "detach") else np.asarray(inputs)
+        if inputs.shape[1:] != self.shape:
+            raise DataError(f"the network takes inputs of shape {self.shape}, the data has shape {inputs.shape[1:]}")
+        if not np.all(np.isfinite(inputs)):
+            raise DataError("the data holds NaN or infinite values")
+        if not np.issubdtype(dtype, np.integer):
+            with np.errstate(over="ignore"):  # Graph.currents refuses what is too large
+                return np.asarray(inputs / self.threshold, dtype=dtype)
+        currents = np.rint(np.asarray(inputs, np.float64) / self.threshold)
+        if currents.size and np.abs(currents).max() > self.levels:
+            raise DataError(
+                f"the data reaches {np.abs(inputs).max():.4g}, but the network's input was quantized for values up to "
+                f"{self.levels * float(self.threshold.max()):.4g}: "
+                "check the preprocessing or quantize again for this data"
+            )
+        return np.asarray(currents, dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Synapses from ``source`` to ``target``: an optional sum-pooling, then an operator."""
+
+    source: str
+    target: str
+    operator: Operator
+    pool: SumPool2d | None = None
+
+    @property
+    def name(self) -> str:
+        """``source__target``, unique as two projections between the same pair are refused."""
+        return f"{self.source}__{self.target}"
+
+    def reach(self) -> float:
+        """No sum over a target neuron's synapses is larger, where sources send values up to 1."""
+        weight, window = self.operator.weight, math.prod(self.pool.kernel) if self.pool else 1
+        synapses = 1 if isinstance(self.operator, Identity) else weight[0].size
+        largest = max(abs(float(weight.max())), abs(float(weight.min()))) if weight.size else 0.0
+        return largest * synapses * window
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape of the target for a source of ``shape``."""
+        return self.operator.output_shape(self.pool.output_shape(shape) if self.pool else shape)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a stored pixel becomes the network's input: ``(pixel / scale - mean) / std`` per channel.
+
+    ``scale`` is the largest pixel value (255 for 8-bit images); ``mean`` and ``std`` have one
+    number for each channel.
+    """
+
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):  # one number stands for one channel
+            object.__setattr__(self, name, tuple(float(x) for x in np.atleast_1d(getattr(self, name))))
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise DataError(f"the largest pixel value (scale) must be positive, not {self.scale:g}")
+        if len(self.mean) != len(self.std):
+            raise DataError(
+                f"mean has {len(self.mean)} value(s) and std {len(self.std)}: give one of each for every channel"
+            )
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise DataError(f"mean must be finite and std positive, not {list(self.mean)} and {list(self.std)}")
+
+    def __call__(self, pixels: Array) -> Array:
+        """Map pixels of shape (N, C, H, W) or (N, F) to float32 inputs of the same shape."""
+        column = (1, -1) + (1,) * (pixels.ndim - 2)
+        mean, std = (np.asarray(value, np.float64).reshape(column) for value in (self.mean, self.std))
+        return np.asarray((pixels / self.scale - mean) / std, np.float32)
+
+    def range(self) -> float:
+        """Largest magnitude that an input can have."""
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        return float(np.max(np.maximum(np.abs(mean), np.abs(1 - mean)) / std))
+
+
+MAX_LEVELS = 2**15 - 1
+"""Most levels of a population: spike counts are of type int16."""
+
+SCHEDULES = ("pasc", "two_phase", "streaming")
+"""Names of the schedules in :mod:`pascal_nm.simulation.schedule`."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When the populations of a network fire.
+
+    No choice changes a count; all change how long it takes and how many spikes travel.
+
+    Attributes:
+        schedule: one of :data:`SCHEDULES`.
+        lag: of ``streaming``: timesteps that a population waits after its input has begun; one for
+            all pasc populations, or one for each.
+        stop: timesteps after which the answer is taken as it is then; None: when it is final.
+    """
+
+    schedule: str = "pasc"
+    lag: int | tuple[int, ...] = 0
+    stop: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise GraphError(f"unknown schedule {self.schedule!r}: choose from {', '.join(SCHEDULES)}")
+        lags = (self.lag,) if isinstance(self.lag, int) else self.lag
+        if any(lag < 0 for lag in lags):
+            raise GraphError(f"a lag must be 0 or more, not {min(lags)}")
+        if any(lags) and self.schedule != "streaming":
+            raise GraphError(f"a lag belongs to the schedule streaming, not to {self.schedule}")
+        if self.stop is not None and self.stop < 1:
+            raise GraphError(f"a network runs for at least one timestep, not {self.stop}")
+
+
+BITS = (2, 16)
+"""Fewest and most bits of an integer weight."""
+
+RANGES = ("max", "mse")
+"""How :func:`pascal_nm.network.quantization.quantize` may choose the range of a channel's
+weights."""
+
+PerLayer = int | tuple[int, ...]
+
+
+class LayerQuantization(NamedTuple):
+    """How one layer is quantized; see :class:`Quantization`."""
+
+    bits: int
+    range: str
+    shift: int
+    bias_bits: int
+
+    @property
+    def largest(self) -> int:
+        """The largest mantissa of a weight."""
+        return int(2 ** (self.bits - 1) - 1)
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How a float network became an integer one.
+
+    It is all that it takes to do it again (:func:`pascal_nm.network.quantization.quantize`).
+
+    Each attribute but the last has one value for all layers or one for each: the pasc populations
+    in order, then the readout.
+
+    Attributes:
+        bits: of the signed weight mantissas, 2 to 16.
+        range: one of :data:`RANGES`. ``max`` reaches to the largest weight of a channel; ``mse``
+            clips large weights where the finer steps of the others make the squared error smaller.
+        shift: integer thresholds are multiples of ``2**shift``, as a chip with a threshold's
+            mantissa and shift may need.
+        bias_bits: a bias has so many significant bits, its sign among them; 0 keeps all.
+    """
+
+    bits: PerLayer = 8
+    range: str | tuple[str, ...] = "max"
+    shift: PerLayer = 0
+    bias_bits: int = 0
+
+    def __post_init__(self) -> None:
+        for attribute in ("bits", "range", "shift"):  # as a file holds them
+            value = getattr(self, attribute)
+            object.__setattr__(self, attribute, tuple(value) if isinstance(value, list) else value)
+        for bits in _each(self.bits):
+            if not BITS[0] <= bits <= BITS[1]:
+                raise GraphError(f"weights of {bits} bits are not supported; choose {BITS[0]} to {BITS[1]}")
+        for name in _each(self.range):
+            if name not in RANGES:
+                raise GraphError(f"unknown range {name!r}: choose from {', '.join(RANGES)}")
+        if any(shift < 0 for shift in _each(self.shift)) or self.bias_bits not in (0, *range(2, 33)):
+            raise GraphError(f"a shift is 0 or more, bias bits 2 to 32, not {self.shift} and {self.bias_bits}")
+
+    def check(self, layers: Sequence[str]) -> None:
+        """Refuse a recipe for another number of layers.
+
+        Raises:
+            GraphError: names the layers.
+        """
+        for given in (len(_each(value)) for value in (self.bits, self.range, self.shift)):
+            _require(
+                given in (1, len(layers)),
+                f"{given} values were given to quantize {len(layers)} layers: {', '.join(layers)}",
+            )
+
+    def layer(self, index: int) -> LayerQuantization:
+        """That of one layer."""
+        bits, name, shift = (v[index if len(v) > 1 else 0] for v in map(_each, (self.bits, self.range, self.shift)))
+        return LayerQuantization(bits, name, shift, self.bias_bits)
+
+    def __str__(self) -> str:
+        """``8-bit``, or ``3- to 8-bit``."""
+        least, most = min(_each(self.bits)), max(_each(self.bits))
+        return f"{most}-bit" if least == most else f"{least}- to {most}-bit"
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Graph:
+    """A spiking network: populations in topological order, and the projections between them.
+
+    Construction validates everything: a Graph that exists is well formed. Exactly one
+    population is ``analog`` (the input) and one is ``readout`` (the output). Printed, it is a
+    table of its populations.
+    """
+
+    populations: tuple[Population, ...]
+    projections: tuple[Projection, ...]
+    preprocessing: Preprocessing | None = None
+    classes: tuple[str, ...] = ()
+    timing: Timing = Timing()
+    quantization: Quantization | None = None
+    """How an integer network was made; None of a float one, or where nobody said."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "populations", tuple(self.populations))
+        object.__setattr__(self, "projections", tuple(self.projections))
+        _validate(self)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Population]:
+        return {population.name: population for population in self.populations}
+
+    def __repr__(self) -> str:
+        from pascal_nm.simulation import summary  # it is made of graphs
+
+        return summary.text(self)
+
+    def __getitem__(self, name: str) -> Population:
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise GraphError(f"no population {name!r}; there are: {', '.join(self._by_name)}") from None
+
+    @property
+    def input(self) -> Population:
+        """The analog input population."""
+        return next(p for p in self.populations if p.kind == "analog")
+
+    @property
+    def output(self) -> Population:
+        """The readout population."""
+        return next(p for p in self.populations if p.kind == "readout")
+
+    @property
+    def weighted(self) -> Iterator[Population]:
+        """The populations with weights and thresholds of their own: pasc and readout, in order."""
+        return (p for p in self.populations if p.kind in ("pasc", "readout"))
+
+    @property
+    def spiking(self) -> Iterator[Population]:
+        """The pasc populations, in order: one for each QCFS layer of the source network."""
+        return (p for p in self.populations if p.kind == "pasc")
+
+    def incoming(self, name: str) -> tuple[Projection, ...]:
+        """Projections onto the population ``name``."""
+        return self._ends[1].get(name, ())
+
+    def outgoing(self, name: str) -> tuple[Projection, ...]:
+        """Projections from the population ``name``."""
+        return self._ends[0].get(name, ())
+
+    @cached_property
+    def _ends(self) -> tuple[dict[str, tuple[Projection, ...]], dict[str, tuple[Projection, ...]]]:
+        outgoing: dict[str, tuple[Projection, ...]] = {}
+        incoming: dict[str, tuple[Projection, ...]] = {}
+        for projection in self.projections:
+            outgoing[projection.source] = (*outgoing.get(projection.source, ()), projection)
+            incoming[projection.target] = (*incoming.get(projection.target, ()), projection)
+        return outgoing, incoming
+
+    @cached_property
+    def is_integer(self) -> bool:
+        """True for a quantized graph: all weights, thresholds and biases are integers.
+
+        Only the input's and the readout's scale need not be.
+        """
+        return all(np.issubdtype(p.operator.weight.dtype, np.integer) for p in self.projections)
+
+    def currents(self, inputs: Array) -> Array:
+        """What the analog population injects for ``inputs`` of shape (N, *input shape).
+
+        It is input / threshold; inputs are an array or tensor.
+
+        A float graph gives its own float type; an integer graph rounds (half to even) to int32 and
+        refuses what exceeds its range. Every target runs on these same numbers.
+
+        Raises:
+            DataError: another shape, NaN or infinite values, values outside the quantized range, or
+                so large that sums of floats overflow.
+        """
+        currents = self.input.currents(inputs, self.dtype)
+        if not self.is_integer and currents.size:
+            largest = float(np.abs(currents).max())
+            reach = max(q.reach() for q in self.outgoing(self.input.name))
+            if not largest * max(reach, 1.0) < self._most:
+                raise DataError(f"the data reaches {largest:.3g}: with the network's weights, beyond {self.dtype}")
+        return currents
+
+    @property
+    def _most(self) -> float:
+        """The largest sum of one projection.
+
+        The float type holds others, biases and thresholds beside it.
+        """
+        return float(np.finfo(self.dtype).max) / 2**20
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The membrane potentials' type: the weights' float type, or int32 of an integer graph."""
+        return np.dtype(np.int32 if self.is_integer else self.projections[0].operator.weight.dtype)
+
+    def replace(self, **changes: Any) -> Graph:
+        """A copy with some fields changed, validated again."""
+        return replace(self, **changes)
+
+    def astype(self, dtype: npt.DTypeLike) -> Graph:
+        """A float graph with all its numbers in another float type."""
+        return self.replace(
+            populations=tuple(
+                replace(p, threshold=p.threshold.astype(dtype), bias=p.bias.astype(dtype)) for p in self.populations
+            ),
+            projections=tuple(
+                replace(q, operator=replace(q.operator, weight=q.operator.weight.astype(dtype)))
+                for q in self.projections
+            ),
+        )
+
+    def differences(self, other: Graph) -> list[str]:
+        """What differs between two graphs, bit for bit, one line each; empty where nothing does."""
+        return list(_differences(self, other))
+
+
+def canonical(value: Any, shape: Shape, what: str) -> Array:
+    """``value`` as an array with one axis per axis of ``shape``, of length 1 where it is constant.
+
+    A vector of C values on a (C, H, W) population is one per channel. Raises GraphError where it
+    cannot broadcast.
+    """
+    array = np.asarray(value)
+    if array.ndim == 1 and len(shape) == 3 and array.shape[0] in (1, shape[0]):
+        array = array.reshape(-1, 1, 1)
+    if array.ndim == 0:
+        array = array.reshape((1,) * len(shape))
+    _check_broadcast(what, array, shape)
+    for axis in range(array.ndim):
+        first = array.take([0], axis=axis)
+        if array.shape[axis] > 1 and np.array_equal(array, np.broadcast_to(first, array.shape)):
+            array = first
+    return np.ascontiguousarray(array)
+
+
+def _check_broadcast(what: str, array: Array, shape: Shape) -> None:
+    if array.ndim != len(shape) or any(a not in (1, s) for a, s in zip(array.shape, shape, strict=True)):
+        raise GraphError(f"{what} has shape {array.shape}, which does not broadcast to {shape}")
+
+
+def _windows(size: Shape, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Shape:
+    result = tuple(
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
+    )
+    if min(result) < 1:
+        raise GraphError(f"a window of {kernel} with padding {padding} does not fit into an input of {size}")
+    return result
+
+
+def _validate(graph: Graph) -> None:
+    names = [p.name for p in graph.populations]
+    _require(len(set(names)) == len(names), f"population names must be unique: {names}")
+    for kind in ("analog", "readout"):
+        found = [p.name for p in graph.populations if p.kind == kind]
+        _require(len(found) == 1, f"a graph needs exactly one {kind} population, not {found}")
+    edges = [(p.source, p.target) for p in graph.projections]
+    _require(len(set(edges)) == len(edges), f"two projections join the same populations: {edges}")
+    seen: set[str] = set()
+    for population in graph.populations:
+        _validate_population(graph, population)
+        for projection in graph.incoming(population.name):
+            where = f"projection {projection.source} -> {projection.target}"
+            _require(projection.source in seen, f"{where}: the source must be a population listed before the target")
+            _validate_projection(graph[projection.source], population, projection, where)
+        seen.add(population.name)
+    for name in (n for edge in edges for n in edge):
+        _require(name in seen, f"a projection names the unknown population {name!r}")
+    _validate_types(graph)
+    pre, channels = graph.preprocessing, graph.input.shape[0]
+    given = len(pre.mean) if pre is not None else 1
+    _require(given in (1, channels), f"the preprocessing is for {given} channels, the network's input has {channels}")
+    if isinstance(graph.timing.lag, tuple):
+        layers, given = [p.name for p in graph.spiking], len(graph.timing.lag)
+        _require(given == len(layers), f"{given} lags were given for {len(layers)} layers: {', '.join(layers)}")
+    if (made := graph.quantization) is not None:
+        _require(graph.is_integer, "a float graph cannot say how it was quantized")
+        made.check([p.name for p in graph.weighted])
+    outputs = graph.output.size
+    _require(len(graph.classes) in (0, outputs), f"{len(graph.classes)} class names were given for {outputs} outputs")
+
+
+def _validate_population(graph: Graph, p: Population) -> None:
+    where = f"population {p.name!r}"
+    _require(p.name.isidentifier(), f"{where}: a name is made of letters, digits and underscores")
+    _require(p.kind in ("analog", "pasc", "max", "readout"), f"{where}: unknown kind {p.kind!r}")
+    _require(len(p.shape) in (1, 3) and min(p.shape) > 0, f"{where}: shape must be (C, H, W) or (N,), not {p.shape}")
+    least, most = (0, np.iinfo(np.int32).max) if p.kind == "analog" else (1, MAX_LEVELS)
+    _require(
+        not isinstance(p.levels, bool) and isinstance(p.levels, int | np.integer) and least <= p.levels <= most,
+        f"{where}: levels must be a whole number from {least} to {most:,}, not {p.levels}",
+    )
+    for what in ("bias", "threshold"):
+        _validate_numbers(getattr(p, what), f"{where}: the {what}")
+    if p.kind == "max":
+        _require(bool(np.all(np.abs(p.threshold) == 1)), f"{where}: the threshold of a max population is +1 or -1")
+    else:
+        _require(bool(np.all(p.threshold > 0)), f"{where}: thresholds must be positive; zero or negative ones found")
+    sources = len(graph.incoming(p.name))
+    expected = {"analog": sources == 0, "max": sources == 1}.get(p.kind, sources >= 1)
+    _require(expected, f"{where}: a population of kind {p.kind} cannot have {sources} incoming projection(s)")
+
+
+def _validate_projection(source: Population, target: Population, projection: Projection, where: str) -> None:
+    _require(source.kind != "readout", f"{where}: a readout sends no spikes")
+    weight = projection.operator.weight
+    _validate_numbers(weight, f"{where}: the weights")
+    try:
+        shape = projection.output_shape(source.shape)
+    except GraphError as error:
+        raise GraphError(f"{where}: {error}") from None
+    _require(shape == target.shape, f"{where}: gives shape {shape}, but the target has shape {target.shape}")
+    if target.kind == "max":
+        thermometer = source.kind in ("pasc", "max") and source.levels == target.levels
+        _require(thermometer, f"{where}: a max population takes the spikes of one population of its own levels")
+        plain = isinstance(projection.operator, Identity) and bool(np.all(weight == 1)) and projection.pool is not None
+        _require(plain, f"{where}: a max population takes a pooling window and the identity")
+
+
+def _validate_numbers(array: Array, what: str) -> None:
+    """Finite floats of 32 or 64 bits, or signed integers of 32 bits at most.
+
+    The magnitude of an integer has that type, too.
+    """
+    _require(array.dtype in _NUMBERS, f"{what} must be floats of 32 or 64 bits or signed integers, not {array.dtype}")
+    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+    _require(math.isfinite(low) and math.isfinite(high), f"NaN or infinite values in {what}")
+    if np.issubdtype(array.dtype, np.integer):  # the magnitude of the least number of a type is not of that type
+        least = -np.iinfo(array.dtype).max
+        _require(low >= least, f"{what} reaches {low:.0f}; the least of type {array.dtype} is {least}")
+
+
+_NUMBERS = [np.dtype(t) for t in (np.float32, np.float64, np.int8, np.int16, np.int32)]
+
+
+def _validate_types(graph: Graph) -> None:
+    """One kind of arithmetic in the whole graph, and sums that its type can hold."""
+    types = {q.operator.weight.dtype for q in graph.projections if graph[q.target].kind != "max"}
+    if any(np.issubdtype(t, np.integer) for t in types):
+        found = [(f"the weights of {q.name}", q.operator.weight) for q in graph.projections]
+        for p in graph.populations:
+            found += [] if p.kind == "analog" else [(f"the bias of {p.name}", p.bias)]
+            found += [(f"the threshold of {p.name}", p.threshold)] if p.kind in ("pasc", "max") else []
+        for what, array in found:
+            integer = np.issubdtype(array.dtype, np.integer)
+            _require(integer, f"an integer graph has integers only, but {what} are of type {array.dtype}")
+        return
+    _require(len(types) == 1, f"a float graph has one type, not {' and '.join(sorted(map(str, types)))}")
+    for q in graph.projections:
+        source = graph[q.source]
+        if source.kind != "analog" and q.reach() * source.levels > graph._most:
+            raise GraphError(
+                f"projection {q.source} -> {q.target}: "
+                f"the sum of its weights times {source.levels} spikes is beyond the range of {graph.dtype}"
+            )
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise GraphError(message)
+
+
+def _differences(a: Graph, b: Graph) -> Iterator[str]:
+    if [p.name for p in a.populations] != [p.name for p in b.populations]:
+        yield f"populations: {[p.name for p in a.populations]} against {[p.name for p in b.populations]}"
+        return
+    for p, q in zip(a.populations, b.populations, strict=True):
+        yield from _attributes(f"population {p.name}", p, q, ("kind", "shape", "levels", "threshold", "bias"))
+    if [p.name for p in a.projections] != [p.name for p in b.projections]:
+        yield f"projections: {[p.name for p in a.projections]} against {[p.name for p in b.projections]}"
+        return
+    for s, t in zip(a.projections, b.projections, strict=True):
+        where = f"projection {s.source} -> {s.target}"
+        if type(s.operator) is not type(t.operator) or (s.pool is None) != (t.pool is None):
+            yield f"{where}: the operators are of different types"
+            continue
+        if a[s.target].kind != "max":  # onto a max population it is the identity, of whatever type
+            yield from _attributes(where, s.operator, t.operator, tuple(vars(s.operator)))
+        if s.pool is not None:
+            yield from _attributes(where, s.pool, t.pool, tuple(vars(s.pool)))
+    yield from _attributes("graph", a, b, ("preprocessing", "classes", "timing"))
+
+
+def _attributes(where: str, a: object, b: object, names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        x, y = getattr(a, name), getattr(b, name)
+        if isinstance(x, np.ndarray):
+            if x.dtype != y.dtype or x.shape != y.shape:
+                yield f"{where}: {name} is {x.dtype}{x.shape} against {y.dtype}{y.shape}"
+            elif not np.array_equal(x, y):
+                yield f"{where}: {name} differs in {np.count_nonzero(x != y)} of {x.size} value(s)"
+        elif x != y:
+            yield f"{where}: {name} is {x} against {y}"

@@ -1,0 +1,194 @@
+r"""From a float graph to an integer graph: small integer weights, integer thresholds and biases.
+
+Every population j has one grid per channel, shared by all projections onto it (shortcuts too):
+
+.. math::
+    W^{int} = \mathrm{round}(W / s_j), \quad \theta^{int}_j = \theta_j / s_j, \quad
+    b^{int}_j = \mathrm{round}((b_j + \theta_j / 2) / s_j) - \lfloor \theta^{int}_j / 2 \rfloor
+
+The grid :math:`s_j` is the threshold divided by an integer, so that thresholds are exact and only
+weights and the firing offset (bias and initial potential together) are rounded, each once. A
+projection whose weights are much larger than its neighbours' (an identity shortcut) has its weights
+on a power-of-two multiple of the grid, as chips do with a weight exponent. The readout has one grid
+for all classes, so that its integer potentials can be compared directly.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from functools import reduce
+
+import numpy as np
+
+from pascal_nm.common.arrays import Array
+from pascal_nm.errors import GraphError
+from pascal_nm.network.bounds import exponents
+from pascal_nm.network.graph import Graph, Identity, LayerQuantization, Operator, Population, Projection, Quantization
+
+THRESHOLD_MAX = 2**17 - 1
+"""Largest integer threshold: 17 bits, as on Loihi (Davies et al., IEEE Micro 2018)."""
+
+
+CLIPS = tuple(np.linspace(1.0, 0.3, 15))
+"""Shares of the largest weight at which the range ``mse`` may end."""
+
+
+def quantize(graph: Graph, recipe: Quantization | int = 8, *, input_range: float | None = None) -> Graph:
+    """Quantize a float graph.
+
+    Args:
+        graph: a float graph.
+        recipe: bits of the signed weight mantissas, 2 to 16; or bits, ranges and what else a chip
+            needs, layer by layer.
+        input_range: largest magnitude of the network's input. Not needed where the graph knows its
+            preprocessing: then the integer input is the pixel itself, less the rounded mean.
+
+    Returns:
+        An integer graph that holds its recipe; running it is exact in every backend.
+
+    Raises:
+        GraphError: the graph is quantized already, the recipe is for another number of layers, or
+            the range of the input is unknown.
+    """
+    if graph.is_integer:
+        raise GraphError("the graph is quantized already; quantize the float graph that it came from")
+    recipe = recipe if isinstance(recipe, Quantization) else Quantization(recipe)
+    recipe.check([p.name for p in graph.weighted])
+    source = _quantize_input(graph, input_range)
+    populations, projections = [source], []
+    layers = itertools.count()
+    for p in graph.populations:
+        if p.kind == "analog":
+            continue
+        incoming = [_absorb_input(graph, q, source) for q in graph.incoming(p.name)]
+        if p.kind == "max":
+            populations.append(replace(p, threshold=p.threshold.astype(np.int32), bias=np.zeros((), np.int32)))
+            projections += [_with_weight(q, q.operator.weight.astype(np.int8)) for q in incoming]
+            continue
+        own = recipe.layer(next(layers))
+        powers, grid = _grid(p, incoming, own)
+        populations.append(_quantize_population(p, grid, own.bias_bits))
+        projections += [_quantize_projection(q, grid, e, own.largest) for q, e in zip(incoming, powers, strict=True)]
+    return graph.replace(populations=tuple(populations), projections=tuple(projections), quantization=recipe)
+
+
+def _quantize_input(graph: Graph, input_range: float | None) -> Population:
+    p, pre = graph.input, graph.preprocessing
+    if input_range is not None:
+        levels, step = 255, np.asarray(input_range / 255)
+    elif pre is not None:
+        mean = np.asarray(pre.mean) * pre.scale
+        levels = int(np.ceil(np.max(np.maximum(np.abs(mean), np.abs(pre.scale - mean))))) + 1
+        step = 1 / (pre.scale * np.asarray(pre.std))
+    else:
+        raise GraphError(
+            "the range of the input is unknown: say how pixels become inputs (--mean and --std, "
+            "preprocessing=), or give input_range"
+        )
+    if not np.all(np.isfinite(step) & (step > 0)):
+        raise GraphError(f"the input range must be positive and finite, not {input_range}")
+    step = np.asarray(step, np.float64)
+    threshold = step.reshape(-1, *(1,) * (len(p.shape) - 1)) if step.size > 1 else step.reshape(())
+    return replace(p, levels=levels, threshold=threshold, bias=np.zeros((), np.int32))
+
+
+def _absorb_input(graph: Graph, projection: Projection, source: Population) -> Projection:
+    """The projection in float64, for integer inputs where it comes from the analog population."""
+    projection = _with_weight(projection, projection.operator.weight.astype(np.float64))
+    if projection.source != source.name:
+        return projection
+    shape = projection.pool.output_shape(source.shape) if projection.pool else source.shape
+    return replace(projection, operator=projection.operator.scale_input(source.threshold, shape))
+
+
+def _grid(p: Population, incoming: list[Projection], recipe: LayerQuantization) -> tuple[list[int], Array]:
+    """The exponent of each projection, and the grid of each channel."""
+    peaks = [_per_channel_peak(q.operator, p) for q in incoming]
+    tops = [float(peak.max()) for peak in peaks]
+    smallest = min((top for top in tops if top > 0), default=1.0)
+    powers = [max(0, round(np.log2(top / smallest))) if top > 0 else 0 for top in tops]
+    widest = reduce(np.maximum, [peak / 2**e for peak, e in zip(peaks, powers, strict=True)]) / recipe.largest
+    if recipe.range == "max":
+        return powers, _aligned(p, widest, recipe)
+    grids = [_aligned(p, widest * clip, recipe) for clip in CLIPS]
+    weights = list(zip(incoming, powers, strict=True))
+    errors = np.stack([sum(_squared_error(q, grid, e, recipe.largest) for q, e in weights) for grid in grids])
+    if p.kind == "readout":
+        return powers, grids[int(errors.reshape(len(grids), -1).sum(1).argmin())]
+    return powers, np.take_along_axis(np.stack(grids), errors.argmin(0)[None], 0)[0]
+
+
+def _aligned(p: Population, grid: Array, recipe: LayerQuantization) -> Array:
+    """The finest grid, not finer than ``grid``, on which the threshold is a whole number.
+
+    That number is a multiple of ``2**shift``. A readout has one grid for all.
+    """
+    if p.kind == "readout":
+        return np.full_like(grid, grid.max() or 1.0)
+    theta = p.threshold.astype(np.float64)
+    if math.prod(theta.shape[1:]) > 1:
+        raise GraphError(
+            f"the threshold of {p.name} differs from neuron to neuron within a channel; integer grids are per channel"
+        )
+    unit = 2**recipe.shift
+    multiples = np.floor(theta / (unit * np.maximum(grid, np.finfo(float).tiny)))
+    return np.asarray(theta / (unit * np.clip(multiples, 1, THRESHOLD_MAX // unit)))
+
+
+def _squared_error(projection: Projection, grid: Array, exponent: int, largest: int) -> Array:
+    """What rounding and clipping change, squared and summed over each channel's weights.
+
+    It has the grid's shape.
+    """
+    scaled = projection.operator.scale_output(1 / (grid * 2**exponent)).weight
+    lost = (np.clip(np.rint(scaled), -largest, largest) - scaled) ** 2
+    summed = lost.reshape(len(lost), -1).sum(1).reshape(-1, *(1,) * (grid.ndim - 1))
+    return np.asarray(summed * (grid * 2**exponent) ** 2)
+
+
+def _per_channel_peak(operator: Operator, p: Population) -> Array:
+    """Largest weight magnitude onto each channel, broadcastable to the population's shape."""
+    weight = np.abs(operator.weight)
+    if isinstance(operator, Identity):
+        return np.asarray(weight.max(axis=tuple(range(1, weight.ndim)), keepdims=True))
+    return np.asarray(weight.reshape(len(weight), -1).max(1).reshape(-1, *(1,) * (len(p.shape) - 1)))
+
+
+def _quantize_population(p: Population, grid: Array, bias_bits: int) -> Population:
+    bias = p.bias.astype(np.float64)
+    if p.kind == "readout":
+        scale = p.threshold.astype(np.float64) / grid
+        return replace(p, threshold=scale, bias=_rounded_bias(bias / grid, bias_bits, p.name))
+    theta = np.rint(p.threshold.astype(np.float64) / grid)
+    offset = (bias + p.threshold.astype(np.float64) / 2) / grid - theta // 2
+    return replace(
+        p, threshold=_to_int32(theta, f"the threshold of {p.name}"), bias=_rounded_bias(offset, bias_bits, p.name)
+    )
+
+
+def _rounded_bias(bias: Array, bits: int, name: str) -> Array:
+    """Rounded once: to whole numbers, or to those with so many significant bits."""
+    unit = 2.0 ** exponents(bias, bits) if bits else 1.0
+    return _to_int32(np.rint(bias / unit) * unit, f"the bias of {name}")
+
+
+def _quantize_projection(projection: Projection, grid: Array, exponent: int, largest: int) -> Projection:
+    scaled = projection.operator.scale_output(1 / (grid * 2**exponent)).weight
+    weight = np.clip(np.rint(scaled), -largest, largest) * 2**exponent
+    dtype = next(t for t in (np.int8, np.int16, np.int32) if np.abs(weight).max(initial=0) <= np.iinfo(t).max)
+    return _with_weight(projection, weight.astype(dtype))
+
+
+def _with_weight(projection: Projection, weight: Array) -> Projection:
+    return replace(projection, operator=replace(projection.operator, weight=weight))
+
+
+def _to_int32(array: Array, what: str) -> Array:
+    if np.abs(array).max(initial=0) > np.iinfo(np.int32).max:
+        raise GraphError(
+            f"{what} reaches {np.abs(array).max():.3g} on its grid, beyond 32 bits: "
+            "its weights are too small against it"
+        )
+    return array.astype(np.int32)

@@ -1,0 +1,1 @@
+"""Searches and comparisons of networks: bits, lags, levels, other methods."""

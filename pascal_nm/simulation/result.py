@@ -1,0 +1,141 @@
+"""What a run gives back, the same from every target: spike counts, readout, and activity.
+
+Activity is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from pascal_nm.common.arrays import Array
+from pascal_nm.network.graph import Graph
+from pascal_nm.simulation.schedule import Schedule
+
+
+class Activity(NamedTuple):
+    """Counted spikes of one population, each an int64 array of shape (N,), one entry per image."""
+
+    emitted: Array
+    """Spikes that left the population (of either sign)."""
+    excitatory: Array
+    """Internal spikes that raised the counter (stages integrate and correct)."""
+    inhibitory: Array
+    """Internal spikes that lowered the counter (stage correct)."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """The outcome of running N inputs.
+
+    Attributes:
+        counts: by population of kind ``pasc`` or ``max``: spikes emitted by each neuron, integers
+            of shape (N, *shape).
+        potential: the readout's membrane potential, (N, classes), in the graph's own type.
+        scale: the readout's threshold: logits are ``potential / scale``.
+        activity: by population, as ``counts``; empty where the engine does not count (``counts``).
+        schedule: the timesteps that the run took.
+        answers: the prediction after each timestep, (N, steps); None from an engine without
+            timesteps (``counts``).
+        sent: by population, spikes of either sign that each neuron sent, (N, *shape); None where no
+            spike is negative, and they are the counts.
+        chip: what a watcher of the run made of it
+            (:class:`pascal_nm.hw_targets.traffic.ChipActivity`); None where nobody watched.
+        settled: timesteps until the network was quiet, (N,): from then on every count is final;
+            more than were run where it was not. None where the schedule's own length is that time.
+    """
+
+    counts: Mapping[str, Array]
+    potential: Array
+    scale: Array
+    activity: Mapping[str, Activity]
+    schedule: Schedule
+    answers: Array | None = None
+    sent: Mapping[str, Array] | None = None
+    settled: Array | None = None
+    chip: Any = None
+
+    @property
+    def timesteps(self) -> Array:
+        """Timesteps that each image took, (N,), until its answer was final or it was stopped."""
+        return np.minimum(self._settled, self.schedule.steps)
+
+    @property
+    def exact(self) -> Array:
+        """A certificate for each image, (N,).
+
+        Every count was final before the run was stopped, so the answer is the source network's.
+        """
+        return np.asarray(self._settled <= self.schedule.steps)
+
+    @property
+    def _settled(self) -> Array:
+        return np.full(len(self.potential), self.schedule.length) if self.settled is None else self.settled
+
+    @property
+    def spikes(self) -> Mapping[str, Array]:
+        """Spikes of either sign that each neuron sent, as ``counts``."""
+        return self.counts if self.sent is None else self.sent
+
+    @property
+    def logits(self) -> Array:
+        """The network's output in the source network's units: float64 of shape (N, classes)."""
+        return np.asarray(self.potential.astype(np.float64) / self.scale)
+
+    @property
+    def predictions(self) -> Array:
+        """The class of the largest logit, (N,); the first of equals."""
+        return np.asarray(self.logits.argmax(axis=1))
+
+    @staticmethod
+    def join(results: Sequence[RunResult]) -> RunResult:
+        """The results of consecutive batches as one."""
+        first = results[0]
+        return RunResult(
+            counts={name: np.concatenate([r.counts[name] for r in results]) for name in first.counts},
+            potential=np.concatenate([r.potential for r in results]),
+            scale=first.scale,
+            activity={
+                name: Activity(
+                    *(np.concatenate(parts) for parts in zip(*(r.activity[name] for r in results), strict=True))
+                )
+                for name in first.activity
+            },
+            schedule=first.schedule,
+            answers=None
+            if first.answers is None
+            else np.concatenate([r.answers for r in results if r.answers is not None]),
+            sent=None
+            if first.sent is None
+            else {n: np.concatenate([r.spikes[n] for r in results]) for n in first.sent},
+            chip=None if first.chip is None else first.chip.join([r.chip for r in results]),
+            settled=None if first.settled is None else np.concatenate([r._settled for r in results]),
+        )
+
+
+class Program(Protocol):
+    """A graph made ready to run on one target."""
+
+    @property
+    def graph(self) -> Graph:
+        """The graph that runs: the one given, or its quantized form on a target without floats."""
+
+    def run(self, inputs: Array) -> RunResult:
+        """Run N preprocessed inputs of shape (N, *input shape)."""
+
+
+class Target(Protocol):
+    """Where spiking networks run.
+
+    Every target runs float and integer graphs, or says why not with a TargetError.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the command line calls it."""
+
+    def compile(self, graph: Graph) -> Program:
+        """Check that the graph fits, and make it ready to run."""

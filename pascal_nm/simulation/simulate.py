@@ -1,0 +1,522 @@
+"""The torch simulator: two engines that agree on every count.
+
+``counts`` evaluates Equation 1 in closed form, one pass per population: the fastest exact answer,
+and for an integer graph the integer QCFS network itself. ``steps`` runs every timestep of the
+schedule with :mod:`pascal_nm.neuron` and counts what happens.
+
+Integer graphs are computed in integers: convolutions run in a float type in which their sums are
+proven exact (:mod:`pascal_nm.network.bounds`), everything else in int32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pascal_nm import neuron
+from pascal_nm.common.arrays import Array
+from pascal_nm.errors import GraphError
+from pascal_nm.network import bounds
+from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Operator, Population, Projection, SumPool2d
+from pascal_nm.neuron import LISTENING, Stage, State
+from pascal_nm.simulation import schedule
+from pascal_nm.simulation.result import Activity, RunResult
+
+Synapse = Callable[[Tensor], Tensor]
+
+COUNTS_NEURONS = 1 << 22
+"""Neurons (of the largest population, times images) that ``counts`` carries through the
+network together: enough for efficient convolutions, few enough that the memory of one
+population serves the next."""
+
+STEPS_NUMBERS = 1 << 24
+"""The same for ``steps``: numbers of the largest spike train, or of the currents that it
+gives, times images."""
+
+MOST_NUMBERS = 1 << 31
+"""Numbers of one image's spike train beyond which ``steps`` would take tens of gigabytes."""
+
+BLOCK_NEURONS = 1 << 18
+"""Neurons (times images) that are stepped together: their state stays in the processor's cache
+through all stages."""
+
+
+_PREPARED: WeakKeyDictionary[Graph, dict[tuple[str, str], Synapse]] = WeakKeyDictionary()
+
+
+def _prepared(graph: Graph, key: tuple[str, str], make: Callable[[], Synapse]) -> Synapse:
+    """What ``make`` gives, made once in the life of a graph.
+
+    Weights are scanned and reordered once, not at every run.
+    """
+    synapses = _PREPARED.setdefault(graph, {})
+    if key not in synapses:
+        synapses[key] = make()
+    return synapses[key]
+
+
+def _integer_type(graph: Graph, name: str) -> torch.dtype:
+    """The integer type in which a population's membrane potential cannot overflow in any stage."""
+    return torch.int32 if bounds.potential_bound(graph, name) < 2**31 else torch.int64
+
+
+def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:
+    """The projection as a function of x (B, *source shape) -> currents (B, *target shape).
+
+    It is computed in type ``carrier``.
+    """
+    weight = torch.from_numpy(projection.operator.weight.astype(carrier, copy=False))
+    apply = _operator(projection.operator, weight)
+    pool = projection.pool
+
+    def deliver(x: Tensor) -> Tensor:
+        x = x.to(weight.dtype)
+        return apply(x if pool is None else sum_pool(x, pool))
+
+    return deliver
+
+
+def _operator(operator: Operator, weight: Tensor) -> Synapse:
+    match operator:
+        case Conv2d(_, stride, padding, dilation, groups):
+            # Convolutions run in this memory format whatever the input has: it is the faster one
+            # for batches of spikes.
+            filters = weight.contiguous(memory_format=torch.channels_last)
+            return lambda x: F.conv2d(x, filters, None, stride, padding, dilation, groups)
+        case Dense():
+            return lambda x: F.linear(x.flatten(1), weight)
+        case Identity():
+            return lambda x: x * weight
+
+
+def sum_pool(x: Tensor, pool: SumPool2d) -> Tensor:
+    """Sum over windows of x (B, C, H, W)."""
+    return F.avg_pool2d(x, pool.kernel, pool.stride, pool.padding, divisor_override=1)
+
+
+def window_max(x: Tensor, pool: SumPool2d, sign: Tensor) -> Tensor:
+    """The ``max`` population: OR of spikes (or maximum of counts) over windows.
+
+    Where ``sign`` is -1: AND (minimum).
+    """
+    floating = x if x.is_floating_point() else x.to(torch.float32)
+    return (F.max_pool2d(floating * sign, pool.kernel, pool.stride, pool.padding) * sign).to(x.dtype)
+
+
+def counts(graph: Graph, inputs: Array) -> RunResult:
+    """Run N preprocessed inputs (N, *input shape) in closed form. The result has no activity."""
+    size = max(1, COUNTS_NEURONS // max(p.size for p in graph.populations))
+    return _in_batches(graph, inputs, size, lambda currents: _counts(graph, currents))
+
+
+def _in_batches(graph: Graph, inputs: Array, size: int, run: Callable[[Tensor], RunResult]) -> RunResult:
+    """Run images in equal batches of at most so many."""
+    currents = torch.from_numpy(graph.currents(inputs))
+    batches = max(1, -(-len(currents) // size))
+    with torch.no_grad():
+        return RunResult.join([run(batch) for batch in torch.tensor_split(currents, batches)])
+
+
+def _counts(graph: Graph, currents: Tensor) -> RunResult:
+    values = {graph.input.name: currents}
+    recorded: dict[str, Array] = {}
+    for p in graph.populations:
+        if p.kind == "analog":
+            continue
+        if p.kind == "max":
+            (projection,) = graph.incoming(p.name)
+            assert projection.pool is not None, "Graph refuses a max population without a window"
+            value = window_max(values[projection.source], projection.pool, _constant(p.threshold, torch.float32))
+        else:
+            z = sum_currents(graph, p, values)
+            z = z.add_(_constant(p.bias, z.dtype))
+            if p.kind == "readout":
+                potential = z.to(_integer_type(graph, p.name)) if graph.is_integer else z
+                continue
+            theta = _constant(p.threshold, z.dtype)
+            if graph.is_integer:
+                # z / theta cannot round up to a whole number while z stays below 2**24
+                # (2**53 in float64).
+                z.add_(_constant(neuron.initial_potential(p.threshold), z.dtype)).div_(theta)
+            else:
+                z.div_(theta).add_(0.5)  # in the order of Equation 1, so that ties fall as in the source network
+            value = z.floor_().clamp_(0, p.levels)
+        values[p.name] = value
+        recorded[p.name] = value.to(torch.int16).numpy()
+        _forget(values, graph, p)
+    return RunResult(recorded, potential.flatten(1).numpy(), _scale(graph), {}, schedule.of(graph))
+
+
+def sum_currents(graph: Graph, population: Population, values: dict[str, Tensor]) -> Tensor:
+    """The current that whole counts (or analog values) of all sources deliver to a population.
+
+    Floats for integer graphs too: of a type in which these and the membrane potential are exact.
+    """
+    total: Tensor | None = None
+    for projection in graph.incoming(population.name):
+        current = _count_synapse(projection, graph)(values[projection.source])
+        total = current if total is None else total.add_(current)
+    assert total is not None, "Graph refuses a population without inputs"
+    return total
+
+
+def _count_synapse(projection: Projection, graph: Graph) -> Synapse:
+    def make() -> Synapse:
+        exact = (
+            np.dtype(bounds.carrier(bounds.potential_bound(graph, projection.target)))
+            if graph.is_integer
+            else graph.dtype
+        )
+        return delivery(projection, exact)
+
+    return _prepared(graph, ("counts", projection.name), make)
+
+
+class Watcher(Protocol):
+    """Someone who is told of the spikes of every population while a run goes on, batch by batch."""
+
+    def start(self, images: int, plan: schedule.Schedule) -> Any:
+        """A batch begins.
+
+        Gives what is told: ``see(name, train, first timestep)``, and at the end asked for:
+        ``result(timesteps)``.
+        """
+
+
+def steps(
+    graph: Graph, inputs: Array, plan: schedule.Schedule | None = None, watcher: Watcher | None = None
+) -> RunResult:
+    """Run N preprocessed inputs (N, *input shape) timestep by timestep, counting every spike.
+
+    Spikes only flow downward, so each population is carried through its whole window before the
+    next one starts.
+
+    Args:
+        graph: the network.
+        inputs: as for :meth:`pascal_nm.network.graph.Graph.currents`.
+        plan: the schedule; the graph's own where it is None.
+        watcher: is told of all spikes; what it makes of them is the result's ``chip``.
+
+    Raises:
+        GraphError: one image's spikes are more than memory holds.
+    """
+    plan = plan or schedule.of(graph)
+    return _in_batches(graph, inputs, _images_together(graph, plan), _Network(graph, plan, watcher).run)
+
+
+def _images_together(graph: Graph, plan: schedule.Schedule) -> int:
+    """Images whose largest spike train, or the currents of it, is of a size that carries well."""
+    largest = 1
+    for q in graph.projections:
+        timesteps = max(16, plan.windows[q.source].emit.steps)  # shorter trains are as fast in no larger batches
+        largest = max(largest, timesteps * max(graph[q.source].size, graph[q.target].size))
+    if largest > MOST_NUMBERS:
+        raise GraphError(
+            f"the spikes of one image are {largest:,} numbers in one layer, too many to run timestep by timestep: use "
+            "fewer levels, or the closed form (simulate.counts)"
+        )
+    return max(1, STEPS_NUMBERS // largest)
+
+
+def spike_synapse(projection: Projection, graph: Graph) -> Synapse:
+    """A projection as a function of spikes -> currents, as ``steps`` computes them.
+
+    Spikes are (B, *source shape), currents in the type of the target's potential.
+    """
+
+    def make() -> Synapse:
+        if not graph.is_integer:
+            return delivery(projection, graph.dtype)
+        source = graph[projection.source]
+        bound = bounds.current_bound(projection, source.levels if source.kind == "analog" else 1).max()
+        carried = delivery(projection, np.dtype(bounds.carrier(float(bound))))
+        potential = _integer_type(graph, projection.target)
+        return lambda x: carried(x).to(potential)
+
+    return _prepared(graph, ("spikes", projection.name), make)
+
+
+class _Network:
+    """A graph with its synapses made ready, for any number of batches."""
+
+    def __init__(self, graph: Graph, plan: schedule.Schedule, watcher: Watcher | None = None) -> None:
+        self.graph, self.plan, self.watcher = graph, plan, watcher
+        self.synapses = {q.name: spike_synapse(q, graph) for q in graph.projections if graph[q.target].kind != "max"}
+
+    def run(self, currents: Tensor) -> RunResult:
+        """The currents (N, *input shape) of one batch through all populations."""
+        graph = self.graph
+        trains = {graph.input.name: currents[None]}
+        watch = None if self.watcher is None else self.watcher.start(len(currents), self.plan)
+        if watch is not None:
+            watch.see(graph.input.name, currents[None], 0)
+        counts: dict[str, Array] = {}
+        sent: dict[str, Array] = {}
+        last: dict[str, Array] = {}
+        activity: dict[str, Activity] = {}
+        for p in graph.populations:
+            if p.kind == "analog":
+                continue
+            if p.kind == "readout":
+                potential, answers = self._readout(p, trains)
+                continue
+            window = self.plan.windows[p.name]
+            if p.kind == "max":
+                run: _Run = _Signed(self._pooled(p, trains), window)
+            else:
+                arrivals = [self._arrival(q, trains[q.source]) for q in graph.incoming(p.name)]
+                made = _StreamRun if window.span(Stage.STREAM) else _PascRun
+                run = made(p, window, arrivals, self.plan.steps)
+            trains[p.name] = run.train
+            if watch is not None:
+                watch.see(p.name, run.train, window.emit.start)
+            counts[p.name] = run.count.to(torch.int16).numpy()
+            if self.plan.streams:
+                sent[p.name] = run.sent.to(torch.int16).numpy()
+                last[p.name] = run.last
+            activity[p.name] = Activity(_per_image(run.sent), run.excitatory, run.inhibitory)
+            _forget(trains, graph, p)
+        result = RunResult(counts, potential, _scale(graph), activity, self.plan, answers)
+        if self.plan.streams:
+            result = replace(result, sent=sent, settled=self.plan.settled(last))
+        return result if watch is None else replace(result, chip=watch.result(result.timesteps))
+
+    def _arrival(self, projection: Projection, train: Tensor) -> _Arrival:
+        frames = self.synapses[projection.name](train.flatten(0, 1))
+        start = self.plan.windows[projection.source].emit.start + self.plan.delay
+        return _Arrival(start, _frames(frames, len(train)))
+
+    def _pooled(self, p: Population, trains: dict[str, Tensor]) -> Tensor:
+        (projection,) = self.graph.incoming(p.name)
+        train, pool = trains[projection.source], projection.pool
+        assert pool is not None, "Graph refuses a max population without a window"
+        # Every count moves by one at most in a timestep, and so does the largest: its change is a
+        # spike. Of thermometers, it is their OR.
+        largest = _frames(
+            window_max(train.cumsum(0).flatten(0, 1), pool, _constant(p.threshold, train.dtype)), len(train)
+        )
+        pooled = torch.cat([largest[:1], largest[1:] - largest[:-1]])
+        pooled[max(0, self.plan.steps - self.plan.windows[p.name].start) :] = 0  # not in the time that was run
+        return pooled
+
+    def _readout(self, p: Population, trains: dict[str, Tensor]) -> tuple[Array, Array]:
+        """The potential after all timesteps, (N, classes), and the answer after each, (N, steps).
+
+        A readout only adds up.
+        """
+        arrivals = [self._arrival(q, trains[q.source]) for q in self.graph.incoming(p.name)]
+        frames = arrivals[0].frames
+        over_time = torch.zeros((self.plan.steps, *frames.shape[1:]), dtype=frames.dtype)
+        for arrival in arrivals:
+            over_time[arrival.start : arrival.start + len(arrival.frames)] += arrival.frames[
+                : max(0, self.plan.steps - arrival.start)
+            ]
+        potential = (over_time.cumsum(0, dtype=frames.dtype) + _constant(p.bias, frames.dtype)).flatten(2).numpy()
+        return potential[-1], answers(potential, _scale(self.graph))
+
+
+def answers(potential: Array, scale: Array) -> Array:
+    """The class of the largest logit after each timestep, int32 of shape (N, steps).
+
+    Potentials are (steps, N, classes).
+    """
+    return np.asarray((potential / scale).argmax(2).T, np.int32)
+
+
+@dataclass
+class _Arrival:
+    """Currents that arrive from one projection.
+
+    They are ``frames`` (steps, N, *shape) from timestep ``start`` on.
+    """
+
+    start: int
+    frames: Tensor
+
+    def at(self, t: int, block: slice) -> Tensor | None:
+        index = t - self.start
+        return self.frames[index, block] if 0 <= index < len(self.frames) else None
+
+
+class _Run:
+    """What one population did.
+
+    Attributes:
+        train: spikes (steps, N, *shape), from the start of the window's emission on.
+        count: sum of each neuron's spikes, (N, *shape).
+        sent: number of each neuron's spikes of either sign, (N, *shape).
+        last: timestep of the last spike, (N,); -1 where there is none.
+        excitatory: internal spikes that raised the counter, (N,).
+        inhibitory: internal spikes that lowered it, (N,).
+    """
+
+    train: Tensor
+    count: Tensor
+    sent: Tensor
+    last: Array
+    excitatory: Array
+    inhibitory: Array
+
+
+class _Signed(_Run):
+    """A population whose train is there."""
+
+    def __init__(self, train: Tensor, window: schedule.Window) -> None:
+        self.train, self.count, self.sent = train, train.sum(0), train.abs().sum(0)
+        n = train.shape[1]
+        self.excitatory, self.inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        active = train.flatten(2).any(2).numpy()
+        self.last = np.where(active.any(0), window.emit.start + len(train) - 1 - active[::-1].argmax(0), -1)
+
+
+class _Stepped(_Run):
+    """A population that is stepped through its window, up to timestep ``stop``.
+
+    Images go block by block.
+    """
+
+    def __init__(self, p: Population, window: schedule.Window, arrivals: list[_Arrival], stop: int) -> None:
+        self.p, self.window, self.arrivals, self.stop = p, window, arrivals, stop
+        frames = arrivals[0].frames
+        self.theta, self.bias = _constant(p.threshold, frames.dtype), _constant(p.bias, frames.dtype)
+        n = frames.shape[1]
+        self.spikes_dtype = torch.float64 if frames.dtype == torch.float64 else torch.float32
+        self.excitatory, self.inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        size = max(1, BLOCK_NEURONS // p.size)
+        self._prepare(n)
+        for first in range(0, n, size):
+            self._run(slice(first, min(first + size, n)))
+        self._finish(n)
+
+    def _prepare(self, n: int) -> None:
+        """Before the first block of ``n`` images."""
+
+    def _run(self, block: slice) -> None:
+        """One block."""
+        raise NotImplementedError
+
+    def _finish(self, n: int) -> None:
+        """After the last block."""
+
+    def _at_rest(self, block: slice) -> State:
+        zeros = torch.zeros_like(self.arrivals[0].frames[0, block])
+        return State(zeros + neuron.initial_potential(self.theta) if self.window.shift is None else zeros, zeros)
+
+    def _current(self, t: int, block: slice) -> Tensor:
+        parts = [frame for frame in (a.at(t, block) for a in self.arrivals) if frame is not None]
+        span = self.window.bias
+        if span.start <= t < span.stop:
+            parts.append(neuron.bias_share(self.bias, t - span.start, span.steps))
+        if t == self.window.shift:
+            parts.append(neuron.initial_potential(self.theta))
+        return sum(parts[1:], parts[0]) if parts else torch.zeros((), dtype=self.theta.dtype)
+
+
+class _StreamRun(_Stepped):
+    """A population in stage ``STREAM``, until its input has ended and no neuron spikes any more."""
+
+    def _prepare(self, n: int) -> None:
+        self.blocks: list[tuple[slice, list[Tensor]]] = []
+        self.count = _empty((n, *self.p.shape), self.spikes_dtype)
+        self.last = np.full(n, -1)
+
+    def _run(self, block: slice) -> None:
+        state, begin, stop = self._at_rest(block), self.window.emit.start, min(self.window.stop, self.stop)
+        for t in range(self.window.start, min(begin, stop)):
+            state = neuron.accumulate(state, self._current(t, block))
+        ended = max(self.window.begun, *(a.start + len(a.frames) for a in self.arrivals))
+        sent: list[Tensor] = []
+        for t in range(begin, stop):
+            spikes, state = neuron.step(Stage.STREAM, state, self._current(t, block), self.theta, self.p.levels)
+            active = spikes.flatten(1).any(1).numpy()
+            if active.any():
+                sent += [torch.zeros_like(spikes, dtype=self.spikes_dtype)] * (t - begin - len(sent))
+                sent.append(spikes.to(self.spikes_dtype))
+                self.last[block][active] = t
+            elif t >= ended - 1:
+                break
+        self.blocks.append((block, sent))
+        self.count[block] = state.s
+
+    def _finish(self, n: int) -> None:
+        steps = max(1, *(len(sent) for _, sent in self.blocks))
+        self.train = _frames(_empty((steps * n, *self.p.shape), self.spikes_dtype).zero_(), steps)
+        for block, sent in self.blocks:
+            for t, spikes in enumerate(sent):
+                self.train[t, block] = spikes
+        self.sent = self.train.abs().sum(0)
+
+
+class _PascRun(_Stepped):
+    """A population in the paper's stages."""
+
+    def _prepare(self, n: int) -> None:
+        p = self.p
+        self.train = _frames(_empty((p.levels * n, *p.shape), self.spikes_dtype), p.levels)
+        if self.stop < self.window.stop:
+            self.train.zero_()
+        self.count = self.sent = _empty((n, *p.shape), self.spikes_dtype)
+
+    def _run(self, block: slice) -> None:
+        state = self._at_rest(block)
+        for span in self.window.spans:
+            counter = state.s
+            for t in range(span.start, min(span.stop, self.stop)):
+                current = self._current(t, block) if span.stage in LISTENING else None
+                spikes, state = neuron.step(span.stage, state, current, self.theta, self.p.levels)
+                if span.stage is Stage.EMIT:
+                    self.train[t - span.start, block] = spikes
+                elif span.stage is Stage.CORRECT:
+                    self.inhibitory[block] += _per_image(spikes.clamp(max=0).neg_())
+            if span.stage in (Stage.INTEGRATE, Stage.CORRECT):
+                # The counter rose by the excitatory spikes and fell by the inhibitory ones, which
+                # stage integrate lacks.
+                self.excitatory[block] += _per_image(state.s - counter)
+            if span.stage is Stage.CORRECT:
+                self.excitatory[block] += self.inhibitory[block]
+            if span.stage is Stage.EMIT:
+                # The counter fell by the spikes that left the neuron.
+                self.count[block] = counter - state.s
+
+
+def _frames(x: Tensor, steps: int) -> Tensor:
+    """The view (steps, N, ...) of a batch (steps * N, ...)."""
+    return x.view(steps, len(x) // steps, *x.shape[1:])
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A batch in the memory format that convolutions return."""
+    form = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, memory_format=form)
+
+
+def _per_image(spikes: Tensor) -> Array:
+    """Sums over (N, ...), exact.
+
+    The type of the spikes holds those of one channel, int64 those of all.
+    """
+    channels = spikes.sum(tuple(range(2, spikes.ndim))) if spikes.ndim > 2 else spikes
+    return np.asarray(channels.to(torch.int64).sum(1).numpy())
+
+
+def _constant(array: Array, dtype: torch.dtype) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(dtype)
+
+
+def _scale(graph: Graph) -> Array:
+    return np.asarray(np.broadcast_to(graph.output.threshold, graph.output.shape).reshape(-1).astype(np.float64))
+
+
+def _forget(values: dict[str, Tensor], graph: Graph, p: Population) -> None:
+    """Free what no later population reads."""
+    order = {q.name: i for i, q in enumerate(graph.populations)}
+    for name in list(values):
+        if all(order[q.target] <= order[p.name] for q in graph.outgoing(name)):
+            del values[name]

@@ -1,0 +1,1 @@
+"""The torch side: QCFS networks, traced, converted, proven, and their files."""

@@ -1,0 +1,759 @@
+r"""From a QCFS network to a spiking graph, exactly.
+
+Between two QCFS activations a network is linear. The converter follows each value through the
+traced network as a sum of *terms*, one per source population, plus a bias per channel:
+
+.. math:: z = \sum_k A_k c_k + b
+
+where :math:`c_k` are spike counts and :math:`A_k` is a sum-pooling followed by one operator. Batch
+normalization, scaling, average pooling and chains of linear layers are folded into the terms in
+float64. A QCFS activation closes the sum: it becomes a population, and its spike amplitude
+:math:`\lambda / L` becomes the first factor of the terms that leave it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from operator import getitem
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+from pascal_nm.common.arrays import Array, Pair, Shape
+from pascal_nm.errors import ConversionError, DataError, GraphError
+from pascal_nm.network.graph import (
+    MAX_LEVELS,
+    Conv2d,
+    Dense,
+    Graph,
+    Identity,
+    Operator,
+    Population,
+    Preprocessing,
+    Projection,
+    SumPool2d,
+    canonical,
+)
+from pascal_nm.source.proof import prove
+from pascal_nm.source.tracing import (
+    COPIES,
+    DROPOUTS,
+    QCFS,
+    SourceNetwork,
+    aten,
+    constants,
+    drops,
+    location,
+    population_name,
+)
+
+MOST_FOLDED = 1 << 30
+"""Numbers of a tensor that is computed from parameters, at most."""
+
+
+def convert(
+    network: nn.Module | ExportedProgram | SourceNetwork,
+    example: Tensor | None = None,
+    *,
+    preprocessing: Preprocessing | None = None,
+    classes: Sequence[str] = (),
+    check: bool = True,
+) -> Graph:
+    """Convert a QCFS network into a spiking graph with the same answers.
+
+    The result is proven before it is returned: :func:`pascal_nm.source.proof.prove` compares every
+    pre-activation, level and output of the graph with the traced program's.
+
+    Args:
+        network: the user's module, an exported program, or a traced :class:`SourceNetwork`.
+        example: one input batch of shape (N, *input shape); only its shape and type matter.
+        preprocessing: how pixels become inputs; travels with the graph.
+        classes: names of the outputs; travel with the graph.
+        check: prove the result; without it, conversion takes the time of two forward passes of
+            three images less.
+
+    Returns:
+        A float graph in the network's own float type (float32 for half precision).
+
+    Raises:
+        ConversionError: names the part of the network that has no exact spiking equivalent, and
+            why; or the first place at which the graph is not the network.
+    """
+    source = network if isinstance(network, SourceNetwork) else SourceNetwork(network, example)
+    populations, projections = _Converter(source).run()
+    try:
+        graph = Graph(tuple(populations), tuple(projections), preprocessing, tuple(classes))
+        if check:
+            prove(source, graph, example)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused
+            return graph.astype(np.float64 if source.dtype == torch.float64 else np.float32)
+    except (GraphError, DataError) as error:
+        raise ConversionError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class _Term:
+    """A linear map from one population: sum-pooling, an operator, then division by ``divisor``."""
+
+    source: str
+    operator: Operator
+    pool: SumPool2d | None = None
+    divisor: int = 1
+
+
+@dataclass(frozen=True)
+class _Value:
+    """What a node of the traced network holds.
+
+    It is a sum of terms and a bias per channel, of the given shape.
+
+    ``flat`` says that the network sees the value as a vector; ``window`` is a max-pooling that
+    waits for the QCFS that follows it (QCFS never decreases, so that the two may change places).
+    """
+
+    terms: tuple[_Term, ...]
+    bias: Array
+    shape: Shape
+    flat: bool = False
+    window: SumPool2d | None = None
+
+    @property
+    def pooled(self) -> Shape:
+        """The shape behind the max-pooling that waits."""
+        return self.shape if self.window is None else self.window.output_shape(self.shape)
+
+    @property
+    def seen(self) -> Shape:
+        """The shape that the network sees, without the batch."""
+        return (math.prod(self.pooled),) if self.flat else self.pooled
+
+
+class _Converter:
+    """Walks the traced network in order; ``values`` holds what each node gave, in float64."""
+
+    def __init__(self, source: SourceNetwork) -> None:
+        self.source = source
+        self.populations: list[Population] = []
+        self.projections: list[Projection] = []
+        self.values: dict[str, _Value] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.constants = constants(source.functional)
+        self.batch: Any = None
+
+    def run(self) -> tuple[list[Population], list[Projection]]:
+        changed = self.source.functional.graph_signature.buffers_to_mutate
+        if changed:
+            raise ConversionError(
+                f"the network changes {', '.join(map(repr, changed.values()))} while it runs, so its answers depend on "
+                "what it has seen before; what keeps a state cannot be converted"
+            )
+        for node in self.source.functional.graph.nodes:
+            if node.op == "placeholder":
+                if node.name not in self.constants:
+                    self._input(node)
+            elif node.op == "output":
+                self._output(node)
+            elif node.op == "call_function":
+                self._call(node)
+        return self._live()
+
+    def _call(self, node: fx.Node) -> None:
+        if not any(a.name in self.values for a in node.all_input_nodes):
+            self._fold(node)
+            return
+        handler = _HANDLERS.get(node.target)
+        if handler is None:
+            if not isinstance(node.meta.get("val"), Tensor):
+                return  # a size or an assertion about sizes
+            raise _refusal(
+                node,
+                _REASONS.get(_operation(node), "this operation has no exact spiking equivalent here"),
+            )
+        numbers = [a for a in node.all_input_nodes if isinstance(a.meta.get("val"), torch.SymInt | torch.SymFloat)]
+        if numbers and handler is not _Converter.reshape:
+            raise _refusal(
+                node, "it takes a number that only a run of the network gives, like the number of images; write it out"
+            )
+        try:
+            value = handler(self, node, *node.args, **node.kwargs)
+        except GraphError as error:
+            raise _refusal(node, str(error)) from error
+        if isinstance(node.meta["val"], Tensor):
+            self._check(node, value)
+        self.values[node.name] = value
+
+    def _check(self, node: fx.Node, value: _Value) -> None:
+        """What holds for every operation: the value has the shape and type that were traced."""
+        traced = node.meta["val"]
+        if tuple(traced.shape[1:]) != value.seen or not statically_known_true(traced.shape[0] == self.batch):
+            raise _refusal(
+                node,
+                f"it gives a tensor of shape {tuple(traced.shape)}, in which an image is not of shape {value.seen}",
+            )
+        kept = traced.dtype.is_floating_point
+        if not kept or torch.finfo(traced.dtype).bits < torch.finfo(self.source.dtype).bits:
+            raise _refusal(node, f"it makes {traced.dtype} of numbers of type {self.source.dtype}, which changes them")
+
+    def _fold(self, node: fx.Node) -> None:
+        """Compute what depends on parameters alone, as the network does."""
+        known = all(a.name in self.constants for a in node.all_input_nodes)
+        traced = node.meta.get("val")
+        small = (
+            isinstance(traced, Tensor)
+            and all(isinstance(n, int) for n in traced.shape)
+            and traced.numel() < MOST_FOLDED
+        )
+        if known and small and isinstance(node.target, torch._ops.OpOverload) and not _is_random(node.target):
+            args, kwargs = fx.map_arg((node.args, node.kwargs), lambda a: self.constants[a.name])
+            with torch.no_grad():
+                self.constants[node.name] = node.target(*args, **kwargs)
+
+    def value(self, node: fx.Node, argument: Any) -> _Value:
+        """The value of an argument, which must come from the network's input."""
+        if not isinstance(argument, fx.Node) or argument.name not in self.values:
+            raise _refusal(node, "it joins the network with something that does not come from its input")
+        value = self.values[argument.name]
+        if value.window is not None and node.target is not QCFS and node.target not in _TRANSPARENT:
+            raise _refusal(
+                node,
+                "it stands between a max-pooling and its QCFS activation; put the QCFS directly behind the pooling",
+            )
+        return value
+
+    def constant(self, node: fx.Node, argument: Any) -> Array:
+        """A parameter, a buffer or a number, as float64."""
+        if isinstance(argument, (int, float, np.ndarray)):
+            array = np.asarray(argument, np.float64)
+        elif isinstance(argument, fx.Node) and argument.name in self.constants:
+            array = torch.as_tensor(self.constants[argument.name]).detach().to(torch.float64).numpy()
+        else:
+            raise _refusal(node, "a weight or a factor is computed from the input, or is random")
+        if not np.all(np.isfinite(array)):
+            raise _refusal(node, "its parameters hold NaN or infinite values")
+        return np.asarray(array)
+
+    def spread(self, node: fx.Node, argument: Any, value: _Value) -> Array:
+        """A constant, broadcast as torch does against a value.
+
+        It has one axis for each of the value's, of length 1 where it is constant.
+        """
+        array = self.constant(node, argument)
+        try:
+            full = np.broadcast_to(array, (1, *value.seen))[0]
+        except ValueError:
+            raise _refusal(
+                node, f"a constant of shape {array.shape} makes more of a value of shape {value.seen} than it is"
+            ) from None
+        return canonical(full.reshape(value.pooled), value.pooled, "constant")
+
+    def channelwise(self, node: fx.Node, argument: Any, value: _Value) -> Array:
+        """As :meth:`spread`, for a constant that is the same at all pixels of a channel."""
+        array = self.spread(node, argument, value)
+        if math.prod(array.shape[1:]) > 1:
+            raise _refusal(
+                node,
+                f"by torch's rules, a constant of shape {self.constant(node, argument).shape} differs from "
+                f"pixel to pixel of a value of shape {value.seen}; "
+                f"one number for each channel has shape ({value.shape[0]}, 1, 1)",
+            )
+        return array
+
+    # -- populations -------------------------------------------------------------------------------
+
+    def _input(self, node: fx.Node) -> None:
+        shape = self.source.input_shape
+        self.batch = node.meta["val"].shape[0]
+        if len(shape) not in (1, 3):
+            raise ConversionError(
+                f"the input must have shape (N, C, H, W) or (N, F), not (N, {', '.join(map(str, shape))})"
+            )
+        self._add(Population("input", "analog", shape, levels=0))
+        self.values[node.name] = _source_value("input", shape, np.ones(()))
+
+    def qcfs(self, node: fx.Node, x: Any, threshold: Any, levels: int) -> _Value:
+        value = self.value(node, x)
+        if not 1 <= levels <= MAX_LEVELS:
+            raise _refusal(node, f"its levels must be 1 to {MAX_LEVELS:,}, not {levels:,}")
+        each = self.spread if value.window is None else self.channelwise
+        step = each(node, threshold, value) / levels
+        if np.any(np.abs(step) < torch.finfo(self.source.dtype).tiny):
+            raise _refusal(node, f"its threshold is zero, or too small for numbers of type {self.source.dtype}")
+        # A negative threshold is the same neuron with negated inputs, |threshold|, and spikes of
+        # negative amplitude. Where the network pools first, the level that it sees is the max
+        # population's: that one takes the name.
+        name, sign = self.source.functional_names[node.name], np.sign(step)
+        if value.window is not None:
+            name = f"{name}_unpooled"
+        positive = value
+        if np.any(sign < 0):
+            if math.prod(sign.shape[1:]) > 1:
+                raise _refusal(node, "the sign of its threshold differs from pixel to pixel")
+            positive = _scale(value, sign)
+        self._close(positive, Population(name, "pasc", value.shape, levels, np.abs(step)))
+        result = replace(_source_value(name, value.shape, step), flat=value.flat)
+        return result if value.window is None else self._max(node, result, value.window)
+
+    def _max(self, node: fx.Node, value: _Value, window: SumPool2d) -> _Value:
+        (term,) = value.terms
+        amplitude = np.asarray(term.operator.weight)
+        taken = {p.name for p in self.populations} | set(self.source.functional_names.values())
+        source = next(p for p in self.populations if p.name == term.source)
+        shape = window.output_shape(value.shape)
+        name = population_name(node, taken)
+        if node.target is QCFS:
+            name = self.source.functional_names[node.name]
+        self._add(Population(name, "max", shape, source.levels, np.sign(amplitude), np.zeros(())))
+        self.projections.append(Projection(term.source, name, Identity(np.ones((1,) * len(shape))), window))
+        return _source_value(name, shape, amplitude)
+
+    def _output(self, node: fx.Node) -> None:
+        outputs = self.source.functional.graph_signature.user_outputs
+        if len(outputs) != 1:
+            raise ConversionError(f"the network returns {len(outputs)} values; exactly one can be converted")
+        results: Any = node.args[0]
+        result = next((r for r in results if isinstance(r, fx.Node) and r.name == outputs[0]), None)
+        if result is None:
+            raise ConversionError(f"the network returns {outputs[0]!r}, which is no tensor")
+        value = self.value(node, result)
+        if value.window is not None:
+            raise ConversionError("the network ends in a max-pooling without a QCFS activation behind it")
+        self._close(value, Population("output", "readout", value.shape))
+
+    def _close(self, value: _Value, population: Population) -> None:
+        """Add a population that receives ``value``.
+
+        Average pooling's divisor moves into the threshold.
+        """
+        divisor = math.lcm(*(term.divisor for term in value.terms))
+        for term in value.terms:
+            factor = divisor // term.divisor
+            scaled = _map_weight(term.operator, lambda w, factor=factor: w * factor)  # type: ignore[misc]
+            self.projections.append(Projection(term.source, population.name, scaled, term.pool))
+        self._add(replace(population, threshold=population.threshold * divisor, bias=value.bias * divisor))
+
+    def _add(self, population: Population) -> None:
+        self.populations.append(population)
+        self.shapes[population.name] = population.shape
+
+    def _live(self) -> tuple[list[Population], list[Projection]]:
+        """Leave out what does not reach the output."""
+        live, found = {"output", "input"}, 0
+        while found != len(live):
+            found = len(live)
+            live |= {p.source for p in self.projections if p.target in live}
+        kept = [p for p in self.populations if p.name in live]
+        if not any(p.kind == "pasc" for p in kept):
+            raise ConversionError(
+                "the network's output depends on no QCFS activation: there is nothing that could spike"
+            )
+        return kept, [p for p in self.projections if p.target in live]
+
+    # -- linear operations -------------------------------------------------------------------------
+
+    def conv2d(
+        self,
+        node: fx.Node,
+        x: Any,
+        weight: Any,
+        bias: Any = None,
+        stride: Any = (1, 1),
+        padding: Any = (0, 0),
+        dilation: Any = (1, 1),
+        groups: int = 1,
+    ) -> _Value:
+        value, w = self.value(node, x), self.constant(node, weight)
+        if isinstance(padding, str):
+            total = [d * (k - 1) for d, k in zip(_pair(dilation), w.shape[2:], strict=True)]
+            if padding == "same" and any(n % 2 for n in total):
+                raise _refusal(node, "its padding 'same' is one-sided; use an odd kernel or an explicit padding")
+            padding = [0, 0] if padding == "valid" else [n // 2 for n in total]
+        conv = Conv2d(w, _pair(stride), _pair(padding), _pair(dilation), groups)
+        self._no_padded_bias(node, value, conv.padding)
+        terms = tuple(replace(t, operator=self._then_conv(node, t, conv)) for t in value.terms)
+        per_input = np.broadcast_to(value.bias, (value.shape[0], 1, 1)).reshape(groups, 1, -1, 1, 1)
+        carried = (w.reshape(groups, -1, *w.shape[1:]) * per_input).sum((2, 3, 4)).reshape(-1)
+        own = 0.0 if bias is None else self.constant(node, bias)
+        return _Value(terms, _column(carried + own, (len(w), 1, 1)), conv.output_shape(value.shape))
+
+    def _then_conv(self, node: fx.Node, term: _Term, conv: Conv2d) -> Operator:
+        first, w = _uniform(node, term.operator), conv.weight
+        if isinstance(first, Identity):
+            return conv.scale_input(first.weight, (w.shape[1] * conv.groups, 1, 1))
+        if isinstance(first, Conv2d) and first.groups == conv.groups == 1:
+            if w.shape[2:] == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0):
+                return replace(first, weight=np.einsum("om,mihw->oihw", w[:, :, 0, 0], first.weight))
+            if first.weight.shape[2:] == (1, 1) and first.stride == (1, 1) and first.padding == (0, 0):
+                return replace(conv, weight=np.einsum("omhw,mi->oihw", w, first.weight[:, :, 0, 0]))
+        raise _refusal(
+            node,
+            "two convolutions in a row without a QCFS between them do not form one convolution (their borders differ)",
+        )
+
+    def linear(self, node: fx.Node, x: Any, weight: Any, bias: Any = None) -> _Value:
+        value, w = self.value(node, x), self.constant(node, weight)
+        if not value.flat and len(value.shape) == 3:
+            raise _refusal(node, f"it is applied to each row of an input of shape {value.shape}; flatten it first")
+        carried = w @ np.broadcast_to(value.bias, value.shape).reshape(-1)
+        own = 0.0 if bias is None else self.constant(node, bias)
+        terms = tuple(replace(t, operator=Dense(self._then_dense(t, w, value.shape))) for t in value.terms)
+        return _Value(terms, carried + own, (len(w),))
+
+    def _then_dense(self, term: _Term, w: Array, shape: Shape) -> Array:
+        first = term.operator
+        if isinstance(first, Identity):
+            return Dense(w).scale_input(first.weight, shape).weight
+        if isinstance(first, Dense):
+            return np.asarray(w @ first.weight)
+        source = self.shapes[term.source]
+        inner = term.pool.output_shape(source) if term.pool else source
+        x = torch.zeros((len(w), *inner), dtype=torch.float64, requires_grad=True)
+        y = nn.functional.conv2d(
+            x, torch.from_numpy(first.weight), None, first.stride, first.padding, first.dilation, first.groups
+        )
+        (adjoint,) = torch.autograd.grad(y, x, torch.from_numpy(w).reshape(len(w), *shape))
+        return np.asarray(adjoint.reshape(len(w), -1).numpy())
+
+    def avg_pool2d(
+        self,
+        node: fx.Node,
+        x: Any,
+        kernel: Any,
+        stride: Any = (),
+        padding: Any = (0, 0),
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor: int | None = None,
+    ) -> _Value:
+        value = self.value(node, x)
+        pool = _pool(node, value, kernel, stride, padding, ceil_mode)
+        if pool.padding != (0, 0) and not count_include_pad:
+            raise _refusal(node, "its divisor differs at the borders; use count_include_pad=True")
+        self._no_padded_bias(node, value, pool.padding)
+        count = divisor or math.prod(pool.kernel)
+        terms = tuple(replace(self._then_pool(node, t, pool), divisor=t.divisor * count) for t in value.terms)
+        bias = value.bias * (math.prod(pool.kernel) / count)
+        return replace(value, terms=terms, bias=bias, shape=pool.output_shape(value.shape))
+
+    def _then_pool(self, node: fx.Node, term: _Term, pool: SumPool2d) -> _Term:
+        first, last = _uniform(node, term.operator), term.pool
+        if isinstance(first, Identity):
+            if last is None:
+                return replace(term, pool=pool)
+            if last.kernel == last.stride and last.padding == pool.padding == (0, 0):
+                kernel = (last.kernel[0] * pool.kernel[0], last.kernel[1] * pool.kernel[1])
+                return replace(
+                    term, pool=SumPool2d(kernel, (last.stride[0] * pool.stride[0], last.stride[1] * pool.stride[1]))
+                )
+        if isinstance(first, Conv2d) and first.dilation == (1, 1) and pool.padding == (0, 0):
+            (sh, sw), (kh, kw), w = first.stride, pool.kernel, first.weight
+            wide = np.zeros((*w.shape[:2], w.shape[2] + (kh - 1) * sh, w.shape[3] + (kw - 1) * sw))
+            for i, j in np.ndindex(kh, kw):
+                wide[:, :, i * sh : i * sh + w.shape[2], j * sw : j * sw + w.shape[3]] += w
+            return replace(
+                term, operator=replace(first, weight=wide, stride=(sh * pool.stride[0], sw * pool.stride[1]))
+            )
+        raise _refusal(
+            node, "this pooling cannot be joined with the linear operation in front of it; put a QCFS between them"
+        )
+
+    def adaptive_avg_pool2d(self, node: fx.Node, x: Any, size: Any) -> _Value:
+        value = self.value(node, x)
+        target = tuple(n or s for n, s in zip(_pair(size), value.shape[1:], strict=True))
+        if any(s % n for n, s in zip(target, value.shape[1:], strict=True)):
+            raise _refusal(node, f"an output of {target} does not divide its input of {value.shape[1:]}")
+        return self.avg_pool2d(node, x, [s // n for n, s in zip(target, value.shape[1:], strict=True)])
+
+    def mean(self, node: fx.Node, x: Any, dim: Any, keepdim: bool = False, dtype: Any = None) -> _Value:
+        value = self.value(node, x)
+        if len(value.shape) != 3 or sorted(d % 4 for d in dim) != [2, 3]:
+            raise _refusal(node, "only the mean over height and width can be converted")
+        return replace(self.avg_pool2d(node, x, value.shape[1:]), flat=not keepdim)
+
+    def max_pool2d(
+        self,
+        node: fx.Node,
+        x: Any,
+        kernel: Any,
+        stride: Any = (),
+        padding: Any = (0, 0),
+        dilation: Any = (1, 1),
+        ceil_mode: bool = False,
+    ) -> _Value:
+        value = self.value(node, x)
+        if _pair(dilation) != (1, 1):
+            raise _refusal(node, "dilated max-pooling is not converted")
+        window = _pool(node, value, kernel, stride, padding, ceil_mode)
+        kinds = {p.name: p.kind for p in self.populations}
+        sources = [
+            t
+            for t in value.terms
+            if isinstance(t.operator, Identity) and t.pool is None and kinds[t.source] in ("pasc", "max")
+        ]
+        if len(value.terms) == len(sources) == 1 and not np.any(value.bias) and np.all(sources[0].operator.weight):
+            _uniform(node, sources[0].operator)
+            return self._max(node, value, window)
+        return replace(value, window=window)
+
+    def batch_norm(
+        self,
+        node: fx.Node,
+        x: Any,
+        weight: Any,
+        bias: Any,
+        mean: Any,
+        variance: Any,
+        training: bool,
+        momentum: float,
+        eps: float,
+        _: bool = False,
+    ) -> _Value:
+        if training or mean is None:
+            raise _refusal(
+                node, "it normalizes with the statistics of the batch; export the network in evaluation mode"
+            )
+        value = self.value(node, x)
+        scale = 1 / np.sqrt(self.constant(node, variance) + eps)
+        if weight is not None:
+            scale = scale * self.constant(node, weight)
+        shift = -self.constant(node, mean) * scale + (0.0 if bias is None else self.constant(node, bias))
+        column = (-1, *(1,) * (len(value.seen) - 1))
+        return _scale(
+            value,
+            self.channelwise(node, scale.reshape(column), value),
+            self.channelwise(node, shift.reshape(column), value),
+        )
+
+    def normalization(
+        self, node: fx.Node, x: Any, weight: Any, bias: Any, mean: Any, variance: Any, momentum: float, eps: float
+    ) -> _Value:
+        """Batch normalization in evaluation mode, in a program without in-place operations.
+
+        It is the first of three results.
+        """
+        return self.batch_norm(node, x, weight, bias, mean, variance, False, momentum, eps)
+
+    def getitem(self, node: fx.Node, x: Any, index: int) -> _Value:
+        if index != 0:
+            raise _refusal(node, "it takes a second result of an operation")
+        return self.value(node, x)
+
+    def add(self, node: fx.Node, x: Any, y: Any, alpha: Any = 1) -> _Value:
+        like = self.value(node, x if self._is_value(x) else y)
+        a, b = self._operand(node, x, like), self._operand(node, y, like)
+        b = _scale(b, self.channelwise(node, alpha, like))
+        if a.shape != b.shape or a.flat != b.flat:
+            raise _refusal(node, f"it adds values of different shapes: {a.seen} and {b.seen}")
+        terms = list(a.terms)
+        for term in b.terms:
+            twin = next((t for t in terms if t.source == term.source), None)
+            if twin is None:
+                terms.append(term)
+            else:
+                terms[terms.index(twin)] = _join(node, twin, term)
+        return replace(a, terms=tuple(terms), bias=a.bias + b.bias)
+
+    def sub(self, node: fx.Node, x: Any, y: Any, alpha: Any = 1) -> _Value:
+        return self.add(node, x, y, -self.constant(node, alpha))
+
+    def rsub(self, node: fx.Node, x: Any, y: Any, alpha: Any = 1) -> _Value:
+        return self.sub(node, y, x, alpha)
+
+    def neg(self, node: fx.Node, x: Any) -> _Value:
+        return self.mul(node, x, -1)
+
+    def mul(self, node: fx.Node, x: Any, y: Any) -> _Value:
+        if self._is_value(x) and self._is_value(y):
+            raise _refusal(node, "the product of two activations is not linear")
+        value, factor = (self.value(node, x), y) if self._is_value(x) else (self.value(node, y), x)
+        return _scale(value, self.channelwise(node, factor, value))
+
+    def div(self, node: fx.Node, x: Any, y: Any) -> _Value:
+        if self._is_value(y):
+            raise _refusal(node, "a quotient with an activation below is not linear")
+        value = self.value(node, x)
+        divisor = self.channelwise(node, y, value)
+        if np.any(divisor == 0):
+            raise _refusal(node, "it divides by zero")
+        return _scale(value, 1 / divisor)
+
+    def reshape(self, node: fx.Node, x: Any, *_: Any, **__: Any) -> _Value:
+        """Every operation that keeps the order of an image's numbers, flattened and back, too."""
+        value = self.value(node, x)
+        shape = tuple(node.meta["val"].shape[1:])
+        if shape in (value.shape, (math.prod(value.shape),)):
+            return replace(value, flat=shape != value.shape)
+        raise _refusal(node, f"it reshapes {value.seen} to {shape}; only flattening to a vector is converted")
+
+    def dropout(self, node: fx.Node, x: Any, *_: Any) -> _Value:
+        if drops(node):
+            raise _refusal(
+                node,
+                "it drops values at random: export in evaluation mode (model.eval()), and give functional.dropout its "
+                "training=self.training",
+            )
+        return self.value(node, x)
+
+    def same(self, node: fx.Node, x: Any, *_: Any, **__: Any) -> _Value:
+        return self.value(node, x)
+
+    def _is_value(self, argument: Any) -> bool:
+        return isinstance(argument, fx.Node) and argument.name in self.values
+
+    def _operand(self, node: fx.Node, argument: Any, like: _Value) -> _Value:
+        """What an addition adds: a value, or a constant as a value without terms."""
+        if self._is_value(argument):
+            return self.value(node, argument)
+        return replace(like, terms=(), bias=self.channelwise(node, argument, like))
+
+    def _no_padded_bias(self, node: fx.Node, value: _Value, padding: Pair) -> None:
+        if padding != (0, 0) and np.any(value.bias):
+            raise _refusal(
+                node,
+                (
+                    "it pads a value that has a bias (a normalization or a bias without QCFS behind it), "
+                    "which differs at the borders"
+                ),
+            )
+
+
+def _source_value(name: str, shape: Shape, amplitude: Array) -> _Value:
+    return _Value((_Term(name, Identity(_column(amplitude, shape))),), np.zeros((1,) * len(shape)), shape)
+
+
+def _scale(value: _Value, scale: Array, shift: Array | float = 0.0) -> _Value:
+    """The value scaled and shifted, by arrays with one number per channel."""
+    terms = tuple(replace(term, operator=term.operator.scale_output(scale)) for term in value.terms)
+    return replace(value, terms=terms, bias=value.bias * scale + shift)
+
+
+def _uniform(node: fx.Node, first: Operator) -> Operator:
+    """The operator, if its amplitude does not differ within a channel."""
+    if isinstance(first, Identity) and math.prod(first.weight.shape[1:]) > 1:
+        raise _refusal(node, "the amplitude of the spikes that it receives differs from pixel to pixel")
+    return first
+
+
+def _is_random(target: torch._ops.OpOverload) -> bool:
+    return torch.Tag.nondeterministic_seeded in target.tags
+
+
+def _join(node: fx.Node, a: _Term, b: _Term) -> _Term:
+    """The sum of two linear maps from the same population, where they have the same geometry."""
+    common = math.lcm(a.divisor, b.divisor)
+    x = _map_weight(a.operator, lambda w: w * (common // a.divisor))
+    y = _map_weight(b.operator, lambda w: w * (common // b.divisor))
+    if isinstance(x, Identity) and isinstance(y, Conv2d):
+        return _join(node, b, a)
+    if isinstance(x, Conv2d) and isinstance(y, Identity) and a.pool is b.pool is None:
+        _uniform(node, y)
+        y = _identity_as_conv(y, x)
+    kernels = [o.weight.shape[2:] if isinstance(o, Conv2d) else () for o in (x, y)]
+    geometry = [
+        {key: v for key, v in vars(o).items() if key != "weight"} | {"type": type(o), "kernel": k}
+        for o, k in zip((x, y), kernels, strict=True)
+    ]
+    pools = [None if t.pool is None else vars(t.pool) for t in (a, b)]
+    if geometry[0] != geometry[1] or pools[0] != pools[1]:
+        raise _refusal(
+            node, f"it joins two different operations on the same activation ({a.source}); put a QCFS on one of them"
+        )
+    return replace(a, operator=_map_weight(x, lambda w: w + y.weight), divisor=common)
+
+
+def _identity_as_conv(identity: Identity, like: Conv2d) -> Operator:
+    kernel = like.weight.shape[2:]
+    centre = (kernel[0] // 2, kernel[1] // 2)
+    middle = (like.dilation[0] * centre[0], like.dilation[1] * centre[1])
+    if like.stride != (1, 1) or like.groups != 1 or like.padding != middle or not all(k % 2 for k in kernel):
+        return identity
+    weight = np.zeros_like(like.weight)
+    channels = np.arange(len(weight))
+    weight[channels, channels, centre[0], centre[1]] = np.broadcast_to(identity.weight, (len(weight), 1, 1)).reshape(-1)
+    return replace(like, weight=weight)
+
+
+def _map_weight(operator: Operator, function: Callable[[Array], Array]) -> Operator:
+    return replace(operator, weight=function(operator.weight))
+
+
+def _pool(node: fx.Node, value: _Value, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> SumPool2d:
+    pool = SumPool2d(_pair(kernel), _pair(stride) if len(stride) else _pair(kernel), _pair(padding))
+    if len(value.shape) != 3 or value.flat:
+        raise _refusal(node, f"it pools a value of shape {value.shape}, which has no height and width")
+    if ceil_mode and pool.output_shape(value.shape) != tuple(node.meta["val"].shape[1:]):
+        raise _refusal(node, "ceil_mode gives windows that hang over the border; use padding instead")
+    return pool
+
+
+def _column(array: Array, shape: Shape) -> Array:
+    """Numbers per channel, shaped to broadcast against ``shape``."""
+    array = np.asarray(array, np.float64)
+    if array.ndim == len(shape):
+        return array
+    return array.reshape(-1, *(1,) * (len(shape) - 1))
+
+
+def _pair(value: Any) -> Pair:
+    first, *rest = (value, value) if isinstance(value, int) else tuple(value)
+    return (int(first), int(rest[0] if rest else first))
+
+
+def _operation(node: fx.Node) -> str:
+    return str(getattr(node.target, "__name__", node.op)).split(".")[0]
+
+
+def _refusal(node: fx.Node, reason: str) -> ConversionError:
+    return ConversionError(f"{location(node)}: {_operation(node)} cannot be converted: {reason}")
+
+
+_TRANSPARENT = {*COPIES, *DROPOUTS}
+"""What may stand between a max-pooling and its QCFS activation."""
+
+_HANDLERS: dict[Any, Callable[..., _Value]] = {
+    QCFS: _Converter.qcfs,
+    aten.conv2d.default: _Converter.conv2d,
+    aten.conv2d.padding: _Converter.conv2d,
+    aten.linear.default: _Converter.linear,
+    aten.avg_pool2d.default: _Converter.avg_pool2d,
+    aten.adaptive_avg_pool2d.default: _Converter.adaptive_avg_pool2d,
+    aten.mean.dim: _Converter.mean,
+    aten.max_pool2d.default: _Converter.max_pool2d,
+    aten.batch_norm.default: _Converter.batch_norm,
+    aten._native_batch_norm_legit_no_training.default: _Converter.normalization,
+    getitem: _Converter.getitem,
+    aten.add.Tensor: _Converter.add,
+    aten.sub.Tensor: _Converter.sub,
+    aten.mul.Tensor: _Converter.mul,
+    aten.div.Tensor: _Converter.div,
+    aten.rsub.Scalar: _Converter.rsub,
+    aten.rsub.Tensor: _Converter.rsub,
+    aten.neg.default: _Converter.neg,
+    aten.flatten.using_ints: _Converter.reshape,
+    aten.view.default: _Converter.reshape,
+    aten.reshape.default: _Converter.reshape,
+    aten.squeeze.default: _Converter.reshape,
+    aten.squeeze.dims: _Converter.reshape,
+}
+_HANDLERS |= dict.fromkeys(COPIES, _Converter.same) | dict.fromkeys(DROPOUTS, _Converter.dropout)
+
+_REASONS = {
+    "relu": (
+        "ReLU is not QCFS; pascal_nm.to_qcfs(module, levels) replaces nn.ReLU modules: "
+        "make this one such a module, used once"
+    ),
+    "relu_": (
+        "ReLU is not QCFS; pascal_nm.to_qcfs(module, levels) replaces nn.ReLU modules: "
+        "make this one such a module, used once"
+    ),
+    "cat": "populations are not concatenated",
+    "softmax": "leave it out: the largest logit is the answer with and without it",
+    "log_softmax": "leave it out: the largest logit is the answer with and without it",
+    "layer_norm": "it normalizes with statistics of its input, which is not linear",
+    "group_norm": "it normalizes with statistics of its input, which is not linear",
+}

@@ -1,0 +1,319 @@
+"""The source network as ``torch.export`` sees it.
+
+It is the one way in, and the truth that spikes are compared with.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.utils._pytree import tree_leaves, tree_unflatten
+from torch.utils._sympy.value_ranges import bound_sympy
+
+from pascal_nm.common.arrays import Array
+from pascal_nm.errors import ConversionError, first_line
+from pascal_nm.source.qcfs import step_of  # importing it registers the operator
+
+aten = torch.ops.aten
+QCFS = torch.ops.pascal_nm.qcfs.default
+
+DROPOUTS = (
+    aten.dropout.default,
+    aten.dropout_.default,
+    aten.feature_dropout.default,
+    aten.feature_dropout_.default,
+    aten.alpha_dropout.default,
+    aten.alpha_dropout_.default,
+    aten.feature_alpha_dropout.default,
+    aten.feature_alpha_dropout_.default,
+)
+
+COPIES = (
+    aten.alias.default,
+    aten.clone.default,
+    aten.contiguous.default,
+    aten.detach.default,
+    aten.lift_fresh_copy.default,
+    aten.to.dtype,
+    aten.to.dtype_layout,
+    aten.to.device,
+    aten.type_as.default,
+    aten._to_copy.default,
+)
+"""Operations that give their input; its type may change."""
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """What a traced program says of a number of images for which it was not traced.
+
+    Gives it as an error of this package.
+    """
+    try:
+        yield
+    except AssertionError as error:
+        raise ConversionError(f"the network was traced for other numbers of images: {first_line(error)}") from error
+
+
+class SourceNetwork:
+    """A traced QCFS network, with a name for each of its QCFS activations.
+
+    Args:
+        module: the user's network (taken in evaluation mode, as a copy), or an exported program.
+        example: an input of shape (N, *input shape) with any N; not needed for an exported program.
+
+    Raises:
+        ConversionError: torch cannot trace the network, or it was exported in a way
+            that cannot be used.
+
+    Attributes:
+        program: the exported program.
+        functional: the same program without in-place operations, for whoever follows
+            values through it.
+        names: population name of each QCFS node of ``program``, by node name, in
+            order of execution.
+        functional_names: the same of ``functional``.
+        input_shape: of one input.
+        dtype: of inputs.
+        batch: how many inputs a program takes at once; None: any number.
+    """
+
+    def __init__(self, module: nn.Module | ExportedProgram, example: Tensor | None = None) -> None:
+        self.program = module if isinstance(module, ExportedProgram) else _export(module, example)
+        self.names = _names(self.program.graph)
+        inner = [part for part in self.program.graph_module.modules() if isinstance(part, fx.GraphModule)][1:]
+        if any(_qcfs_nodes(part.graph) for part in inner):
+            raise ConversionError(
+                "a QCFS activation stands in a region of its own of the network's forward (torch.no_grad, "
+                "torch.autocast or torch.cond), which cannot be followed: move that out of forward"
+            )
+        if not self.names:
+            raise ConversionError(
+                "the network has no QCFS activation: "
+                "put pascal_nm.QCFS where it has ReLU (pascal_nm.to_qcfs does that) and train it"
+            )
+        self.module = self.program.module()
+        inputs = self.program.graph_signature.user_inputs
+        if len(inputs) != 1:
+            raise ConversionError(f"the network takes {len(inputs)} inputs; exactly one can be converted")
+        given = next(n.meta["val"] for n in self.program.graph.nodes if n.name == inputs[0])
+        shape = given.shape
+        self.input_shape: tuple[int, ...] = tuple(int(n) for n in shape[1:])
+        self.dtype: torch.dtype = given.dtype
+        if not self.dtype.is_floating_point:
+            raise ConversionError(
+                f"the network's input is of type {self.dtype}: give an example of a floating type; what the network "
+                "does to make it one then changes nothing"
+            )
+        self.batch = shape[0] if isinstance(shape[0], int) else None
+        self._most = _most(self.program, shape[0])
+        if self._most == 0:
+            raise ConversionError("the program takes no images: it was exported with an empty batch")
+        if self._most is not None and self.program is not module:
+            raise ConversionError(
+                "the network's answers depend on the number of images that it is given: "
+                f"torch could trace it for {self._most} at most"
+            )
+        self.functional = _functional(self.program)
+        self.functional_names = _matched(self.program.graph, self.functional.graph, self.names)
+
+    @torch.no_grad()
+    @guarded()
+    def __call__(self, inputs: Array | Tensor) -> Array:
+        """Logits of shape (N, classes) for inputs of shape (N, *input shape)."""
+        outputs = []
+        for x, n in self.batches(inputs):
+            args, kwargs = tree_unflatten([x], self.program.call_spec.in_spec)
+            outputs.append(logits(self.module(*args, **kwargs))[:n])
+        return np.concatenate(outputs)
+
+    @torch.no_grad()
+    @guarded()
+    def levels(self, inputs: Array | Tensor) -> tuple[Array, Mapping[str, Array]]:
+        """Logits, and by population name the level (0 to L) of each QCFS neuron, (N, *shape)."""
+        outputs, levels = [], []
+        for x, n in self.batches(inputs):
+            recorder = _Recorder(self.module, self.names)
+            outputs.append(logits(recorder.run(x))[:n])
+            levels.append({name: level[:n] for name, level in recorder.levels.items()})
+        return np.concatenate(outputs), {name: np.concatenate([part[name] for part in levels]) for name in levels[0]}
+
+    def batches(self, inputs: Array | Tensor, dtype: torch.dtype | None = None) -> Iterator[tuple[Tensor, int]]:
+        """Inputs in the batches that the program takes, with the number of images in each.
+
+        They are copies, since a network may work in place on its input. A program for a fixed
+        number of images gets the last image again and again where there are not enough; and one for
+        any number, a single image twice: torch traced it with two, and what it took for granted (in
+        ``squeeze`` for one) may not hold for one.
+        """
+        x = torch.as_tensor(inputs).to(dtype or self.dtype, copy=True)
+        for part in torch.split(x, min(self._most, max(len(x), 1))) if self._most else [x]:
+            missing = max(0, (self.batch or 2 * min(len(part), 1)) - len(part))
+            yield torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part, len(part)
+
+
+class _Recorder(fx.Interpreter):
+    """Runs the traced network and keeps the level of every QCFS node."""
+
+    def __init__(self, module: fx.GraphModule, names: Mapping[str, str]) -> None:
+        super().__init__(module)
+        self._names = names
+        self.levels: dict[str, Array] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node; note the level of a QCFS node."""
+        result = super().run_node(n)
+        if n.target is QCFS:
+            _, threshold, levels = self.fetch_args_kwargs_from_env(n)[0]
+            self.levels[self._names[n.name]] = (
+                (result / step_of(result, threshold, levels)).round_().to(torch.int32).numpy()
+            )
+        return result
+
+
+def logits(output: Any) -> Array:
+    """The one output of a program, (N, classes); of 32 bits where torch has fewer."""
+    (tensor,) = tree_leaves(output)
+    return np.asarray(tensor.flatten(1).to(torch.promote_types(tensor.dtype, torch.float32)).numpy())
+
+
+def constants(program: ExportedProgram) -> dict[str, Tensor]:
+    """Parameters, buffers and constants of a program, by the name of their placeholder."""
+    signature = program.graph_signature
+    by_input = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    tensors = {**program.state_dict, **program.constants}
+    return {node: tensors[name] for node, name in by_input.items() if name in tensors}
+
+
+def location(node: fx.Node) -> str:
+    """Where a node stands in the user's network: the path and class of a module.
+
+    At the top it is the operator's name.
+    """
+    path, kind = _module(node)
+    return f"module {path!r} ({kind})" if path else f"the network's own forward ({node.name})"
+
+
+def population_name(node: fx.Node, taken: Mapping[str, str] | set[str]) -> str:
+    """A unique identifier made of the module's path: ``layer1.0.act`` gives ``layer1_0_act``."""
+    path = _module(node)[0] or node.name
+    name = re.sub(r"\W+", "_", path).strip("_")
+    name = name if name.isidentifier() else f"{node.name.rstrip('_0123456789')}_{name}"
+    count, unique = 1, name
+    while unique in taken or unique in ("input", "output"):
+        count += 1
+        unique = f"{name}_{count}"
+    return unique
+
+
+def _module(node: fx.Node) -> tuple[str, str]:
+    stack = node.meta.get("nn_module_stack") or {}
+    path, kind = next(reversed(stack.values()), ("", ""))
+    return str(path), (kind if isinstance(kind, str) else kind.__name__).rsplit(".", 1)[-1]
+
+
+def _names(graph: fx.Graph) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for node in _qcfs_nodes(graph):
+        names[node.name] = population_name(node, set(names.values()))
+    return names
+
+
+def _qcfs_nodes(graph: fx.Graph) -> list[fx.Node]:
+    return [node for node in graph.nodes if node.target is QCFS]
+
+
+def _functional(program: ExportedProgram) -> ExportedProgram:
+    """The program without in-place operations.
+
+    What they change through an alias is written out by torch itself.
+    """
+    if not any(
+        isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable for n in program.graph.nodes
+    ):
+        return program
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        module = copy.deepcopy(program.graph_module)
+    program = copy.copy(program)
+    program._graph_module = module
+    # An inactive dropout returns its own input. Torch's functional form takes a copy in its place,
+    # which would hide what is done to the one from the other.
+    for node in program.graph.nodes:
+        if node.target in DROPOUTS and not drops(node):
+            node.target, node.args = aten.alias.default, node.args[:1]
+    program.graph_module.recompile()
+    try:
+        with warnings.catch_warnings():  # torch warns of its own copies
+            warnings.simplefilter("ignore", FutureWarning)
+            functional: ExportedProgram = program.run_decompositions({})
+    except Exception as error:  # torch raises many types for in-place operations that it cannot write out
+        raise ConversionError(f"the network's in-place operations cannot be followed: {first_line(error)}") from error
+    return functional
+
+
+def drops(node: fx.Node) -> bool:
+    """Whether a dropout is active: it has a probability, and was traced in training mode."""
+    _, probability, training = node.args
+    return bool(training is not False and probability != 0)
+
+
+def _matched(graph: fx.Graph, functional: fx.Graph, names: Mapping[str, str]) -> dict[str, str]:
+    """The names of the QCFS nodes of the functional graph.
+
+    They are the same nodes in the same order, less those without a use.
+    """
+    found: dict[str, str] = {}
+    nodes = iter(_qcfs_nodes(graph))
+    for node in _qcfs_nodes(functional):
+        twin = next((n for n in nodes if _module(n) == _module(node) and n.args[2:] == node.args[2:]), None)
+        if twin is None:
+            raise ConversionError(f"{location(node)}: the network's in-place operations cannot be followed here")
+        found[node.name] = names[twin.name]
+    return found
+
+
+def _most(program: ExportedProgram, images: int | torch.SymInt) -> int | None:
+    """The most images that a program takes; None: any number."""
+    if isinstance(images, int):
+        return images
+    upper = bound_sympy(images.node.expr, program.range_constraints).upper
+    return max(0, int(upper)) if upper.is_Integer else None
+
+
+def _export(module: nn.Module, example: Tensor | None) -> ExportedProgram:
+    if example is None:
+        raise ConversionError("an example input is needed: convert(module, torch.zeros(1, *input_shape))")
+    if not isinstance(module, nn.Module):
+        raise ConversionError(f"a torch.nn.Module or an exported program is needed, not a {type(module).__name__}")
+    if not isinstance(example, Tensor):
+        raise ConversionError(f"the example input must be a torch tensor, not a {type(example).__name__}")
+    if example.ndim < 2 or len(example) == 0:
+        raise ConversionError(f"the example input must have shape (N, *input shape), not {tuple(example.shape)}")
+    shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    try:
+        batch = example[:1].repeat(2, *(1,) * (example.ndim - 1))
+        shapes[batch] = {0: torch.export.Dim.DYNAMIC}
+        return torch.export.export(copy.deepcopy(module).eval(), (batch,), dynamic_shapes=shapes)
+    except Exception as error:  # torch.export raises many types for code that it cannot trace
+        reason = first_line(error)
+        if "Constraints violated" in reason:
+            reason = (
+                "it does not run for any number of images: its forward makes a fixed number of theirs, as len(x) does"
+            )
+        raise ConversionError(
+            f"torch.export cannot trace the network with an input of shape {tuple(example.shape)}: {reason}"
+        ) from error
