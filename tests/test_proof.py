@@ -11,9 +11,10 @@ from torch.nn import functional as F
 import pascal_nm as pnm
 from pascal_nm import QCFS
 from pascal_nm.errors import ConversionError
-from pascal_nm.source import conversion, proof, rounding, verification
+from pascal_nm.source import conversion, proof, rounding
 from pascal_nm.source.proof import prove
 from pascal_nm.source.tracing import SourceNetwork
+from pascal_nm.source.verification import Verification
 from tests import networks
 
 
@@ -97,7 +98,7 @@ def test_large_terms_that_cancel_in_the_source_are_not_taken_for_a_mistake(dtype
     x = networks.images().to(dtype)
     source = SourceNetwork(module, x)
     graph = pnm.convert(source)
-    verification = verification.Verification()
+    verification = Verification()
     verification.add_float(source, graph, pnm.simulate.counts(graph, x.numpy()), x.numpy())
     assert verification.culprit is None
 
