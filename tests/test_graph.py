@@ -10,22 +10,19 @@ import torch
 from torch.nn import functional as F
 
 import pascal_nm as pnm
+from pascal_nm.common.arrays import canonical
 from pascal_nm.errors import DataError, GraphError
 from pascal_nm.network.graph import (
     MAX_LEVELS,
-    Conv2d,
-    Dense,
     Graph,
-    Identity,
     LayerQuantization,
     Population,
     Preprocessing,
     Projection,
     Quantization,
-    SumPool2d,
     Timing,
-    canonical,
 )
+from pascal_nm.network.operators import Conv2d, Dense, Identity, SumPool2d
 from pascal_nm.simulation import schedule, simulate
 from tests import networks
 

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pascal_nm.errors import GraphError
-from pascal_nm.network.graph import Dense, Graph, Population, Projection, Timing
+from pascal_nm.network.graph import Graph, Population, Projection, Timing
+from pascal_nm.network.operators import Dense
 from pascal_nm.neuron import Stage
 from pascal_nm.simulation import schedule
 from pascal_nm.simulation.schedule import Schedule, Span, Window

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pascal_nm.network.graph import SCHEDULES, Dense, Graph, Identity, Population, Projection, SumPool2d, Timing
+from pascal_nm.network.graph import SCHEDULES, Graph, Population, Projection, Timing
+from pascal_nm.network.operators import Dense, Identity, SumPool2d
 from pascal_nm.simulation import schedule, simulate
 from pascal_nm.simulation.activity import events, fan_out
 from tests import reference

@@ -39,7 +39,8 @@ from pascal_nm.common.arrays import Array, Pair, Shape
 from pascal_nm.common.files import replacing, written_at_once
 from pascal_nm.errors import ConversionError
 from pascal_nm.export.profile import Profile
-from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Population, Projection, SumPool2d
+from pascal_nm.network.graph import Graph, Population, Projection
+from pascal_nm.network.operators import SumPool2d
 
 NEW_FIELDS = {"v_reset"}
 """Not known to nir 1.0.4, which Sinabs pins; newer versions take 0 where a file
@@ -453,20 +454,10 @@ def _operator_map(graph: Graph, q: Projection, coding: Coding, signals: Mapping[
     def repeated(weight: Array) -> Array:
         return np.repeat(weight, copies, axis=1) * amplitude
 
-    match q.operator:
-        case Conv2d(weight, stride, padding, dilation, groups):
-            kernel = (weight.shape[2], weight.shape[3])
-            return _Map(
-                signal, 0, lambda: repeated(_ungrouped(weight, groups)), len(weight), kernel, stride, padding, dilation
-            )
-        case Dense(weight):
-            whole = signal.size
-            return _Map(
-                signal, 0, lambda: repeated(weight.reshape(len(weight), channels, *whole)), len(weight), whole, whole
-            )
-        case Identity(weight):
-            diagonal = np.diag(np.broadcast_to(weight.reshape(-1), channels).astype(np.float64))
-            return _Map(signal, 0, lambda: repeated(diagonal[:, :, None, None]), channels, (1, 1), (1, 1))
+    form = q.operator.as_convolution((channels, *signal.size))
+    return _Map(
+        signal, 0, lambda: repeated(form.weight()), form.outputs, form.kernel, form.stride, form.padding, form.dilation
+    )
 
 
 def _tensor_stride(p: Population, maps: Sequence[_Map], before: Pair, after: Pair) -> Pair:
@@ -494,11 +485,3 @@ def _tensor_stride(p: Population, maps: Sequence[_Map], before: Pair, after: Pai
             f"{p.name} has no unrolled form: the strides of the branches that meet there do not line up"
         )
     return found.pop()
-
-
-def _ungrouped(weight: Array, groups: int) -> Array:
-    """The weights with zeros between the groups, which several readers do not know."""
-    outputs, inputs, *kernel = weight.shape
-    result = np.zeros((groups, outputs // groups, groups, inputs, *kernel), weight.dtype)
-    result[np.arange(groups), :, np.arange(groups)] = weight.reshape(groups, outputs // groups, inputs, *kernel)
-    return result.reshape(outputs, groups * inputs, *kernel)

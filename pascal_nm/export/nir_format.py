@@ -35,7 +35,7 @@ import h5py
 import nir
 import numpy as np
 
-from pascal_nm.common.arrays import Array, Pair
+from pascal_nm.common.arrays import Array
 from pascal_nm.common.files import replacing, written_at_once
 from pascal_nm.errors import FileError, GraphError, PascalError, described
 from pascal_nm.export import plain
@@ -43,18 +43,8 @@ from pascal_nm.export.nir_nodes import is_real
 from pascal_nm.export.plain import Content
 from pascal_nm.export.profile import preprocessing, profile_of
 from pascal_nm.export.untrusted import read_raw
-from pascal_nm.network.graph import (
-    Conv2d,
-    Dense,
-    Graph,
-    Identity,
-    Operator,
-    Population,
-    Projection,
-    Quantization,
-    SumPool2d,
-    Timing,
-)
+from pascal_nm.network.graph import Graph, Population, Projection, Quantization, Timing
+from pascal_nm.network.operators import Identity, SumPool2d, of_node, pair
 
 T = TypeVar("T")
 
@@ -248,19 +238,8 @@ def _projection_nodes(graph: Graph, projection: Projection) -> Iterator[tuple[st
             nir.SumPool2d(np.array(pool.kernel), np.array(pool.stride), np.array(pool.padding)),
         )
         shape = pool.output_shape(shape)
-    match projection.operator:
-        case Dense(weight):
-            if len(shape) == 3:
-                yield f"{projection.name}_flatten", nir.Flatten({"input": np.array(shape)}, 0, -1)
-            bias = _bias_per_step(graph, projection, target)
-            yield projection.name, nir.Linear(weight) if bias is None else nir.Affine(weight, bias)
-        case Conv2d(weight, stride, padding, dilation, groups):
-            bias = _bias_per_step(graph, projection, target)
-            bias = np.zeros(len(weight), np.float32) if bias is None else bias
-            size = (shape[1], shape[2])
-            yield projection.name, nir.Conv2d(size, weight, stride, padding, dilation, groups, bias)
-        case Identity(weight) if target.kind != "max":
-            yield projection.name, nir.Scale(np.ascontiguousarray(np.broadcast_to(weight, shape)))
+    if target.kind != "max":
+        yield from projection.operator.to_nodes(projection.name, shape, _bias_per_step(graph, projection, target))
 
 
 def _bias_per_step(graph: Graph, projection: Projection, target: Population) -> Array | None:
@@ -268,8 +247,8 @@ def _bias_per_step(graph: Graph, projection: Projection, target: Population) -> 
 
     It goes on the first projection that has room for it.
     """
-    carriers = [p for p in graph.incoming(target.name) if not isinstance(p.operator, Identity)]
-    if projection is not carriers[0]:
+    carriers = [p for p in graph.incoming(target.name) if p.operator.takes_bias]
+    if projection not in carriers[:1]:
         return None
     per_channel = np.broadcast_to(target.bias, (target.shape[0], *target.bias.shape[1:]))
     if per_channel.size != target.shape[0]:
@@ -309,7 +288,7 @@ def _population(name: str, node: nir.NIRNode) -> Population:
 def _projection(raw: nir.NIRGraph, source: str, target: str) -> Projection:
     name = f"{source}__{target}"
     pool = raw.nodes.get(f"{name}_pool")
-    window = None if pool is None else SumPool2d(_pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding))
+    window = None if pool is None else SumPool2d(pair(pool.kernel_size), pair(pool.stride), pair(pool.padding))
     node = raw.nodes.get(name)
     if node is None:
         shape = raw.nodes[target].v_threshold.shape
@@ -317,19 +296,7 @@ def _projection(raw: nir.NIRGraph, source: str, target: str) -> Projection:
         return Projection(
             source, target, Identity(np.ones((1,) * len(shape), np.int8 if integer else np.float64)), window
         )
-    return Projection(source, target, _operator(node), window)
-
-
-def _operator(node: nir.NIRNode) -> Operator:
-    match node:
-        case nir.Conv2d():
-            pairs = (_pair(node.stride), _pair(node.padding), _pair(node.dilation))
-            return Conv2d(node.weight, *pairs, int(node.groups))
-        case nir.Linear() | nir.Affine():
-            return Dense(node.weight)
-        case nir.Scale():
-            return Identity(node.scale)
-    raise GraphError(f"a projection cannot be a {type(node).__name__}")
+    return Projection(source, target, of_node(node), window)
 
 
 def _check_equal(expected: nir.NIRGraph, found: nir.NIRGraph) -> None:
@@ -357,8 +324,3 @@ def _content(node: nir.NIRNode) -> dict[str, Any]:
     Large arrays are not copied.
     """
     return {**_slim(node).to_dict(), **_large(node), "levels_in": node.metadata.get("levels_in")}
-
-
-def _pair(value: Any) -> Pair:
-    first, second = np.broadcast_to(np.asarray(value), 2)
-    return (int(first), int(second))

@@ -33,7 +33,7 @@ from pascal_nm.errors import TargetError
 from pascal_nm.hw_targets.chip import Chip, Core, Mesh
 from pascal_nm.network import reach
 from pascal_nm.network.bounds import weight_bits
-from pascal_nm.network.graph import Dense, Graph, Population, Projection
+from pascal_nm.network.graph import Graph, Population, Projection
 
 LIMITS = ("neurons", "memory", "in_axons", "out_axons")
 
@@ -212,7 +212,7 @@ class _Mapper:
 
     def by_population(self, projection: Projection) -> bool:
         """Whether one axon serves a whole block of the source."""
-        return self.core.population_axons and not isinstance(projection.operator, Dense)
+        return self.core.population_axons and projection.operator.shares_weights
 
     def _blocks(self, p: Population, before: dict[str, Blocks]) -> Blocks:
         """The split of a population with fewest cores; its sources are split already."""
@@ -224,7 +224,7 @@ class _Mapper:
         for q in self.graph.incoming(p.name):
             analog = self.graph[q.source].kind == "analog"
             memory += self._memory(q, c, c * h * w)
-            if isinstance(q.operator, Dense):
+            if not q.operator.shares_weights:
                 heard += 0 if analog else self.graph[q.source].size
                 axons += 0 if analog else self._lists(q)
                 continue
@@ -256,7 +256,7 @@ class _Mapper:
 
     def _memory(self, projection: Projection, channels: Array, neurons: Array) -> Array:
         """Bits that the weights onto so many neurons of so many channels take."""
-        if isinstance(projection.operator, Dense):
+        if not projection.operator.shares_weights:
             return neurons * self._lists(projection) * self.bits[projection.name]
         stored = channels if self.core.shared_convolution else neurons
         return stored * int(self.reach[projection.name].fan_in.max()) * self.bits[projection.name]
@@ -314,7 +314,7 @@ class _Mapper:
             memory += self._memory(q, channels, sizes)
             if q.source not in blocks:
                 continue
-            axons += self._lists(q) if isinstance(q.operator, Dense) else self._axons(q, blocks).sum(1)
+            axons += self._axons(q, blocks).sum(1) if q.operator.shares_weights else self._lists(q)
         used = {"neurons": sizes, "memory": memory, "in_axons": axons, "out_axons": self._out_axons(name, blocks)}
         limits = {"neurons": self.core.neurons, "memory": self.core.memory_bits}
         return Use(used, limits | {"in_axons": self.core.in_axons, "out_axons": self.core.out_axons})

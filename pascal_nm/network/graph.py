@@ -29,115 +29,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pascal_nm.common.arrays import Array, Pair, Shape
+from pascal_nm.common.arrays import Array, Shape, canonical
 from pascal_nm.errors import DataError, GraphError
+from pascal_nm.network.operators import Operator, SumPool2d
 
 Kind = Literal["analog", "pasc", "max", "readout"]
-
-
-@dataclass(frozen=True, eq=False)
-class SumPool2d:
-    """Sum over windows of ``kernel`` at every ``stride``, with ``padding`` zeros on each side.
-
-    Each is (height, width).
-
-    In front of a ``max`` population the same window is an OR: see :class:`Population`.
-    """
-
-    kernel: Pair
-    stride: Pair
-    padding: Pair = (0, 0)
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Shape after pooling an input of ``shape`` (C, H, W)."""
-        return (shape[0], *_windows(shape[1:], self.kernel, self.stride, self.padding, (1, 1)))
-
-
-@dataclass(frozen=True, eq=False)
-class Conv2d:
-    """Convolution; ``weight`` has shape (C_out, C_in / groups, K_h, K_w).
-
-    There is no bias: populations have it.
-    """
-
-    weight: Array
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
-    groups: int = 1
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Shape of the target that an input of ``shape`` (C, H, W) projects to."""
-        channels, per_group, *kernel = self.weight.shape
-        if len(shape) != 3 or shape[0] != per_group * self.groups or channels % self.groups:
-            raise GraphError(
-                f"a convolution with weight {self.weight.shape} and {self.groups} group(s) "
-                f"cannot take an input of shape {shape}"
-            )
-        return (channels, *_windows(shape[1:], (kernel[0], kernel[1]), self.stride, self.padding, self.dilation))
-
-    def scale_input(self, factor: Array, shape: Shape) -> Conv2d:
-        """The same convolution of ``factor * x``.
-
-        ``factor`` has one number per channel of an input of ``shape``.
-        """
-        column = np.broadcast_to(factor, (shape[0], 1, 1)).reshape(self.groups, 1, -1, 1, 1)
-        grouped = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
-        return replace(self, weight=(grouped * column).reshape(self.weight.shape))
-
-    def scale_output(self, factor: Array) -> Conv2d:
-        """``factor`` times the same convolution; ``factor`` has one number per output channel."""
-        return replace(self, weight=self.weight * factor.reshape(-1, 1, 1, 1))
-
-
-@dataclass(frozen=True, eq=False)
-class Dense:
-    """All-to-all synapses from the flattened source; ``weight`` has shape (N_out, N_in)."""
-
-    weight: Array
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Shape of the target: (N_out,)."""
-        if self.weight.ndim != 2 or math.prod(shape) != self.weight.shape[1]:
-            raise GraphError(f"a dense weight of shape {self.weight.shape} cannot take an input of shape {shape}")
-        return (int(self.weight.shape[0]),)
-
-    def scale_input(self, factor: Array, shape: Shape) -> Dense:
-        """The same synapses for ``factor * x``; ``factor`` broadcasts to the input's ``shape``."""
-        return Dense(self.weight * np.broadcast_to(factor, shape).reshape(1, -1))
-
-    def scale_output(self, factor: Array) -> Dense:
-        """``factor`` times the same synapses; ``factor`` has one number per output."""
-        return Dense(self.weight * factor.reshape(-1, 1))
-
-
-@dataclass(frozen=True, eq=False)
-class Identity:
-    """One synapse from each neuron to its like.
-
-    ``weight`` is broadcastable to the shape: (1, 1, 1) or (C, 1, 1).
-    """
-
-    weight: Array
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", canonical(self.weight, np.shape(self.weight), "identity weight"))
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """The input's own shape."""
-        _check_broadcast("identity weight", self.weight, shape)
-        return shape
-
-    def scale_input(self, factor: Array, shape: Shape) -> Identity:
-        """The same synapses for ``factor * x``; ``factor`` broadcasts to ``shape``."""
-        return Identity(self.weight * canonical(factor, shape, "factor"))
-
-    def scale_output(self, factor: Array) -> Identity:
-        """``factor`` times the same synapses; ``factor`` broadcasts like the weight."""
-        return Identity(self.weight * factor)
-
-
-Operator = Conv2d | Dense | Identity
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,12 +118,16 @@ class Projection:
         """``source__target``, unique as two projections between the same pair are refused."""
         return f"{self.source}__{self.target}"
 
+    @property
+    def window(self) -> int:
+        """Values that a pooling in front adds up; 1 without one."""
+        return self.pool.size if self.pool else 1
+
     def reach(self) -> float:
         """No sum over a target neuron's synapses is larger, where sources send values up to 1."""
-        weight, window = self.operator.weight, math.prod(self.pool.kernel) if self.pool else 1
-        synapses = 1 if isinstance(self.operator, Identity) else weight[0].size
+        weight = self.operator.weight
         largest = max(abs(float(weight.max())), abs(float(weight.min()))) if weight.size else 0.0
-        return largest * synapses * window
+        return largest * self.operator.fan_in * self.window
 
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of the target for a source of ``shape``."""
@@ -529,40 +429,6 @@ class Graph:
         return list(_differences(self, other))
 
 
-def canonical(value: Any, shape: Shape, what: str) -> Array:
-    """``value`` as an array with one axis per axis of ``shape``, of length 1 where it is constant.
-
-    A vector of C values on a (C, H, W) population is one per channel. Raises GraphError where it
-    cannot broadcast.
-    """
-    array = np.asarray(value)
-    if array.ndim == 1 and len(shape) == 3 and array.shape[0] in (1, shape[0]):
-        array = array.reshape(-1, 1, 1)
-    if array.ndim == 0:
-        array = array.reshape((1,) * len(shape))
-    _check_broadcast(what, array, shape)
-    for axis in range(array.ndim):
-        first = array.take([0], axis=axis)
-        if array.shape[axis] > 1 and np.array_equal(array, np.broadcast_to(first, array.shape)):
-            array = first
-    return np.ascontiguousarray(array)
-
-
-def _check_broadcast(what: str, array: Array, shape: Shape) -> None:
-    if array.ndim != len(shape) or any(a not in (1, s) for a, s in zip(array.shape, shape, strict=True)):
-        raise GraphError(f"{what} has shape {array.shape}, which does not broadcast to {shape}")
-
-
-def _windows(size: Shape, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Shape:
-    result = tuple(
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
-    )
-    if min(result) < 1:
-        raise GraphError(f"a window of {kernel} with padding {padding} does not fit into an input of {size}")
-    return result
-
-
 def _validate(graph: Graph) -> None:
     names = [p.name for p in graph.populations]
     _require(len(set(names)) == len(names), f"population names must be unique: {names}")
@@ -628,7 +494,7 @@ def _validate_projection(source: Population, target: Population, projection: Pro
     if target.kind == "max":
         thermometer = source.kind in ("pasc", "max") and source.levels == target.levels
         _require(thermometer, f"{where}: a max population takes the spikes of one population of its own levels")
-        plain = isinstance(projection.operator, Identity) and bool(np.all(weight == 1)) and projection.pool is not None
+        plain = projection.operator.passes and bool(np.all(weight == 1)) and projection.pool is not None
         _require(plain, f"{where}: a max population takes a pooling window and the identity")
 
 

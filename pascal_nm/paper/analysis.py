@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 from pascal_nm.errors import ConversionError, first_line
-from pascal_nm.network.graph import Conv2d, Dense, Graph, Population
+from pascal_nm.network.graph import Graph, Population
 
 RATE = 0.75
 """The spike rate that the paper assumes for T_norm and T_eff."""
@@ -84,9 +84,8 @@ def of_graph(graph: Graph) -> dict[str, list[MatMul]]:
     """The convolutions and dense projections of a graph, by the population that they drive."""
     layers: dict[str, list[MatMul]] = {}
     for q in graph.projections:
-        if isinstance(q.operator, Conv2d | Dense):
-            fan_in = math.prod(q.operator.weight.shape[1:])
-            layers.setdefault(q.target, []).append(MatMul(q.name, fan_in, graph[q.target].size))
+        if q.operator.multiplies:
+            layers.setdefault(q.target, []).append(MatMul(q.name, q.operator.fan_in, graph[q.target].size))
     return layers
 
 

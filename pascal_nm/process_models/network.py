@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Population, Projection
+from pascal_nm.network.graph import Graph, Population, Projection
 from pascal_nm.process_models.analog.process import AnalogInput
-from pascal_nm.process_models.conv import process as conv
-from pascal_nm.process_models.dense import process as dense
-from pascal_nm.process_models.identity import process as identity
 from pascal_nm.process_models.max_pool.process import MaxPool
 from pascal_nm.process_models.memory import Record, shared_zeros
 from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.readout.process import Readout
+from pascal_nm.process_models.synapse.process import Synapse
 from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing, Turns, Windows
 from pascal_nm.simulation import schedule
 from pascal_nm.simulation.result import Activity, RunResult
@@ -106,21 +104,15 @@ class Wiring:
         synapse.a_out.connect(self.processes[target.name].a_in)
 
     def _synapse(self, projection: Projection, source: Population, timing: Timing) -> Any:
-        shared: dict[str, Any] = {
-            "shape_in": source.shape,
-            "pool": projection.pool,
-            "batch": self.batch,
-            "largest": source.levels if source.kind == "analog" else 1,
-            "timing": timing,
-            "name": projection.name,
-        }
-        match projection.operator:
-            case Conv2d() as operator:
-                return conv.Conv(**vars(operator), **shared)
-            case Dense(weight):
-                return dense.Dense(weight=weight, **shared)
-            case Identity(weight):
-                return identity.Identity(weight=weight, **shared)
+        return Synapse(
+            projection.operator,
+            shape_in=source.shape,
+            pool=projection.pool,
+            batch=self.batch,
+            largest=source.levels if source.kind == "analog" else 1,
+            timing=timing,
+            name=projection.name,
+        )
 
     def _timing(self, receive: range, send: range) -> Timing:
         """When frames travel to and from a Process."""

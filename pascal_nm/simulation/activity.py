@@ -10,7 +10,7 @@ import numpy as np
 
 from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.network import reach
-from pascal_nm.network.graph import Graph, Identity, Projection
+from pascal_nm.network.graph import Graph, Projection
 from pascal_nm.simulation.result import RunResult
 
 
@@ -133,9 +133,8 @@ def source_operations(projection: Projection, shape: Shape) -> tuple[int, int]:
     """
     additions = 0
     if projection.pool is not None:
-        windows = replace(projection, operator=Identity(np.ones((1, 1, 1))))
-        additions, shape = int(fan_out(windows, shape).sum()), projection.pool.output_shape(shape)
+        additions, shape = int(projection.pool.reach(shape).fan_out.sum()), projection.pool.output_shape(shape)
     synapses = int(fan_out(replace(projection, pool=None), shape).sum())
-    if isinstance(projection.operator, Identity):
+    if not projection.operator.multiplies:
         return additions or synapses, 0
     return additions, synapses

@@ -24,7 +24,8 @@ from pascal_nm import neuron
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import GraphError
 from pascal_nm.network import bounds
-from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Operator, Population, Projection, SumPool2d
+from pascal_nm.network.graph import Graph, Population, Projection
+from pascal_nm.network.operators import SumPool2d
 from pascal_nm.neuron import LISTENING, Stage, State
 from pascal_nm.simulation import schedule
 from pascal_nm.simulation.result import Activity, RunResult
@@ -73,7 +74,7 @@ def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:
     It is computed in type ``carrier``.
     """
     weight = torch.from_numpy(projection.operator.weight.astype(carrier, copy=False))
-    apply = _operator(projection.operator, weight)
+    apply = projection.operator.apply(weight)
     pool = projection.pool
 
     def deliver(x: Tensor) -> Tensor:
@@ -81,19 +82,6 @@ def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:
         return apply(x if pool is None else sum_pool(x, pool))
 
     return deliver
-
-
-def _operator(operator: Operator, weight: Tensor) -> Synapse:
-    match operator:
-        case Conv2d(_, stride, padding, dilation, groups):
-            # Convolutions run in this memory format whatever the input has: it is the faster one
-            # for batches of spikes.
-            filters = weight.contiguous(memory_format=torch.channels_last)
-            return lambda x: F.conv2d(x, filters, None, stride, padding, dilation, groups)
-        case Dense():
-            return lambda x: F.linear(x.flatten(1), weight)
-        case Identity():
-            return lambda x: x * weight
 
 
 def sum_pool(x: Tensor, pool: SumPool2d) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pascal_nm.network.graph import Graph, Identity, Population, Projection
+from pascal_nm.network.graph import Graph, Population, Projection
 from pascal_nm.simulation import schedule
 from pascal_nm.simulation.schedule import Window
 
@@ -47,14 +47,7 @@ def population(graph: Graph, p: Population, window: Window) -> dict[str, Any]:
 
 def projection(graph: Graph, q: Projection) -> str:
     """Where a projection comes from, and what it does on the way."""
-    kernel = q.operator.weight.shape
-    how = (
-        "identity"
-        if isinstance(q.operator, Identity)
-        else f"{type(q.operator).__name__.lower()} {'x'.join(map(str, kernel))}"
-    )
-    if graph[q.target].kind == "max":
-        how = "window"
+    how = "window" if graph[q.target].kind == "max" else str(q.operator)
     pooled = (
         f"{'x'.join(map(str, q.pool.kernel))} {'' if graph[q.target].kind == 'max' else 'sum-pooled '}"
         if q.pool

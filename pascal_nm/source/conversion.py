@@ -25,21 +25,10 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from pascal_nm.common.arrays import Array, Pair, Shape
+from pascal_nm.common.arrays import Array, Pair, Shape, canonical
 from pascal_nm.errors import ConversionError, DataError, GraphError
-from pascal_nm.network.graph import (
-    MAX_LEVELS,
-    Conv2d,
-    Dense,
-    Graph,
-    Identity,
-    Operator,
-    Population,
-    Preprocessing,
-    Projection,
-    SumPool2d,
-    canonical,
-)
+from pascal_nm.network.graph import MAX_LEVELS, Graph, Population, Preprocessing, Projection
+from pascal_nm.network.operators import Conv2d, Dense, Identity, Operator, SumPool2d
 from pascal_nm.source.proof import prove
 from pascal_nm.source.tracing import (
     COPIES,
@@ -333,7 +322,7 @@ class _Converter:
         divisor = math.lcm(*(term.divisor for term in value.terms))
         for term in value.terms:
             factor = divisor // term.divisor
-            scaled = _map_weight(term.operator, lambda w, factor=factor: w * factor)  # type: ignore[misc]
+            scaled = term.operator.with_weight(term.operator.weight * factor)
             self.projections.append(Projection(term.source, population.name, scaled, term.pool))
         self._add(replace(population, threshold=population.threshold * divisor, bias=value.bias * divisor))
 
@@ -375,49 +364,39 @@ class _Converter:
             padding = [0, 0] if padding == "valid" else [n // 2 for n in total]
         conv = Conv2d(w, _pair(stride), _pair(padding), _pair(dilation), groups)
         self._no_padded_bias(node, value, conv.padding)
-        terms = tuple(replace(t, operator=self._then_conv(node, t, conv)) for t in value.terms)
-        per_input = np.broadcast_to(value.bias, (value.shape[0], 1, 1)).reshape(groups, 1, -1, 1, 1)
-        carried = (w.reshape(groups, -1, *w.shape[1:]) * per_input).sum((2, 3, 4)).reshape(-1)
-        own = 0.0 if bias is None else self.constant(node, bias)
-        return _Value(terms, _column(carried + own, (len(w), 1, 1)), conv.output_shape(value.shape))
-
-    def _then_conv(self, node: fx.Node, term: _Term, conv: Conv2d) -> Operator:
-        first, w = _uniform(node, term.operator), conv.weight
-        if isinstance(first, Identity):
-            return conv.scale_input(first.weight, (w.shape[1] * conv.groups, 1, 1))
-        if isinstance(first, Conv2d) and first.groups == conv.groups == 1:
-            if w.shape[2:] == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0):
-                return replace(first, weight=np.einsum("om,mihw->oihw", w[:, :, 0, 0], first.weight))
-            if first.weight.shape[2:] == (1, 1) and first.stride == (1, 1) and first.padding == (0, 0):
-                return replace(conv, weight=np.einsum("omhw,mi->oihw", w, first.weight[:, :, 0, 0]))
-        raise _refusal(
-            node,
-            "two convolutions in a row without a QCFS between them do not form one convolution (their borders differ)",
-        )
+        return self.map(node, value, conv, None if bias is None else self.constant(node, bias))
 
     def linear(self, node: fx.Node, x: Any, weight: Any, bias: Any = None) -> _Value:
         value, w = self.value(node, x), self.constant(node, weight)
         if not value.flat and len(value.shape) == 3:
             raise _refusal(node, f"it is applied to each row of an input of shape {value.shape}; flatten it first")
-        carried = w @ np.broadcast_to(value.bias, value.shape).reshape(-1)
-        own = 0.0 if bias is None else self.constant(node, bias)
-        terms = tuple(replace(t, operator=Dense(self._then_dense(t, w, value.shape))) for t in value.terms)
-        return _Value(terms, carried + own, (len(w),))
+        mapped = self.map(node, value, Dense(w), None if bias is None else self.constant(node, bias))
+        return replace(mapped, flat=False)
 
-    def _then_dense(self, term: _Term, w: Array, shape: Shape) -> Array:
-        first = term.operator
-        if isinstance(first, Identity):
-            return Dense(w).scale_input(first.weight, shape).weight
-        if isinstance(first, Dense):
-            return np.asarray(w @ first.weight)
+    def map(self, node: fx.Node, value: _Value, operator: Operator, bias: Array | None = None) -> _Value:
+        """The value behind an operator, with a bias of one number for each of its channels.
+
+        Raises:
+            ConversionError: the operator and what stands in front of it do not form one operator.
+        """
+        terms = tuple(replace(term, operator=self._joined(node, term, operator, value.shape)) for term in value.terms)
+        shape = operator.output_shape(value.shape)
+        carried = operator.carried(value.bias, value.shape)
+        own = 0.0 if bias is None else _column(bias, shape)
+        return replace(value, terms=terms, bias=canonical(carried + own, shape, "bias"), shape=shape)
+
+    def _joined(self, node: fx.Node, term: _Term, operator: Operator, shape: Shape) -> Operator:
         source = self.shapes[term.source]
         inner = term.pool.output_shape(source) if term.pool else source
-        x = torch.zeros((len(w), *inner), dtype=torch.float64, requires_grad=True)
-        y = nn.functional.conv2d(
-            x, torch.from_numpy(first.weight), None, first.stride, first.padding, first.dilation, first.groups
-        )
-        (adjoint,) = torch.autograd.grad(y, x, torch.from_numpy(w).reshape(len(w), *shape))
-        return np.asarray(adjoint.reshape(len(w), -1).numpy())
+        first = _uniform(node, term.operator) if operator.shares_weights else term.operator
+        found = operator.after(first, shape, inner)
+        if found is None:
+            raise _refusal(
+                node,
+                f"{first.name} and {operator.name} in a row without a QCFS between them do not form one operation "
+                "(their borders, strides or groups differ)",
+            )
+        return found
 
     def avg_pool2d(
         self,
@@ -441,26 +420,12 @@ class _Converter:
         return replace(value, terms=terms, bias=bias, shape=pool.output_shape(value.shape))
 
     def _then_pool(self, node: fx.Node, term: _Term, pool: SumPool2d) -> _Term:
-        first, last = _uniform(node, term.operator), term.pool
-        if isinstance(first, Identity):
-            if last is None:
-                return replace(term, pool=pool)
-            if last.kernel == last.stride and last.padding == pool.padding == (0, 0):
-                kernel = (last.kernel[0] * pool.kernel[0], last.kernel[1] * pool.kernel[1])
-                return replace(
-                    term, pool=SumPool2d(kernel, (last.stride[0] * pool.stride[0], last.stride[1] * pool.stride[1]))
-                )
-        if isinstance(first, Conv2d) and first.dilation == (1, 1) and pool.padding == (0, 0):
-            (sh, sw), (kh, kw), w = first.stride, pool.kernel, first.weight
-            wide = np.zeros((*w.shape[:2], w.shape[2] + (kh - 1) * sh, w.shape[3] + (kw - 1) * sw))
-            for i, j in np.ndindex(kh, kw):
-                wide[:, :, i * sh : i * sh + w.shape[2], j * sw : j * sw + w.shape[3]] += w
-            return replace(
-                term, operator=replace(first, weight=wide, stride=(sh * pool.stride[0], sw * pool.stride[1]))
+        found = _uniform(node, term.operator).pooled(term.pool, pool)
+        if found is None:
+            raise _refusal(
+                node, "this pooling cannot be joined with the linear operation in front of it; put a QCFS between them"
             )
-        raise _refusal(
-            node, "this pooling cannot be joined with the linear operation in front of it; put a QCFS between them"
-        )
+        return replace(term, operator=found[0], pool=found[1])
 
     def adaptive_avg_pool2d(self, node: fx.Node, x: Any, size: Any) -> _Value:
         value = self.value(node, x)
@@ -491,9 +456,7 @@ class _Converter:
         window = _pool(node, value, kernel, stride, padding, ceil_mode)
         kinds = {p.name: p.kind for p in self.populations}
         sources = [
-            t
-            for t in value.terms
-            if isinstance(t.operator, Identity) and t.pool is None and kinds[t.source] in ("pasc", "max")
+            t for t in value.terms if t.operator.passes and t.pool is None and kinds[t.source] in ("pasc", "max")
         ]
         if len(value.terms) == len(sources) == 1 and not np.any(value.bias) and np.all(sources[0].operator.weight):
             _uniform(node, sources[0].operator)
@@ -551,11 +514,12 @@ class _Converter:
             raise _refusal(node, f"it adds values of different shapes: {a.seen} and {b.seen}")
         terms = list(a.terms)
         for term in b.terms:
-            twin = next((t for t in terms if t.source == term.source), None)
-            if twin is None:
-                terms.append(term)
+            for i, other in enumerate(terms):
+                if (sum_of := _join(other, term)) is not None:
+                    terms[i] = sum_of
+                    break
             else:
-                terms[terms.index(twin)] = _join(node, twin, term)
+                terms.append(term)
         return replace(a, terms=tuple(terms), bias=a.bias + b.bias)
 
     def sub(self, node: fx.Node, x: Any, y: Any, alpha: Any = 1) -> _Value:
@@ -634,7 +598,7 @@ def _scale(value: _Value, scale: Array, shift: Array | float = 0.0) -> _Value:
 
 def _uniform(node: fx.Node, first: Operator) -> Operator:
     """The operator, if its amplitude does not differ within a channel."""
-    if isinstance(first, Identity) and math.prod(first.weight.shape[1:]) > 1:
+    if not first.uniform:
         raise _refusal(node, "the amplitude of the spikes that it receives differs from pixel to pixel")
     return first
 
@@ -643,43 +607,18 @@ def _is_random(target: torch._ops.OpOverload) -> bool:
     return torch.Tag.nondeterministic_seeded in target.tags
 
 
-def _join(node: fx.Node, a: _Term, b: _Term) -> _Term:
-    """The sum of two linear maps from the same population, where they have the same geometry."""
-    common = math.lcm(a.divisor, b.divisor)
-    x = _map_weight(a.operator, lambda w: w * (common // a.divisor))
-    y = _map_weight(b.operator, lambda w: w * (common // b.divisor))
-    if isinstance(x, Identity) and isinstance(y, Conv2d):
-        return _join(node, b, a)
-    if isinstance(x, Conv2d) and isinstance(y, Identity) and a.pool is b.pool is None:
-        _uniform(node, y)
-        y = _identity_as_conv(y, x)
-    kernels = [o.weight.shape[2:] if isinstance(o, Conv2d) else () for o in (x, y)]
-    geometry = [
-        {key: v for key, v in vars(o).items() if key != "weight"} | {"type": type(o), "kernel": k}
-        for o, k in zip((x, y), kernels, strict=True)
-    ]
+def _join(a: _Term, b: _Term) -> _Term | None:
+    """The sum of two linear maps as one.
+
+    None where they come from different populations, or have different geometries.
+    """
     pools = [None if t.pool is None else vars(t.pool) for t in (a, b)]
-    if geometry[0] != geometry[1] or pools[0] != pools[1]:
-        raise _refusal(
-            node, f"it joins two different operations on the same activation ({a.source}); put a QCFS on one of them"
-        )
-    return replace(a, operator=_map_weight(x, lambda w: w + y.weight), divisor=common)
-
-
-def _identity_as_conv(identity: Identity, like: Conv2d) -> Operator:
-    kernel = like.weight.shape[2:]
-    centre = (kernel[0] // 2, kernel[1] // 2)
-    middle = (like.dilation[0] * centre[0], like.dilation[1] * centre[1])
-    if like.stride != (1, 1) or like.groups != 1 or like.padding != middle or not all(k % 2 for k in kernel):
-        return identity
-    weight = np.zeros_like(like.weight)
-    channels = np.arange(len(weight))
-    weight[channels, channels, centre[0], centre[1]] = np.broadcast_to(identity.weight, (len(weight), 1, 1)).reshape(-1)
-    return replace(like, weight=weight)
-
-
-def _map_weight(operator: Operator, function: Callable[[Array], Array]) -> Operator:
-    return replace(operator, weight=function(operator.weight))
+    if a.source != b.source or pools[0] != pools[1]:
+        return None
+    common = math.lcm(a.divisor, b.divisor)
+    x, y = (t.operator.with_weight(t.operator.weight * (common // t.divisor)) for t in (a, b))
+    joined = x.plus(y)
+    return None if joined is None else replace(a, operator=joined, divisor=common)
 
 
 def _pool(node: fx.Node, value: _Value, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> SumPool2d:

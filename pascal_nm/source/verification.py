@@ -20,7 +20,6 @@ wrong.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -30,7 +29,7 @@ import numpy as np
 import torch
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.network.graph import Graph, Identity, Population, Projection
+from pascal_nm.network.graph import Graph, Population, Projection
 from pascal_nm.simulation import simulate
 from pascal_nm.simulation.result import RunResult
 from pascal_nm.source import rounding
@@ -386,6 +385,4 @@ def _argument(
 
 
 def _fan_in(graph: Graph, projection: Projection) -> int:
-    operator = projection.operator
-    per_neuron = 1 if isinstance(operator, Identity) else math.prod(operator.weight.shape[1:])
-    return per_neuron * (math.prod(projection.pool.kernel) if projection.pool else 1)
+    return projection.operator.fan_in * projection.window

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pascal_nm import build, convert, data, quantize
-from pascal_nm.network.graph import Conv2d, Dense
+from pascal_nm.network.operators import Conv2d, Dense
 from pascal_nm.simulation import activity, simulate
 from tests import networks
 from tests.cores import Trains

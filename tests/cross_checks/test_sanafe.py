@@ -11,7 +11,8 @@ import pytest
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import mapping
 from pascal_nm.hw_targets.traffic import Traffic
-from pascal_nm.network.graph import Conv2d, Dense, Graph, Population, Projection, Timing
+from pascal_nm.network.graph import Graph, Population, Projection, Timing
+from pascal_nm.network.operators import Conv2d, Dense
 from pascal_nm.simulation import activity, schedule, simulate
 from tests.cores import Trains, core_of
 

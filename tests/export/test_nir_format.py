@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 
 from pascal_nm.errors import FileError
 from pascal_nm.export import read_nir, write_nir
-from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Population, Preprocessing, Projection, SumPool2d
+from pascal_nm.network.graph import Graph, Population, Preprocessing, Projection
+from pascal_nm.network.operators import Conv2d, Dense, Identity, SumPool2d
 from tests.strategies import integer_graphs
 
 

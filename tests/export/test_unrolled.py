@@ -17,7 +17,8 @@ from pascal_nm.data import Dataset
 from pascal_nm.errors import ConversionError
 from pascal_nm.export import unrolled
 from pascal_nm.interop import readers
-from pascal_nm.network.graph import Graph, Identity, Population, Projection, SumPool2d
+from pascal_nm.network.graph import Graph, Population, Projection
+from pascal_nm.network.operators import Identity, SumPool2d
 from pascal_nm.simulation import simulate
 from tests import networks
 from tests.strategies import inputs_for, integer_graphs, integer_qcfs

@@ -19,7 +19,8 @@ from pascal_nm.errors import FileError, TargetError
 from pascal_nm.hw_targets import bill, find, fixed_point
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets.tables import tomllib
-from pascal_nm.network.graph import Dense, Graph, Identity, Population, Projection, SumPool2d
+from pascal_nm.network.graph import Graph, Population, Projection
+from pascal_nm.network.operators import Dense, Identity, SumPool2d
 from pascal_nm.simulation import simulate
 from pascal_nm.simulation.activity import events, plain
 from tests.strategies import inputs_for, integer_graphs

@@ -18,7 +18,8 @@ from pascal_nm.errors import TargetError
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import mapping, traffic
 from pascal_nm.hw_targets.traffic import Traffic
-from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Population, Projection, Timing
+from pascal_nm.network.graph import Graph, Population, Projection, Timing
+from pascal_nm.network.operators import Conv2d, Dense, Identity
 from pascal_nm.simulation import activity, schedule, simulate
 from pascal_nm.source.tracing import SourceNetwork
 from tests.cores import Trains, core_of
