@@ -30,6 +30,7 @@ import numpy as np
 
 from pascal_nm.common.arrays import Array
 from pascal_nm.network.operators import Conv2d
+from pascal_nm.network.windows import Span, Window
 from pascal_nm.neuron import Stage
 from pascal_nm.process_models.analog.process import AnalogInput
 from pascal_nm.process_models.memory import shared_zeros
@@ -38,7 +39,6 @@ from pascal_nm.process_models.readout.process import Readout
 from pascal_nm.process_models.runtime import Session
 from pascal_nm.process_models.synapse.process import Synapse
 from pascal_nm.process_models.timing import Cycle
-from pascal_nm.simulation.schedule import Span, Window
 
 THRESHOLD = 600
 """About the standard deviation of a current: many neurons spike within a few timesteps, and not

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 import pascal_nm as pnm
 from pascal_nm.common.arrays import canonical
 from pascal_nm.errors import DataError, GraphError
+from pascal_nm.network.dynamics import MAX_LEVELS
 from pascal_nm.network.graph import (
-    MAX_LEVELS,
     Graph,
     LayerQuantization,
     Population,

@@ -87,7 +87,7 @@ def adapt(
     """Which layers can do with fewer levels: the AL metric, its clusters, and a levels file."""
     choice = chosen(clusters, levels, reading)
     graph = options.load_network(network)
-    factors = _alphas(alpha, sum(p.kind == "pasc" for p in graph.populations))
+    factors = _alphas(alpha, len(graph.spiking))
     images = options.load_data(data_name, limit, image_column, label_column, "train", graph)
     with progress("measuring layers") as update:
         found = adaptive.histograms(graph, evaluation.inputs(graph, images, update))

@@ -208,7 +208,8 @@ def activity(
     figure.clear()
     left, right = figure.subplots(1, 2)
     for kind, name in (("pasc", "PASC neurons"), ("max", "max pooling")):
-        rows = [(i, rate) for i, (population, rate) in enumerate(layers) if population.kind == kind]
+        pooling = kind == "max"
+        rows = [(i, rate) for i, (population, rate) in enumerate(layers) if population.dynamics.relays is pooling]
         if rows:
             left.barh(*zip(*rows, strict=True), color=POPULATION_COLOURS[kind], label=name)
     for i, (_, rate) in enumerate(layers):
@@ -217,7 +218,7 @@ def activity(
     left.invert_yaxis()
     left.margins(x=0.14)
     left.set(xlabel="spikes of a neuron for an image, mean", title="spike rate of each layer")
-    if any(population.kind == "max" for population, _ in layers):
+    if any(population.dynamics.relays for population, _ in layers):
         left.legend(frameon=False, fontsize=9)
     right.plot(range(1, len(accuracy) + 1), 100 * accuracy, color=COLOURS[0])
     final = float(np.mean(timesteps))

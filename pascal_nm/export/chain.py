@@ -146,7 +146,7 @@ def build(
 
 def copies(graph: Graph, coding: Coding) -> dict[str, int]:
     """Copies of the neurons of each population that spikes."""
-    return {p.name: coding.copies(p) for p in graph.populations if p.kind in ("pasc", "max")}
+    return {p.name: coding.copies(p) for p in graph.senders}
 
 
 def write(raw: nir.NIRGraph, path: str | Path) -> None:
@@ -171,7 +171,7 @@ def growth(graph: Graph, layers: Sequence[Layer]) -> Growth:
     """Neurons, weights and bytes of a planned chain."""
     weights = sum(layer.channels * layer.entering * math.prod(layer.window[0]) for layer in layers)
     neurons = sum(layer.channels * math.prod(layer.grid) for layer in layers if layer.fires)
-    spiking = [p for p in graph.populations if p.kind in ("pasc", "max")]
+    spiking = list(graph.senders)
     before = (sum(p.size for p in spiking), sum(q.operator.weight.size for q in graph.projections))
     return Growth((before[0], neurons), (before[1], weights), 4 * (weights + 3 * neurons))
 
@@ -348,13 +348,13 @@ def _layers(graph: Graph, coding: Coding) -> list[Layer]:
     """The chain of convolutions of a graph."""
     chain = _Chain(graph.input, coding.relay)
     for i, p in enumerate(graph.populations):
-        if p.kind == "analog":
+        if p.dynamics.injects:
             continue
         later = {q.source for target in graph.populations[i + 1 :] for q in graph.incoming(target.name)}
         kept = [name for name in chain.signals if name in later]
         if graph.input.name in kept:
             raise ConversionError(f"a layer after {p.name} uses the analog input, which spikes cannot carry along")
-        if p.kind == "max":
+        if p.dynamics.relays:
             _add_max(graph, p, coding, chain, kept)
         else:
             _add_spiking(graph, p, coding, chain, kept)
@@ -395,7 +395,7 @@ def _add_spiking(graph: Graph, p: Population, coding: Coding, chain: _Chain, kep
     incoming = graph.incoming(p.name)
     name = incoming[0].name if len(incoming) == 1 else p.name
     pooled = [q for q in incoming if q.pool is not None]
-    plain = [q for q in incoming if graph[q.source].kind != "analog" and chain.signals[q.source].phases == (1, 1)]
+    plain = [q for q in incoming if not graph[q.source].dynamics.injects and chain.signals[q.source].phases == (1, 1)]
     gathered = pooled or plain
     if gathered:
         maps = {_sum(q): _gather(graph[q.source], q, coding, chain.signals[q.source]) for q in gathered}
@@ -405,7 +405,7 @@ def _add_spiking(graph: Graph, p: Population, coding: Coding, chain: _Chain, kep
         chain.add(f"{name}_gather", [(m, label) for label, m in maps.items()], outputs, relayed, stride)
     operators = [_operator_map(graph, q, coding, chain.signals) for q in incoming]
     channels, height, width = _image(p.shape)
-    readout = p.kind == "readout"
+    readout = p.dynamics.reads_out
     bias = np.broadcast_to(p.bias.reshape(-1), channels) if readout else None
     label = name if len(incoming) == 1 else f"{p.name}_map"
     z = f"{p.name}_z"

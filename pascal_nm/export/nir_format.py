@@ -43,6 +43,7 @@ from pascal_nm.export.nir_nodes import is_real
 from pascal_nm.export.plain import Content
 from pascal_nm.export.profile import preprocessing, profile_of
 from pascal_nm.export.untrusted import read_raw
+from pascal_nm.network import dynamics
 from pascal_nm.network.graph import Graph, Population, Projection, Quantization, Timing
 from pascal_nm.network.operators import Identity, SumPool2d, of_node, pair
 
@@ -214,19 +215,7 @@ def _each(value: Any, one: Callable[[Any], T]) -> T | tuple[T, ...]:
 
 def _population_node(graph: Graph, p: Population) -> nir.NIRNode:
     metadata = {"kind": p.kind, "levels": p.levels, "bias": p.bias}
-    match p.kind:
-        case "analog":
-            return nir.Input({"input": np.array(p.shape)}, metadata={**metadata, "threshold": p.threshold})
-        case "readout":
-            return nir.Output({"output": np.array(p.shape)}, metadata={**metadata, "threshold": p.threshold})
-        case "max":
-            full = np.full(p.shape, 0.5, np.float32)
-            return nir.IF(
-                np.ones_like(full), full, np.zeros_like(full), metadata={**metadata, "threshold": p.threshold}
-            )
-    theta = np.ascontiguousarray(np.broadcast_to(p.threshold, p.shape))
-    ratio = np.full(p.shape, _levels_in(graph, p) / p.levels, np.float32)
-    return nir.IF(ratio, theta, np.zeros_like(theta), metadata={**metadata, "levels_in": _levels_in(graph, p)})
+    return p.dynamics.to_node(p, _levels_in(graph, p), metadata)
 
 
 def _projection_nodes(graph: Graph, projection: Projection) -> Iterator[tuple[str, nir.NIRNode]]:
@@ -238,7 +227,7 @@ def _projection_nodes(graph: Graph, projection: Projection) -> Iterator[tuple[st
             nir.SumPool2d(np.array(pool.kernel), np.array(pool.stride), np.array(pool.padding)),
         )
         shape = pool.output_shape(shape)
-    if target.kind != "max":
+    if target.dynamics.weighted:
         yield from projection.operator.to_nodes(projection.name, shape, _bias_per_step(graph, projection, target))
 
 
@@ -257,7 +246,7 @@ def _bias_per_step(graph: Graph, projection: Projection, target: Population) -> 
 
 
 def _levels_in(graph: Graph, p: Population) -> int:
-    return max(graph[q.source].steps for q in graph.incoming(p.name))
+    return max((graph[q.source].steps for q in graph.incoming(p.name)), default=0)
 
 
 def _population(name: str, node: nir.NIRNode) -> Population:
@@ -269,7 +258,7 @@ def _population(name: str, node: nir.NIRNode) -> Population:
         shape = node.output_type["output"]
     else:
         shape = node.v_threshold.shape
-    threshold = node.v_threshold if kind == "pasc" else metadata["threshold"]
+    threshold = dynamics.of(kind, f"population {name!r}").threshold(node)
     for what, value in (("threshold", threshold), ("bias", metadata["bias"])):
         if not is_real(value):
             raise GraphError(f"the {what} of population {name!r} must be numbers")
@@ -277,7 +266,7 @@ def _population(name: str, node: nir.NIRNode) -> Population:
         raise GraphError(f"population {name!r} has the shape {tuple(shape)}, more than {LARGEST:,} neurons")
     return Population(
         name,
-        kind,  # type: ignore[arg-type]  # Graph validates it
+        kind,
         tuple(int(n) for n in shape),
         plain.whole(metadata["levels"], f"the levels of {name!r}"),
         threshold,

@@ -76,7 +76,7 @@ def potential_bound(graph: Graph, name: str) -> float:
     population = graph[name]
     incoming = graph.incoming(name)
     current = sum(float(current_bound(p, largest_input(graph[p.source])).max()) for p in incoming)
-    theta = float(population.threshold.max()) if population.kind == "pasc" else 0.0
+    theta = float(population.threshold.max()) if population.dynamics.fires else 0.0
     return current + float(np.abs(population.bias).max()) + theta
 
 

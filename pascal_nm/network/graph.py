@@ -21,19 +21,20 @@ Arrays are NumPy, so that a graph needs neither torch nor Lava.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from pascal_nm.common.arrays import Array, Shape, canonical
 from pascal_nm.errors import DataError, GraphError
+from pascal_nm.network import dynamics, summary
+from pascal_nm.network.dynamics import Dynamics
 from pascal_nm.network.operators import Operator, SumPool2d
-
-Kind = Literal["analog", "pasc", "max", "readout"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +43,10 @@ class Population:
 
     Attributes:
         name: unique in the graph; letters, digits and underscores.
-        kind: ``analog`` injects the input values, ``pasc`` is the spiking neuron of
-            :mod:`pascal_nm.neuron`, ``max`` passes on the OR of its pooling window (the maximum,
-            exact on thermometer trains), ``readout`` adds up.
+        kind: names its dynamics (:mod:`pascal_nm.network.dynamics`): ``analog`` injects the input
+            values, ``pasc`` is the spiking neuron of :mod:`pascal_nm.neuron`, ``max`` passes on the
+            OR of its pooling window (the maximum, exact on thermometer trains), ``readout`` adds
+            up.
         shape: (C, H, W) or (N,), without the batch.
         levels: L of a ``pasc`` population; a ``max`` population has its source's. For ``analog`` it
             is the largest magnitude of the quantized input, or 0 where the input is not quantized.
@@ -58,7 +60,7 @@ class Population:
     """
 
     name: str
-    kind: Kind
+    kind: str
     shape: Shape
     levels: int = 1
     threshold: Array = field(default_factory=lambda: np.ones(()))
@@ -72,6 +74,15 @@ class Population:
             )
 
     @property
+    def dynamics(self) -> Dynamics:
+        """What its neurons do.
+
+        Raises:
+            GraphError: its kind is unknown.
+        """
+        return dynamics.of(self.kind, f"population {self.name!r}")
+
+    @property
     def size(self) -> int:
         """Number of neurons."""
         return math.prod(self.shape)
@@ -82,7 +93,7 @@ class Population:
 
         A readout never sends.
         """
-        return {"analog": 1, "readout": 0}.get(self.kind, self.levels)
+        return self.dynamics.timesteps(self)
 
     def currents(self, inputs: Array, dtype: np.dtype[Any]) -> Array:
         """What an analog population injects; see :meth:`Graph.currents`."""
@@ -106,17 +117,22 @@ class Population:
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Synapses from ``source`` to ``target``: an optional sum-pooling, then an operator."""
+    """Synapses from ``source`` to ``target``: an optional sum-pooling, then an operator.
+
+    ``number`` tells projections between the same two populations apart; a :class:`Graph` counts
+    them, from 0 on.
+    """
 
     source: str
     target: str
     operator: Operator
     pool: SumPool2d | None = None
+    number: int = 0
 
     @property
     def name(self) -> str:
-        """``source__target``, unique as two projections between the same pair are refused."""
-        return f"{self.source}__{self.target}"
+        """``source__target``; of a further projection between the two, with its number behind."""
+        return f"{self.source}__{self.target}" + (f"__{self.number}" if self.number else "")
 
     @property
     def window(self) -> int:
@@ -170,11 +186,10 @@ class Preprocessing:
         return float(np.max(np.maximum(np.abs(mean), np.abs(1 - mean)) / std))
 
 
-MAX_LEVELS = 2**15 - 1
-"""Most levels of a population: spike counts are of type int16."""
+SCHEDULES = {"pasc": False, "two_phase": False, "streaming": True}
+"""Names of the schedules, and whether they take a lag.
 
-SCHEDULES = ("pasc", "two_phase", "streaming")
-"""Names of the schedules in :mod:`pascal_nm.simulation.schedule`."""
+:func:`pascal_nm.simulation.schedule.register` adds others."""
 
 
 @dataclass(frozen=True)
@@ -200,8 +215,9 @@ class Timing:
         lags = (self.lag,) if isinstance(self.lag, int) else self.lag
         if any(lag < 0 for lag in lags):
             raise GraphError(f"a lag must be 0 or more, not {min(lags)}")
-        if any(lags) and self.schedule != "streaming":
-            raise GraphError(f"a lag belongs to the schedule streaming, not to {self.schedule}")
+        if any(lags) and not SCHEDULES[self.schedule]:
+            lagging = " or ".join(name for name, takes in SCHEDULES.items() if takes)
+            raise GraphError(f"a lag belongs to the schedule {lagging}, not to {self.schedule}")
         if self.stop is not None and self.stop < 1:
             raise GraphError(f"a network runs for at least one timestep, not {self.stop}")
 
@@ -289,6 +305,17 @@ class Quantization:
         return f"{most}-bit" if least == most else f"{least}- to {most}-bit"
 
 
+def _numbered(projections: Sequence[Projection]) -> tuple[Projection, ...]:
+    """With those between the same populations numbered in their order."""
+    met: Counter[tuple[str, str]] = Counter()
+    found = []
+    for q in projections:
+        ends = (q.source, q.target)
+        found.append(q if q.number == met[ends] else replace(q, number=met[ends]))
+        met[ends] += 1
+    return tuple(found)
+
+
 def _each(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
@@ -312,7 +339,7 @@ class Graph:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "populations", tuple(self.populations))
-        object.__setattr__(self, "projections", tuple(self.projections))
+        object.__setattr__(self, "projections", _numbered(self.projections))
         _validate(self)
 
     @cached_property
@@ -320,8 +347,6 @@ class Graph:
         return {population.name: population for population in self.populations}
 
     def __repr__(self) -> str:
-        from pascal_nm.simulation import summary  # it is made of graphs
-
         return summary.text(self)
 
     def __getitem__(self, name: str) -> Population:
@@ -333,22 +358,27 @@ class Graph:
     @property
     def input(self) -> Population:
         """The analog input population."""
-        return next(p for p in self.populations if p.kind == "analog")
+        return next(p for p in self.populations if p.dynamics.injects)
 
     @property
     def output(self) -> Population:
         """The readout population."""
-        return next(p for p in self.populations if p.kind == "readout")
+        return next(p for p in self.populations if p.dynamics.reads_out)
 
     @property
-    def weighted(self) -> Iterator[Population]:
-        """The populations with weights and thresholds of their own: pasc and readout, in order."""
-        return (p for p in self.populations if p.kind in ("pasc", "readout"))
+    def weighted(self) -> tuple[Population, ...]:
+        """The populations with weights and thresholds of their own, in order."""
+        return tuple(p for p in self.populations if p.dynamics.weighted)
 
     @property
-    def spiking(self) -> Iterator[Population]:
-        """The pasc populations, in order: one for each QCFS layer of the source network."""
-        return (p for p in self.populations if p.kind == "pasc")
+    def spiking(self) -> tuple[Population, ...]:
+        """The populations that fire, in order: one for each QCFS layer of the source network."""
+        return tuple(p for p in self.populations if p.dynamics.fires)
+
+    @property
+    def senders(self) -> tuple[Population, ...]:
+        """The populations that send spikes: those that fire, and those that pass spikes on."""
+        return tuple(p for p in self.populations if p.dynamics.sends)
 
     def incoming(self, name: str) -> tuple[Projection, ...]:
         """Projections onto the population ``name``."""
@@ -432,11 +462,11 @@ class Graph:
 def _validate(graph: Graph) -> None:
     names = [p.name for p in graph.populations]
     _require(len(set(names)) == len(names), f"population names must be unique: {names}")
-    for kind in ("analog", "readout"):
-        found = [p.name for p in graph.populations if p.kind == kind]
-        _require(len(found) == 1, f"a graph needs exactly one {kind} population, not {found}")
+    for kind in ("injects", "reads_out"):
+        found = [p.name for p in graph.populations if getattr(p.dynamics, kind)]
+        what = "analog" if kind == "injects" else "readout"
+        _require(len(found) == 1, f"a graph needs exactly one {what} population, not {found}")
     edges = [(p.source, p.target) for p in graph.projections]
-    _require(len(set(edges)) == len(edges), f"two projections join the same populations: {edges}")
     seen: set[str] = set()
     for population in graph.populations:
         _validate_population(graph, population)
@@ -464,38 +494,31 @@ def _validate(graph: Graph) -> None:
 def _validate_population(graph: Graph, p: Population) -> None:
     where = f"population {p.name!r}"
     _require(p.name.isidentifier(), f"{where}: a name is made of letters, digits and underscores")
-    _require(p.kind in ("analog", "pasc", "max", "readout"), f"{where}: unknown kind {p.kind!r}")
     _require(len(p.shape) in (1, 3) and min(p.shape) > 0, f"{where}: shape must be (C, H, W) or (N,), not {p.shape}")
-    least, most = (0, np.iinfo(np.int32).max) if p.kind == "analog" else (1, MAX_LEVELS)
+    least, most = p.dynamics.levels
     _require(
         not isinstance(p.levels, bool) and isinstance(p.levels, int | np.integer) and least <= p.levels <= most,
         f"{where}: levels must be a whole number from {least} to {most:,}, not {p.levels}",
     )
     for what in ("bias", "threshold"):
         _validate_numbers(getattr(p, what), f"{where}: the {what}")
-    if p.kind == "max":
-        _require(bool(np.all(np.abs(p.threshold) == 1)), f"{where}: the threshold of a max population is +1 or -1")
-    else:
-        _require(bool(np.all(p.threshold > 0)), f"{where}: thresholds must be positive; zero or negative ones found")
-    sources = len(graph.incoming(p.name))
-    expected = {"analog": sources == 0, "max": sources == 1}.get(p.kind, sources >= 1)
-    _require(expected, f"{where}: a population of kind {p.kind} cannot have {sources} incoming projection(s)")
+    p.dynamics.check(p, where)
+    sources, (fewest, most_of) = len(graph.incoming(p.name)), p.dynamics.sources
+    _require(
+        fewest <= sources <= most_of,
+        f"{where}: a population of kind {p.kind} cannot have {sources} incoming projection(s)",
+    )
 
 
 def _validate_projection(source: Population, target: Population, projection: Projection, where: str) -> None:
-    _require(source.kind != "readout", f"{where}: a readout sends no spikes")
-    weight = projection.operator.weight
-    _validate_numbers(weight, f"{where}: the weights")
+    _require(not source.dynamics.reads_out, f"{where}: a readout sends no spikes")
+    _validate_numbers(projection.operator.weight, f"{where}: the weights")
     try:
         shape = projection.output_shape(source.shape)
     except GraphError as error:
         raise GraphError(f"{where}: {error}") from None
     _require(shape == target.shape, f"{where}: gives shape {shape}, but the target has shape {target.shape}")
-    if target.kind == "max":
-        thermometer = source.kind in ("pasc", "max") and source.levels == target.levels
-        _require(thermometer, f"{where}: a max population takes the spikes of one population of its own levels")
-        plain = projection.operator.passes and bool(np.all(weight == 1)) and projection.pool is not None
-        _require(plain, f"{where}: a max population takes a pooling window and the identity")
+    target.dynamics.check_source(target, source, projection, where)
 
 
 def _validate_numbers(array: Array, what: str) -> None:
@@ -516,12 +539,12 @@ _NUMBERS = [np.dtype(t) for t in (np.float32, np.float64, np.int8, np.int16, np.
 
 def _validate_types(graph: Graph) -> None:
     """One kind of arithmetic in the whole graph, and sums that its type can hold."""
-    types = {q.operator.weight.dtype for q in graph.projections if graph[q.target].kind != "max"}
+    types = {q.operator.weight.dtype for q in graph.projections if graph[q.target].dynamics.weighted}
     if any(np.issubdtype(t, np.integer) for t in types):
         found = [(f"the weights of {q.name}", q.operator.weight) for q in graph.projections]
         for p in graph.populations:
-            found += [] if p.kind == "analog" else [(f"the bias of {p.name}", p.bias)]
-            found += [(f"the threshold of {p.name}", p.threshold)] if p.kind in ("pasc", "max") else []
+            found += [] if p.dynamics.injects else [(f"the bias of {p.name}", p.bias)]
+            found += [(f"the threshold of {p.name}", p.threshold)] if p.dynamics.sends else []
         for what, array in found:
             integer = np.issubdtype(array.dtype, np.integer)
             _require(integer, f"an integer graph has integers only, but {what} are of type {array.dtype}")
@@ -529,7 +552,7 @@ def _validate_types(graph: Graph) -> None:
     _require(len(types) == 1, f"a float graph has one type, not {' and '.join(sorted(map(str, types)))}")
     for q in graph.projections:
         source = graph[q.source]
-        if source.kind != "analog" and q.reach() * source.levels > graph._most:
+        if not source.dynamics.injects and q.reach() * source.levels > graph._most:
             raise GraphError(
                 f"projection {q.source} -> {q.target}: "
                 f"the sum of its weights times {source.levels} spikes is beyond the range of {graph.dtype}"
@@ -555,7 +578,7 @@ def _differences(a: Graph, b: Graph) -> Iterator[str]:
         if type(s.operator) is not type(t.operator) or (s.pool is None) != (t.pool is None):
             yield f"{where}: the operators are of different types"
             continue
-        if a[s.target].kind != "max":  # onto a max population it is the identity, of whatever type
+        if a[s.target].dynamics.weighted:  # elsewhere it is the identity, of whatever type
             yield from _attributes(where, s.operator, t.operator, tuple(vars(s.operator)))
         if s.pool is not None:
             yield from _attributes(where, s.pool, t.pool, tuple(vars(s.pool)))

@@ -239,7 +239,7 @@ def analyse(
             :mod:`pascal_nm.simulation.activity` counts them.
     """
     sources = {q.name: q.source for q in graph.projections}
-    analog = {p.name for p in graph.populations if p.kind == "analog"}
+    analog = {graph.input.name}
     arriving = {**rates, **dict.fromkeys(analog, first)}
     matmuls = of_graph(graph)
     layers: list[LayerAnalysis] = []
@@ -252,7 +252,7 @@ def analyse(
         spiking_macs += sum(m.macs for m, _ in spiking)
         accumulates += sum(m.macs * rates[source] for m, source in spiking)
         layer = _layer(p, [m for m, _ in onto], operations, bool(spiking), rates, counted)
-        neurons = p.size if p.kind == "pasc" else 0
+        neurons = p.size if p.dynamics.fires else 0
         plain += operations + p.levels * neurons
         pasc += operations + (5 * p.levels - 2) * neurons
         layers.append(layer)
@@ -281,7 +281,7 @@ def _layer(
     They get spikes, or only analog values.
     """
     p, macs = population, sum(m.macs for m in matmuls)
-    own = rates[p.name] if p.kind == "pasc" else None
+    own = rates[p.name] if p.dynamics.fires else None
     ratio = _over(p.size, operations)
     return LayerAnalysis(
         p.name,

@@ -53,15 +53,15 @@ class Wiring:
         self.graph, self.batch, self.cycle, self.inlet = graph, batch, cycle, inlet
         self.windows, self.records, self.potential = windows, records or {}, potential
         self.schedule: Schedule = schedule.of(graph, delay=1)
-        self.processes: dict[str, Any] = {p.name: self._population(p) for p in graph.populations if p.kind != "analog"}
+        self.processes: dict[str, Any] = {p.name: self._population(p) for p in graph.populations[1:]}
         for projection in graph.projections:
             self._connect(projection)
 
     def _population(self, p: Population) -> Any:
         timing = self._timing(listening(self.graph, p, self.schedule), sending(p, self.schedule))
-        if p.kind == "max":
+        if p.dynamics.relays:
             (projection,) = self.graph.incoming(p.name)
-            assert projection.pool is not None, "Graph refuses a max population without a window"
+            assert projection.pool is not None, "Graph refuses such a population without a window"
             source = self.graph[projection.source]
             return MaxPool(
                 shape_in=source.shape,
@@ -83,15 +83,22 @@ class Wiring:
             "timing": timing,
             "name": p.name,
         }
-        if p.kind == "readout":
+        if p.dynamics.reads_out:
             return Readout(window=listening(self.graph, p, self.schedule), potential=self.potential, **shared)
         window = self.schedule.windows[p.name]
-        return Pasc(vth=p.threshold, levels=p.levels, window=window, record=self.records.get(p.name), **shared)
+        return Pasc(
+            vth=p.threshold,
+            levels=p.levels,
+            window=window,
+            dynamics=p.dynamics,
+            record=self.records.get(p.name),
+            **shared,
+        )
 
     def _connect(self, projection: Projection) -> None:
         source, target = self.graph[projection.source], self.graph[projection.target]
-        outlet = self.inlet if source.kind == "analog" else self.processes[source.name].s_out
-        if target.kind == "max":
+        outlet = self.inlet if source.dynamics.injects else self.processes[source.name].s_out
+        if target.dynamics.relays:
             outlet.connect(self.processes[target.name].s_in)
             return
         synapse = self._synapse(
@@ -109,7 +116,7 @@ class Wiring:
             shape_in=source.shape,
             pool=projection.pool,
             batch=self.batch,
-            largest=source.levels if source.kind == "analog" else 1,
+            largest=source.dynamics.largest(source),
             timing=timing,
             name=projection.name,
         )
@@ -147,13 +154,12 @@ class Network:
         self.currents = currents
         self.batches, self.batch = currents.shape[:2]
         self.schedule: Schedule = schedule.of(graph, delay=1)
-        fixed = graph.timing.schedule != "streaming" and self.schedule.steps == self.schedule.length
+        fixed = not self.schedule.streams and self.schedule.steps == self.schedule.length
         interval = self.schedule.initiation_interval if pipelined else self.schedule.steps
         self.cycle: Rota = Cycle(interval, self.batches) if fixed else Turns(self.batches)
         self.records: dict[str, Record] = {
             p.name: Record.create(self.batches, self.batch, p.shape, signed=self.schedule.streams)
-            for p in graph.populations
-            if p.kind in ("pasc", "max")
+            for p in graph.senders
         }
         self.heard = listening(graph, graph.output, self.schedule)
         shape = (self.batches, len(self.heard), self.batch, *graph.output.shape)

@@ -25,10 +25,11 @@ from pascal_nm.hw_targets import compiled, evaluation
 from pascal_nm.hw_targets.bill import Bill, priced
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.evaluation import Evaluation
+from pascal_nm.network import summary
 from pascal_nm.network.graph import Graph, Timing
 from pascal_nm.report.traces import record, trace
 from pascal_nm.search import adaptive
-from pascal_nm.simulation import schedule, summary
+from pascal_nm.simulation import schedule
 from pascal_nm.simulation.result import Program, RunResult
 from pascal_nm.source.checkpoint import Model
 from pascal_nm.source.verification import Verification
@@ -167,11 +168,13 @@ def _network(name: str, graph: Graph) -> dict[str, Any]:
             {"source": q.source, "what": summary.projection(graph, q), "weights": q.operator.weight.size}
             for q in graph.incoming(p.name)
         ]
-        populations.append(summary.population(graph, p, window) | {"stages": stages, "projections": sources})
+        populations.append(
+            summary.population(graph, p) | {"window": str(window), "stages": stages, "projections": sources}
+        )
     return {
         "name": name,
         "arithmetic": "integer" if graph.is_integer else str(graph.dtype),
-        "neurons": sum(p.size for p in graph.populations if p.kind not in ("analog", "readout")),
+        "neurons": sum(p.size for p in graph.senders),
         "weights": sum(q.operator.weight.size for q in graph.projections),
         **vars(graph.timing),
         "initiation_interval": plan.initiation_interval,
@@ -285,15 +288,15 @@ def _image(graph: Graph, data: Dataset, i: int) -> dict[str, Any]:
     small = pixels[0][:, :: -(-pixels.shape[2] // PIXELS), :: -(-pixels.shape[3] // PIXELS)]
     rng, layers = np.random.default_rng(SEED), []
     for p in graph.populations:
-        if p.kind == "analog":
+        if p.dynamics.injects:
             continue
-        if p.kind == "readout":
+        if p.dynamics.reads_out:
             neurons = np.sort(np.argsort(-logits, kind="stable")[:NEURONS])
         else:
             neurons = np.sort(rng.choice(p.size, min(NEURONS, p.size), replace=False))
-        found = None if p.kind == "max" else trace(graph, result, recording, p.name, neurons)
+        found = None if p.dynamics.relays else trace(graph, result, recording, p.name, neurons)
         shown: list[dict[str, Any]] = []
-        sent = None if p.kind == "readout" else recording.sent(p.name, neurons, steps)
+        sent = None if p.dynamics.reads_out else recording.sent(p.name, neurons, steps)
         for n, number in enumerate(neurons.tolist()):
             one: dict[str, Any] = {"neuron": [int(place) for place in np.unravel_index(number, p.shape)]}
             if sent is not None:

@@ -356,19 +356,19 @@ def with_more_levels(graph: Graph, factor: int) -> Graph:
     Each QCFS keeps its range.
 
     Raises:
-        GraphError: more levels than a graph has (:data:`pascal_nm.network.graph.MAX_LEVELS`).
+        GraphError: more levels than a graph has (:data:`pascal_nm.network.dynamics.MAX_LEVELS`).
     """
-    spiking = {p.name for p in graph.populations if p.kind in ("pasc", "max")}
+    spiking = {p.name for p in graph.senders}
 
     def finer(p: Population) -> Population:
-        threshold = p.threshold / factor if p.kind == "pasc" else p.threshold
+        threshold = p.threshold / factor if p.dynamics.fires else p.threshold
         return replace(p, levels=p.levels * factor, threshold=threshold) if p.name in spiking else p
 
     def divided(q: Projection) -> Projection:
         return replace(q, operator=replace(q.operator, weight=q.operator.weight / factor))
 
     def scaled(q: Projection) -> Projection:
-        into_max = graph[q.target].kind == "max"  # which hands levels on as they are
+        into_max = graph[q.target].dynamics.relays  # which hands levels on as they are
         return q if q.source not in spiking or into_max else divided(q)
 
     return graph.replace(

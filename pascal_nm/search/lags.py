@@ -87,7 +87,7 @@ class Search:
     ) -> None:
         self.graph, self.inputs, self.joules, self.watcher = graph, inputs, joules, watcher
         self.layers = sum(1 for _ in graph.spiking)
-        self.largest = max(p.levels for p in graph.populations if p.kind in ("pasc", "max")) - 1
+        self.largest = max(p.levels for p in graph.senders) - 1
         self.measured: dict[tuple[int, ...], Cost] = {}
 
     def cost(self, lags: tuple[int, ...]) -> Cost:

@@ -27,7 +27,8 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from pascal_nm.common.arrays import Array, Pair, Shape, canonical
 from pascal_nm.errors import ConversionError, DataError, GraphError
-from pascal_nm.network.graph import MAX_LEVELS, Graph, Population, Preprocessing, Projection
+from pascal_nm.network.dynamics import MAX_LEVELS
+from pascal_nm.network.graph import Graph, Population, Preprocessing, Projection
 from pascal_nm.network.operators import Conv2d, Dense, Identity, Operator, SumPool2d
 from pascal_nm.source.proof import prove
 from pascal_nm.source.tracing import (
@@ -337,7 +338,7 @@ class _Converter:
             found = len(live)
             live |= {p.source for p in self.projections if p.target in live}
         kept = [p for p in self.populations if p.name in live]
-        if not any(p.kind == "pasc" for p in kept):
+        if not any(p.dynamics.fires for p in kept):
             raise ConversionError(
                 "the network's output depends on no QCFS activation: there is nothing that could spike"
             )
@@ -454,10 +455,8 @@ class _Converter:
         if _pair(dilation) != (1, 1):
             raise _refusal(node, "dilated max-pooling is not converted")
         window = _pool(node, value, kernel, stride, padding, ceil_mode)
-        kinds = {p.name: p.kind for p in self.populations}
-        sources = [
-            t for t in value.terms if t.operator.passes and t.pool is None and kinds[t.source] in ("pasc", "max")
-        ]
+        sending = {p.name for p in self.populations if p.dynamics.sends}
+        sources = [t for t in value.terms if t.operator.passes and t.pool is None and t.source in sending]
         if len(value.terms) == len(sources) == 1 and not np.any(value.bias) and np.all(sources[0].operator.weight):
             _uniform(node, sources[0].operator)
             return self._max(node, value, window)

@@ -11,6 +11,7 @@ from pascal_nm import convert, quantize
 from pascal_nm.errors import GraphError
 from pascal_nm.network.graph import Timing
 from pascal_nm.network.operators import Dense
+from pascal_nm.network.windows import Span, Window
 from pascal_nm.neuron import Stage
 from pascal_nm.process_models.analog.process import AnalogInput
 from pascal_nm.process_models.pasc.process import Pasc
@@ -19,7 +20,6 @@ from pascal_nm.process_models.readout.process import Readout
 from pascal_nm.process_models.runtime import Session
 from pascal_nm.process_models.synapse.process import Synapse
 from pascal_nm.simulation import simulate
-from pascal_nm.simulation.schedule import Span, Window
 from tests import networks
 
 
