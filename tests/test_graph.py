@@ -154,9 +154,9 @@ MISFITS = {
     "two inputs": ({"again": Population("again", "analog", (2,))}, "exactly one analog population"),
     "no input": ({"input": Population("input", "pasc", (2, 6, 5))}, "exactly one analog population, not \\[\\]"),
     "two outputs": ({"again": Population("again", "readout", (2,))}, "exactly one readout population"),
-    "one edge twice": (
-        {"again": Projection("largest", "output", Dense(np.ones((2, 18))))},
-        "two projections join the same populations",
+    "a population with a projection's name": (
+        {"first__largest": Population("first__largest", "pasc", (2,))},
+        "first__largest has the name of a projection",
     ),
     "an edge backwards": (
         {"back": Projection("largest", "first", Conv2d(np.ones((3, 3, 1, 1))))},

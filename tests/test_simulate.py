@@ -90,7 +90,10 @@ def test_both_engines_give_the_counts_of_the_integer_qcfs_network(run):
 
 @RANDOM_GRAPHS
 @given(
-    graph=integer_graphs(), dtype=st.sampled_from([np.float32, np.float64]), seed=SEEDS, name=st.sampled_from(SCHEDULES)
+    graph=integer_graphs(),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    seed=SEEDS,
+    name=st.sampled_from(list(SCHEDULES)),
 )
 def test_floats_give_the_integers_counts_where_nothing_is_rounded(graph, dtype, seed, name):
     """Weights are the integers divided by a power of two, and levels are powers of two, so that

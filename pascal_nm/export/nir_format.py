@@ -26,7 +26,7 @@ import copy
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,7 +44,7 @@ from pascal_nm.export.plain import Content
 from pascal_nm.export.profile import preprocessing, profile_of
 from pascal_nm.export.untrusted import read_raw
 from pascal_nm.network import dynamics
-from pascal_nm.network.graph import Graph, Population, Projection, Quantization, Timing
+from pascal_nm.network.graph import Graph, Population, Projection, Quantization, Timing, projection_name
 from pascal_nm.network.operators import Identity, SumPool2d, of_node, pair
 
 T = TypeVar("T")
@@ -177,7 +177,7 @@ def from_nir(raw: nir.NIRGraph) -> Graph:
     ends = [plain.texts(pair, "a projection") for pair in plain.entries(header["projections"], "the projections")]
     graph = Graph(
         tuple(_population(name, raw.nodes[name]) for name in names),
-        tuple(_projection(raw, source, target) for source, target in ends),
+        tuple(_projection(raw, ends, i) for i in range(len(ends))),
         None if pre is None else preprocessing(Content(pre, "the preprocessing")),
         plain.texts(header["classes"], "the classes"),
         _timing(header),
@@ -274,18 +274,20 @@ def _population(name: str, node: nir.NIRNode) -> Population:
     )
 
 
-def _projection(raw: nir.NIRGraph, source: str, target: str) -> Projection:
-    name = f"{source}__{target}"
+def _projection(raw: nir.NIRGraph, ends: Sequence[tuple[str, ...]], index: int) -> Projection:
+    """The projection at a place of the header's list."""
+    source, target = ends[index]
+    number = ends[:index].count(ends[index])
+    name = projection_name(source, target, number)
     pool = raw.nodes.get(f"{name}_pool")
     window = None if pool is None else SumPool2d(pair(pool.kernel_size), pair(pool.stride), pair(pool.padding))
     node = raw.nodes.get(name)
     if node is None:
         shape = raw.nodes[target].v_threshold.shape
         integer = np.issubdtype(np.asarray(raw.nodes[target].metadata["threshold"]).dtype, np.integer)
-        return Projection(
-            source, target, Identity(np.ones((1,) * len(shape), np.int8 if integer else np.float64)), window
-        )
-    return Projection(source, target, of_node(node), window)
+        ones = np.ones((1,) * len(shape), np.int8 if integer else np.float64)
+        return Projection(source, target, Identity(ones), window, number)
+    return Projection(source, target, of_node(node), window, number)
 
 
 def _check_equal(expected: nir.NIRGraph, found: nir.NIRGraph) -> None:

@@ -132,7 +132,7 @@ class Projection:
     @property
     def name(self) -> str:
         """``source__target``; of a further projection between the two, with its number behind."""
-        return f"{self.source}__{self.target}" + (f"__{self.number}" if self.number else "")
+        return projection_name(self.source, self.target, self.number)
 
     @property
     def window(self) -> int:
@@ -148,6 +148,11 @@ class Projection:
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of the target for a source of ``shape``."""
         return self.operator.output_shape(self.pool.output_shape(shape) if self.pool else shape)
+
+
+def projection_name(source: str, target: str, number: int) -> str:
+    """See :attr:`Projection.name`."""
+    return f"{source}__{target}" + (f"__{number}" if number else "")
 
 
 @dataclass(frozen=True)
@@ -462,6 +467,8 @@ class Graph:
 def _validate(graph: Graph) -> None:
     names = [p.name for p in graph.populations]
     _require(len(set(names)) == len(names), f"population names must be unique: {names}")
+    clash = sorted({q.name for q in graph.projections} & set(names))
+    _require(not clash, f"population {', '.join(clash)} has the name of a projection: call it something else")
     for kind in ("injects", "reads_out"):
         found = [p.name for p in graph.populations if getattr(p.dynamics, kind)]
         what = "analog" if kind == "injects" else "readout"
