@@ -157,9 +157,10 @@ class Network:
         fixed = not self.schedule.streams and self.schedule.steps == self.schedule.length
         interval = self.schedule.initiation_interval if pipelined else self.schedule.steps
         self.cycle: Rota = Cycle(interval, self.batches) if fixed else Turns(self.batches)
+        self.counted = self.schedule.streams or any(p.dynamics.graded for p in graph.senders)
+        """Whether spikes are counted apart from what they carry."""
         self.records: dict[str, Record] = {
-            p.name: Record.create(self.batches, self.batch, p.shape, signed=self.schedule.streams)
-            for p in graph.senders
+            p.name: Record.create(self.batches, self.batch, p.shape, signed=self.counted) for p in graph.senders
         }
         self.heard = listening(graph, graph.output, self.schedule)
         shape = (self.batches, len(self.heard), self.batch, *graph.output.shape)
@@ -227,7 +228,7 @@ class Network:
             },
             schedule=self.schedule,
             answers=answers(potential, scale),
-            sent={name: flat(record.sent) for name, record in self.records.items()} if streams else None,
+            sent={name: flat(record.sent) for name, record in self.records.items()} if self.counted else None,
             settled=self.schedule.settled({n: flat(r.last) for n, r in self.records.items()}) if streams else None,
         )
 

@@ -88,11 +88,11 @@ class PascModel(Model):
             block = slice(first, first + self.block)
             arrived = [] if arriving is None else [arriving[block].to(self.clock.theta.dtype)]
             fired, state = self.clock.step(t, State(v[block], s[block]), arrived)
+            if fired is not None:
+                spikes[block] = fired  # before the state is written over, which it may be a part of
             if stage is not Stage.EMIT:  # which leaves the potential as it is
                 v[block] = state.v
             s[block] = state.s
-            if fired is not None:
-                spikes[block] = fired
         return None if fired is None else np.asarray(spikes.numpy())
 
 
