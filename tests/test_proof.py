@@ -77,7 +77,7 @@ def test_a_handler_that_is_wrong_is_an_error_of_the_conversion(monkeypatch):
             return self.constant - self.head(self.act(self.hidden(x.flatten(1))))
 
     module = networks.randomized(Backwards())
-    wrong = lambda self, node, x, y, alpha=1: self.add(node, y, x, -1)  # noqa: E731
+    wrong = lambda converter, node, x, y, alpha=1: conversion._add(converter, node, y, x, -1)  # noqa: E731
     monkeypatch.setitem(conversion._HANDLERS, torch.ops.aten.sub.Tensor, wrong)
     with pytest.raises(ConversionError, match="outputs differ"):
         pnm.convert(module, networks.images())
