@@ -139,16 +139,16 @@ def export(
         write_nir(graph, temporary)
         if differences := graph.differences(read_nir(temporary)):
             raise FileError(f"{output} would not read back as it was written, and was not: {differences[0]}")
-    steps, size = schedules.of(graph).steps, output.stat().st_size
+    plan, size = schedules.of(graph), output.stat().st_size
     if as_json:
-        content = {"file": str(output), "bytes": size, "integer": graph.is_integer, "timesteps": steps}
+        content = {"file": str(output), "bytes": size, "integer": graph.is_integer, "timesteps": plan.steps}
         print_json(content | vars(graph.timing))
         return
     kind = "integer" if graph.is_integer else "float"
-    most = "at most " if graph.timing.schedule == "streaming" else ""
+    most = "at most " if plan.streams else ""
     say(
         f"[bold]{output}[/bold]: {kind} graph, {len(graph.populations)} populations, "
-        f"{most}{steps} timesteps, {size:,} bytes"
+        f"{most}{plan.steps} timesteps, {size:,} bytes"
     )
     if graph.preprocessing is None:
         say("It does not say how pixels become inputs: give --mean and --std to run images from the file.")

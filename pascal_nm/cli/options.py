@@ -147,11 +147,11 @@ def preprocessing(mean: str | None, std: str | None, scale: float) -> Preprocess
     return Preprocessing(scale, numbers("--mean", mean), numbers("--std", std))
 
 
-def pool(name: str) -> Pool:
+def pool(wanted: str) -> Pool:
     """``avg`` or ``max``."""
-    if name not in ("avg", "max"):
-        raise DataError(f"--pool takes avg or max, not {name!r}")
-    return cast("Pool", name)
+    if wanted not in ("avg", "max"):
+        raise DataError(f"--pool takes avg or max, not {wanted!r}")
+    return cast("Pool", wanted)
 
 
 def load_network(path: Path, mean: str | None = None, std: str | None = None, scale: float = 255.0) -> Graph:

@@ -14,7 +14,7 @@ import numpy as np
 from pascal_nm.cli.output import energy_unit, joules, printable
 from pascal_nm.common.files import replacing
 from pascal_nm.errors import DataError, FileError, described
-from pascal_nm.report.style import COLOURS, KIND_STYLES, POPULATION_COLOURS
+from pascal_nm.report.style import COLOURS, KIND_NAMES, KIND_STYLES, NEUTRAL, POPULATION_COLOURS
 
 if TYPE_CHECKING:
     from pascal_nm.common.arrays import Array
@@ -207,11 +207,10 @@ def activity(
     figure, _ = _figure(9, 0.26 * len(layers) + 2.2)
     figure.clear()
     left, right = figure.subplots(1, 2)
-    for kind, name in (("pasc", "PASC neurons"), ("max", "max pooling")):
-        pooling = kind == "max"
-        rows = [(i, rate) for i, (population, rate) in enumerate(layers) if population.dynamics.relays is pooling]
-        if rows:
-            left.barh(*zip(*rows, strict=True), color=POPULATION_COLOURS[kind], label=name)
+    for kind in dict.fromkeys(population.kind for population, _ in layers):
+        rows = [(i, rate) for i, (population, rate) in enumerate(layers) if population.kind == kind]
+        colour = POPULATION_COLOURS.get(kind, NEUTRAL)
+        left.barh(*zip(*rows, strict=True), color=colour, label=KIND_NAMES.get(kind, kind))
     for i, (_, rate) in enumerate(layers):
         left.annotate(f"{rate:.2f}", (rate, i), (3, 0), textcoords="offset points", va="center", fontsize=9)
     left.set_yticks(range(len(layers)), [printable(population.name) for population, _ in layers])

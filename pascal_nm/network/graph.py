@@ -214,6 +214,11 @@ class Timing:
     lag: int | tuple[int, ...] = 0
     stop: int | None = None
 
+    def __str__(self) -> str:
+        """The schedule, with its lags where it takes some: ``streaming, lag 1``."""
+        lags = " ".join(map(str, _each(self.lag)))
+        return f"{self.schedule}, lag {lags}" if SCHEDULES[self.schedule] else self.schedule
+
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise GraphError(f"unknown schedule {self.schedule!r}: choose from {', '.join(SCHEDULES)}")

@@ -250,6 +250,7 @@ def _layers(
         layer: dict[str, Any] = {
             "name": p.name,
             "kind": p.kind,
+            "sends": p.dynamics.sends,
             "neurons": p.size,
             "weights": sum(q.operator.weight.size for q in graph.incoming(p.name)),
             "spikes_per_neuron": float(events.emitted.mean()) / p.size,
@@ -309,7 +310,7 @@ def _image(graph: Graph, data: Dataset, i: int) -> dict[str, Any]:
                     "down": _when(found.inside[:, n] < 0),
                 }
             shown.append(one)
-        layers.append({"name": p.name, "kind": p.kind, "levels": p.levels, "neurons": shown})
+        layers.append({"name": p.name, "kind": p.kind, "sends": p.dynamics.sends, "levels": p.levels, "neurons": shown})
     return {
         "image": i,
         "label": int(data.labels[i]),

@@ -7,7 +7,7 @@ the file. Figures have no colours of paper and text: the page sets these, light 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from pascal_nm.common.units import energy_unit, joules
-from pascal_nm.report.style import COLOURS, KIND_STYLES, NEUTRAL, POPULATION_COLOURS, STAGE_COLOURS
+from pascal_nm.network.graph import Timing
+from pascal_nm.report.style import COLOURS, KIND_NAMES, KIND_STYLES, NEUTRAL, POPULATION_COLOURS, STAGE_COLOURS
 
 Report = Mapping[str, Any]
 
@@ -48,16 +49,17 @@ def network(report: Report) -> go.Figure:
                 showlegend=False,
             )
     largest = max(p["neurons"] for p in populations)
-    for kind, colour in POPULATION_COLOURS.items():
-        mine = [p for p in populations if p["kind"] == kind]
-        if not mine:
-            continue
+    for kind, mine in _by_kind(populations):
         figure.add_scatter(
             x=[0] * len(mine),
             y=[place[p["name"]] for p in mine],
             mode="markers+text",
-            name={"analog": "analog input", "pasc": "PASC neurons", "max": "max pooling"}.get(kind, kind),
-            marker={"color": colour, "size": [12 + 22 * (p["neurons"] / largest) ** 0.5 for p in mine], "opacity": 1},
+            name=KIND_NAMES.get(kind, kind),
+            marker={
+                "color": POPULATION_COLOURS.get(kind, NEUTRAL),
+                "size": [12 + 22 * (p["neurons"] / largest) ** 0.5 for p in mine],
+                "opacity": 1,
+            },
             text=[_population(p) for p in mine],
             textposition="middle right",
             textfont={"size": 12},
@@ -70,8 +72,14 @@ def network(report: Report) -> go.Figure:
     return _finished(figure, 44 * len(populations) + 60, left=4)
 
 
+def _by_kind(populations: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+    """Populations of each kind that is there."""
+    for kind in dict.fromkeys(p["kind"] for p in populations):
+        yield kind, [p for p in populations if p["kind"] == kind]
+
+
 def _population(p: Mapping[str, Any]) -> str:
-    levels = f", L = {p['levels']}" if p["kind"] == "pasc" else ""
+    levels = f", L = {p['levels']}" if p["levels"] else ""
     shape = p["shape"].replace("x", " x ")
     return f"  <b>{p['name']}</b><br>   {shape}: {p['neurons']:,}{levels}"
 
@@ -103,20 +111,18 @@ def counts(report: Report) -> go.Figure:
 
 def rates(report: Report) -> go.Figure:
     """Figure 4 of the paper: spikes of a neuron for an image, mean over each layer."""
-    layers = [layer for layer in report["layers"] if layer["kind"] in ("pasc", "max")]
+    layers = [layer for layer in report["layers"] if layer["sends"]]
     figure = go.Figure()
-    for kind, name in (("pasc", "PASC neurons"), ("max", "max pooling")):
-        mine = [layer for layer in layers if layer["kind"] == kind]
-        if mine:
-            figure.add_bar(
-                y=[layer["name"] for layer in mine],
-                x=[layer["spikes_per_neuron"] for layer in mine],
-                orientation="h",
-                name=name,
-                marker_color=POPULATION_COLOURS[kind],
-                text=[f"{layer['spikes_per_neuron']:.2f}" for layer in mine],
-                hovertemplate="%{y}: %{x:.4g} spikes a neuron<extra></extra>",
-            )
+    for kind, mine in _by_kind(layers):
+        figure.add_bar(
+            y=[layer["name"] for layer in mine],
+            x=[layer["spikes_per_neuron"] for layer in mine],
+            orientation="h",
+            name=KIND_NAMES.get(kind, kind),
+            marker_color=POPULATION_COLOURS.get(kind, NEUTRAL),
+            text=[f"{layer['spikes_per_neuron']:.2f}" for layer in mine],
+            hovertemplate="%{y}: %{x:.4g} spikes a neuron<extra></extra>",
+        )
     figure.update_yaxes(categoryorder="array", categoryarray=[layer["name"] for layer in layers])
     figure.update_xaxes(title="spikes of a neuron")
     figure.update_layout(bargap=0.25, showlegend=len(figure.data) > 1)
@@ -150,7 +156,7 @@ def raster(report: Report, image: Mapping[str, Any]) -> go.Figure:
     stages = {p["name"]: p["stages"] for p in report["network"]["populations"]}
     points: dict[str, list[tuple[int, int, list[int]]]] = {"spikes": [], "taken_back": []}
     middles, names, row = [], [], 0
-    layers = [layer for layer in image["layers"] if layer["kind"] != "readout"]
+    layers = [layer for layer in image["layers"] if layer["sends"]]
     seen: list[str] = []
     for number, layer in enumerate(layers):
         top = row
@@ -332,10 +338,7 @@ def timesteps(report: Report) -> go.Figure:
 def schedule(each: Mapping[str, Any]) -> str:
     """A schedule's name, with its lags where it has some."""
     lag = each["lag"]
-    lags = (
-        "" if each["schedule"] != "streaming" else f", lag {lag if isinstance(lag, int) else ' '.join(map(str, lag))}"
-    )
-    return f"{each['schedule']}{lags}"
+    return str(Timing(each["schedule"], lag if isinstance(lag, int) else tuple(lag)))
 
 
 def stages() -> list[dict[str, Any]]:

@@ -16,7 +16,10 @@ POPULATION_COLOURS: Mapping[str, str] = {
     "max": COLOURS[3],
     "readout": COLOURS[2],
 }
-"""Colour of each kind of population."""
+"""Colour of each kind of population; others are neutral."""
+
+KIND_NAMES: Mapping[str, str] = {"analog": "analog input", "pasc": "PASC neurons", "max": "max pooling"}
+"""What a legend calls them."""
 
 KIND_STYLES: Mapping[str, tuple[str, str, str]] = {
     "synaptic_operation": ("synaptic operations", COLOURS[0], ""),

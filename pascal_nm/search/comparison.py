@@ -334,9 +334,9 @@ def _exact(
     graph: Graph, timing: Timing, data: Dataset, judge: _Judge, progress: Progress | None
 ) -> tuple[Row, list[float]]:
     timed = graph.replace(timing=timing)
-    name = f"exact, {timing.schedule}" + (f", lag {timing.lag}" if timing.schedule == "streaming" else "")
+    name = f"exact, {timing}"
     found = evaluation.evaluate(SimulatorProgram(timed), data, progress=_named(progress, name))
-    paper = timing.schedule == "pasc"
+    paper = timing == Timing()
     effective = analysis.analyse(timed, found.spike_rates(timed)).effective_timesteps if paper else math.nan
     row = replace(
         judge.row(name, True, found.predictions),
