@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pascal_nm import neuron
 from pascal_nm.common.arrays import Array
-from pascal_nm.network.graph import Graph, Population
+from pascal_nm.network.graph import Graph, Inputs, Population
 from pascal_nm.neuron import LISTENING, SENDING, State
 from pascal_nm.simulation import simulate
 from pascal_nm.simulation.result import RunResult
@@ -56,8 +56,8 @@ class Recording:
         return found
 
 
-def record(graph: Graph, inputs: Array) -> tuple[RunResult, Recording]:
-    """Run one preprocessed input (1, *input shape) and keep every spike."""
+def record(graph: Graph, inputs: Inputs) -> tuple[RunResult, Recording]:
+    """Run one input (1, *input shape) and keep every spike."""
     recording = Recording()
     return simulate.steps(graph, inputs, watcher=recording), recording
 
