@@ -28,8 +28,7 @@ BATCH = 500
 
 def accuracy(graph, images):
     right = [
-        simulate.counts(graph, graph.preprocessing(pixels)).predictions == labels
-        for pixels, labels in images.batches(BATCH)
+        simulate.counts(graph, graph.pixels(pixels)).predictions == labels for pixels, labels in images.batches(BATCH)
     ]
     return float(np.mean(np.concatenate(right)))
 
@@ -52,7 +51,7 @@ def main():
     chosen = data.load(options.search, "test", limit=options.images)
     if options.search == options.data:
         test = replace(test, pixels=test.pixels[len(chosen) :], labels=test.labels[len(chosen) :])
-    inputs = graph.preprocessing(chosen.pixels)
+    inputs = graph.pixels(chosen.pixels)
     before = accuracy(graph, test)
     print(f"{options.model}: {100 * before:.2f} % of {len(test):,} images of {test.name} in floats")
     print(f"{'weights':24}{'range':>8}{'accuracy':>10}{'points':>8}{'KiB':>9}", flush=True)

@@ -72,7 +72,7 @@ def main() -> None:
     for path in options.models:
         graph = quantize(checkpoint.load(path).graph(), options.bits)
         assert graph.preprocessing is not None, "a checkpoint says how pixels become inputs"
-        inputs = graph.preprocessing(images.pixels)
+        inputs = graph.pixels(images.pixels)
         for name in CHIPS:
             described = chip.load(name)
             found = mapping.place(graph, described)

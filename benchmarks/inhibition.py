@@ -56,7 +56,7 @@ def runs(graph: Graph, images: data.Dataset) -> Iterator[tuple[Array, RunResult,
     """
     assert graph.preprocessing is not None, "the networks of `train` say how pixels become inputs"
     for pixels, labels in images.batches(BATCH):
-        inputs = graph.preprocessing(pixels)
+        inputs = graph.pixels(pixels)
         expected, whole = simulate.counts(graph, inputs), simulate.steps(graph, inputs)
         with without_inhibition():
             cut = simulate.steps(graph, inputs)

@@ -130,7 +130,7 @@ def main():
         if options.levels:
             set_levels(model.module, levels)
         graph = quantize(model.graph(), options.bits)
-        inputs = graph.preprocessing(images.pixels)
+        inputs = graph.pixels(images.pixels)
         expected = simulate.counts(graph, inputs)
         watcher = Traffic(mapping.place(graph, described), described) if described.core else None
         layers = sum(1 for _ in graph.spiking) + 1
@@ -151,7 +151,7 @@ def main():
     if options.rate:
         set_levels(model.module, own)
         graph = model.graph()
-        inputs = graph.preprocessing(images.pixels)
+        inputs = graph.pixels(images.pixels)
         relu = np.mean(rate_coding.relu_logits(graph, inputs).argmax(1) == images.labels)
         for name, made in (
             ("QCFS conversion, rate coded, no delays", rate_coding.qcfs(graph)),

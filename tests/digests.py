@@ -41,7 +41,7 @@ from pascal_nm.export.unrolled import write_unrolled
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import find, fixed_point
 from pascal_nm.hw_targets.simulator import LoihiTarget
-from pascal_nm.network.graph import Graph, Quantization, Timing
+from pascal_nm.network.graph import Graph, Inputs, Quantization, Timing
 from pascal_nm.simulation import activity, simulate
 from pascal_nm.simulation.result import RunResult
 from pascal_nm.source import checkpoint
@@ -109,10 +109,9 @@ def layers(graph: Graph) -> list[str]:
     return [p.name for p in graph.populations if p.kind != "analog"]
 
 
-def inputs(graph: Graph, pixels: Array) -> Array:
+def inputs(graph: Graph, pixels: Array) -> Inputs:
     """The network's inputs, of pixels (N, *shape) from 0 to 255."""
-    assert graph.preprocessing is not None, "every committed network says how pixels become inputs"
-    return graph.preprocessing(pixels)
+    return graph.pixels(pixels)
 
 
 def scheduled(graph: Graph, schedule: str, lag: int) -> Graph:

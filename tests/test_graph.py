@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 import pascal_nm as pnm
+from pascal_nm.common import memory
 from pascal_nm.common.arrays import canonical
 from pascal_nm.errors import DataError, GraphError
 from pascal_nm.network.dynamics import MAX_LEVELS
@@ -60,7 +61,7 @@ def test_many_levels_are_run_within_memory_or_refused():
     graph = changed(floats(), "hidden", levels=MAX_LEVELS)
     inputs = graph.preprocessing(np.full((400, 1, 8, 8), 16.0))
     images = simulate._images_together(graph, schedule.of(graph))
-    assert images * MAX_LEVELS * 16 <= simulate.STEPS_NUMBERS
+    assert images * MAX_LEVELS * 16 <= memory.TRAIN
     np.testing.assert_array_equal(
         simulate.steps(graph, inputs[:1]).counts["hidden"], simulate.counts(graph, inputs[:1]).counts["hidden"]
     )

@@ -236,6 +236,55 @@ def test_the_integer_input_is_the_pixel_less_the_rounded_mean(seed):
     np.testing.assert_array_equal(currents, np.rint(values - np.array([130.05, 102.0]).reshape(1, 2, 1, 1)))
 
 
+SCALES = {255.0: np.uint8, 65535.0: np.uint16, 16.0: np.float32, 1023.0: np.int32}
+"""Largest pixel values, and the types in which such pixels are stored."""
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    scale=st.sampled_from(sorted(SCALES)),
+    mean=st.lists(st.sampled_from([0.0, 0.5, 1.0]) | st.floats(0, 1), min_size=2, max_size=2),
+    std=st.lists(st.floats(0.01, 2), min_size=2, max_size=2),
+)
+def test_each_pixel_has_the_next_whole_number_and_its_normalized_input_the_same(scale, mean, std):
+    """The mean may lie anywhere between two pixels, in the middle, too."""
+    pre = Preprocessing(scale, tuple(mean), tuple(std))
+    graph = quantize(float_graph("perceptron").replace(preprocessing=pre))
+    every = np.linspace(0, scale, min(int(scale), 4096) + 1).round()
+    values = np.zeros((len(every), 2, 8, 8), SCALES[scale])
+    values[:] = every.reshape(-1, 1, 1, 1)
+    currents = graph.currents(graph.pixels(values))
+    assert currents.dtype == np.int32
+    np.testing.assert_array_equal(np.diff(currents[:, 0, 0, 0]), np.diff(every))
+    zero = np.array([round(m * scale) for m in mean]).reshape(2, 1, 1)
+    np.testing.assert_array_equal(currents, values.astype(np.int64) - zero)
+    np.testing.assert_array_equal(graph.currents(pre(values)), currents)
+    np.testing.assert_array_equal(graph.currents(graph.input.inputs(currents)), currents)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int64, np.uint64, np.float16, np.float64])
+def test_pixels_of_any_type_give_the_same_currents_and_none_wraps_around(dtype):
+    graph = quantize(float_graph("perceptron").replace(preprocessing=Preprocessing(100.0, (0.5,), (0.2,))))
+    values = (pixels(3) % 101).astype(dtype)
+    np.testing.assert_array_equal(graph.currents(graph.pixels(values)), values.astype(int) - 50)
+    largest = np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else np.finfo(dtype).max
+    with pytest.raises(DataError, match="quantized for values up to"):
+        graph.currents(graph.pixels(np.full((1, 2, 8, 8), largest, dtype)))
+
+
+def test_a_pixel_that_is_no_step_of_the_input_is_normalized_and_rounded():
+    pre = Preprocessing(255.0, (0.5,), (0.25,))
+    graph = quantize(float_graph("perceptron").replace(preprocessing=pre), input_range=2.0)
+    values = pixels(3)
+    expected = np.rint(pre(values).astype(np.float64) * 255 / 2)
+    np.testing.assert_array_equal(graph.currents(graph.pixels(values)), expected)
+
+
+def test_a_float_graph_takes_pixels_normalized():
+    graph = float_graph()
+    np.testing.assert_array_equal(graph.currents(graph.pixels(pixels())), graph.currents(PRE(pixels())))
+
+
 def test_values_beyond_the_quantized_range_are_refused():
     graph = pnm.quantize(float_graph())
     with pytest.raises(DataError, match="quantized for values up to"):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pascal_nm.common import memory
 from pascal_nm.network.graph import SCHEDULES, Graph, Population, Projection, Timing
 from pascal_nm.network.operators import Dense, Identity, SumPool2d
 from pascal_nm.simulation import schedule, simulate
@@ -164,9 +165,9 @@ def test_the_size_of_batches_and_blocks_changes_nothing(run, size, block):
     graph, inputs, plan = run
     whole, closed = simulate.steps(graph, inputs, plan), simulate.counts(graph, inputs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulate, "STEPS_NUMBERS", 16 * size)
-        patch.setattr(simulate, "COUNTS_NEURONS", size)
-        patch.setattr(simulate, "BLOCK_NEURONS", block)
+        patch.setattr(memory, "TRAIN", 16 * size)
+        patch.setattr(memory, "LAYER", size)
+        patch.setattr(memory, "STATE", block)
         pairs = [(whole, simulate.steps(graph, inputs, plan)), (closed, simulate.counts(graph, inputs))]
     for one, other in pairs:
         for name, count in one.counts.items():

@@ -173,7 +173,11 @@ def _source(path: Path) -> tuple[Model | None, Graph, comparison.Source | None]:
         return None, options.load_network(path), None
     model = options.load_model(path)
     traced = model.source()
-    return model if model.recipe else None, model.graph(traced), lambda inputs: np.asarray(traced(inputs).argmax(1))
+    return (
+        model if model.recipe else None,
+        model.graph(traced),
+        lambda images: np.asarray(traced(images.inputs).argmax(1)),
+    )
 
 
 def _checked(
@@ -190,8 +194,7 @@ def _checked(
             "the ReLU conversion was not compared with its ann2snn"
         )
         return None
-    assert graph.preprocessing is not None, "load_data refuses a graph without"
-    few, calibration = (graph.preprocessing(x.pixels) for x in (images.head(CHECKED), examples))
+    few, calibration = (graph.pixels(x.pixels).inputs for x in (images.head(CHECKED), examples))
     ours = rate_coding.run(rate_coding.relu(graph, calibration), few, timesteps).answers
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder) / name) for name in ("inputs.npy", "calibration.npy", "answers.npy")]

@@ -8,9 +8,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.markup import escape
 
@@ -24,7 +23,6 @@ from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, find
 from pascal_nm.hw_targets.evaluation import Evaluation
-from pascal_nm.network.graph import Graph
 from pascal_nm.network.quantization import quantize
 from pascal_nm.source.verification import Verification
 
@@ -39,6 +37,11 @@ class Row:
     verification: Verification
     evaluation: Evaluation
     integer: bool
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """It, as `verify --json` says it."""
+        return evaluation.summary(self.verification, self.evaluation)
 
 
 def demo(
@@ -76,72 +79,35 @@ def demo(
         with progress(f"verifying {name}") as update:
             verification, result = evaluation.verify(source, reference, program, test_data, progress=update)
         rows.append(Row(name, verification, result, program.graph.is_integer))
-    answers = rows[0].verification.source_predictions
-    accuracy = float(np.mean(answers == test_data.labels))
     chip = chips.load(CHIP)
     cost = sum(layer.total for layer in chips.energy(rows[-1].evaluation.events, chip))
     seconds = time.perf_counter() - start
     if as_json:
-        content = _json(rows, accuracy, answers, cost, chip.name, integer, seconds)
-        print_json(content | {"targets_not_installed": list(missing)})
+        targets = [{"target": row.name} | row.found for row in rows]
+        price = {"chip": chip.name, "joules_per_image": cost, "seconds": seconds}
+        print_json({"targets": targets, **price, "targets_not_installed": list(missing)})
     else:
-        _show(rows, accuracy, answers, cost, chip.name, seconds)
+        _show(rows, cost, chip.name, seconds)
         for target, reason in missing.items():
             say(f"without {target}: {escape(reason)}")
     if not all(row.verification.equal for row in rows):
         raise typer.Exit(1)
 
 
-def _flips(row: Row) -> int:
-    return sum(layer.flips for layer in row.verification.layers.values())
-
-
-def _differing(row: Row) -> int:
-    return sum(layer.differing + layer.unexplained for layer in row.verification.layers.values())
-
-
-def _mismatches(row: Row) -> int:
-    return row.verification.integer_mismatches + row.verification.prediction_mismatches
-
-
-def _show(
-    rows: list[Row],
-    accuracy: float,
-    answers: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
-    cost: float,
-    chip: str,
-    seconds: float,
-) -> None:
+def _show(rows: list[Row], cost: float, chip: str, seconds: float) -> None:
+    first, last = rows[0].found, rows[-1]
+    columns = ("target", "compared with", "accuracy", "mismatching\npredictions", "differing\ncounts")
     table(
-        f"{len(answers)} test images that the training never saw",
-        (
-            "target",
-            "compared with",
-            "accuracy",
-            "mismatching\npredictions",
-            "differing\ncounts",
-            "levels flipped\nby rounding",
-        ),
-        [
-            ["source network", "", percent(accuracy), "", "", ""],
-            *(
-                [
-                    row.name,
-                    "integer QCFS network" if row.integer else "source network",
-                    percent(row.evaluation.accuracy),
-                    _mismatches(row),
-                    _differing(row),
-                    "" if row.integer else _flips(row),
-                ]
-                for row in rows
-            ),
-        ],
+        f"{first['images']} test images that the training never saw",
+        (*columns, "levels flipped\nby rounding"),
+        [["source network", "", percent(first["source_accuracy"]), "", "", ""], *map(_cells, rows)],
     )
-    last = rows[-1].evaluation
-    changed = int(np.count_nonzero(answers != last.predictions))
-    say(f"quantization to 8 bits changed {changed} of {len(answers)} predictions of the float network")
     say(
-        f"energy on {chip}: {joules(cost)} an image, {last.schedule.steps} timesteps; "
+        f"quantization to 8 bits changed {last.found['predictions_unlike_source']} of {last.found['images']} "
+        "predictions of the float network"
+    )
+    say(
+        f"energy on {chip}: {joules(cost)} an image, {last.evaluation.schedule.steps} timesteps; "
         "`pascal-nm energy` shows each layer"
     )
     checks = [row.verification for row in rows]
@@ -157,32 +123,13 @@ def _show(
     say(f"{word} ({seconds:.0f} s)")
 
 
-def _json(
-    rows: list[Row],
-    accuracy: float,
-    answers: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
-    cost: float,
-    chip: str,
-    integer: Graph,
-    seconds: float,
-) -> dict[str, object]:
-    return {
-        "images": len(answers),
-        "source_accuracy": accuracy,
-        "targets": [
-            {
-                "target": row.name,
-                "exact": row.verification.exact,
-                "equal_up_to_rounding": row.verification.equal,
-                "accuracy": row.evaluation.accuracy,
-                "mismatching_predictions": _mismatches(row),
-                "differing_counts": _differing(row),
-                "flipped_levels": None if row.integer else _flips(row),
-                "predictions_unlike_source": int(np.count_nonzero(answers != row.evaluation.predictions)),
-            }
-            for row in rows
-        ],
-        "chip": chip,
-        "joules_per_image": cost,
-        "seconds": seconds,
-    }
+def _cells(row: Row) -> list[object]:
+    check = row.verification
+    return [
+        row.name,
+        "integer QCFS network" if row.integer else "source network",
+        percent(row.evaluation.accuracy),
+        check.integer_mismatches + check.prediction_mismatches,
+        sum(layer.differing + layer.unexplained for layer in check.layers.values()),
+        "" if row.integer else check.flips,
+    ]

@@ -51,7 +51,7 @@ def deploy(
         found = mapping.place(graph, described)
     levels = graph.input.levels
     integers = np.random.default_rng(0).integers(-levels, levels + 1, (CHECKED, *graph.input.shape))
-    result = simulate.steps(graph, integers * graph.input.threshold)
+    result = simulate.steps(graph, graph.input.inputs(integers))
     check = {f"count_{name}": count for name, count in result.counts.items()}
     check |= {"inputs": integers.astype(np.int32), "potential": result.potential}
     about = {
@@ -86,7 +86,7 @@ def deploy(
 def _prove(folder: Path) -> None:
     """Run the bundle from its files, and compare with its own counts."""
     graph, check, _ = read_bundle(folder)
-    again = SimulatorProgram(graph).run(check["inputs"] * graph.input.threshold)
+    again = SimulatorProgram(graph).run(graph.input.inputs(check["inputs"]))
     counts = all(np.array_equal(count, check[f"count_{name}"]) for name, count in again.counts.items())
     if not counts or not np.array_equal(again.potential, check["potential"]):
         raise FileError("the bundle does not run to the counts that it was written with: none was written")

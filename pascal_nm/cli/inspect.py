@@ -13,7 +13,7 @@ import typer
 from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import print_json, say, table
 from pascal_nm.cli.outputs import Writes
-from pascal_nm.export.nir_format import ForeignError, to_nir
+from pascal_nm.export.nir_format import OtherNir, read_any, to_nir
 from pascal_nm.network import summary
 from pascal_nm.simulation import schedule
 
@@ -31,12 +31,11 @@ def inspect(
     Of another tool's file, it says whether it can run.
     """
     model = None if network.suffix == ".nir" else options.load_model(network)
-    try:
-        graph = options.load_network(network) if model is None else model.graph()
-    except ForeignError as foreign:
+    graph = read_any(network) if model is None else model.graph()
+    if isinstance(graph, OtherNir):
         from pascal_nm.cli import nir_files  # with torch, which says whether such a file can run
 
-        nir_files.inspect(network, foreign.raw, plot, as_json=as_json)
+        nir_files.inspect(graph, plot, as_json=as_json)
         return
     if plot is not None:
         plots.nir_graph(to_nir(graph), plot)

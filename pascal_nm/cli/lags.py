@@ -69,13 +69,12 @@ def lags(
         graph = fixed_point.fit(streaming, described, Quantization(bits or 8)).replace(timing=graph.timing)
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     evaluation.check(graph, data)
-    assert graph.preprocessing is not None, "check refuses a graph without"
 
     def cost(timed: Graph, result: RunResult) -> float:
         return sum(layer.total for layer in chips.energy(activity.events(timed, result), described))
 
     watcher = None if described.core is None else Traffic(mapping.place(graph, described), described)
-    search = Search(graph, graph.preprocessing(data.pixels), cost, watcher)
+    search = Search(graph, graph.pixels(data.pixels), cost, watcher)
     with progress("measuring") as update:
         uniform = search.uniform(update)
         found = _found(search, timesteps, energy, update)

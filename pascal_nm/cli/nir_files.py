@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import nir
 import numpy as np
 
 from pascal_nm.cli import plots
@@ -20,10 +19,11 @@ from pascal_nm.common.files import write_answers
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, FileError, GraphError
 from pascal_nm.export import nir_modules, nir_nodes
+from pascal_nm.export.nir_format import OtherNir
 from pascal_nm.export.nir_modules import Reading
 from pascal_nm.export.nir_neuron import Reset
 from pascal_nm.export.nir_nodes import CannotRunError
-from pascal_nm.export.profile import Profile, profile_of
+from pascal_nm.export.profile import Profile
 from pascal_nm.hw_targets import nir_network
 from pascal_nm.hw_targets.nir_network import NirProgram
 from pascal_nm.network.graph import Preprocessing
@@ -56,29 +56,20 @@ class Wishes(NamedTuple):
                 raise DataError(f"{options[name]}: {what}")
 
 
-def run(
-    path: Path,
-    raw: nir.NIRGraph,
-    target: str,
-    data: Dataset,
-    wishes: Wishes,
-    output: Path | None,
-    *,
-    as_json: bool,
-) -> None:
+def run(file: OtherNir, target: str, data: Dataset, wishes: Wishes, output: Path | None, *, as_json: bool) -> None:
     """Run what a file holds on images and say how it did.
 
     Predictions and labels are written to ``output``.
     """
-    profile = profile_of(raw, path)
+    path, profile = file.path, file.profile
     if profile is not None:
         wishes.refuse_for(f"{path} says that itself", "dt", "preprocessing")
         if wishes.timesteps not in (None, profile.timesteps):
             raise DataError(
                 f"{path} was made for {profile.timesteps} timestep(s), and is another network with another number"
             )
-    wishes = wishes._replace(reset=wishes.reset or ("subtract" if profile and profile.name == "rate" else "zero"))
-    program = _program(path, raw, profile, target, wishes)
+    wishes = wishes._replace(reset=wishes.reset or ("subtract" if file.form == "rate" else "zero"))
+    program = _program(file, target, wishes)
     shown, how = _inputs(profile, wishes, data)
     start = time.perf_counter()
     with progress(f"running on {target}") as update:
@@ -88,7 +79,7 @@ def run(
         write_answers(output, result.predictions, result.labels)
     content = {
         "network": str(path),
-        "profile": "foreign" if profile is None else profile.name,
+        "profile": file.form,
         "target": target,
         "data": data.name,
         "images": len(data),
@@ -105,26 +96,26 @@ def run(
         return
     say(
         f"[bold]{percent(result.accuracy)}[/bold] of {len(data):,} images of {data.name} right on {target} "
-        f"({_kind(profile)}, {program.timesteps} timestep{'s' if program.timesteps > 1 else ''}, reset: {wishes.reset})"
+        f"({_kind(file)}, {program.timesteps} timestep{'s' if program.timesteps > 1 else ''}, reset: {wishes.reset})"
     )
     say(f"per image: {content['spikes_per_image']:,.0f} spikes; {content['images_per_second']:,.0f} images a second")
     say(f"inputs: {how}")
 
 
-def _kind(profile: Profile | None) -> str:
-    return "NIR of another tool" if profile is None else f"profile {profile.name}"
+def _kind(file: OtherNir) -> str:
+    return "NIR of another tool" if file.profile is None else f"profile {file.form}"
 
 
-def _program(path: Path, raw: nir.NIRGraph, profile: Profile | None, target: str, wishes: Wishes) -> NirProgram:
-    timesteps = profile.timesteps if profile else wishes.timesteps
+def _program(file: OtherNir, target: str, wishes: Wishes) -> NirProgram:
+    timesteps = file.profile.timesteps if file.profile else wishes.timesteps
     if timesteps is None:
-        raise FileError(f"{path} does not say for how long an image is shown: give --timesteps")
+        raise FileError(f"{file.path} does not say for how long an image is shown: give --timesteps")
     if wishes.reset not in ("zero", "subtract"):
         raise DataError(f"--reset takes zero or subtract, not {wishes.reset!r}")
     try:
-        return NirProgram(raw, timesteps, Reading(wishes.dt, cast("Reset", wishes.reset)), target)
+        return NirProgram(file.raw, timesteps, Reading(wishes.dt, cast("Reset", wishes.reset)), target)
     except GraphError as error:
-        raise FileError(f"{path}: {error}") from error
+        raise FileError(f"{file.path}: {error}") from error
 
 
 def _inputs(profile: Profile | None, wishes: Wishes, data: Dataset) -> tuple[Callable[[Array], Array], str]:
@@ -138,13 +129,13 @@ def _inputs(profile: Profile | None, wishes: Wishes, data: Dataset) -> tuple[Cal
     )
 
 
-def inspect(path: Path, raw: nir.NIRGraph, plot: Path | None, *, as_json: bool) -> None:
+def inspect(file: OtherNir, plot: Path | None, *, as_json: bool) -> None:
     """Show the nodes of what a file holds, and whether they can run; draw them.
 
     Raises:
         FileError: it is no NIR graph.
     """
-    profile = profile_of(raw, path)
+    path, raw, profile = file.path, file.raw, file.profile
     problem, shapes = None, dict[str, Shape]()
     try:
         plan = nir_nodes.plan(raw)
@@ -162,7 +153,7 @@ def inspect(path: Path, raw: nir.NIRGraph, plot: Path | None, *, as_json: bool) 
     nodes = [_node(name, raw.nodes[name], sources.get(name, []), shapes.get(name)) for name in order]
     content = {
         "file": str(path),
-        "profile": "foreign" if profile is None else profile.name,
+        "profile": file.form,
         "nodes": nodes,
         "weights": sum(int(node["weights"]) for node in nodes),
         "problem": problem,
@@ -173,7 +164,7 @@ def inspect(path: Path, raw: nir.NIRGraph, plot: Path | None, *, as_json: bool) 
         print_json(content)
         return
     keys = ("name", "kind", "from", "sends", "weights", "details")
-    table(f"{path}: {_kind(profile)}", ("node", *keys[1:]), [[node[key] for key in keys] for node in nodes])
+    table(f"{path}: {_kind(file)}", ("node", *keys[1:]), [[node[key] for key in keys] for node in nodes])
     for m in () if profile is None else profile.measured:
         say(
             f"measured, exported with T = {m.timesteps}, reset {m.reset}: "
@@ -186,11 +177,15 @@ def inspect(path: Path, raw: nir.NIRGraph, plot: Path | None, *, as_json: bool) 
 
 def _show_inputs(profile: Profile) -> None:
     """How pixels become what the input node takes: what runs the file elsewhere has to do so."""
-    pre, steps = profile.preprocessing, profile.input.threshold.reshape(-1)
-    if pre is not None:
+    pre, p = profile.preprocessing, profile.input
+    zero = p.zero(pre) if profile.integer and pre is not None else None
+    if zero is not None:
+        say(f"inputs: whole numbers, pixel - {zero.reshape(-1).astype(int).tolist()}")
+    elif pre is not None:
         text = f"inputs: (pixel / {pre.scale:g} - mean) / std with mean {list(pre.mean)}, std {list(pre.std)}"
         if profile.integer:
-            text += f", divided by {[float(f'{step:.6g}') for step in steps]} and rounded to whole numbers"
+            steps = [float(f"{step:.6g}") for step in p.threshold.reshape(-1)]
+            text += f", divided by {steps} and rounded to whole numbers"
         say(text)
     if profile.classes:
         say(f"outputs: {', '.join(profile.classes[:20])}{'…' if len(profile.classes) > 20 else ''}")

@@ -13,7 +13,7 @@ from pascal_nm.cli.output import progress, silence
 from pascal_nm.common.layer_files import read_lags, read_levels
 from pascal_nm.data import Dataset, Split
 from pascal_nm.errors import DataError, FileError
-from pascal_nm.export.nir_format import read_nir
+from pascal_nm.export.nir_format import OtherNir, read_any, read_nir
 from pascal_nm.network.graph import Graph, Preprocessing, Timing
 
 if TYPE_CHECKING:
@@ -160,6 +160,11 @@ def load_network(path: Path, mean: str | None = None, std: str | None = None, sc
     The latter's preprocessing from the options where they are given.
     """
     return read_nir(path) if path.suffix == ".nir" else load_model(path, mean, std, scale).graph()
+
+
+def load_any(path: Path, mean: str | None = None, std: str | None = None, scale: float = 255.0) -> Graph | OtherNir:
+    """The same, or what else a .nir file holds."""
+    return read_any(path) if path.suffix == ".nir" else load_model(path, mean, std, scale).graph()
 
 
 def timing(graph: Graph, schedule: str | None, lag: str | None, stop: int | None) -> Graph:

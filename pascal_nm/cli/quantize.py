@@ -11,7 +11,6 @@ import typer
 from pascal_nm.cli import options
 from pascal_nm.cli.output import percent, print_json, progress, say, table
 from pascal_nm.cli.outputs import Writes
-from pascal_nm.common.arrays import Array
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import write_nir
@@ -120,7 +119,7 @@ def _made(
     from pascal_nm.network import quantization
     from pascal_nm.search import precision
 
-    inputs = None if data is None else _inputs(graph, data)
+    inputs = None if data is None else graph.pixels(data.pixels)
 
     def make(graph: Graph, recipe: Quantization) -> Graph:
         if ranges == "data" and inputs is not None:
@@ -146,19 +145,14 @@ def _measured(graph: Graph, integer: Graph, data: Dataset | None) -> tuple[list[
 
     if data is None:
         return precision.losses(graph, integer), {}
-    inputs = _inputs(graph, data)
+    inputs = graph.pixels(data.pixels)
     with progress("measuring"):
         losses = precision.losses(graph, integer, inputs)
-        right = {
-            name: simulate.counts(g, inputs).predictions == data.labels
-            for name, g in (("source", graph), ("integer", integer))
+        accuracies = {
+            name: float(np.mean(simulate.counts(g, inputs).predictions == data.labels))
+            for name, g in (("source_accuracy", graph), ("accuracy", integer))
         }
-    return losses, {f"{name}_accuracy": float(np.mean(r)) for name, r in right.items()}
-
-
-def _inputs(graph: Graph, data: Dataset) -> Array:
-    assert graph.preprocessing is not None, "evaluation.check refuses a graph without"
-    return graph.preprocessing(data.pixels)
+    return losses, accuracies
 
 
 def _json(
@@ -211,7 +205,7 @@ def _show(
     if data is not None:
         say(
             f"accuracy on {len(data):,} images of {data.name}: {percent(accuracies['source_accuracy'])} before, "
-            f"[bold]{percent(accuracies['integer_accuracy'])}[/bold] after"
+            f"[bold]{percent(accuracies['accuracy'])}[/bold] after"
         )
     else:
         say("--data measures what that does to levels and accuracy")

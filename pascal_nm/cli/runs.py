@@ -14,9 +14,8 @@ from pascal_nm.cli.output import percent, print_json, progress, say, span, table
 from pascal_nm.cli.outputs import PICTURE, Writes
 from pascal_nm.common.files import write_answers
 from pascal_nm.errors import DataError, FileError
-from pascal_nm.export.nir_format import ForeignError, read_nir
+from pascal_nm.export.nir_format import OtherNir, read_nir
 from pascal_nm.hw_targets import compiled, evaluation, workers
-from pascal_nm.hw_targets.evaluation import Evaluation
 from pascal_nm.network.graph import Graph
 from pascal_nm.source.verification import Verification
 
@@ -90,16 +89,15 @@ def run(
     wishes = nir_files.Wishes(timesteps, dt, reset, options.preprocessing(mean, std, scale))
     if scheduler is not None and count != 1:
         raise DataError("--workers are of this machine, --scheduler has its own: give one")
-    try:
-        graph = options.load_network(network, mean, std, scale)
-    except ForeignError as foreign:
+    graph = options.load_any(network, mean, std, scale)
+    if isinstance(graph, OtherNir):
         if (bits, schedule, lag, count, scheduler, plot) != (None, None, None, 1, None, None):
             raise DataError(
                 "--bits, --schedule, --lag, --workers, "
                 f"--scheduler and --plot are for networks of this package; {network} is none"
-            ) from None
+            )
         images = options.load_data(data_name, limit, image_column, label_column)
-        nir_files.run(network, foreign.raw, target, images, wishes, output, as_json=as_json)
+        nir_files.run(graph, target, images, wishes, output, as_json=as_json)
         return
     says = ("dt", "reset", *(["preprocessing"] if network.suffix == ".nir" else []))
     wishes.refuse_for(f"{network} is exact and says that itself; the option is for NIR of other tools", *says)
@@ -216,9 +214,10 @@ def verify(
     with progress(f"verifying on {target}") as update:
         verification, result = evaluation.verify(network, reference, program, data, given=given, progress=update)
     verification.taken = taken
+    found = evaluation.summary(verification, result)
     if as_json:
-        files = {"model": str(model), "network": None if nir is None else str(nir)}
-        print_json(files | _verification_json(verification, result, target))
+        about = {"model": str(model), "network": None if nir is None else str(nir), "target": target}
+        print_json(about | found)
     else:
         compared, reference_is = f"{model}, converted now," if nir is None else str(nir), f"the source network {model}"
         if program.graph.is_integer:
@@ -230,40 +229,12 @@ def verify(
             pre = reference.preprocessing if what == "preprocessing" else None
             values = "" if pre is None else f": (pixel / {pre.scale:g} - {list(pre.mean)}) / {list(pre.std)}"
             say(f"[bold]not compared:[/bold] {what}, which {model} does not say; taken from {nir}{values}")
-        _show_verification(verification, result, program.graph)
+        _show_verification(verification, found, program.graph)
     if not verification.equal:
         raise typer.Exit(1)
 
 
-def _verification_json(verification: Verification, result: Evaluation, target: str) -> dict[str, Any]:
-    return {
-        "exact": verification.exact,
-        "equal_up_to_rounding": verification.equal,
-        "verdict": verification.verdict,
-        "target": target,
-        "arithmetic": verification.arithmetic,
-        "images": verification.images,
-        "culprit": verification.culprit,
-        "differences": verification.differences,
-        "not_compared": list(verification.taken),
-        "prediction_mismatches": verification.prediction_mismatches,
-        "integer_mismatches": verification.integer_mismatches,
-        "levels_flipped": verification.flips,
-        "output_difference": verification.output_difference,
-        "probability_difference": verification.probability_difference,
-        "layers": [vars(layer) for layer in verification.layers.values()],
-        "source_accuracy": _accuracy(verification, result),
-        "accuracy": result.accuracy,
-        "predictions_unlike_source": int(np.count_nonzero(verification.source_predictions != result.predictions)),
-    }
-
-
-def _accuracy(verification: Verification, result: Evaluation) -> float:
-    """The source network's."""
-    return float(np.mean(verification.source_predictions == result.labels))
-
-
-def _show_verification(verification: Verification, result: Evaluation, graph: Graph) -> None:
+def _show_verification(verification: Verification, found: dict[str, Any], graph: Graph) -> None:
     layers = verification.layers.values()
     if graph.is_integer:
         rows = [[layer.name, layer.differing] for layer in layers]
@@ -278,8 +249,8 @@ def _show_verification(verification: Verification, result: Evaluation, graph: Gr
             columns = ("layer", "levels (outputs) compared", "flipped, all in all", "not explained by rounding")
             table("against the source network, level by level", columns, rows)
     say(
-        f"accuracy: source network {percent(_accuracy(verification, result))}, spiking network "
-        f"({verification.arithmetic}) {percent(result.accuracy)}"
+        f"accuracy: source network {percent(found['source_accuracy'])}, spiking network "
+        f"({verification.arithmetic}) {percent(found['accuracy'])}"
     )
     compared = "integer QCFS network" if graph.is_integer else "source network"
     say(

@@ -27,6 +27,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,13 +42,16 @@ from pascal_nm.errors import FileError, GraphError, PascalError, described
 from pascal_nm.export import plain
 from pascal_nm.export.nir_nodes import is_real
 from pascal_nm.export.plain import Content
-from pascal_nm.export.profile import preprocessing, profile_of
+from pascal_nm.export.profile import Profile, preprocessing, profile_of
 from pascal_nm.export.untrusted import read_raw
 from pascal_nm.network import dynamics
 from pascal_nm.network.graph import Graph, Population, Projection, Quantization, Timing, projection_name
 from pascal_nm.network.operators import Identity, SumPool2d, of_node, pair
 
 T = TypeVar("T")
+
+METADATA = "pascal_nm"
+"""Key in the metadata of the whole graph."""
 
 FORMAT = 1
 """Version of the metadata. A reader refuses files of a newer one."""
@@ -57,16 +61,24 @@ LARGEST = 1 << 26
 """The most neurons of a population: some ten times the largest of a VGG-16 on ImageNet images."""
 
 
-class ForeignError(FileError):
-    """A NIR file that another tool wrote, or a profile that holds no PASC metadata.
+@dataclass(frozen=True, eq=False)
+class OtherNir:
+    """What a NIR file holds but a network with PASC metadata: another tool's, or for other tools.
 
     Attributes:
-        raw: what it holds.
+        path: of the file.
+        raw: the graph in it.
+        profile: what it says about itself; None of another tool's.
     """
 
-    def __init__(self, message: str, raw: nir.NIRGraph) -> None:
-        super().__init__(message)
-        self.raw = raw
+    path: Path
+    raw: nir.NIRGraph
+    profile: Profile | None
+
+    @property
+    def form(self) -> str:
+        """``foreign``, or the name of the profile."""
+        return "foreign" if self.profile is None else self.profile.name
 
 
 def write_nir(graph: Graph, path: str | Path) -> None:
@@ -116,9 +128,26 @@ def read_nir(path: str | Path) -> Graph:
         FileError: the file is missing, damaged, not NIR, without PASC metadata, or
             contradicts itself.
     """
+    found = read_any(path)
+    if isinstance(found, Graph):
+        return found
+    if found.profile is not None:
+        raise FileError(
+            f"{path} is the {found.form} form of a network, for other tools (and `run`): give the model, "
+            "or its file without --profile"
+        )
+    raise FileError(f"{path} is a NIR file without PASC metadata: export it with `pascal-nm export model.pt --nir`")
+
+
+def read_any(path: str | Path) -> Graph | OtherNir:
+    """Read any NIR file: what it holds is what its metadata say.
+
+    Raises:
+        FileError: the file is missing, damaged or not NIR, or contradicts its metadata.
+    """
     raw = read_raw(path)
-    if "pascal_nm" not in raw.metadata:
-        raise ForeignError(_foreign(path, raw), raw)
+    if METADATA not in raw.metadata:
+        return OtherNir(Path(path), raw, profile_of(raw, path))
     try:
         return from_nir(raw)
     except GraphError as error:
@@ -127,27 +156,13 @@ def read_nir(path: str | Path) -> Graph:
         raise FileError(f"{path} is damaged: its PASC metadata cannot be understood ({described(error)})") from error
 
 
-def _foreign(path: str | Path, raw: nir.NIRGraph) -> str:
-    profile = profile_of(raw, path)
-    if profile is not None:
-        return (
-            f"{path} is the {profile.name} form of a network, for other tools (and `run`): give the model, "
-            "or its file without --profile"
-        )
-    return f"{path} is a NIR file without PASC metadata: export it with `pascal-nm export model.pt --nir`"
-
-
 def to_nir(graph: Graph) -> nir.NIRGraph:
     """The NIR graph of ``graph``."""
     nodes: dict[str, nir.NIRNode] = {}
     edges: list[tuple[str, str]] = []
-    for p in graph.populations:
-        for projection in graph.incoming(p.name):
-            chain = list(_projection_nodes(graph, projection))
-            nodes.update(chain)
-            path = [projection.source, *(name for name, _ in chain), p.name]
-            edges += itertools.pairwise(path)
-        nodes[p.name] = _population_node(graph, p)
+    for own, leading in _parts(graph):
+        nodes.update(own)
+        edges += leading
     pre = graph.preprocessing
     header = {
         "format": FORMAT,
@@ -158,7 +173,22 @@ def to_nir(graph: Graph) -> nir.NIRGraph:
         "classes": graph.classes,
         "quantization": None if graph.quantization is None else vars(graph.quantization),
     }
-    return nir.NIRGraph(nodes, edges, metadata={"pascal_nm": json.dumps(header)}, type_check=False)
+    return nir.NIRGraph(nodes, edges, metadata={METADATA: json.dumps(header)}, type_check=False)
+
+
+def _parts(graph: Graph) -> Iterator[tuple[dict[str, nir.NIRNode], list[tuple[str, str]]]]:
+    """By population: its node and those of the projections onto it, and the edges between them.
+
+    Weights are those of the graph, not copies.
+    """
+    for p in graph.populations:
+        nodes: dict[str, nir.NIRNode] = {}
+        edges: list[tuple[str, str]] = []
+        for projection in graph.incoming(p.name):
+            chain = dict(_projection_nodes(graph, projection))
+            nodes |= chain
+            edges += itertools.pairwise([projection.source, *chain, p.name])
+        yield {**nodes, p.name: _population_node(graph, p)}, edges
 
 
 def from_nir(raw: nir.NIRGraph) -> Graph:
@@ -167,7 +197,7 @@ def from_nir(raw: nir.NIRGraph) -> Graph:
     Raises:
         GraphError: it is not a valid network, or a value contradicts another one.
     """
-    header = plain.parsed(raw.metadata["pascal_nm"])
+    header = plain.parsed(raw.metadata[METADATA])
     if plain.whole(header["format"], "the format", 1) > FORMAT:
         raise GraphError(
             f"its metadata has format {header['format']}; this version reads up to {FORMAT}: update pascal-nm"
@@ -183,7 +213,7 @@ def from_nir(raw: nir.NIRGraph) -> Graph:
         _timing(header),
         _quantization(header.get("quantization")),
     )
-    _check_equal(to_nir(graph), raw)
+    _check(graph, raw)
     return graph
 
 
@@ -290,23 +320,32 @@ def _projection(raw: nir.NIRGraph, ends: Sequence[tuple[str, ...]], index: int) 
     return Projection(source, target, of_node(node), window, number)
 
 
-def _check_equal(expected: nir.NIRGraph, found: nir.NIRGraph) -> None:
+def _check(graph: Graph, raw: nir.NIRGraph) -> None:
     """Every node, field and edge of the file must be the one that the graph itself gives."""
-    if set(expected.nodes) != set(found.nodes):
-        raise GraphError(f"its nodes do not fit its metadata: {sorted(set(expected.nodes) ^ set(found.nodes))}")
-    if sorted(expected.edges) != sorted(map(tuple, found.edges)):
+    names: set[str] = set()
+    edges: list[tuple[str, str]] = []
+    for nodes, leading in _parts(graph):
+        for name in nodes.keys() & raw.nodes.keys():
+            _check_node(name, nodes[name], raw.nodes[name])
+        names |= nodes.keys()
+        edges += leading
+    if names != raw.nodes.keys():
+        raise GraphError(f"its nodes do not fit its metadata: {sorted(names ^ raw.nodes.keys())}")
+    if sorted(edges) != sorted(map(tuple, raw.edges)):
         raise GraphError("its edges do not fit its metadata")
-    for name, node in expected.nodes.items():
-        if type(node) is not type(found.nodes[name]):
-            raise GraphError(f"node {name!r} is a {type(found.nodes[name]).__name__}, not a {type(node).__name__}")
-        a, b = _content(node), _content(found.nodes[name])
-        for field in a:
-            if field == "metadata" or a[field] is b[field]:
-                continue
-            if not np.array_equal(np.asarray(a[field]), np.asarray(b[field])):
-                raise GraphError(
-                    f"{field} of node {name!r} contradicts the network's metadata; one of them was changed by hand"
-                )
+
+
+def _check_node(name: str, expected: nir.NIRNode, found: nir.NIRNode) -> None:
+    if type(expected) is not type(found):
+        raise GraphError(f"node {name!r} is a {type(found).__name__}, not a {type(expected).__name__}")
+    there = _content(found)
+    for field, value in _content(expected).items():
+        if field == "metadata" or value is there[field]:  # weights are the arrays of the file itself
+            continue
+        if not np.array_equal(np.asarray(value), np.asarray(there[field])):
+            raise GraphError(
+                f"{field} of node {name!r} contradicts the network's metadata; one of them was changed by hand"
+            )
 
 
 def _content(node: nir.NIRNode) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pascal_nm.errors import FileError, PascalError
 from pascal_nm.export import plain
 from pascal_nm.export.plain import Content
 from pascal_nm.export.readers import Start
-from pascal_nm.network.graph import Graph, Population, Preprocessing
+from pascal_nm.network.graph import Graph, Pixels, Population, Preprocessing
 
 METADATA = "pascal_nm_profile"
 """Key in the metadata of the whole graph."""
@@ -88,7 +88,7 @@ class Profile:
         if self.preprocessing is None:
             raise FileError("the network does not say how pixels become inputs: export it with --mean and --std")
         dtype = np.dtype(np.int32 if self.integer else np.float32)
-        return self.input.currents(self.preprocessing(pixels), dtype).astype(np.float32)
+        return self.input.currents(Pixels(pixels, self.preprocessing), dtype).astype(np.float32)
 
     def levels(self, name: str, spikes: Array) -> Array:
         """The level of each neuron of a population in an ``unrolled`` network, (N, *shape).
@@ -107,7 +107,8 @@ class Profile:
             "timesteps": self.timesteps,
             "start": self.start,
             "integer": self.integer,
-            "input": {"name": p.name, "shape": p.shape, "levels": p.levels, "threshold": p.threshold.tolist()},
+            "input": {"name": p.name, "shape": p.shape, "levels": p.levels, "threshold": p.threshold.tolist()}
+            | ({"bias": p.bias.tolist()} if p.bias.any() else {}),
             "preprocessing": None if self.preprocessing is None else asdict(self.preprocessing),
             "classes": self.classes,
             "populations": {name: {"shape": shape, "copies": self.copies[name]} for name, shape in self.shapes.items()},
@@ -164,7 +165,9 @@ def _parsed(content: Content) -> Profile:
     entry = Content(content["input"], "the input")
     shape = plain.shape(entry["shape"], "the input's shape")
     levels = plain.whole(entry["levels"], "the input's levels")
-    threshold = _thresholds(entry["threshold"])
+    threshold, bias = _array(entry["threshold"], "the input's threshold"), _array(entry.get("bias", 0), "its bias")
+    if threshold.min() <= 0:
+        raise FileError(f"the input's threshold must be positive, not {threshold.min():g}")
     start = content.get("start", "drip")
     if start not in get_args(Start):
         raise FileError(f"'start' must be one of {', '.join(get_args(Start))}")
@@ -178,7 +181,7 @@ def _parsed(content: Content) -> Profile:
     return Profile(
         cast("Name", name),
         plain.whole(content["timesteps"], "the timesteps", 1, MOST_TIMESTEPS[name]),
-        Population(plain.text(entry["name"], "the input's name"), "analog", shape, levels, threshold),
+        Population(plain.text(entry["name"], "the input's name"), "analog", shape, levels, threshold, bias),
         integer,
         None if pre is None else preprocessing(Content(pre, "the preprocessing")),
         plain.texts(content["classes"], "the classes"),
@@ -189,15 +192,12 @@ def _parsed(content: Content) -> Profile:
     )
 
 
-def _thresholds(value: Any) -> Array:
-    """Nested lists of positive numbers, as deep as the input has axes."""
+def _array(value: Any, what: str) -> Array:
+    """Nested lists of numbers, as deep as the input has axes."""
     array = np.asarray(value, object)  # no text becomes a number
     if array.ndim > 3 or not array.size:
-        raise FileError("the input's threshold must be numbers with up to 3 axes")
-    values = [plain.number(entry, "the input's threshold") for entry in array.reshape(-1)]
-    if min(values) <= 0:
-        raise FileError(f"the input's threshold must be positive, not {min(values):g}")
-    return np.array(values).reshape(array.shape)
+        raise FileError(f"{what} must be numbers with up to 3 axes")
+    return np.array([plain.number(entry, what) for entry in array.reshape(-1)]).reshape(array.shape)
 
 
 def preprocessing(content: Content) -> Preprocessing:

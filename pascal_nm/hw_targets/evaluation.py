@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError
 from pascal_nm.hw_targets.traffic import ChipActivity
-from pascal_nm.network.graph import Graph, Quantization
+from pascal_nm.network.graph import Graph, Pixels, Quantization
 from pascal_nm.network.quantization import quantize
 from pascal_nm.simulation import activity, simulate
 from pascal_nm.simulation.activity import LayerEvents
@@ -24,20 +25,13 @@ from pascal_nm.simulation.schedule import Schedule
 from pascal_nm.source.tracing import SourceNetwork
 from pascal_nm.source.verification import Verification
 
-BATCH_NEURONS = 1 << 25
-"""Neurons times images of one batch: what the simulator's spike trains and the recorded counts take
-stays below a gigabyte."""
-
-BATCH_IMAGES = 500
-"""The most images of one batch, so that progress is seen."""
-
 Progress = Callable[[int, int], None]
 
 
 class Batch(NamedTuple):
     """Consecutive images of a dataset, and what a program made of them."""
 
-    inputs: Array
+    inputs: Pixels
     labels: Array
     result: RunResult
 
@@ -131,7 +125,22 @@ class Evaluation:
 
 def batch_images(graph: Graph) -> int:
     """Images that run together, by memory."""
-    return min(BATCH_IMAGES, max(1, BATCH_NEURONS // sum(p.size for p in graph.populations)))
+    return memory.batch_size(sum(p.size for p in graph.populations), memory.KEPT)
+
+
+def shown(data: Dataset, size: int, progress: Progress | None = None) -> Iterator[tuple[Array, Array]]:
+    """Pixels and labels of a dataset, ``size`` images at a time.
+
+    ``progress`` is told of those that the caller is done with.
+    """
+    done = 0
+    if progress is not None:
+        progress(0, len(data))
+    for pixels, labels in data.batches(size):
+        yield pixels, labels
+        done += len(labels)
+        if progress is not None:
+            progress(done, len(data))
 
 
 def run_batches(
@@ -152,17 +161,14 @@ def run_batches(
     """
     graph = program.graph
     check(graph, data)
-    assert graph.preprocessing is not None, "check refuses a graph without"
-    size = size or batch_images(graph)
-    done = 0
-    if progress is not None:
-        progress(0, len(data))
-    for pixels, labels in data.batches(size):
-        inputs = graph.preprocessing(pixels)
-        yield Batch(inputs, labels, program.run(inputs))
-        done += len(labels)
-        if progress is not None:
-            progress(done, len(data))
+    for pixels, labels in shown(data, size or batch_images(graph), progress):
+        yield run_batch(program, pixels, labels)
+
+
+def run_batch(program: Program, pixels: Array, labels: Array) -> Batch:
+    """Run some images."""
+    inputs = program.graph.pixels(pixels)
+    return Batch(inputs, labels, program.run(inputs))
 
 
 def evaluate(
@@ -206,49 +212,60 @@ def verify(
     if given is not None and integer and not given.is_integer:
         verification.differences[:0] = reference.replace(timing=given.timing).differences(given)
 
+    forms = ([(p.name, p.shape) for p in graph.populations] for graph in (expected, program.graph))
+    alike = len(set(map(tuple, forms))) == 1
+
     def compared() -> Iterator[Batch]:
         for batch in run_batches(program, data, progress=progress):
-            if [(p.name, p.shape) for p in expected.populations] == [
-                (p.name, p.shape) for p in program.graph.populations
-            ]:
-                if integer:
-                    wanted = simulate.counts(expected, batch.inputs)
-                    verification.add_integer(wanted, batch.result, source(batch.inputs), f"{made} weights")
-                else:
-                    verification.add_float(source, expected, batch.result, batch.inputs)
-            else:  # of two different networks, answers can be compared and nothing else
-                logits = source(batch.inputs)
-                verification.see(logits)
-                mismatches = np.count_nonzero(logits.argmax(1) != batch.result.predictions)
-                verification.prediction_mismatches += int(mismatches)
+            if not alike:
+                verification.add_answers(source(batch.inputs.inputs), batch.result)
+            elif integer:
+                wanted, logits = simulate.counts(expected, batch.inputs), source(batch.inputs.inputs)
+                verification.add_integer(wanted, batch.result, logits, f"{made} weights")
+            else:
+                verification.add_float(source, expected, batch.result, batch.inputs.inputs)
             yield batch
 
     evaluation = Evaluation.of(program.graph, compared())
     return verification, evaluation
 
 
-def inputs(
-    graph: Graph, data: Dataset, progress: Progress | None = None, *, size: int | None = None
-) -> Iterator[Array]:
-    """The network's inputs, preprocessed, a batch at a time: (N, *input shape).
+def summary(verification: Verification, result: Evaluation) -> dict[str, Any]:
+    """What :func:`verify` found, for JSON."""
+    return {
+        "exact": verification.exact,
+        "equal_up_to_rounding": verification.equal,
+        "verdict": verification.verdict,
+        "arithmetic": verification.arithmetic,
+        "images": verification.images,
+        "culprit": verification.culprit,
+        "differences": verification.differences,
+        "not_compared": list(verification.taken),
+        "prediction_mismatches": verification.prediction_mismatches,
+        "integer_mismatches": verification.integer_mismatches,
+        "levels_flipped": verification.flips,
+        "output_difference": verification.output_difference,
+        "probability_difference": verification.probability_difference,
+        "layers": [vars(layer) for layer in verification.layers.values()],
+        "source_accuracy": float(np.mean(verification.source_predictions == result.labels)),
+        "accuracy": result.accuracy,
+        "predictions_unlike_source": int(np.count_nonzero(verification.source_predictions != result.predictions)),
+    }
+
+
+def inputs(graph: Graph, data: Dataset, progress: Progress | None = None) -> Iterator[Pixels]:
+    """A dataset as the network takes it, a batch at a time.
 
     Args:
         graph: the network.
         data: images of its shape.
         progress: called with (images done, images in all).
-        size: images of a batch; None chooses by memory.
 
     Raises:
-        PascalError: the data do not fit the network.
+        DataError: as :func:`run_batches`.
     """
     check(graph, data)
-    assert graph.preprocessing is not None, "check refuses a graph without"
-    done = 0
-    for pixels, _ in data.batches(size or batch_images(graph)):
-        yield graph.preprocessing(pixels)
-        done += len(pixels)
-        if progress is not None:
-            progress(done, len(data))
+    return (graph.pixels(pixels) for pixels, _ in shown(data, batch_images(graph), progress))
 
 
 def predictions(graph: Graph, data: Dataset) -> Array:
@@ -269,12 +286,7 @@ def check(graph: Graph, data: Dataset) -> None:
     Raises:
         DataError: says in what they differ.
     """
-    pre, outputs = graph.preprocessing, graph.output.size
-    if pre is None:
-        raise DataError(
-            "the network does not say how pixels become inputs: give --mean and --std (to export, or verify), "
-            "or in Python preprocessing= (to convert)"
-        )
+    pre, outputs = graph.pixels(data.pixels).preprocessing, graph.output.size
     if data.shape != graph.input.shape:
         raise DataError(f"the network takes images of shape {graph.input.shape}, those of {data.name} are {data.shape}")
     if data.scale != pre.scale:

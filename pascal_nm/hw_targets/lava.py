@@ -10,10 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pascal_nm.common.arrays import Array
 from pascal_nm.errors import TargetError
 from pascal_nm.network import bounds
-from pascal_nm.network.graph import Graph
+from pascal_nm.network.graph import Graph, Inputs
 from pascal_nm.simulation import schedule
 from pascal_nm.simulation.result import RunResult
 
@@ -146,8 +145,8 @@ class LavaProgram:
     pipelined: bool = True
     memory: int | None = None
 
-    def run(self, inputs: Array) -> RunResult:
-        """Run N preprocessed inputs of shape (N, *input shape).
+    def run(self, inputs: Inputs) -> RunResult:
+        """Run N inputs, of shape (N, *input shape).
 
         Raises:
             DataError: inputs of another shape or range than the network's.

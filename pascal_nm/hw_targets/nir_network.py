@@ -15,17 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, TargetError
 from pascal_nm.export import nir_modules
 from pascal_nm.export.nir_modules import Reading
-
-BATCH_VALUES = 1 << 24
-"""Values that all nodes of one batch may send in a timestep."""
-
-BATCH_IMAGES = 250
-"""The most images of a batch."""
+from pascal_nm.hw_targets import evaluation
+from pascal_nm.hw_targets.evaluation import Progress
 
 MOST_TIMESTEPS = 2**15 - 1
 """For how long an image is shown at most: a neuron's spikes are counted in 16 bits."""
@@ -113,7 +110,7 @@ class NirProgram:
     @property
     def batch_size(self) -> int:
         """Images that run together."""
-        return min(BATCH_IMAGES, max(1, BATCH_VALUES // self.plan.values))
+        return memory.batch_size(self.plan.values, memory.TRAIN)
 
     def run(self, inputs: Array) -> NirResult:
         """Show N inputs, (N, *shape) as the input node takes them.
@@ -206,7 +203,7 @@ def evaluate(
     program: NirProgram,
     data: Dataset,
     inputs: Callable[[Array], Array],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> NirEvaluation:
     """Run a dataset.
 
@@ -222,7 +219,7 @@ def evaluate(
     """
     predictions: list[Array] = []
     spikes: dict[str, int] = {}
-    for pixels, labels in data.batches(program.batch_size):
+    for pixels, labels in evaluation.shown(data, program.batch_size, progress):
         result = program.run(inputs(pixels))
         if int(labels.max()) >= result.outputs.shape[1]:
             raise DataError(
@@ -231,7 +228,5 @@ def evaluate(
         predictions.append(result.predictions)
         for name, counted in result.spikes.items():
             spikes[name] = spikes.get(name, 0) + int(counted.sum())
-        if progress is not None:
-            progress(sum(map(len, predictions)), len(data))
     means = {name: count / len(data) for name, count in spikes.items()}
     return NirEvaluation(np.concatenate(predictions), data.labels, means)

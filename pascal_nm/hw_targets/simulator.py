@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pascal_nm.common.arrays import Array
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import fixed_point, mapping
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.traffic import Traffic
-from pascal_nm.network.graph import Graph, Quantization
+from pascal_nm.network.graph import Graph, Inputs, Quantization
 from pascal_nm.simulation import simulate
 from pascal_nm.simulation.result import RunResult
 
@@ -22,8 +21,8 @@ class SimulatorProgram:
     watcher: simulate.Watcher | None = None
     """Counts what happens on a chip's cores."""
 
-    def run(self, inputs: Array) -> RunResult:
-        """Run N preprocessed inputs of shape (N, *input shape)."""
+    def run(self, inputs: Inputs) -> RunResult:
+        """Run N inputs, of shape (N, *input shape)."""
         return simulate.steps(self.graph, inputs, watcher=self.watcher)
 
 

@@ -41,7 +41,7 @@ from pascal_nm.common.processes import ChildError, check_open_files, end_with_pa
 from pascal_nm.data import Dataset
 from pascal_nm.errors import NotInstalledError, TargetError, described, first_line
 from pascal_nm.hw_targets import evaluation, find
-from pascal_nm.hw_targets.evaluation import Batch, Evaluation, Progress, Summary
+from pascal_nm.hw_targets.evaluation import Evaluation, Progress, Summary
 from pascal_nm.network.graph import Graph
 from pascal_nm.simulation.result import Program
 
@@ -389,7 +389,4 @@ def _compiled(graph: Graph, target: str) -> Program:
 
 
 def _summary(program: Program, pixels: Array, labels: Array) -> Summary:
-    graph = program.graph
-    assert graph.preprocessing is not None, "check refuses a graph without"
-    inputs = graph.preprocessing(pixels)
-    return Summary.of(graph, Batch(inputs, labels, program.run(inputs)))
+    return Summary.of(program.graph, evaluation.run_batch(program, pixels, labels))

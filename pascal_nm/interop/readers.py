@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array
 from pascal_nm.data import Dataset
 from pascal_nm.errors import TargetError
@@ -28,9 +29,6 @@ from pascal_nm.network.graph import Graph
 from pascal_nm.simulation import simulate
 
 READERS = tuple(runner.LOADERS)
-
-BATCH = 250
-"""Images that a reader gets at once."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +124,13 @@ def _evaluated(
     folder: Path,
     progress: Callable[[int, int], None] | None,
 ) -> Outcome:
-    assert graph.preprocessing is not None, "check refuses a graph without"
     files = {name: str(folder / name) for name in ("inputs.npy", "outputs.npy", "levels.npz")}
     given, expected, replies, compared = [], [], [], 0
-    for pixels, _ in data.batches(BATCH):
-        inputs = graph.preprocessing(pixels)
-        source = simulate.counts(graph, inputs)
-        np.save(files["inputs.npy"], graph.currents(inputs).reshape(len(inputs), *_image(inputs)))
+    size = memory.batch_size(growth.neurons[1], memory.KEPT)
+    for pixels, _ in evaluation.shown(data, size, progress):
+        inputs = graph.pixels(pixels)
+        source, currents = simulate.counts(graph, inputs), graph.currents(inputs)
+        np.save(files["inputs.npy"], currents.reshape(len(currents), *_image(currents)))
         request = {"inputs": files["inputs.npy"], "outputs": files["outputs.npy"], "timesteps": timesteps or 1}
         request |= {"levels": None, "copies": {}}
         if timesteps is None:
@@ -144,8 +142,6 @@ def _evaluated(
         compared += sum(source.counts[name].size for name in reply["differing"])
         given.append(np.load(files["outputs.npy"]).argmax(1))
         expected.append(source.predictions)
-        if progress is not None:
-            progress(sum(map(len, given)), len(data))
     answers = np.concatenate(given)
     return Outcome(
         reader,
@@ -162,8 +158,8 @@ def _evaluated(
     )
 
 
-def _image(inputs: Array) -> tuple[int, ...]:
-    return inputs.shape[1:] if inputs.ndim == 4 else (inputs.shape[1], 1, 1)
+def _image(currents: Array) -> tuple[int, ...]:
+    return currents.shape[1:] if currents.ndim == 4 else (currents.shape[1], 1, 1)
 
 
 @contextmanager

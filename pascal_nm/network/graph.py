@@ -53,10 +53,12 @@ class Population:
         threshold: positive, broadcastable to ``shape``. ``pasc``: the potential of one spike.
             ``readout``: the potential of one unit of the source network's output,
             ``logit = v / threshold``. ``analog``: the input that one unit of injected current
-            stands for, ``current = input / threshold``. ``max``: +1, or -1 where the source's
-            spikes have a negative amplitude: then the largest value is the smallest count, the AND.
+            stands for, ``current = input / threshold + bias``. ``max``: +1, or -1 where the
+            source's spikes have a negative amplitude: then the largest value is the smallest count,
+            the AND.
         bias: broadcastable to ``shape``: the current injected in all, spread over the
-            integration window.
+            integration window. ``analog``: of an integer graph, the fraction that makes the current
+            of every stored pixel a whole number.
     """
 
     name: str
@@ -95,24 +97,51 @@ class Population:
         """
         return self.dynamics.timesteps(self)
 
-    def currents(self, inputs: Array, dtype: np.dtype[Any]) -> Array:
+    def currents(self, inputs: Inputs, dtype: np.dtype[Any]) -> Array:
         """What an analog population injects; see :meth:`Graph.currents`."""
-        inputs = inputs.detach().cpu().numpy() if hasattr(inputs, "detach") else np.asarray(inputs)
-        if inputs.shape[1:] != self.shape:
-            raise DataError(f"the network takes inputs of shape {self.shape}, the data has shape {inputs.shape[1:]}")
-        if not np.all(np.isfinite(inputs)):
+        given = inputs.values if isinstance(inputs, Pixels) else inputs
+        given = given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
+        if given.shape[1:] != self.shape:
+            raise DataError(f"the network takes inputs of shape {self.shape}, the data has shape {given.shape[1:]}")
+        if not np.all(np.isfinite(given)):
             raise DataError("the data holds NaN or infinite values")
-        if not np.issubdtype(dtype, np.integer):
-            with np.errstate(over="ignore"):  # Graph.currents refuses what is too large
-                return np.asarray(inputs / self.threshold, dtype=dtype)
-        currents = np.rint(np.asarray(inputs, np.float64) / self.threshold)
+        if np.issubdtype(dtype, np.integer):
+            return np.asarray(self._whole(inputs, given), dtype)
+        given = inputs.inputs if isinstance(inputs, Pixels) else given
+        with np.errstate(over="ignore"):  # Graph.currents refuses what is too large
+            return np.asarray(given / self.threshold + self.bias, dtype)
+
+    def _whole(self, inputs: Inputs, given: Array) -> Array:
+        """The whole currents of an integer graph, within the range that it was quantized for."""
+        zero = self.zero(inputs.preprocessing) if isinstance(inputs, Pixels) else None
+        if zero is not None:
+            kind = np.int64 if np.can_cast(given.dtype, np.int32) else np.float64
+            exact = given.astype(kind) - zero.astype(kind)
+        else:
+            normalized = inputs.inputs if isinstance(inputs, Pixels) else given
+            exact = normalized.astype(np.float64) / self.threshold + self.bias
+        currents = np.asarray(np.rint(exact))
         if currents.size and np.abs(currents).max() > self.levels:
             raise DataError(
-                f"the data reaches {np.abs(inputs).max():.4g}, but the network's input was quantized for values up to "
-                f"{self.levels * float(self.threshold.max()):.4g}: "
+                f"the data reaches {np.abs(self.inputs(exact)).max():.4g}, but the network's input "
+                f"was quantized for values up to {self.levels * float(self.threshold.max()):.4g}: "
                 "check the preprocessing or quantize again for this data"
             )
-        return np.asarray(currents, dtype)
+        return currents
+
+    def inputs(self, currents: Array) -> Array:
+        """The inputs for which an analog population injects these currents."""
+        return np.asarray((currents - self.bias) * self.threshold)
+
+    def zero(self, preprocessing: Preprocessing) -> Array | None:
+        """The pixel whose current is 0, by channel.
+
+        None where a unit of current is not one step of a pixel, or no pixel has the current 0.
+        """
+        per_channel = (-1, *(1,) * (len(self.shape) - 1))
+        zero = preprocessing.centre.reshape(per_channel) - self.bias
+        steps = preprocessing.step.reshape(per_channel)
+        return zero if np.all(self.threshold == steps) and np.all(zero == np.rint(zero)) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +208,16 @@ class Preprocessing:
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
             raise DataError(f"mean must be finite and std positive, not {list(self.mean)} and {list(self.std)}")
 
+    @property
+    def centre(self) -> Array:
+        """The pixel value that becomes the input 0, by channel."""
+        return np.asarray(self.mean) * self.scale
+
+    @property
+    def step(self) -> Array:
+        """What the input grows by from one pixel value to the next, by channel."""
+        return 1 / (self.scale * np.asarray(self.std))
+
     def __call__(self, pixels: Array) -> Array:
         """Map pixels of shape (N, C, H, W) or (N, F) to float32 inputs of the same shape."""
         column = (1, -1) + (1,) * (pixels.ndim - 2)
@@ -189,6 +228,37 @@ class Preprocessing:
         """Largest magnitude that an input can have."""
         mean, std = np.asarray(self.mean), np.asarray(self.std)
         return float(np.max(np.maximum(np.abs(mean), np.abs(1 - mean)) / std))
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Images as they are stored, and how they become a network's inputs.
+
+    Wherever inputs are taken, these are too: a float network then gets them normalized, and an
+    integer network whole numbers, each pixel less the rounded mean.
+
+    Attributes:
+        values: (N, C, H, W) or (N, F), of any type of numbers.
+        preprocessing: of the network that takes them.
+    """
+
+    values: Array
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, images: slice) -> Pixels:
+        return Pixels(self.values[images], self.preprocessing)
+
+    @cached_property
+    def inputs(self) -> Array:
+        """Normalized, as the source network takes them: float32 of the same shape."""
+        return self.preprocessing(self.values)
+
+
+Inputs = Array | Pixels
+"""What a network runs on: inputs, preprocessed, (N, *input shape), or pixels as they are stored."""
 
 
 SCHEDULES = {"pasc": False, "two_phase": False, "streaming": True}
@@ -415,13 +485,26 @@ class Graph:
         """
         return all(np.issubdtype(p.operator.weight.dtype, np.integer) for p in self.projections)
 
-    def currents(self, inputs: Array) -> Array:
-        """What the analog population injects for ``inputs`` of shape (N, *input shape).
+    def pixels(self, values: Array) -> Pixels:
+        """Stored pixels (N, *input shape) as this network takes them.
 
-        It is input / threshold; inputs are an array or tensor.
+        Raises:
+            DataError: the network does not say how pixels become inputs.
+        """
+        if self.preprocessing is None:
+            raise DataError(
+                "the network does not say how pixels become inputs: give --mean and --std (to export, or verify), "
+                "or in Python preprocessing= (to convert)"
+            )
+        return Pixels(values, self.preprocessing)
 
-        A float graph gives its own float type; an integer graph rounds (half to even) to int32 and
-        refuses what exceeds its range. Every target runs on these same numbers.
+    def currents(self, inputs: Inputs) -> Array:
+        """What the analog population injects for N inputs, (N, *input shape).
+
+        Of inputs, an array or tensor, it is input / threshold + bias: in a float graph of its own
+        float type, in an integer graph rounded to int32. Of pixels, an integer graph gives the
+        pixel less the rounded mean, computed in integers: the same as of the inputs that
+        normalization makes of them. Every target runs on these numbers.
 
         Raises:
             DataError: another shape, NaN or infinite values, values outside the quantized range, or

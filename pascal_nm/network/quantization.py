@@ -77,11 +77,11 @@ def quantize(graph: Graph, recipe: Quantization | int = 8, *, input_range: float
 def _quantize_input(graph: Graph, input_range: float | None) -> Population:
     p, pre = graph.input, graph.preprocessing
     if input_range is not None:
-        levels, step = 255, np.asarray(input_range / 255)
+        levels, step, fraction = 255, np.asarray(input_range / 255, np.float64), np.zeros(())
     elif pre is not None:
-        mean = np.asarray(pre.mean) * pre.scale
-        levels = int(np.ceil(np.max(np.maximum(np.abs(mean), np.abs(pre.scale - mean))))) + 1
-        step = 1 / (pre.scale * np.asarray(pre.std))
+        centre, step = pre.centre, pre.step
+        levels = int(np.ceil(np.max(np.maximum(np.abs(centre), np.abs(pre.scale - centre))))) + 1
+        fraction = centre - np.rint(centre)
     else:
         raise GraphError(
             "the range of the input is unknown: say how pixels become inputs (--mean and --std, "
@@ -89,9 +89,7 @@ def _quantize_input(graph: Graph, input_range: float | None) -> Population:
         )
     if not np.all(np.isfinite(step) & (step > 0)):
         raise GraphError(f"the input range must be positive and finite, not {input_range}")
-    step = np.asarray(step, np.float64)
-    threshold = step.reshape(-1, *(1,) * (len(p.shape) - 1)) if step.size > 1 else step.reshape(())
-    return replace(p, levels=levels, threshold=threshold, bias=np.zeros((), np.int32))
+    return replace(p, levels=levels, threshold=step, bias=fraction)
 
 
 def _absorb_input(graph: Graph, projection: Projection, source: Population) -> Projection:

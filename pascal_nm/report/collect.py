@@ -26,13 +26,12 @@ from pascal_nm.hw_targets.bill import Bill, priced
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.evaluation import Evaluation
 from pascal_nm.network import summary
-from pascal_nm.network.graph import Graph, Timing
+from pascal_nm.network.graph import SCHEDULES, Graph, Inputs, Timing
 from pascal_nm.report.traces import record, trace
 from pascal_nm.search import adaptive
 from pascal_nm.simulation import schedule
 from pascal_nm.simulation.result import Program, RunResult
 from pascal_nm.source.checkpoint import Model
-from pascal_nm.source.verification import Verification
 
 Progress = Callable[[str], AbstractContextManager[Callable[..., None]]]
 """A progress bar for the work that is named; :func:`pascal_nm.cli.output.progress`."""
@@ -50,8 +49,6 @@ PIXELS = 48
 
 CLUSTERS = 3
 """Clusters of the AL metric, as `adapt` makes them."""
-
-SCHEDULES = ("pasc", "two_phase", "streaming")
 
 
 def collect(
@@ -91,7 +88,7 @@ def collect(
         with progress("verifying") as update:
             verification, result = evaluation.verify(source, reference, counting, data, given=graph, progress=update)
         verification.taken = tuple(taken)
-        certificate = _certificate(verification, result)
+        certificate = evaluation.summary(verification, result)
     metric = _metric(graph, data, calibration, counting.histograms, progress)
     bills = {}
     for chip, program in programs.items():
@@ -149,7 +146,7 @@ class Counting:
         """See :class:`pascal_nm.simulation.result.Program`."""
         return self.program.graph
 
-    def run(self, inputs: Array) -> RunResult:
+    def run(self, inputs: Inputs) -> RunResult:
         """Run, and count."""
         result = self.program.run(inputs)
         for p in self.graph.spiking:
@@ -179,28 +176,6 @@ def _network(name: str, graph: Graph) -> dict[str, Any]:
         **vars(graph.timing),
         "initiation_interval": plan.initiation_interval,
         "populations": populations,
-    }
-
-
-def _certificate(verification: Verification, result: Evaluation) -> dict[str, Any]:
-    layers, answers = verification.layers.values(), verification.source_predictions
-    return {
-        "accuracy": float(np.mean(answers == result.labels)),
-        "exact": verification.exact,
-        "equal_up_to_rounding": verification.equal,
-        "verdict": verification.verdict,
-        "not_compared": list(verification.taken),
-        "arithmetic": verification.arithmetic,
-        "images": verification.images,
-        "differing_predictions": verification.prediction_mismatches + verification.integer_mismatches,
-        "predictions_unlike_source": int(np.count_nonzero(answers != result.predictions)),
-        "levels_compared": sum(layer.neurons for layer in layers),
-        "flipped_by_rounding": sum(layer.flips for layer in layers),
-        "not_explained": sum(layer.unexplained for layer in layers),
-        "differing_counts": sum(layer.differing for layer in layers),
-        "differing_parameters": len(verification.differences),
-        "first_difference": verification.culprit,
-        "layers": [vars(layer) for layer in layers],
     }
 
 
@@ -282,8 +257,7 @@ def _chosen(result: Evaluation) -> list[int]:
 def _image(graph: Graph, data: Dataset, i: int) -> dict[str, Any]:
     """One image: its pixels, its answer over time, and what some neurons of each population do."""
     pixels = data.pixels[i : i + 1]
-    assert graph.preprocessing is not None, "evaluation refuses a graph without"
-    result, recording = record(graph, graph.preprocessing(pixels))
+    result, recording = record(graph, graph.pixels(pixels))
     assert result.answers is not None, "the simulator has timesteps"
     steps, logits = int(result.timesteps[0]), result.logits[0]
     small = pixels[0][:, :: -(-pixels.shape[2] // PIXELS), :: -(-pixels.shape[3] // PIXELS)]

@@ -329,7 +329,9 @@ def timesteps(report: Report) -> go.Figure:
                 hovertemplate=f"{name}: %{{y:.4g}} % after %{{x}} timesteps<extra></extra>",
             )
     if report["source"] is not None:
-        figure.add_hline(y=100 * report["source"]["accuracy"], line={"color": NEUTRAL, "dash": "dash", "width": 1})
+        figure.add_hline(
+            y=100 * report["source"]["source_accuracy"], line={"color": NEUTRAL, "dash": "dash", "width": 1}
+        )
     figure.update_xaxes(title="timesteps", rangemode="tozero")
     figure.update_yaxes(title="share of images (%)", range=[0, 103])
     return _finished(figure, 400)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.network.graph import Graph, Population, Projection
+from pascal_nm.network.graph import Graph, Inputs, Population, Projection
 from pascal_nm.neuron import SENDING, State
 from pascal_nm.simulation import simulate
 from pascal_nm.simulation.clock import Clock
@@ -57,8 +57,8 @@ class Recording:
         return found
 
 
-def record(graph: Graph, inputs: Array) -> tuple[RunResult, Recording]:
-    """Run one preprocessed input (1, *input shape) and keep every spike."""
+def record(graph: Graph, inputs: Inputs) -> tuple[RunResult, Recording]:
+    """Run one input (1, *input shape) and keep every spike."""
     recording = Recording()
     return simulate.steps(graph, inputs, watcher=recording), recording
 

@@ -33,7 +33,7 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.common.files import replacing
 from pascal_nm.errors import DataError
-from pascal_nm.network.graph import Graph
+from pascal_nm.network.graph import Graph, Inputs
 from pascal_nm.paper import analysis
 from pascal_nm.simulation import simulate
 
@@ -79,13 +79,12 @@ class LayerMetric:
         return sum(n > 0 for n in self.histogram) == 1
 
 
-def histograms(graph: Graph, batches: Iterable[Array]) -> dict[str, Array]:
+def histograms(graph: Graph, batches: Iterable[Inputs]) -> dict[str, Array]:
     """How often each level occurs in each layer: int64 (L + 1,) by population of kind ``pasc``.
 
     Args:
         graph: the network; its counts are the levels of the source network.
-        batches: preprocessed inputs of shape (N, *input shape); only one batch is in memory at a
-            time.
+        batches: inputs of shape (N, *input shape); only one batch is in memory at a time.
     """
     found = {p.name: np.zeros(p.levels + 1, np.int64) for p in graph.spiking}
     for inputs in batches:

@@ -24,7 +24,7 @@ from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError
 from pascal_nm.hw_targets import evaluation
 from pascal_nm.hw_targets.simulator import SimulatorProgram
-from pascal_nm.network.graph import Graph, Population, Projection, Timing
+from pascal_nm.network.graph import SCHEDULES, Graph, Pixels, Population, Projection, Timing
 from pascal_nm.paper import analysis
 from pascal_nm.simulation import activity, rate_coding, simulate
 from pascal_nm.simulation.rate_coding import Conversion, RateRun
@@ -35,7 +35,8 @@ TIMESTEPS = (1, 2, 4, 8, 16, 32, 64)
 CONFIDENCES = (0.95, 0.99)
 """Of early exits."""
 
-SCHEDULES = (Timing("pasc"), Timing("two_phase"), Timing("streaming", 0), Timing("streaming", 1))
+TIMINGS = (*map(Timing, SCHEDULES), Timing("streaming", 1))
+"""Those of the exact methods: each schedule, and streaming with a lag, too."""
 
 LEVELS = "levels x"
 RATE, EXIT, RELU = "QCFS rate", "QCFS exit", "ReLU rate"
@@ -48,12 +49,9 @@ SIGNIFICANT = 0.05
 FINER = (2, 4)
 """Factors on the levels of the network that the same weights are run with, without training."""
 
-BATCH = 100
-"""Images between two signs of progress."""
-
 Progress = Callable[[int, int, str], None]
-Source = Callable[[Array], Array]
-"""Preprocessed images (N, *input shape) -> the source network's classes, (N,)."""
+Source = Callable[[Pixels], Array]
+"""Images -> the source network's classes, (N,)."""
 
 
 class Interval(NamedTuple):
@@ -243,7 +241,7 @@ def compare(
     made = _Judge(expected, data.labels)
     rows = [made.row("source network", True, expected)]
     curves: dict[str, list[float]] = {}
-    for timing in SCHEDULES:
+    for timing in TIMINGS:
         row, curve = _exact(graph, timing, data, made, progress)
         rows.append(row)
         curves[row.method] = curve
@@ -255,7 +253,8 @@ def compare(
     for confidence in confidences:
         rows.append(made.rate(f"{EXIT}, at {confidence:g}", run, run.exits(confidence), latency))
     if calibration is not None:
-        examples = np.concatenate(list(evaluation.inputs(graph, calibration)))
+        evaluation.check(graph, calibration)
+        examples = graph.pixels(calibration.pixels)
         weights = np.concatenate(
             [rate_coding.relu_logits(graph, x).argmax(1) for x in _inputs(graph, data, "ReLU weights", progress)]
         )
@@ -406,9 +405,9 @@ def _rate_coded(made: Conversion, data: Dataset, timesteps: int, name: str, prog
     return RateRun.join([rate_coding.run(made, x, timesteps) for x in _inputs(made.graph, data, name, progress)])
 
 
-def _inputs(graph: Graph, data: Dataset, name: str, progress: Progress | None) -> Iterator[Array]:
-    """Preprocessed images, some at a time, with progress under the name of a method."""
-    return evaluation.inputs(graph, data, _named(progress, name), size=BATCH)
+def _inputs(graph: Graph, data: Dataset, name: str, progress: Progress | None) -> Iterator[Pixels]:
+    """Images, some at a time, with progress under the name of a method."""
+    return evaluation.inputs(graph, data, _named(progress, name))
 
 
 def _named(progress: Progress | None, name: str) -> evaluation.Progress | None:

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pascal_nm.common.arrays import Array
 from pascal_nm.common.files import replacing
 from pascal_nm.errors import DataError
-from pascal_nm.network.graph import Graph
+from pascal_nm.network.graph import Graph, Inputs
 from pascal_nm.simulation import simulate
 from pascal_nm.simulation.result import RunResult
 
@@ -70,7 +69,7 @@ class Search:
 
     Args:
         graph: the network.
-        inputs: preprocessed calibration inputs, (N, *input shape).
+        inputs: calibration inputs, (N, *input shape).
         joules: energy per image of a run.
         watcher: is told of the spikes of every run, for ``joules``.
 
@@ -81,7 +80,7 @@ class Search:
     def __init__(
         self,
         graph: Graph,
-        inputs: Array,
+        inputs: Inputs,
         joules: Callable[[Graph, RunResult], float],
         watcher: simulate.Watcher | None = None,
     ) -> None:

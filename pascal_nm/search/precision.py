@@ -18,15 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import DataError
-from pascal_nm.network.graph import BITS, RANGES, Graph, Quantization
+from pascal_nm.network.graph import BITS, RANGES, Graph, Inputs, Quantization
 from pascal_nm.network.quantization import quantize
 from pascal_nm.simulation import simulate
 from pascal_nm.simulation.result import RunResult
-
-BATCH = 250
-"""Images whose counts in all layers are held at once."""
 
 
 @dataclass
@@ -54,7 +52,7 @@ class LayerLoss:
     total: float = np.nan
 
 
-def losses(graph: Graph, integer: Graph, inputs: Array | None = None) -> list[LayerLoss]:
+def losses(graph: Graph, integer: Graph, inputs: Inputs | None = None) -> list[LayerLoss]:
     """Compare a float graph with its integer graph.
 
     :func:`pascal_nm.network.quantization.quantize` made the latter.
@@ -62,7 +60,7 @@ def losses(graph: Graph, integer: Graph, inputs: Array | None = None) -> list[La
     Args:
         graph: the float graph.
         integer: the same, quantized.
-        inputs: preprocessed images (N, *input shape); without them only the weights are compared.
+        inputs: images (N, *input shape); without them only the weights are compared.
     """
     made = integer.quantization
     assert made is not None, "quantize leaves its recipe"
@@ -73,7 +71,7 @@ def losses(graph: Graph, integer: Graph, inputs: Array | None = None) -> list[La
     if inputs is None:
         return found
     sums = np.zeros((len(found), 3))
-    for batch in _batches(inputs):
+    for batch in _batches(graph, inputs):
         exact, rounded = simulate.counts(graph, batch), simulate.counts(integer, batch)
         errors = _errors(graph, integer, exact, batch)
         for row, p, error in zip(sums, graph.weighted, errors, strict=True):
@@ -88,7 +86,7 @@ def losses(graph: Graph, integer: Graph, inputs: Array | None = None) -> list[La
     return found
 
 
-def ranges_for(graph: Graph, recipe: Quantization, inputs: Array) -> Quantization:
+def ranges_for(graph: Graph, recipe: Quantization, inputs: Inputs) -> Quantization:
     """The recipe with the range for each layer that errs least, squared, in its potentials.
 
     The potentials are those of these images (N, *input shape).
@@ -96,7 +94,7 @@ def ranges_for(graph: Graph, recipe: Quantization, inputs: Array) -> Quantizatio
     names = [p.name for p in graph.weighted]
     squares = np.zeros((len(RANGES), len(names)))
     integers = [quantize(graph, replace(recipe, range=name)) for name in RANGES]
-    for batch in _batches(inputs):
+    for batch in _batches(graph, inputs):
         exact = simulate.counts(graph, batch)
         for row, integer in zip(squares, integers, strict=True):
             row += [error.square * len(batch) for error in _errors(graph, integer, exact, batch)]
@@ -122,7 +120,7 @@ class Searched:
 
 def fewest_bits(
     graph: Graph,
-    inputs: Array,
+    inputs: Inputs,
     labels: Array,
     drop: float,
     recipe: Quantization | None = None,
@@ -139,7 +137,7 @@ def fewest_bits(
 
     Args:
         graph: a float graph.
-        inputs: preprocessed images (N, *input shape), neither of the training (these bear rounding
+        inputs: images (N, *input shape), neither of the training (these bear rounding
             better than others) nor those that the result is judged on.
         labels: their classes, (N,).
         drop: of accuracy, as a share: 0.002 for 0.2 points.
@@ -176,7 +174,7 @@ class _Search:
     def __init__(
         self,
         graph: Graph,
-        inputs: Array,
+        inputs: Inputs,
         labels: Array,
         recipe: Quantization,
         make: Callable[[Graph, Quantization], Graph],
@@ -225,7 +223,7 @@ class _Search:
         self.done += 1
         if self.progress is not None:
             self.progress(min(self.done, self.expected - 1), self.expected)
-        return np.concatenate([simulate.counts(graph, batch).logits for batch in _batches(self.inputs)])
+        return np.concatenate([simulate.counts(graph, batch).logits for batch in _batches(graph, self.inputs)])
 
     def way(self) -> list[tuple[int, ...]]:
         """From the most bits to the fewest, a bit of one layer at a time."""
@@ -267,8 +265,10 @@ def _with(bits: tuple[int, ...], layer: int, value: int) -> tuple[int, ...]:
     return (*bits[:layer], value, *bits[layer + 1 :])
 
 
-def _batches(inputs: Array) -> Iterator[Array]:
-    return (inputs[i : i + BATCH] for i in range(0, len(inputs), BATCH))
+def _batches(graph: Graph, inputs: Inputs) -> Iterator[Inputs]:
+    """Images whose counts in all layers are held at once."""
+    size = memory.batch_size(sum(p.size for p in graph.populations), memory.KEPT)
+    return (inputs[i : i + size] for i in range(0, len(inputs), size))
 
 
 def _weights(graph: Graph, name: str) -> int:
@@ -302,7 +302,7 @@ class _Error:
     changed: float
 
 
-def _errors(graph: Graph, integer: Graph, exact: RunResult, inputs: Array) -> Iterator[_Error]:
+def _errors(graph: Graph, integer: Graph, exact: RunResult, inputs: Inputs) -> Iterator[_Error]:
     """For each layer with weights; of a readout in the units of its logits."""
     counts: dict[str, Tensor] = {name: torch.from_numpy(count) for name, count in exact.counts.items()}
     sides = [(g, {**counts, g.input.name: torch.from_numpy(g.currents(inputs))}) for g in (graph, integer)]

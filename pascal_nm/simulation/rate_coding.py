@@ -34,18 +34,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import DataError
-from pascal_nm.network.graph import Graph
+from pascal_nm.network.graph import Graph, Inputs
 from pascal_nm.simulation import activity, simulate
 
 PERCENTILE = 99.9
 """Of the activations of a ReLU network: what a spike stands for, as in Rueckauer et al. and in
 SpikingJelly's ``ann2snn``."""
-
-NUMBERS = 1 << 19
-"""Neurons (of the largest population, times images) that are stepped together: their potentials
-stay in the processor's caches."""
 
 
 @dataclass(frozen=True)
@@ -127,14 +124,14 @@ def qcfs(graph: Graph) -> Conversion:
     return Conversion(_floats(graph), {p.name: float(p.levels) for p in graph.spiking}, 0.5)
 
 
-def relu(graph: Graph, calibration: Array, percentile: float = PERCENTILE) -> Conversion:
+def relu(graph: Graph, calibration: Inputs, percentile: float = PERCENTILE) -> Conversion:
     """The conversion of a ReLU network, whose potentials start at 0.
 
     A spike stands for a percentile of a population's activations.
 
     Args:
         graph: a network, whose weights are used with ReLU in place of QCFS.
-        calibration: preprocessed images, (N, *input shape).
+        calibration: images, (N, *input shape).
         percentile: of all activations of a population; the largest where it is 0.
 
     Raises:
@@ -150,7 +147,7 @@ def relu(graph: Graph, calibration: Array, percentile: float = PERCENTILE) -> Co
     return Conversion(graph, {name: level or float(value.max()) or 1.0 for name, (level, value) in found.items()}, 0.0)
 
 
-def relu_logits(graph: Graph, inputs: Array) -> Array:
+def relu_logits(graph: Graph, inputs: Inputs) -> Array:
     """Outputs of the network with ReLU in place of QCFS, (N, classes).
 
     What :func:`relu` approaches as T grows.
@@ -170,8 +167,8 @@ def depth(graph: Graph) -> int:
     return steps[graph.output.name]
 
 
-def run(made: Conversion, inputs: Array, timesteps: int) -> RateRun:
-    """Show N preprocessed images (N, *input shape) for so many timesteps.
+def run(made: Conversion, inputs: Inputs, timesteps: int) -> RateRun:
+    """Show N images (N, *input shape) for so many timesteps.
 
     Raises:
         DataError: no timestep.
@@ -179,7 +176,7 @@ def run(made: Conversion, inputs: Array, timesteps: int) -> RateRun:
     if timesteps < 1:
         raise DataError(f"rate coding needs at least one timestep, not {timesteps}")
     graph = made.graph
-    size = max(1, NUMBERS // max(p.size for p in graph.populations))
+    size = memory.images_together(max(p.size for p in graph.populations), memory.STATE)
     currents = torch.from_numpy(graph.currents(inputs))
     with torch.no_grad():
         return RateRun.join([_Batch(made, part).run(timesteps) for part in torch.split(currents, size)])
@@ -277,13 +274,13 @@ def _last(x: Tensor) -> Tensor:
     return (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).flatten(1)
 
 
-def _activations(graph: Graph, inputs: Array, keep: bool = True) -> dict[str, Array]:
+def _activations(graph: Graph, inputs: Inputs, keep: bool = True) -> dict[str, Array]:
     """Activations of the network with ReLU in place of QCFS, in levels, and its logits.
 
     The activations are by population of kind ``pasc``, the logits by the readout's name.
     """
     graph = _floats(graph)
-    size = max(1, NUMBERS // max(p.size for p in graph.populations))
+    size = memory.images_together(max(p.size for p in graph.populations), memory.STATE)
     found: dict[str, list[Array]] = {}
     with torch.no_grad():
         for currents in torch.split(torch.from_numpy(graph.currents(inputs)).to(torch.float32), size):

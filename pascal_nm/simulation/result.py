@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.network.graph import Graph
+from pascal_nm.network.graph import Graph, Inputs
 from pascal_nm.simulation.schedule import Schedule
 
 
@@ -123,8 +123,8 @@ class Program(Protocol):
     def graph(self) -> Graph:
         """The graph that runs: the one given, or its quantized form on a target without floats."""
 
-    def run(self, inputs: Array) -> RunResult:
-        """Run N preprocessed inputs of shape (N, *input shape)."""
+    def run(self, inputs: Inputs) -> RunResult:
+        """Run N inputs, of shape (N, *input shape)."""
 
 
 class Target(Protocol):

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import GraphError
 from pascal_nm.network import bounds
-from pascal_nm.network.graph import Graph, Population, Projection
+from pascal_nm.network.graph import Graph, Inputs, Population, Projection
 from pascal_nm.network.operators import SumPool2d
 from pascal_nm.network.windows import Window
 from pascal_nm.neuron import Stage, State, Step
@@ -33,22 +34,8 @@ from pascal_nm.simulation.result import Activity, RunResult
 
 Synapse = Callable[[Tensor], Tensor]
 
-COUNTS_NEURONS = 1 << 22
-"""Neurons (of the largest population, times images) that ``counts`` carries through the
-network together: enough for efficient convolutions, few enough that the memory of one
-population serves the next."""
-
-STEPS_NUMBERS = 1 << 24
-"""The same for ``steps``: numbers of the largest spike train, or of the currents that it
-gives, times images."""
-
 MOST_NUMBERS = 1 << 31
 """Numbers of one image's spike train beyond which ``steps`` would take tens of gigabytes."""
-
-BLOCK_NEURONS = 1 << 18
-"""Neurons (times images) that are stepped together: their state stays in the processor's cache
-through all stages."""
-
 
 _PREPARED: WeakKeyDictionary[Graph, dict[tuple[str, str], Synapse]] = WeakKeyDictionary()
 
@@ -99,13 +86,13 @@ def window_max(x: Tensor, pool: SumPool2d, sign: Tensor) -> Tensor:
     return (F.max_pool2d(floating * sign, pool.kernel, pool.stride, pool.padding) * sign).to(x.dtype)
 
 
-def counts(graph: Graph, inputs: Array) -> RunResult:
-    """Run N preprocessed inputs (N, *input shape) in closed form. The result has no activity."""
-    size = max(1, COUNTS_NEURONS // max(p.size for p in graph.populations))
+def counts(graph: Graph, inputs: Inputs) -> RunResult:
+    """Run N inputs (N, *input shape) in closed form. The result has no activity."""
+    size = memory.images_together(max(p.size for p in graph.populations), memory.LAYER)
     return _in_batches(graph, inputs, size, lambda currents: _counts(graph, currents))
 
 
-def _in_batches(graph: Graph, inputs: Array, size: int, run: Callable[[Tensor], RunResult]) -> RunResult:
+def _in_batches(graph: Graph, inputs: Inputs, size: int, run: Callable[[Tensor], RunResult]) -> RunResult:
     """Run images in equal batches of at most so many."""
     currents = torch.from_numpy(graph.currents(inputs))
     batches = max(1, -(-len(currents) // size))
@@ -173,9 +160,9 @@ class Watcher(Protocol):
 
 
 def steps(
-    graph: Graph, inputs: Array, plan: schedule.Schedule | None = None, watcher: Watcher | None = None
+    graph: Graph, inputs: Inputs, plan: schedule.Schedule | None = None, watcher: Watcher | None = None
 ) -> RunResult:
-    """Run N preprocessed inputs (N, *input shape) timestep by timestep, counting every spike.
+    """Run N inputs (N, *input shape) timestep by timestep, counting every spike.
 
     Spikes only flow downward, so each population is carried through its whole window before the
     next one starts.
@@ -204,7 +191,7 @@ def _images_together(graph: Graph, plan: schedule.Schedule) -> int:
             f"the spikes of one image are {largest:,} numbers in one layer, too many to run timestep by timestep: use "
             "fewer levels, or the closed form (simulate.counts)"
         )
-    return max(1, STEPS_NUMBERS // largest)
+    return memory.images_together(largest, memory.TRAIN)
 
 
 def spike_synapse(projection: Projection, graph: Graph) -> Synapse:
@@ -376,7 +363,7 @@ class _Stepped(_Run):
         n = frames.shape[1]
         self.spikes_dtype = torch.float64 if frames.dtype == torch.float64 else torch.float32
         self.excitatory, self.inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
-        size = max(1, BLOCK_NEURONS // p.size)
+        size = memory.images_together(p.size, memory.STATE)
         self._prepare(n)
         for first in range(0, n, size):
             self._run(slice(first, min(first + size, n)))

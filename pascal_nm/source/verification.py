@@ -171,10 +171,18 @@ class Verification:
         """The first population at which target and source part for another reason than rounding."""
         return next((layer.name for layer in self.layers.values() if layer.unexplained or layer.differing), None)
 
-    def see(self, logits: Array) -> None:
+    def _see(self, logits: Array) -> None:
         """Note what the source network says of further images: logits, (N, classes)."""
         self.images += len(logits)
         self.source_predictions = np.append(self.source_predictions, logits.argmax(1))
+
+    def add_answers(self, logits: Array, result: RunResult) -> None:
+        """Compare the answers of another network with the source network's logits, (N, classes).
+
+        Nothing else of two networks with other layers can be compared.
+        """
+        self._see(logits)
+        self.prediction_mismatches += int(np.count_nonzero(logits.argmax(1) != result.predictions))
 
     def _note_outputs(self, expected: Array, found: Array) -> None:
         """Keep how far outputs of further images lie apart, (N, classes) each."""
@@ -189,7 +197,7 @@ class Verification:
         ``reference`` is the graph converted from it.
         """
         logits, levels = source.levels(inputs)
-        self.see(logits)
+        self._see(logits)
         self.arithmetic = str(reference.dtype)
         self.prediction_mismatches += int(np.count_nonzero(logits.argmax(1) != result.predictions))
         self._note_outputs(logits, result.logits)
@@ -231,7 +239,7 @@ class Verification:
             logits: of the float source network, (N, classes): they say what quantization changed.
             arithmetic: in words.
         """
-        self.see(logits)
+        self._see(logits)
         self.arithmetic = arithmetic
         self.changed += int(np.count_nonzero(logits.argmax(1) != result.predictions))
         self._note_outputs(expected.logits, result.logits)

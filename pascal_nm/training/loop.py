@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn import functional as F
 
+from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array
 from pascal_nm.common.files import replacing
 from pascal_nm.data import WHOLE, Images, Part
@@ -37,13 +38,6 @@ LARGE = 128
 PAPER_THRESHOLD = 1.0
 """Where the thresholds of the paper's authors start (``IF`` in their ``models/layer.py``); 8 in
 QCFS, 2 in :func:`pascal_nm.source.architectures.build`."""
-
-EVALUATED = 500
-"""Images that a network classifies at once when its accuracy is measured; fewer
-where they are large."""
-
-EVALUATED_VALUES = 1 << 24
-"""The most values of the images of such a batch: 111 images of 3x224x224."""
 
 
 @dataclass(frozen=True)
@@ -565,7 +559,7 @@ class _Training:
             for buffer in self.module.buffers():
                 torch.distributed.broadcast(buffer, 0)
         counts = torch.zeros(2, device=self.device)
-        size = max(1, min(EVALUATED, EVALUATED_VALUES // math.prod(data.shape)))
+        size = memory.batch_size(math.prod(data.shape), memory.TRAIN)
         for pixels, labels in data.batches(size, self.part):
             right = self.module(self._inputs(pixels)).argmax(1) == torch.from_numpy(labels).to(self.device)
             counts += torch.stack([right.sum(), torch.full_like(right.sum(), len(labels))])

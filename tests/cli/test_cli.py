@@ -835,7 +835,7 @@ def test_quantize_chooses_bits_by_data_and_says_what_each_layer_lost(pascal, tra
     code, out, _ = pascal(*command, "--accuracy-drop", 1, "--range", "data", "--chip", "loihi1", "--json")
     report = json.loads(out)
     assert code == 0
-    assert report["integer_accuracy"] >= report["source_accuracy"] - 0.01 - 1e-9
+    assert report["accuracy"] >= report["source_accuracy"] - 0.01 - 1e-9
     assert report["bias_bits"] == 13
     assert sum(report["bits"]) < 8 * len(report["bits"])
     assert [layer["bits"] for layer in report["layers"]] == report["bits"]

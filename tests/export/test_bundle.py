@@ -32,7 +32,7 @@ def parts_of(graph, chip):
     """What :func:`write` takes: the network, its mapping, and arrays to check with."""
     levels = graph.input.levels
     integers = np.random.default_rng(0).integers(-levels, levels + 1, (3, *graph.input.shape))
-    result = simulate.steps(graph, integers * graph.input.threshold)
+    result = simulate.steps(graph, graph.input.inputs(integers))
     check = {f"count_{name}": count for name, count in result.counts.items()}
     return graph, mapping.place(graph, chip), {**check, "inputs": integers, "potential": result.potential}
 
