@@ -19,6 +19,7 @@ from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.export.profile import Measured
 from pascal_nm.export.readers import READERS, Start, dialect
 from pascal_nm.hw_targets import rates
+from pascal_nm.network import unroll as unrolling
 from pascal_nm.network.graph import Graph
 from pascal_nm.network.quantization import quantize
 from pascal_nm.simulation import schedule as schedules
@@ -57,6 +58,16 @@ def export(
             )
         ),
     ] = "pasc",
+    unroll: Annotated[
+        bool,
+        typer.Option(
+            "--unroll",
+            help=(
+                "L neurons of one level in place of each of L levels: a larger network with the same answers in fewer "
+                "timesteps, for our targets, schedules and chips (--profile unrolled is a file for other simulators)."
+            ),
+        ),
+    ] = False,
     reader: Annotated[
         str, typer.Option(help=f"Whom an unrolled or rate file is for: {', '.join(READERS)}.")
     ] = "generic",
@@ -114,7 +125,7 @@ def export(
     """
     if not nir:
         raise FileError("say what to write: --nir")
-    _check_options(profile, reader, start, (schedule, lag), timesteps, data_name, limit, plot)
+    _check_options(profile, reader, start, (schedule, lag), timesteps, data_name, limit, plot, unroll)
     assert output is not None, "its default is beside the model"
     if model.suffix == ".nir":
         graph = _from_nir(model, {"--double": double, "--mean": mean, "--std": std, "--classes": classes})
@@ -127,6 +138,8 @@ def export(
         if graph.is_integer:
             raise FileError(f"{model} holds integer weights already: leave --bits out")
         graph = quantize(graph, bits)
+    if unroll:
+        graph = unrolling.unroll(graph)
     if profile == "unrolled":
         _export_unrolled(graph, output, reader, as_json)
         return
@@ -171,6 +184,7 @@ def _check_options(
     data_name: str | None,
     limit: int | None,
     plot: Path | None,
+    unroll: bool,
 ) -> None:
     """Refuse options without effect, and pictures that could not be written, before any work."""
     if profile not in ENDINGS:
@@ -180,6 +194,8 @@ def _check_options(
         raise FileError("--reader belongs to --profile unrolled or rate: a pasc file is the same for all readers")
     if profile != "pasc" and plan != (None, None):
         raise FileError("--schedule and --lag belong to --profile pasc: other tools know one timestep, or rates")
+    if profile != "pasc" and unroll:
+        raise FileError("--unroll belongs to --profile pasc: other profiles make copies of their own, or none")
     if profile == "unrolled" and timesteps is not None:
         raise FileError("--timesteps belongs to --profile rate or pasc")
     given = {"--data": data_name, "--limit": limit, "--plot": plot, "--start": start}
