@@ -28,11 +28,11 @@ from pascal_nm.network.graph import Graph
 from pascal_nm.network.quantization import quantize
 from pascal_nm.source.verification import Verification
 
-CHIP = "loihi1"
+_CHIP = "loihi1"
 
 
 @dataclass(frozen=True)
-class Row:
+class _Row:
     """One target's outcome."""
 
     name: str
@@ -75,10 +75,10 @@ def demo(
         name = f"{target} ({'fixed point' if program.graph.is_integer else 'float'})"
         with progress(f"verifying {name}") as update:
             verification, result = evaluation.verify(source, reference, program, test_data, progress=update)
-        rows.append(Row(name, verification, result, program.graph.is_integer))
+        rows.append(_Row(name, verification, result, program.graph.is_integer))
     answers = rows[0].verification.source_predictions
     accuracy = float(np.mean(answers == test_data.labels))
-    chip = chips.load(CHIP)
+    chip = chips.load(_CHIP)
     cost = sum(layer.total for layer in chips.energy(rows[-1].evaluation.events, chip))
     seconds = time.perf_counter() - start
     if as_json:
@@ -92,20 +92,20 @@ def demo(
         raise typer.Exit(1)
 
 
-def _flips(row: Row) -> int:
+def _flips(row: _Row) -> int:
     return sum(layer.flips for layer in row.verification.layers.values())
 
 
-def _differing(row: Row) -> int:
+def _differing(row: _Row) -> int:
     return sum(layer.differing + layer.unexplained for layer in row.verification.layers.values())
 
 
-def _mismatches(row: Row) -> int:
+def _mismatches(row: _Row) -> int:
     return row.verification.integer_mismatches + row.verification.prediction_mismatches
 
 
 def _show(
-    rows: list[Row],
+    rows: list[_Row],
     accuracy: float,
     answers: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
     cost: float,
@@ -158,7 +158,7 @@ def _show(
 
 
 def _json(
-    rows: list[Row],
+    rows: list[_Row],
     accuracy: float,
     answers: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
     cost: float,

@@ -24,7 +24,7 @@ from pascal_nm.network.graph import Graph
 from pascal_nm.network.quantization import quantize
 from pascal_nm.simulation import schedule as schedules
 
-STARTS: dict[Start, str] = {
+_STARTS: dict[Start, str] = {
     "shifted": (
         "neurons begin at half a threshold, by thresholds of 1/2 and resets to -1/2: "
         "for readers that take v_reset from the file"
@@ -36,7 +36,7 @@ STARTS: dict[Start, str] = {
 }
 """What is said about the initial potential of a rate file."""
 
-ENDINGS = {"pasc": ".nir", "unrolled": ".unrolled.nir", "rate": ".rate.nir"}
+_ENDINGS = {"pasc": ".nir", "unrolled": ".unrolled.nir", "rate": ".rate.nir"}
 """Of the files of each profile."""
 
 
@@ -106,7 +106,7 @@ def export(
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Where to.", show_default="beside the model"),
-        Writes((".nir",), lambda given: given["model"].with_suffix(ENDINGS.get(given["profile"], ".nir"))),
+        Writes((".nir",), lambda given: given["model"].with_suffix(_ENDINGS.get(given["profile"], ".nir"))),
     ] = None,
     bits: Annotated[
         int | None, typer.Option(help="Quantize to integer weights of so many bits (2 to 16).", show_default="floats")
@@ -187,7 +187,7 @@ def _check_options(
     unroll: bool,
 ) -> None:
     """Refuse options without effect, and pictures that could not be written, before any work."""
-    if profile not in ENDINGS:
+    if profile not in _ENDINGS:
         raise FileError(f"--profile takes pasc, unrolled or rate, not {profile!r}")
     dialect(reader)
     if profile == "pasc" and reader != "generic":
@@ -259,7 +259,7 @@ def _export_rate(
         f"[bold]{path}[/bold]: rate network for {reader}, {path.stat().st_size:,} bytes, {timesteps} timesteps, "
         f"approximate; {size.neurons[0]:,} neurons, {size.neurons[1]:,} with those that pass spikes on"
     )
-    say(f"start: {STARTS[start]}")
+    say(f"start: {_STARTS[start]}")
     if measured:
         _show_measured(measured, images.name if images else "")
     else:

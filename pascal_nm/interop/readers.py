@@ -29,7 +29,7 @@ from pascal_nm.simulation import simulate
 
 READERS = tuple(runner.LOADERS)
 
-BATCH = 250
+_BATCH = 250
 """Images that a reader gets at once."""
 
 
@@ -129,7 +129,7 @@ def _evaluated(
     assert graph.preprocessing is not None, "check refuses a graph without"
     files = {name: str(folder / name) for name in ("inputs.npy", "outputs.npy", "levels.npz")}
     given, expected, replies, compared = [], [], [], 0
-    for pixels, _ in data.batches(BATCH):
+    for pixels, _ in data.batches(_BATCH):
         inputs = graph.preprocessing(pixels)
         source = simulate.counts(graph, inputs)
         np.save(files["inputs.npy"], graph.currents(inputs).reshape(len(inputs), *_image(inputs)))

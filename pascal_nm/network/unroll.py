@@ -28,7 +28,7 @@ from pascal_nm.common.arrays import Array
 from pascal_nm.errors import GraphError
 from pascal_nm.network.graph import Graph, Population, Projection
 
-MOST_WEIGHTS = 1 << 30
+_MOST_WEIGHTS = 1 << 30
 """Weights of an unrolled projection beyond which it would take gigabytes."""
 
 
@@ -107,7 +107,7 @@ def _repeated(graph: Graph, q: Projection) -> Projection:
     inputs, outputs = _copies(source), _copies(target)
     if inputs == outputs == 1 or target.kind == "max":  # a max population hears its like, copy by copy
         return q
-    if q.operator.weight.size * inputs * outputs > MOST_WEIGHTS:
+    if q.operator.weight.size * inputs * outputs > _MOST_WEIGHTS:
         raise GraphError(
             f"unrolled, the projection {q.source} -> {q.target} has {q.operator.weight.size * inputs * outputs:,} "
             "weights, too many: use fewer levels"

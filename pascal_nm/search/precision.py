@@ -25,7 +25,7 @@ from pascal_nm.network.quantization import quantize
 from pascal_nm.simulation import simulate
 from pascal_nm.simulation.result import RunResult
 
-BATCH = 250
+_BATCH = 250
 """Images whose counts in all layers are held at once."""
 
 
@@ -268,7 +268,7 @@ def _with(bits: tuple[int, ...], layer: int, value: int) -> tuple[int, ...]:
 
 
 def _batches(inputs: Array) -> Iterator[Array]:
-    return (inputs[i : i + BATCH] for i in range(0, len(inputs), BATCH))
+    return (inputs[i : i + _BATCH] for i in range(0, len(inputs), _BATCH))
 
 
 def _weights(graph: Graph, name: str) -> int:
