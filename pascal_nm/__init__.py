@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pascal_nm.network.graph import Graph, Population, Preprocessing, Projection, Quantization, Timing
     from pascal_nm.network.operators import Conv2d, Dense, Identity, SumPool2d
     from pascal_nm.network.quantization import quantize
+    from pascal_nm.network.unroll import unroll
     from pascal_nm.simulation.result import RunResult
     from pascal_nm.source import checkpoint
     from pascal_nm.source.architectures import build, to_qcfs
@@ -67,6 +68,7 @@ __all__ = [
     "run",
     "to_qcfs",
     "training",
+    "unroll",
     "verify",
 ]
 
@@ -95,6 +97,7 @@ _HOMES = {
     "quantize": "network.quantization",
     "run": "hw_targets",
     "to_qcfs": "source.architectures",
+    "unroll": "network.unroll",
     "verify": "hw_targets",
 }
 """Where each name is defined."""

@@ -48,7 +48,7 @@ def test_equation_9_and_10_are_the_same():
     for levels in (1, 4, 16):
         ac, neuron = 1000.0, 3.0
         direct = (ac + (5 * levels - 2) * neuron) / (ac + levels * neuron)
-        assert analysis.energy_ratio(levels, neuron / ac) == pytest.approx(direct, rel=1e-15)
+        assert analysis._energy_ratio(levels, neuron / ac) == pytest.approx(direct, rel=1e-15)
 
 
 def network():
@@ -130,7 +130,7 @@ def test_a_layer_that_no_spike_reaches_is_all_neurons():
     silent = analysis.analyse(graph, dict.fromkeys(rates, 0.0))
     second = silent.layers[1]
     assert math.isinf(second.ratio)
-    assert second.energy == (5 * 2 - 2) / 2 == pytest.approx(analysis.energy_ratio(2, 1e15))
+    assert second.energy == (5 * 2 - 2) / 2 == pytest.approx(analysis._energy_ratio(2, 1e15))
     assert silent.effective_timesteps == pytest.approx((4 * silent.layers[0].energy + 2 * 4) / 2)
     assert silent.multiplies == 0
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pascal_nm.search.comparison import Comparison, Row
     from pascal_nm.search.lags import Cost
 
-KINDS = ("png", "svg", "pdf")
+_KINDS = ("png", "svg", "pdf")
 
 
 def metric_bars(plans: Mapping[str, Plan], title: str, path: Path) -> None:
@@ -234,7 +234,7 @@ def activity(
     _save(figure, path)
 
 
-SEEN = 1e-3
+_SEEN = 1e-3
 """The smallest share of the energy that is drawn: smaller ones are thinner than a line."""
 
 
@@ -265,7 +265,7 @@ def energy(
     left, right = (figure, None) if cores is None else figure.subfigures(1, 2, width_ratios=(2, 1))
     above, below = left.subplots(2, 1, height_ratios=(2, max(3, len(layers))))
     whole = {kind: sum(joules.get(kind, 0.0) for joules in layers.values()) for kind in KIND_STYLES}
-    kinds = [kind for kind, part in whole.items() if part > SEEN * sum(whole.values())]
+    kinds = [kind for kind, part in whole.items() if part > _SEEN * sum(whole.values())]
     _stacks(above, {"spiking network": whole, "source network": {}}, kinds)
     total, reference = sum(whole.values()), sum(source.values())
     above.barh(1, reference, color="#999999", label="source network")
@@ -357,7 +357,7 @@ def _save(figure: Any, path: Path) -> None:
     from matplotlib import rc_context
     from matplotlib.text import Text
 
-    kind = _kind(path, *KINDS)
+    kind = _kind(path, *_KINDS)
     for text in figure.findobj(Text):
         text.set_parse_math(False)
         text.set_text(printable(text.get_text()))

@@ -42,7 +42,7 @@ def write_unrolled(graph: Graph, path: str | Path, reader: str = "generic") -> G
     return size
 
 
-def unroll(graph: Graph, reader: str = "generic") -> nir.NIRGraph:
+def unrolled_network(graph: Graph, reader: str = "generic") -> nir.NIRGraph:
     """The unrolled network of a graph; its input has shape (C, H, W), its output (classes, 1, 1).
 
     Raises:

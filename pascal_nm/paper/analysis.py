@@ -94,7 +94,7 @@ def if_ratio(fan_in: float, rate: float = RATE) -> float:
     return 1 / (fan_in * rate)
 
 
-def energy_ratio(levels: int, ratio: float) -> float:
+def _energy_ratio(levels: int, ratio: float) -> float:
     """Equation 10: energy of a layer with PASC neurons over that with plain neurons.
 
     Plain ones only integrate and fire.
@@ -121,7 +121,7 @@ def effective_timesteps(levels: Sequence[int], ratios: Sequence[float]) -> float
     Raises:
         ValueError: not one ratio for each layer.
     """
-    terms = [energy_ratio(level, ratio) * level for level, ratio in zip(levels, ratios, strict=True)]
+    terms = [_energy_ratio(level, ratio) * level for level, ratio in zip(levels, ratios, strict=True)]
     return sum(terms) / len(terms)
 
 
@@ -292,7 +292,7 @@ def _layer(
         ratio,
         None if own is None else _over(p.size, macs * own),
         None if counted is None else _over(p.size, counted[p.name]),
-        None if own is None else energy_ratio(p.levels, ratio),
+        None if own is None else _energy_ratio(p.levels, ratio),
         0.0 if own is None else p.size * own,
     )
 

@@ -26,28 +26,28 @@ from pascal_nm.hw_targets.bill import Bill, priced
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.evaluation import Evaluation
 from pascal_nm.network import summary
-from pascal_nm.network.graph import SCHEDULES, Graph, Inputs, Timing
+from pascal_nm.network.graph import Graph, Inputs, Timing
 from pascal_nm.report.traces import record, trace
 from pascal_nm.search import adaptive
 from pascal_nm.simulation import schedule
 from pascal_nm.simulation.result import Program, RunResult
 from pascal_nm.source.checkpoint import Model
 
-Progress = Callable[[str], AbstractContextManager[Callable[..., None]]]
+_Progress = Callable[[str], AbstractContextManager[Callable[..., None]]]
 """A progress bar for the work that is named; :func:`pascal_nm.cli.output.progress`."""
 
-IMAGES = 6
+_IMAGES = 6
 """Images that the reader may pick from; at most a third of them are answered wrongly."""
 
-NEURONS = 24
+_NEURONS = 24
 """Neurons of each population whose spikes and potentials are shown, drawn by ``SEED``."""
 
-SEED = 0
+_SEED = 0
 
-PIXELS = 48
+_PIXELS = 48
 """Rows and columns of a thumbnail at most: larger images are thinned."""
 
-CLUSTERS = 3
+_CLUSTERS = 3
 """Clusters of the AL metric, as `adapt` makes them."""
 
 
@@ -57,7 +57,7 @@ def collect(
     data: Dataset,
     described: Mapping[str, Chip],
     model: Model | None,
-    progress: Progress,
+    progress: _Progress,
     taken: Sequence[str] = (),
     calibration: Dataset | None = None,
 ) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def collect(
         PascalError: the data or the network do not fit each other, a chip or the source network.
     """
     programs = {chip: priced(graph, each) for chip, each in described.items()}
-    counting = Counting(compiled(graph, "torch"))
+    counting = _Counting(compiled(graph, "torch"))
     certificate = None
     if model is None:
         with progress("running") as update:
@@ -126,13 +126,13 @@ def provenance(command: str, files: Sequence[Path], model: Model | None) -> dict
         "files": {str(path): sha256(path) for path in files if path.is_file()},
         "versions": {"pascal-nm": pascal_nm.__version__, "python": platform.python_version()}
         | {package: metadata.version(package) for package in packages},
-        "seed_of_the_neurons_shown": SEED,
+        "seed_of_the_neurons_shown": _SEED,
         "source_network": source,
     }
 
 
 @dataclass
-class Counting:
+class _Counting:
     """A program that also counts how often each spike count from 0 to L occurred.
 
     It does so for each ``pasc`` population.
@@ -192,14 +192,14 @@ def _metric(
     data: Dataset,
     calibration: Dataset | None,
     histograms: Mapping[str, Array],
-    progress: Progress,
+    progress: _Progress,
 ) -> dict[str, Any]:
     """The AL metric and cluster of each layer as `adapt` finds them, and their images."""
     if calibration is not None:
         with progress("measuring layers") as update:
             histograms = adaptive.histograms(graph, evaluation.inputs(graph, calibration, update))
     metrics = adaptive.measure(histograms) if histograms else []
-    labels = adaptive.cluster([m.metric for m in metrics], CLUSTERS)
+    labels = adaptive.cluster([m.metric for m in metrics], _CLUSTERS)
     return {
         "data": data.name if calibration is None else calibration.name,
         "images": len(data) if calibration is None else len(calibration),
@@ -248,10 +248,10 @@ def _layers(
 
 def _chosen(result: Evaluation) -> list[int]:
     """Images to look at: up to a third that are answered wrongly, then the first of each class."""
-    wrong = np.flatnonzero(result.predictions != result.labels)[: IMAGES // 3]
+    wrong = np.flatnonzero(result.predictions != result.labels)[: _IMAGES // 3]
     firsts = np.sort(np.unique(result.labels, return_index=True)[1])
     rest = [i for i in (*firsts, *range(len(result.labels))) if i not in wrong]
-    return sorted([*wrong.tolist(), *list(dict.fromkeys(int(i) for i in rest))[: IMAGES - len(wrong)]])
+    return sorted([*wrong.tolist(), *list(dict.fromkeys(int(i) for i in rest))[: _IMAGES - len(wrong)]])
 
 
 def _image(graph: Graph, data: Dataset, i: int) -> dict[str, Any]:
@@ -260,15 +260,15 @@ def _image(graph: Graph, data: Dataset, i: int) -> dict[str, Any]:
     result, recording = record(graph, graph.pixels(pixels))
     assert result.answers is not None, "the simulator has timesteps"
     steps, logits = int(result.timesteps[0]), result.logits[0]
-    small = pixels[0][:, :: -(-pixels.shape[2] // PIXELS), :: -(-pixels.shape[3] // PIXELS)]
-    rng, layers = np.random.default_rng(SEED), []
+    small = pixels[0][:, :: -(-pixels.shape[2] // _PIXELS), :: -(-pixels.shape[3] // _PIXELS)]
+    rng, layers = np.random.default_rng(_SEED), []
     for p in graph.populations:
         if p.dynamics.injects:
             continue
         if p.dynamics.reads_out:
-            neurons = np.sort(np.argsort(-logits, kind="stable")[:NEURONS])
+            neurons = np.sort(np.argsort(-logits, kind="stable")[:_NEURONS])
         else:
-            neurons = np.sort(rng.choice(p.size, min(NEURONS, p.size), replace=False))
+            neurons = np.sort(rng.choice(p.size, min(_NEURONS, p.size), replace=False))
         found = None if p.dynamics.relays else trace(graph, result, recording, p.name, neurons)
         shown: list[dict[str, Any]] = []
         sent = None if p.dynamics.reads_out else recording.sent(p.name, neurons, steps)
@@ -331,7 +331,7 @@ def _chip(name: str, bill: Bill, graph: Graph, result: Evaluation) -> dict[str, 
 
 
 def _in_every_schedule(
-    graph: Graph, data: Dataset, result: Evaluation, progress: Progress
+    graph: Graph, data: Dataset, result: Evaluation, progress: _Progress
 ) -> Iterator[tuple[Graph, Evaluation]]:
     """The same network under each schedule; its own has been run."""
     for each in SCHEDULES:

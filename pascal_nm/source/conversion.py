@@ -43,7 +43,7 @@ from pascal_nm.source.tracing import (
     population_name,
 )
 
-MOST_FOLDED = 1 << 30
+_MOST_FOLDED = 1 << 30
 """Numbers of a tensor that is computed from parameters, at most."""
 
 
@@ -201,7 +201,7 @@ class Converter:
         small = (
             isinstance(traced, Tensor)
             and all(isinstance(n, int) for n in traced.shape)
-            and traced.numel() < MOST_FOLDED
+            and traced.numel() < _MOST_FOLDED
         )
         if known and small and isinstance(node.target, torch._ops.OpOverload) and not _is_random(node.target):
             args, kwargs = fx.map_arg((node.args, node.kwargs), lambda a: self.constants[a.name])

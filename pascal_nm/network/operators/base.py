@@ -196,6 +196,21 @@ class Operator(ABC):
             return None
         return self.with_weight(self.weight + other.weight)
 
+    def repeated(self, inputs: int, outputs: int, shape: Shape) -> Operator:
+        """The same synapses for copies of the neurons, which stand as neighbouring channels.
+
+        Each copy of a target neuron gets what all copies of its sources add up to.
+
+        Args:
+            inputs: copies of each source neuron.
+            outputs: copies of each target neuron.
+            shape: what this one takes, without copies.
+
+        Raises:
+            GraphError: there is no such operator.
+        """
+        raise GraphError(f"neurons with synapses of kind {self.name} cannot be copied")
+
     def carried(self, bias: Array, shape: Shape) -> Array:
         """What a constant ``bias`` of an input of ``shape`` becomes, (C, 1, ...).
 

@@ -141,6 +141,10 @@ class Conv2d(Operator):
         weight[channels, channels, middle[0], middle[1]] += factor
         return self.with_weight(weight)
 
+    def repeated(self, inputs: int, outputs: int, shape: Shape) -> Conv2d:
+        """A convolution of more channels, in as many groups."""
+        return self.with_weight(self.weight.repeat(outputs, 0).repeat(inputs, 1))
+
     def carried(self, bias: Array, shape: Shape) -> Array:
         """Sums of the weights times the bias: without padding, the same at every pixel."""
         per_input = np.broadcast_to(bias, (shape[0], 1, 1)).reshape(self.groups, 1, -1, 1, 1)

@@ -70,6 +70,11 @@ class Dense(Operator):
         (adjoint,) = torch.autograd.grad(y, x, torch.from_numpy(self.weight).reshape(len(self.weight), *shape))
         return Dense(np.asarray(adjoint.reshape(len(self.weight), -1).numpy()))
 
+    def repeated(self, inputs: int, outputs: int, shape: Shape) -> Dense:
+        """A larger matrix; copies stand between the channels and the pixels of an input."""
+        by_channel = self.weight.repeat(outputs, 0).reshape(-1, shape[0], math.prod(shape[1:]))
+        return Dense(by_channel.repeat(inputs, 1).reshape(len(by_channel), -1))
+
     def carried(self, bias: Array, shape: Shape) -> Array:
         """The matrix times the bias, (N_out,)."""
         return np.asarray(self.weight @ np.broadcast_to(bias, shape).reshape(-1))

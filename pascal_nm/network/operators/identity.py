@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from pascal_nm.common.arrays import Array, Shape, canonical, check_broadcast
+from pascal_nm.errors import GraphError
 from pascal_nm.network.operators.base import Convolution, Operator, SumPool2d, register
+from pascal_nm.network.operators.conv2d import Conv2d
+from pascal_nm.network.operators.dense import Dense
 from pascal_nm.network.reach import Reach
 
 if TYPE_CHECKING:
@@ -96,6 +99,16 @@ class Identity(Operator):
         if other.passes:
             return Identity(self.weight + other.weight)
         return None if isinstance(other, Identity) else other.plus(self)
+
+    def repeated(self, inputs: int, outputs: int, shape: Shape) -> Operator:
+        """A convolution of single pixels with a group for each channel; a matrix without pixels."""
+        if not self.uniform:
+            raise GraphError("a shortcut whose factor differs from pixel to pixel cannot be copied")
+        factor = np.broadcast_to(self.weight.reshape(-1), shape[:1])
+        if len(shape) == 1:
+            return Dense(np.kron(np.diag(factor), np.ones((outputs, inputs), factor.dtype)))
+        weight = factor.repeat(outputs).reshape(-1, 1, 1, 1).repeat(inputs, 1)
+        return Conv2d(weight, groups=shape[0])
 
     def carried(self, bias: Array, shape: Shape) -> Array:
         """The factor times the bias."""
