@@ -86,7 +86,7 @@ def _copied(p: Population) -> Population:
     if copies == 1:
         return p
     threshold, bias = (np.broadcast_to(x, (p.shape[0], *x.shape[1:])).repeat(copies, 0) for x in (p.threshold, p.bias))
-    if p.kind == "pasc":
+    if p.dynamics.fires:
         below = np.tile(np.arange(copies), p.shape[0]).reshape(-1, *(1,) * (threshold.ndim - 1))
         bias = _narrowed(bias - below * threshold, p)
     return replace(p, shape=(p.shape[0] * copies, *p.shape[1:]), levels=1, threshold=threshold, bias=bias)
@@ -105,7 +105,7 @@ def _narrowed(bias: Array, p: Population) -> Array:
 def _repeated(graph: Graph, q: Projection) -> Projection:
     source, target = graph[q.source], graph[q.target]
     inputs, outputs = _copies(source), _copies(target)
-    if inputs == outputs == 1 or target.kind == "max":  # a max population hears its like, copy by copy
+    if inputs == outputs == 1 or target.dynamics.relays:  # a max population hears its like, copy by copy
         return q
     if q.operator.weight.size * inputs * outputs > _MOST_WEIGHTS:
         raise GraphError(

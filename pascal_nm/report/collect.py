@@ -26,7 +26,7 @@ from pascal_nm.hw_targets.bill import Bill, priced
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.evaluation import Evaluation
 from pascal_nm.network import summary
-from pascal_nm.network.graph import Graph, Inputs, Timing
+from pascal_nm.network.graph import SCHEDULES, Graph, Inputs, Timing
 from pascal_nm.report.traces import record, trace
 from pascal_nm.search import adaptive
 from pascal_nm.simulation import schedule
