@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pascal_nm.network.graph import SCHEDULES, Dense, Graph, Identity, Population, Projection, SumPool2d, Timing
-from pascal_nm.simulation import schedule, simulate
-from pascal_nm.simulation.activity import events, fan_out
+from pascal_nm.simulation import events, schedule, simulate
+from pascal_nm.simulation.events import fan_out
 from tests import reference
 from tests.cores import Trains
 from tests.strategies import inputs_for, integer_graphs, integer_qcfs
@@ -227,7 +227,7 @@ def _synapses(projection, spike):
 def test_synaptic_operations_are_spikes_times_fan_out(graph, seed):
     inputs = inputs_for(graph, seed)
     result = simulate.steps(graph, inputs)
-    by_name = {layer.name: layer for layer in events(graph, result)}
+    by_name = {layer.name: layer for layer in events.count(graph, result)}
     for p in graph.populations:
         expected = np.zeros(len(inputs), np.int64)
         for q in graph.incoming(p.name):

@@ -22,7 +22,7 @@ from pascal_nm.cli.train import train_network
 from pascal_nm.errors import FileError, NotInstalledError
 from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import evaluation, find
+from pascal_nm.hw_targets import cost, evaluation, find
 from pascal_nm.hw_targets.evaluation import Evaluation
 from pascal_nm.network.graph import Graph
 from pascal_nm.network.quantization import quantize
@@ -79,13 +79,13 @@ def demo(
     answers = rows[0].verification.source_predictions
     accuracy = float(np.mean(answers == test_data.labels))
     chip = chips.load(CHIP)
-    cost = sum(layer.total for layer in chips.energy(rows[-1].evaluation.events, chip))
+    spent = sum(layer.total for layer in cost.energy(rows[-1].evaluation.events, chip))
     seconds = time.perf_counter() - start
     if as_json:
-        content = _json(rows, accuracy, answers, cost, chip.name, integer, seconds)
+        content = _json(rows, accuracy, answers, spent, chip.name, integer, seconds)
         print_json(content | {"targets_not_installed": list(missing)})
     else:
-        _show(rows, accuracy, answers, cost, chip.name, seconds)
+        _show(rows, accuracy, answers, spent, chip.name, seconds)
         for target, reason in missing.items():
             say(f"without {target}: {escape(reason)}")
     if not all(row.verification.equal for row in rows):

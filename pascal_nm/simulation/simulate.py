@@ -27,7 +27,7 @@ from pascal_nm.network import bounds
 from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Operator, Population, Projection, SumPool2d
 from pascal_nm.neuron import LISTENING, Stage, State
 from pascal_nm.simulation import schedule
-from pascal_nm.simulation.result import Activity, RunResult
+from pascal_nm.simulation.result import Activity, CoreEvents, RunResult
 
 Synapse = Callable[[Tensor], Tensor]
 
@@ -180,14 +180,20 @@ def _count_synapse(projection: Projection, graph: Graph) -> Synapse:
 
 
 class Watcher(Protocol):
-    """Someone who is told of the spikes of every population while a run goes on, batch by batch."""
+    """Who is told of the spikes of every population while a run goes on, batch by batch."""
 
-    def start(self, images: int, plan: schedule.Schedule) -> Any:
-        """A batch begins.
+    def start(self, images: int, plan: schedule.Schedule) -> Watch:
+        """A batch of so many images begins; gives who is told of it."""
 
-        Gives what is told: ``see(name, train, first timestep)``, and at the end asked for:
-        ``result(timesteps)``.
-        """
+
+class Watch(Protocol):
+    """Who is told of the spikes of one batch, and keeps what it makes of them."""
+
+    def see(self, name: str, train: Tensor, first: int) -> None:
+        """Spikes (steps, N, *shape) of a population, from timestep ``first`` on."""
+
+    def events(self) -> CoreEvents | None:
+        """What they caused on the cores of a chip; None from who knows of none."""
 
 
 def steps(
@@ -202,7 +208,7 @@ def steps(
         graph: the network.
         inputs: as for :meth:`pascal_nm.network.graph.Graph.currents`.
         plan: the schedule; the graph's own where it is None.
-        watcher: is told of all spikes; what it makes of them is the result's ``chip``.
+        watcher: is told of all spikes; the events on cores that it counts are the result's.
 
     Raises:
         GraphError: one image's spikes are more than memory holds.
@@ -286,7 +292,7 @@ class _Network:
         result = RunResult(counts, potential, _scale(graph), activity, self.plan, answers)
         if self.plan.streams:
             result = replace(result, sent=sent, settled=self.plan.settled(last))
-        return result if watch is None else replace(result, chip=watch.result(result.timesteps))
+        return result if watch is None else replace(result, cores=watch.events())
 
     def _arrival(self, projection: Projection, train: Tensor) -> _Arrival:
         frames = self.synapses[projection.name](train.flatten(0, 1))

@@ -23,7 +23,7 @@ from pascal_nm import QCFS, __version__
 from pascal_nm.cli.main import main
 from pascal_nm.common.layer_files import read_levels
 from pascal_nm.export.nir_format import read_nir, write_nir
-from pascal_nm.hw_targets.chip import KINDS
+from pascal_nm.hw_targets.cost import KINDS
 from pascal_nm.report.style import KIND_STYLES
 from pascal_nm.source.checkpoint import load, save
 from tests.networks import for_digits
