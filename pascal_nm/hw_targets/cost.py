@@ -192,7 +192,8 @@ def _slowest(events: CoreEvents, resting: Array, chip: Chip, images: slice) -> A
     busy = np.repeat(resting[:, None], len(range(*images.indices(events.images))), axis=1)
     for each in events.counted:
         if nanoseconds := chip.nanoseconds(latencies[each.event]):
-            busy[each.first : each.first + len(each.counts), :, each.cores] += each.counts[:, images] * nanoseconds
+            part = busy[each.first : each.first + len(each.counts), :, each.cores]
+            part += np.multiply(each.counts[:, images], nanoseconds, dtype=np.float64)
     return np.asarray(busy.max(2))
 
 

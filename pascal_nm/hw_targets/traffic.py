@@ -67,11 +67,10 @@ class Path:
         self.target = projection.target
         first = placement.first[projection.target]
         self._synapses = _tensors(onto, exact)
-        self._pairs = _tensors([p.reached for p in pairs], carrier(placement.graph[projection.source].size))
-        self._leaving = _tensors([np.eye(n)[:, p.sources] for n, p in zip(source.grid, pairs, strict=True)], np.float64)
-        self._arriving = _tensors(
-            [np.eye(n)[:, p.targets] for n, p in zip(target.grid, pairs, strict=True)], np.float64
-        )
+        messages = carrier(placement.graph[projection.source].size * target.cores)
+        self._pairs = _tensors([p.reached for p in pairs], messages)
+        self._leaving = _tensors([np.eye(n)[:, p.sources] for n, p in zip(source.grid, pairs, strict=True)], messages)
+        self._arriving = _tensors([np.eye(n)[:, p.targets] for n, p in zip(target.grid, pairs, strict=True)], messages)
         sources = _flat([p.sources for p in pairs], source.grid) + placement.first[projection.source]
         self.hops = placement.distances(sources, _flat([p.targets for p in pairs], target.grid) + first)
 
@@ -81,7 +80,7 @@ class Path:
         Operations of each target core, messages of each pair of cores, those out of each source
         core, those into each target core.
         """
-        sent = _contracted(spikes, self._pairs).double()
+        sent = _contracted(spikes, self._pairs)
         out, into = (_contracted(sent, ends) for ends in (self._leaving, self._arriving))
         return _flattened(_contracted(spikes, self._synapses)), _flattened(sent), _flattened(out), _flattened(into)
 
