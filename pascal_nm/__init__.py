@@ -103,8 +103,8 @@ _HOMES = {
 """Where each name is defined."""
 
 _MODULES = {
-    "activity": "simulation.activity",
     "checkpoint": "source.checkpoint",
+    "events": "simulation.events",
     "neuron": "neuron",
     "schedule": "simulation.schedule",
     "simulate": "simulation.simulate",

@@ -12,7 +12,7 @@ from pascal_nm import QCFS, convert, data, paper, quantize
 from pascal_nm.errors import ConversionError
 from pascal_nm.paper import analysis
 from pascal_nm.simulation import simulate
-from pascal_nm.simulation.activity import events
+from pascal_nm.simulation.events import count
 from pascal_nm.source import checkpoint
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -61,7 +61,7 @@ def network():
 def measured(module, inputs):
     """The graph of a network, counted events by population, and spike rates."""
     graph = convert(module, torch.from_numpy(inputs))
-    counted = {layer.name: layer for layer in events(graph, simulate.steps(graph, inputs))}
+    counted = {layer.name: layer for layer in count(graph, simulate.steps(graph, inputs))}
     rates = {p.name: float(counted[p.name].emitted.mean()) / p.size for p in graph.spiking}
     operations = {n: float(np.mean(e.synaptic_operations)) + e.multiply_accumulates for n, e in counted.items()}
     return graph, counted, rates, operations

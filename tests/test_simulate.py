@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pascal_nm.common import memory
 from pascal_nm.network.graph import SCHEDULES, Graph, Population, Projection, Timing
 from pascal_nm.network.operators import Dense, Identity, SumPool2d
-from pascal_nm.simulation import schedule, simulate
-from pascal_nm.simulation.activity import events, fan_out
+from pascal_nm.simulation import events, schedule, simulate
+from pascal_nm.simulation.events import fan_out
 from tests import reference
 from tests.cores import Trains
 from tests.strategies import inputs_for, integer_graphs, integer_qcfs
@@ -232,7 +232,7 @@ def _synapses(projection, spike):
 def test_synaptic_operations_are_spikes_times_fan_out(graph, seed):
     inputs = inputs_for(graph, seed)
     result = simulate.steps(graph, inputs)
-    by_name = {layer.name: layer for layer in events(graph, result)}
+    by_name = {layer.name: layer for layer in events.count(graph, result)}
     for p in graph.populations:
         expected = np.zeros(len(inputs), np.int64)
         for q in graph.incoming(p.name):

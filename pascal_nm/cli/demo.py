@@ -21,7 +21,7 @@ from pascal_nm.cli.train import train_network
 from pascal_nm.errors import FileError, NotInstalledError
 from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import evaluation, find
+from pascal_nm.hw_targets import cost, evaluation, find
 from pascal_nm.hw_targets.evaluation import Evaluation
 from pascal_nm.network.quantization import quantize
 from pascal_nm.source.verification import Verification
@@ -80,14 +80,14 @@ def demo(
             verification, result = evaluation.verify(source, reference, program, test_data, progress=update)
         rows.append(_Row(name, verification, result, program.graph.is_integer))
     chip = chips.load(_CHIP)
-    cost = sum(layer.total for layer in chips.energy(rows[-1].evaluation.events, chip))
+    spent = sum(layer.total for layer in cost.energy(rows[-1].evaluation.events, chip))
     seconds = time.perf_counter() - start
     if as_json:
         targets = [{"target": row.name} | row.found for row in rows]
-        price = {"chip": chip.name, "joules_per_image": cost, "seconds": seconds}
+        price = {"chip": chip.name, "joules_per_image": spent, "seconds": seconds}
         print_json({"targets": targets, **price, "targets_not_installed": list(missing)})
     else:
-        _show(rows, cost, chip.name, seconds)
+        _show(rows, spent, chip.name, seconds)
         for target, reason in missing.items():
             say(f"without {target}: {escape(reason)}")
     if not all(row.verification.equal for row in rows):

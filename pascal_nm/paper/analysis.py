@@ -1,6 +1,6 @@
 r"""The paper's closed-form energy analysis (Section 4.2, Appendix A.4; Equations 7 to 16).
 
-It estimates from layer shapes and spike rates what :mod:`pascal_nm.simulation.activity` counts.
+It estimates from layer shapes and spike rates what :mod:`pascal_nm.simulation.events` counts.
 Both stand side by side in reports. Symbols: L levels of a layer, :math:`r'` operations of its
 neurons relative to those of its synapses, *SpikeRate* the spikes of a neuron over all timesteps.
 
@@ -236,7 +236,7 @@ def analyse(
         rates: by population of kind ``pasc`` or ``max``: spikes per neuron and image, measured.
         first: rate of the analog input (see the module).
         counted: by population: operations of an image in the synapses onto it, as
-            :mod:`pascal_nm.simulation.activity` counts them.
+            :mod:`pascal_nm.simulation.events` counts them.
     """
     sources = {q.name: q.source for q in graph.projections}
     analog = {graph.input.name}

@@ -20,9 +20,8 @@ import pascal_nm
 from pascal_nm.common.arrays import Array
 from pascal_nm.common.files import sha256
 from pascal_nm.data import Dataset
-from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import compiled, evaluation
-from pascal_nm.hw_targets.bill import Bill, priced
+from pascal_nm.hw_targets import compiled, cost, evaluation
+from pascal_nm.hw_targets.bill import Bill, Priced
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.evaluation import Evaluation
 from pascal_nm.network import summary
@@ -76,7 +75,7 @@ def collect(
     Raises:
         PascalError: the data or the network do not fit each other, a chip or the source network.
     """
-    programs = {chip: priced(graph, each) for chip, each in described.items()}
+    priced = Priced.on(graph, described)
     counting = _Counting(compiled(graph, "torch"))
     certificate = None
     if model is None:
@@ -90,10 +89,7 @@ def collect(
         verification.taken = tuple(taken)
         certificate = evaluation.summary(verification, result)
     metric = _metric(graph, data, calibration, counting.histograms, progress)
-    bills = {}
-    for chip, program in programs.items():
-        with progress(f"counting events, {described[chip].name}") as update:
-            bills[chip] = Bill.of(program, described[chip], data, progress=update)
+    bills = {name: bill for each in priced for name, bill in _priced(each, data, progress).items()}
     return {
         "network": _network(name, graph),
         "data": {"name": data.name, "images": len(data), "classes": list(data.classes)},
@@ -105,9 +101,14 @@ def collect(
         "al_metric": {key: metric[key] for key in ("data", "images", "training_images")},
         "layers": _layers(graph, result, counting.histograms, metric["layers"]),
         "images": [_image(graph, data, i) for i in _chosen(result)],
-        "chips": [_chip(chip, bill, graph, result) for chip, bill in bills.items()],
+        "chips": [_chip(chip, bills[chip], graph, result) for chip in described],
         "schedules": [_schedule(*each) for each in _in_every_schedule(graph, data, result, progress)],
     }
+
+
+def _priced(priced: Priced, data: Dataset, progress: _Progress) -> dict[str, Bill]:
+    with progress(f"counting events, {priced.title}") as update:
+        return priced.bills(data, progress=update)
 
 
 def provenance(command: str, files: Sequence[Path], model: Model | None) -> dict[str, Any]:
@@ -312,19 +313,19 @@ def _chip(name: str, bill: Bill, graph: Graph, result: Evaluation) -> dict[str, 
     changed = int(np.count_nonzero(bill.result.predictions != result.predictions)) if quantized else None
     content["predictions_changed_by_quantization"] = changed
     for layer, energy in zip(content["layers"], bill.layers, strict=True):
-        layer["core_seconds"] = chips.core_seconds([energy.events], bill.chip) if bill.chip.latency else None
+        layer["core_seconds"] = cost.core_seconds([energy.events], bill.chip) if bill.chip.latency else None
     cores = None
-    if bill.mapping is not None and bill.result.chip is not None:
-        layers = [layer for layer, blocks in bill.mapping.blocks.items() for _ in range(blocks.cores)]
-        columns, rows = bill.mapping.places.T.tolist()
+    if (placement := bill.placement) is not None:
+        layers = [layer for layer, blocks in placement.blocks.items() for _ in range(blocks.cores)]
+        columns, rows = placement.places.T.tolist()
         cores = {
-            "chips": bill.mapping.chips,
+            "chips": placement.chips,
             "layer": layers,
             "column": columns,
             "row": rows,
-            "neurons": np.concatenate([blocks.sizes for blocks in bill.mapping.blocks.values()]).tolist(),
-            "synaptic_operations": bill.result.chip.operations.mean(0).tolist(),
-            "messages_out": bill.result.chip.outgoing.mean(0).tolist(),
+            "neurons": np.concatenate([blocks.sizes for blocks in placement.blocks.values()]).tolist(),
+            "synaptic_operations": bill.result.loads["synaptic_operation"].mean(0).tolist(),
+            "messages_out": bill.result.loads["message"].mean(0).tolist(),
         }
     arithmetic = "integer" if bill.graph.is_integer else str(bill.graph.dtype)
     return {"name": name, "arithmetic": arithmetic} | content | {"cores": cores}

@@ -38,13 +38,8 @@ class Recording:
         """Keep the spikes (steps, 1, *shape) of a population."""
         self.trains[name], self.first[name] = train[:, 0].clone(), first
 
-    def result(self, timesteps: Array) -> Recording:
-        """All trains."""
-        return self
-
-    def join(self, parts: list[Recording]) -> Recording:
-        """There is one image, and so one part."""
-        return self
+    def events(self) -> None:
+        """It knows of no cores."""
 
     def sent(self, name: str, neurons: Array, steps: int) -> Array:
         """What these neurons (flat indices) sent in each timestep.

@@ -26,7 +26,7 @@ from pascal_nm.hw_targets import evaluation
 from pascal_nm.hw_targets.simulator import SimulatorProgram
 from pascal_nm.network.graph import SCHEDULES, Graph, Pixels, Population, Projection, Timing
 from pascal_nm.paper import analysis
-from pascal_nm.simulation import activity, rate_coding, simulate
+from pascal_nm.simulation import events, rate_coding, simulate
 from pascal_nm.simulation.rate_coding import Conversion, RateRun
 
 TIMESTEPS = (1, 2, 4, 8, 16, 32, 64)
@@ -381,7 +381,7 @@ def _finer(graph: Graph, factor: int, data: Dataset, judge: _Judge, progress: Pr
     Spikes are their counts, and a schedule without negative ones has a fixed length.
     """
     more = with_more_levels(graph, factor).replace(timing=Timing("two_phase"))
-    driven = {p.name: sum(activity.fan_out(q, p.shape) for q in more.outgoing(p.name)) for p in more.populations}
+    driven = {p.name: sum(events.fan_out(q, p.shape) for q in more.outgoing(p.name)) for p in more.populations}
     name = f"{_LEVELS} {factor}, two_phase"
     answers, spikes, operations = [], 0, 0
     for inputs in _inputs(more, data, name, progress):

@@ -38,7 +38,7 @@ from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import DataError
 from pascal_nm.network.graph import Graph, Inputs
-from pascal_nm.simulation import activity, simulate
+from pascal_nm.simulation import events, simulate
 
 PERCENTILE = 99.9
 """Of the activations of a ReLU network: what a spike stands for, as in Rueckauer et al. and in
@@ -257,7 +257,7 @@ class _Costs:
 
     def __init__(self, graph: Graph, name: str) -> None:
         shape = graph[name].shape
-        driven = sum(activity.fan_out(q, shape) for q in graph.outgoing(name))
+        driven = sum(events.fan_out(q, shape) for q in graph.outgoing(name))
         exact = torch.float32 if np.sum(driven) < 1 << 24 else torch.float64
         self.weights = _last(torch.from_numpy(np.stack([np.ones(shape, np.int64), driven])).to(exact))
 

@@ -30,7 +30,7 @@ from pascal_nm.network.windows import Window
 from pascal_nm.neuron import Stage, State, Step
 from pascal_nm.simulation import schedule
 from pascal_nm.simulation.clock import Clock
-from pascal_nm.simulation.result import Activity, RunResult
+from pascal_nm.simulation.result import Activity, CoreEvents, RunResult
 
 Synapse = Callable[[Tensor], Tensor]
 
@@ -149,14 +149,20 @@ def _count_synapse(projection: Projection, graph: Graph) -> Synapse:
 
 
 class Watcher(Protocol):
-    """Someone who is told of the spikes of every population while a run goes on, batch by batch."""
+    """Who is told of the spikes of every population while a run goes on, batch by batch."""
 
-    def start(self, images: int, plan: schedule.Schedule) -> Any:
-        """A batch begins.
+    def start(self, images: int, plan: schedule.Schedule) -> Watch:
+        """A batch of so many images begins; gives who is told of it."""
 
-        Gives what is told: ``see(name, train, first timestep)``, and at the end asked for:
-        ``result(timesteps)``.
-        """
+
+class Watch(Protocol):
+    """Who is told of the spikes of one batch, and keeps what it makes of them."""
+
+    def see(self, name: str, train: Tensor, first: int) -> None:
+        """Spikes (steps, N, *shape) of a population, from timestep ``first`` on."""
+
+    def events(self) -> CoreEvents | None:
+        """What they caused on the cores of a chip; None from who knows of none."""
 
 
 def steps(
@@ -171,7 +177,7 @@ def steps(
         graph: the network.
         inputs: as for :meth:`pascal_nm.network.graph.Graph.currents`.
         plan: the schedule; the graph's own where it is None.
-        watcher: is told of all spikes; what it makes of them is the result's ``chip``.
+        watcher: is told of all spikes; the events on cores that it counts are the result's.
 
     Raises:
         GraphError: one image's spikes are more than memory holds.
@@ -259,7 +265,7 @@ class _Network:
             result = replace(result, sent=sent)
         if self.plan.streams:
             result = replace(result, settled=self.plan.settled(last))
-        return result if watch is None else replace(result, chip=watch.result(result.timesteps))
+        return result if watch is None else replace(result, cores=watch.events())
 
     def _arrival(self, projection: Projection, train: Tensor) -> _Arrival:
         frames = self.synapses[projection.name](train.flatten(0, 1))
