@@ -35,12 +35,12 @@ _MOST_WEIGHTS = 1 << 30
 def unroll(graph: Graph) -> Graph:
     """The same network with copies of one level in place of neurons of several.
 
-    It is an ordinary network, for every schedule and target: larger, and faster, as no neuron
-    waits for a spike train. Populations keep their names; copy k of channel c is channel
-    ``c * L + k``. :func:`rolled` gives the counts of the neurons that the copies stand for. Input,
-    readout, preprocessing, classes and timing stay. So does the recipe of an integer network, but
-    for the significant bits of its biases, of which copies need more: for a chip whose registers
-    are short of them, unroll the float network and fit that.
+    It is an ordinary network, for every schedule and target: larger, and done in fewer timesteps,
+    as no neuron waits for a spike train. Populations keep their names; copies 1 to L of channel c
+    are the L channels from ``c * L`` on. :func:`rolled` gives the counts of the neurons that the
+    copies stand for. Input, readout, preprocessing, classes and timing stay. So does the recipe of
+    an integer network, but for the significant bits of its biases, of which copies need more: for a
+    chip whose registers are short of them, unroll the float network and fit that.
 
     Args:
         graph: float or integer. In integers all counts and outputs stay bit for bit; in floats up
