@@ -4,7 +4,7 @@ A run that counts nothing beyond its spikes, with synaptic operations and update
 everything on a chip's cores.
 
 python benchmarks/counting.py MODEL [MODEL ...] --data DATA [--limit 50] [--bits 8]
-    [--rounds 5] [--threads N]
+    [--objective cores] [--rounds 5] [--threads N]
 
 Each round times all three in turn, so that a busy machine slows them alike; the table shows the
 median of the rounds' ratios to the run alone.
@@ -22,10 +22,11 @@ import torch
 
 from pascal_nm import data, quantize
 from pascal_nm.common.arrays import Array
-from pascal_nm.hw_targets import chip, mapping
+from pascal_nm.hw_targets import chip, cost, mapping
 from pascal_nm.hw_targets.traffic import Traffic
 from pascal_nm.network.graph import Graph, Timing
-from pascal_nm.simulation import activity, simulate
+from pascal_nm.simulation import events, simulate
+from pascal_nm.simulation.result import RunResult
 from pascal_nm.source import checkpoint
 
 TIMINGS = {"pasc": Timing(), "streaming, lag 1": Timing("streaming", 1)}
@@ -38,17 +39,24 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def sides(graph: Graph, inputs: Array, watcher: Traffic) -> dict[str, Callable[[], object]]:
+def priced(graph: Graph, result: RunResult, placement: mapping.Placement, described: chip.Chip) -> None:
+    events.count(graph, result)
+    cost.seconds(result, placement, described)
+
+
+def sides(graph: Graph, inputs: Array, watcher: Traffic, described: chip.Chip) -> dict[str, Callable[[], object]]:
     return {
         "alone": lambda: simulate.steps(graph, inputs),
-        "events": lambda: activity.events(graph, simulate.steps(graph, inputs)),
-        "cores": lambda: activity.events(graph, simulate.steps(graph, inputs, watcher=watcher)),
+        "events": lambda: events.count(graph, simulate.steps(graph, inputs)),
+        "cores": lambda: priced(graph, simulate.steps(graph, inputs, watcher=watcher), watcher.placement, described),
     }
 
 
-def measure(graph: Graph, inputs: Array, watcher: Traffic, rounds: int) -> tuple[float, dict[str, float]]:
+def measure(
+    graph: Graph, inputs: Array, watcher: Traffic, described: chip.Chip, rounds: int
+) -> tuple[float, dict[str, float]]:
     """Milliseconds an image of the run alone, and the ratios of the others to it: medians."""
-    calls = sides(graph, inputs, watcher)
+    calls = sides(graph, inputs, watcher, described)
     for call in calls.values():
         call()
     times = [{name: seconds(call) for name, call in calls.items()} for _ in range(rounds)]
@@ -62,6 +70,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--limit", type=int, default=50)
     parser.add_argument("--bits", type=int, default=8)
+    parser.add_argument("--objective", default="cores", help="of the placement: time, energy or cores")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
@@ -75,10 +84,10 @@ def main() -> None:
         inputs = graph.pixels(images.pixels)
         for name in CHIPS:
             described = chip.load(name)
-            found = mapping.place(graph, described)
+            found = mapping.place(graph, described, options.objective)
             for schedule, timing in TIMINGS.items():
                 scheduled = graph.replace(timing=timing)
-                alone, ratio = measure(scheduled, inputs, Traffic(found, described), options.rounds)
+                alone, ratio = measure(scheduled, inputs, Traffic(found), described, options.rounds)
                 print(
                     f"{path.stem:16}{schedule:18}{name:8}{found.cores:6}{alone:13.2f}{ratio['events']:13.2f}{ratio['cores']:11.2f}",
                     flush=True,

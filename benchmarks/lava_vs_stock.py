@@ -1,6 +1,6 @@
 """A convolution and its population of neurons in Lava.
 
-Stock ``Conv`` and ``LIF`` against this package's ``Conv`` and ``Pasc``, side by side.
+Stock ``Conv`` and ``LIF`` against this package's ``Synapse`` and ``Pasc``, side by side.
 
 Both sides get the same random spikes from the same Process, in fixed point, C channels to C
 channels with 3x3 kernels. Stock ports have no batch axis, so a batch of B images costs stock Lava B
@@ -29,15 +29,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pascal_nm.common.arrays import Array
+from pascal_nm.network.operators import Conv2d
+from pascal_nm.network.windows import Span, Window
 from pascal_nm.neuron import Stage
 from pascal_nm.process_models.analog.process import AnalogInput
-from pascal_nm.process_models.conv.process import Conv
 from pascal_nm.process_models.memory import shared_zeros
 from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.readout.process import Readout
 from pascal_nm.process_models.runtime import Session
+from pascal_nm.process_models.synapse.process import Synapse
 from pascal_nm.process_models.timing import Cycle
-from pascal_nm.simulation.schedule import Span, Window
 
 THRESHOLD = 600
 """About the standard deviation of a current: many neurons spike within a few timesteps, and not
@@ -103,7 +104,7 @@ def ours(spikes: Array, weight: Array) -> Side:
     steps, batch, *shape = spikes.shape
     never = steps + 1  # the half threshold of PASC, which LIF does not have
     source = AnalogInput(currents=spikes.astype(np.int32), cycle=Cycle(1, steps))
-    synapse = Conv(shape_in=tuple(shape), weight=weight, padding=(1, 1), batch=batch)
+    synapse = Synapse(Conv2d(weight, padding=(1, 1)), shape_in=tuple(shape), batch=batch)
     neuron = Pasc(
         shape=tuple(shape),
         vth=np.full((1, 1, 1), THRESHOLD, np.int32),

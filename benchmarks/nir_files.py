@@ -22,7 +22,8 @@ from pathlib import Path
 def network(width):
     import numpy as np
 
-    from pascal_nm.network.graph import Conv2d, Dense, Graph, Population, Projection, SumPool2d
+    from pascal_nm.network.graph import Graph, Population, Projection
+    from pascal_nm.network.operators import Conv2d, Dense, SumPool2d
     from pascal_nm.source.architectures import VGG_LAYOUTS
 
     rng = np.random.default_rng(0)

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from pascal_nm import data, quantize
-from pascal_nm.hw_targets import chip, mapping
+from pascal_nm.hw_targets import chip, cost, mapping
 from pascal_nm.hw_targets.traffic import Traffic
 from pascal_nm.network.graph import Timing
 from pascal_nm.paper import analysis
-from pascal_nm.simulation import activity, rate_coding, schedule, simulate
+from pascal_nm.simulation import events, rate_coding, schedule, simulate
 from pascal_nm.source import checkpoint
 from pascal_nm.source.architectures import set_levels
 
@@ -45,7 +45,7 @@ def measure(graph, timing, inputs, labels, expected, described, watcher):
     result = simulate.steps(graph.replace(timing=timing), inputs, watcher=watcher)
     for population, count in expected.counts.items():
         assert np.array_equal(count, result.counts[population]), (timing, population)
-    events = activity.events(graph, result)
+    counted = events.count(graph, result)
     least = sum(int(count.sum(dtype=np.int64)) for count in expected.counts.values())
     spikes = sum(int(sent.sum(dtype=np.int64)) for sent in result.spikes.values())
     final = result.answers == result.predictions[:, None]
@@ -58,8 +58,8 @@ def measure(graph, timing, inputs, labels, expected, described, watcher):
         "max": int(result.timesteps.max()),
         "answer": float(since.mean()),
         "excess": spikes / least - 1,
-        "operations": sum(float(layer.synaptic_operations.mean()) for layer in events),
-        "energy": sum(layer.total for layer in chip.energy(events, described)),
+        "operations": sum(float(layer.synaptic_operations.mean()) for layer in counted),
+        "energy": sum(layer.total for layer in cost.energy(counted, described)),
         "over_time": (result.answers == labels[:, None]).mean(0).tolist(),
     }
     rates = {name: float(count.mean()) for name, count in expected.counts.items()}
@@ -132,7 +132,7 @@ def main():
         graph = quantize(model.graph(), options.bits)
         inputs = graph.pixels(images.pixels)
         expected = simulate.counts(graph, inputs)
-        watcher = Traffic(mapping.place(graph, described), described) if described.core else None
+        watcher = Traffic(mapping.place(graph, described)) if described.core else None
         layers = sum(1 for _ in graph.spiking) + 1
         depth = max(w.start for w in schedule.streaming(graph).windows.values())
         print(f"{title}: L = {levels}, {layers} layers, {depth} populations on the longest path\n{HEADER}", flush=True)

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from pascal_nm.hw_targets.bill import Bill
     from pascal_nm.hw_targets.evaluation import Evaluation
     from pascal_nm.network.graph import Graph, Population, Preprocessing, Projection, Quantization, Timing
+    from pascal_nm.network.operators import Conv2d, Dense, Identity, SumPool2d
     from pascal_nm.network.quantization import quantize
+    from pascal_nm.network.unroll import unroll
     from pascal_nm.simulation.result import RunResult
     from pascal_nm.source import checkpoint
     from pascal_nm.source.architectures import build, to_qcfs
@@ -39,9 +41,12 @@ if TYPE_CHECKING:
 __all__ = [
     "QCFS",
     "Bill",
+    "Conv2d",
     "Dataset",
+    "Dense",
     "Evaluation",
     "Graph",
+    "Identity",
     "PascalError",
     "Population",
     "Preprocessing",
@@ -49,6 +54,7 @@ __all__ = [
     "Quantization",
     "RunResult",
     "SourceNetwork",
+    "SumPool2d",
     "Timing",
     "Verification",
     "build",
@@ -62,6 +68,7 @@ __all__ = [
     "run",
     "to_qcfs",
     "training",
+    "unroll",
     "verify",
 ]
 
@@ -70,15 +77,19 @@ _HOMES = {
     "QCFS": "source.qcfs",
     "Quantization": "network.graph",
     "Timing": "network.graph",
+    "Conv2d": "network.operators",
     "Dataset": "data",
+    "Dense": "network.operators",
     "Evaluation": "hw_targets.evaluation",
     "Graph": "network.graph",
+    "Identity": "network.operators",
     "PascalError": "errors",
     "Population": "network.graph",
     "Preprocessing": "network.graph",
     "Projection": "network.graph",
     "RunResult": "simulation.result",
     "SourceNetwork": "source.tracing",
+    "SumPool2d": "network.operators",
     "Verification": "source.verification",
     "build": "source.architectures",
     "convert": "source.conversion",
@@ -86,13 +97,14 @@ _HOMES = {
     "quantize": "network.quantization",
     "run": "hw_targets",
     "to_qcfs": "source.architectures",
+    "unroll": "network.unroll",
     "verify": "hw_targets",
 }
 """Where each name is defined."""
 
 _MODULES = {
-    "activity": "simulation.activity",
     "checkpoint": "source.checkpoint",
+    "events": "simulation.events",
     "neuron": "neuron",
     "schedule": "simulation.schedule",
     "simulate": "simulation.simulate",

@@ -39,10 +39,12 @@ import pascal_nm
 from pascal_nm.cli.main import main as command_line
 from pascal_nm.export.unrolled import write_unrolled
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import find, fixed_point
+from pascal_nm.hw_targets import cost, find, fixed_point
 from pascal_nm.hw_targets.simulator import LoihiTarget
+from pascal_nm.hw_targets.traffic import Traffic
 from pascal_nm.network.graph import Graph, Inputs, Quantization, Timing
-from pascal_nm.simulation import activity, simulate
+from pascal_nm.simulation import events as vocabulary
+from pascal_nm.simulation import simulate
 from pascal_nm.simulation.result import RunResult
 from pascal_nm.source import checkpoint
 
@@ -129,9 +131,19 @@ def run(graph: Graph, target: str, pixels: Array) -> RunResult:
     return find(target).compile(graph).run(inputs(graph, pixels))
 
 
-def run_on_cores(graph: Graph, chip: str, pixels: Array) -> RunResult:
-    """A run of the target ``loihi``, in which messages between cores are counted."""
-    return LoihiTarget(chip, cores=True).compile(graph).run(inputs(graph, pixels))
+def run_on_cores(graph: Graph, chip: str, pixels: Array) -> tuple[RunResult, Content]:
+    """A run of the target ``loihi``, in which messages between cores are counted, and what the
+    cores did.
+    """
+    program = LoihiTarget(chip, cores=True).compile(graph)
+    result, watcher = program.run(inputs(graph, pixels)), program.watcher
+    assert isinstance(watcher, Traffic), "the target counts on cores"
+    assert result.cores is not None, "the target counts on cores"
+    names = {"operations of": "synaptic_operation", "messages from": "message", "messages to": "message_in"}
+    found: Content = {
+        f"{what} cores": digest(result.cores.by_core(event).astype(np.int64)) for what, event in names.items()
+    }
+    return result, {**found, "seconds": numbers(cost.seconds(result, watcher.placement, chips.load(chip)))}
 
 
 def outcome(result: RunResult) -> Content:
@@ -143,11 +155,6 @@ def outcome(result: RunResult) -> Content:
     }
     if result.answers is not None:
         found["answers over time"] = digest(result.answers)
-    if result.chip is not None:
-        found["operations of cores"] = digest(np.rint(result.chip.operations).astype(np.int64))
-        found["messages from cores"] = digest(np.rint(result.chip.outgoing).astype(np.int64))
-        found["messages to cores"] = digest(np.rint(result.chip.incoming).astype(np.int64))
-        found["seconds"] = numbers(result.chip.seconds)
     return found
 
 
@@ -175,8 +182,8 @@ EVENTS = (
 
 def events(graph: Graph, result: RunResult) -> dict[str, dict[str, Array]]:
     """Counted events of each image, by quantity and layer."""
-    counted = activity.events(graph, result)
-    names = EVENTS if result.chip is not None else EVENTS[:-3]
+    counted = vocabulary.count(graph, result)
+    names = EVENTS if result.cores is not None else EVENTS[:-3]
     found = {name: {layer.name: np.asarray(getattr(layer, name)) for layer in counted} for name in names}
     internal = {name: each.inhibitory for name, each in result.activity.items()}
     return found | {"inhibitory": internal}
@@ -188,13 +195,13 @@ def joules(graph: Graph, result: RunResult, chip: str) -> dict[str, dict[str, fl
 
     Where the chip counts memory traffic apart, they are there without it and with it.
     """
-    counted = activity.events(graph, result)
+    counted = vocabulary.count(graph, result)
     tables = {chip: chips.load(chip), f"{chip} with memory": chips.load(chip, memory=True)}
     found = {}
     for name, described in tables.items():
         if name == chip or described.memory is not None:
-            found[f"joules on {name}"] = {e.name: e.total for e in chips.energy(counted, described)}
-            found[f"source's joules on {name}"] = chips.source_energy(graph, described)
+            found[f"joules on {name}"] = {e.name: e.total for e in cost.energy(counted, described)}
+            found[f"source's joules on {name}"] = cost.source_energy(graph, described)
     return found
 
 
@@ -251,7 +258,8 @@ def of(path: Path, targets: Sequence[str]) -> Content:
         fitting: Content = {}
         for chip, fits in on_chips.items():
             graph = scheduled(fits, *timing)
-            fitting[chip] = ran(graph, run_on_cores(graph, chip, pixels), names, [chip])
+            result, on_cores = run_on_cores(graph, chip, pixels)
+            fitting[chip] = ran(graph, result, names, [chip], on_cores)
         found[schedule] = {**section, "int8 that fits": fitting}
     return found
 
@@ -262,14 +270,16 @@ def in_closed_form(graph: Graph, pixels: Array, names: Sequence[str]) -> Content
     return {"potential": exact_or_numbers(result.potential), ROWS: rows(names, digests_of(counts(result)))}
 
 
-def ran(graph: Graph, result: RunResult, names: Sequence[str], prices: Iterable[str]) -> Content:
-    """The digests of a run, with its price on some chips."""
+def ran(
+    graph: Graph, result: RunResult, names: Sequence[str], prices: Iterable[str], on_cores: Content | None = None
+) -> Content:
+    """The digests of a run, with its price on some chips, and what happened on cores."""
     by_layer: dict[str, Mapping[str, Any]] = {"window": {n: hashed(w) for n, w in windows(result).items()}}
     by_layer |= digests_of(counts(result)) | digests_of(events(graph, result))
     for chip in prices:
         priced = joules(graph, result, chip)
         by_layer |= {quantity: {n: rounded(x) for n, x in each.items()} for quantity, each in priced.items()}
-    return {**outcome(result), ROWS: rows(names, by_layer)}
+    return {**outcome(result), **(on_cores or {}), ROWS: rows(names, by_layer)}
 
 
 def file(graph: Graph, profile: str, names: Sequence[str]) -> Content:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pascal_nm import QCFS, Graph, Population, Preprocessing, Projection
-from pascal_nm.network.graph import Dense
+from pascal_nm.network.operators import Dense
 
 
 def randomized(module: nn.Module, seed: int = 0) -> nn.Module:

@@ -4,11 +4,14 @@ compare them with.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
-from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Population, Projection, SumPool2d
+from pascal_nm.network.graph import Graph, Population, Projection
+from pascal_nm.network.operators import Conv2d, Dense, Identity, SumPool2d
 
 LEVELS = st.integers(1, 16)
 
@@ -55,6 +58,20 @@ def _projection(draw, source, name):
     return Projection(source.name, name, Conv2d(weight, stride, padding, dilation, groups), pool)
 
 
+def _twin(draw, projection, source):
+    """A further projection between the same populations: other weights, or other synapses."""
+    shape = projection.output_shape(source.shape)
+    if draw(st.booleans()):
+        return replace(
+            projection, operator=replace(projection.operator, weight=_weights(draw, projection.operator.weight.shape))
+        )
+    if shape == source.shape:
+        return Projection(projection.source, projection.target, Identity(_weights(draw, (1,) * len(shape))))
+    if len(shape) == 1:
+        return Projection(projection.source, projection.target, Dense(_weights(draw, (shape[0], source.size))))
+    return replace(projection, operator=replace(projection.operator, weight=-projection.operator.weight))
+
+
 def _reach(projection, source):
     weight = np.abs(projection.operator.weight.astype(int))
     largest = weight.reshape(len(weight), -1).sum(1).max()
@@ -84,6 +101,8 @@ def integer_graphs(draw):
         name = f"layer_{i}"
         incoming = [_projection(draw, last, name)]
         shape = incoming[0].output_shape(last.shape)
+        if draw(st.integers(0, 3)) == 0:
+            incoming.append(_twin(draw, incoming[0], last))
         earlier = [p for p in populations[:-1] if p.kind != "analog" or draw(st.booleans())]
         if earlier and draw(st.booleans()):
             other = draw(st.sampled_from(earlier))

@@ -12,7 +12,7 @@ from pascal_nm import QCFS, convert, data, paper, quantize
 from pascal_nm.errors import ConversionError
 from pascal_nm.paper import analysis
 from pascal_nm.simulation import simulate
-from pascal_nm.simulation.activity import events
+from pascal_nm.simulation.events import count
 from pascal_nm.source import checkpoint
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -48,7 +48,7 @@ def test_equation_9_and_10_are_the_same():
     for levels in (1, 4, 16):
         ac, neuron = 1000.0, 3.0
         direct = (ac + (5 * levels - 2) * neuron) / (ac + levels * neuron)
-        assert analysis.energy_ratio(levels, neuron / ac) == pytest.approx(direct, rel=1e-15)
+        assert analysis._energy_ratio(levels, neuron / ac) == pytest.approx(direct, rel=1e-15)
 
 
 def network():
@@ -61,7 +61,7 @@ def network():
 def measured(module, inputs):
     """The graph of a network, counted events by population, and spike rates."""
     graph = convert(module, torch.from_numpy(inputs))
-    counted = {layer.name: layer for layer in events(graph, simulate.steps(graph, inputs))}
+    counted = {layer.name: layer for layer in count(graph, simulate.steps(graph, inputs))}
     rates = {p.name: float(counted[p.name].emitted.mean()) / p.size for p in graph.spiking}
     operations = {n: float(np.mean(e.synaptic_operations)) + e.multiply_accumulates for n, e in counted.items()}
     return graph, counted, rates, operations
@@ -130,7 +130,7 @@ def test_a_layer_that_no_spike_reaches_is_all_neurons():
     silent = analysis.analyse(graph, dict.fromkeys(rates, 0.0))
     second = silent.layers[1]
     assert math.isinf(second.ratio)
-    assert second.energy == (5 * 2 - 2) / 2 == pytest.approx(analysis.energy_ratio(2, 1e15))
+    assert second.energy == (5 * 2 - 2) / 2 == pytest.approx(analysis._energy_ratio(2, 1e15))
     assert silent.effective_timesteps == pytest.approx((4 * silent.layers[0].energy + 2 * 4) / 2)
     assert silent.multiplies == 0
 

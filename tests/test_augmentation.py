@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pascal_nm.data.augmentation import _OPERATIONS, POLICIES, augment, auto_augment, centre_crop, random_crop
+from pascal_nm.data.augmentation import _OPERATIONS, _POLICIES, augment, auto_augment, centre_crop, random_crop
 from pascal_nm.errors import DataError
 
 OFF = {"shift": 0, "flip": False, "cutout": 0}
@@ -60,8 +60,8 @@ def test_every_operation_does_something_at_full_strength(name):
 
 def test_the_policy_has_the_operations_of_its_publication():
     """Cubuk et al., Table 7: 25 sub-policies, probabilities in tenths, magnitudes 0 to 9."""
-    assert len(POLICIES) == 25
-    for name, probability, magnitude in (step for policy in POLICIES for step in policy):
+    assert len(_POLICIES) == 25
+    for name, probability, magnitude in (step for policy in _POLICIES for step in policy):
         assert name in _OPERATIONS
         assert probability * 10 == pytest.approx(round(probability * 10))
         assert 0 <= magnitude <= 9

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pascal_nm import neuron
 from pascal_nm.errors import GraphError
 from pascal_nm.network import bounds
-from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Population, Projection, SumPool2d
+from pascal_nm.network.graph import Graph, Population, Projection
+from pascal_nm.network.operators import Conv2d, Dense, Identity, SumPool2d
 from pascal_nm.simulation import schedule, simulate
 from tests.strategies import _apply, inputs_for, integer_graphs
 

@@ -42,7 +42,7 @@ def test_every_exact_schedule_gives_the_source_networks_classes(made):
     ]
     assert all(row.agreement == 1 and row.exact and row.gained == row.lost == 0 for row in exact)
     assert all(row.accuracy == made.source for row in exact)
-    assert not any(row.exact for row in rows(made, comparison.RATE))
+    assert not any(row.exact for row in rows(made, comparison._RATE))
 
 
 def test_figures_of_an_exact_schedule_are_those_of_its_run(made):
@@ -58,7 +58,7 @@ def test_figures_of_an_exact_schedule_are_those_of_its_run(made):
 def test_figures_of_rate_coding_are_those_of_its_run(made):
     run = rate_coding.run(rate_coding.qcfs(GRAPH), INPUTS, 16)
     source = simulate.counts(GRAPH, INPUTS).predictions
-    for row in rows(made, comparison.RATE):
+    for row in rows(made, comparison._RATE):
         t = int(row.timesteps)
         answers = run.answers[:, t - 1]
         right, before = answers == IMAGES.labels, source == IMAGES.labels
@@ -67,12 +67,12 @@ def test_figures_of_rate_coding_are_those_of_its_run(made):
         assert (row.gained, row.lost) == ((right & ~before).sum(), (~right & before).sum())
         assert row.spikes == run.spikes[:, t - 1].mean()
         assert row.to_answer == row.at_most == t + 2  # two projections
-        assert made.curves[comparison.RATE][t - 1] == row.accuracy
+        assert made.curves[comparison._RATE][t - 1] == row.accuracy
 
 
 def test_an_early_exit_is_between_one_and_all_timesteps_and_takes_what_was_sent_by_then(made):
     run = rate_coding.run(rate_coding.qcfs(GRAPH), INPUTS, 16)
-    for row, confidence in zip(rows(made, comparison.EXIT), comparison.CONFIDENCES, strict=True):
+    for row, confidence in zip(rows(made, comparison._EXIT), comparison.CONFIDENCES, strict=True):
         stops = run.exits(confidence)
         assert row.timesteps == stops.mean()
         assert row.at_most == stops.max() + 2
@@ -95,7 +95,7 @@ def test_more_levels_in_a_network_are_more_levels_in_its_source(name, factor):
 def test_figures_of_more_levels_are_those_of_their_run(made):
     more = comparison.with_more_levels(GRAPH, 4).replace(timing=Timing("two_phase"))
     result = simulate.steps(more, INPUTS)
-    (row,) = rows(made, f"{comparison.LEVELS} 4")
+    (row,) = rows(made, f"{comparison._LEVELS} 4")
     assert row.accuracy == np.mean(result.predictions == IMAGES.labels)
     assert row.timesteps == 16
     assert row.at_most == result.schedule.length
@@ -108,7 +108,7 @@ def test_the_weights_with_relu_are_judged_with_and_without_spikes(made):
     (row,) = rows(made, "ReLU weights")
     assert row.accuracy == np.mean(plain == IMAGES.labels)
     assert row.spikes is None
-    assert len(rows(made, comparison.RELU)) == 3
+    assert len(rows(made, comparison._RELU)) == 3
 
 
 def test_without_images_for_its_thresholds_there_is_no_relu_conversion():
@@ -147,19 +147,19 @@ EXACT = row("exact, two_phase", 0.8, to_answer=30.0, spikes=10.0, operations=100
 )
 def test_where_a_method_stands_is_asked_of_the_images_that_it_changes(gained, lost, where):
     """McNemar's test: of n changed images, 6 to 0 has p = 2 / 2^6 = 0.03, and 5 to 0 has 0.06."""
-    judged = row(comparison.RATE, 0.8, gained, lost)
+    judged = row(comparison._RATE, 0.8, gained, lost)
     assert Comparison(0.8, 100, [EXACT, judged], {}).stands(judged) == where
 
 
 def test_the_verdict_says_where_rate_coding_wins_and_at_what_cost():
-    below = row(f"{comparison.RATE}, T = 4", 0.7, 2, 12, timesteps=4.0, operations=100.0)
-    above = row(f"{comparison.RATE}, T = 16", 0.9, 12, 2, timesteps=16.0, operations=400.0)
+    below = row(f"{comparison._RATE}, T = 4", 0.7, 2, 12, timesteps=4.0, operations=100.0)
+    above = row(f"{comparison._RATE}, T = 16", 0.9, 12, 2, timesteps=16.0, operations=400.0)
     lines = Comparison(0.8, 100, [EXACT, below, above], {}).verdict()
     assert "below its source (80.00 %) at T = 4 (70.00 %)" in lines[1]
     assert "above its source (80.00 %) at T = 16 (90.00 %)" in lines[2]
     assert "by 10.00 points at T = 16 (12 images gained, 2 lost" in lines[3]
     assert "4.0 times the synaptic operations" in lines[3]
-    finer = row(f"{comparison.LEVELS} 2, two_phase", 0.92, timesteps=8.0)
+    finer = row(f"{comparison._LEVELS} 2, two_phase", 0.92, timesteps=8.0)
     assert Comparison(0.8, 100, [EXACT, finer, above], {}).verdict()[-1].endswith("92.00 % with 8 levels")
     assert len(Comparison(0.8, 100, [EXACT, below], {}).verdict()) == 2
 
@@ -183,7 +183,7 @@ def test_networks_with_other_levels_are_no_trainings_of_one_network():
 
 def test_intervals_are_wilsons():
     """Newcombe, Statistics in Medicine 17, 1998, Table I: 81 of 263 has 0.2553 to 0.3662."""
-    low, high = comparison.interval(81, 263)
+    low, high = comparison._interval(81, 263)
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
 
 

@@ -171,6 +171,10 @@ CONVERTED = {
         lambda m, y: m.last(F.conv2d(y, m.constant / m.constant.norm())),
         (4, 4, 3, 3),
     ),
+    "an even dilated kernel and its own input": (
+        lambda m, y: m.last(F.conv2d(y, m.constant, padding=1, dilation=2) + y),
+        (4, 4, 2, 2),
+    ),
     "added in place": (lambda m, y: m.last(y.clone().add_(y)), None),
     "an inactive dropout that is changed in place": (lambda m, y: (m.drop(y).mul_(2), m.last(y))[1], None),
 }
@@ -208,11 +212,6 @@ NOT_CONVERTED = {
     "thresholds of pixels behind a max-pooling": (
         lambda m, y: torch.ops.pascal_nm.qcfs(F.max_pool2d(y * 0.7 + 0.1, 3, 1, 1), m.constant.abs() + 0.2, 4),
         (1, 8, 8),
-        4,
-    ),
-    "an even dilated kernel and its own input": (
-        lambda m, y: m.last(F.conv2d(y, m.constant, padding=1, dilation=2) + y),
-        (4, 4, 2, 2),
         4,
     ),
 }
@@ -411,6 +410,11 @@ def test_a_program_for_no_images_is_refused():
 
 
 LINEAR = {
+    "two operations on one activation": lambda m, y: F.conv2d(y, m.square, padding=1) + F.conv2d(y, m.mixing),
+    "an average and another": lambda m, y: F.avg_pool2d(y, 2, 1, 1) + F.avg_pool2d(y, 4, 1, 2),
+    "three operations on one activation": lambda m, y: (
+        F.conv2d(y, m.square, padding=1) + F.conv2d(y, m.square, padding=2, dilation=2) + y
+    ),
     # What stands between two activations: it must be folded into one projection, or be
     # refused with a reason.
     "an average that divides by its own number": lambda m, y: F.avg_pool2d(y, 2, divisor_override=3),
@@ -510,22 +514,22 @@ NOT_LINEAR = {
     ),
     "a mean over channels": (lambda m, y: y.mean((1, 2)), "only the mean over height and width"),
     "a mean over columns": (lambda m, y: y.mean((3,)), "only the mean over height and width"),
-    "two convolutions": (lambda m, y: F.conv2d(F.conv2d(y, m.square), m.square), "do not form one convolution"),
+    "two convolutions": (lambda m, y: F.conv2d(F.conv2d(y, m.square), m.square), "do not form one operation"),
     "a 1x1 convolution that strides before another": (
         lambda m, y: F.conv2d(F.conv2d(y, m.mixing, stride=2), m.square),
-        "do not form one convolution",
+        "do not form one operation",
     ),
     "a 1x1 convolution that strides behind another": (
         lambda m, y: F.conv2d(F.conv2d(y, m.square), m.mixing, stride=2),
-        "do not form one convolution",
+        "do not form one operation",
     ),
     "a 1x1 convolution that pads behind another": (
         lambda m, y: F.conv2d(F.conv2d(y, m.square), m.mixing, padding=1),
-        "do not form one convolution",
+        "do not form one operation",
     ),
     "a grouped convolution of a convolution": (
         lambda m, y: F.conv2d(F.conv2d(y, m.mixing), m.grouped, groups=2),
-        "do not form one convolution",
+        "do not form one operation",
     ),
     "a linear map of rows": (lambda m, y: y @ m.square[0, 0, :, :1].new_ones(8, 8), "no exact spiking equivalent"),
     "a layer on rows": (lambda m, y: F.linear(y, m.wide[:, :8]), "applied to each row"),
@@ -535,14 +539,6 @@ NOT_LINEAR = {
     "a largest that is shifted": (
         lambda m, y: F.max_pool2d(y * 0.7 + 0.1, 2) + 0.1,
         "between a max-pooling and its QCFS",
-    ),
-    "two operations on one activation": (
-        lambda m, y: F.conv2d(y, m.square, padding=1) + F.conv2d(y, m.mixing),
-        "joins two different operations on the same activation",
-    ),
-    "an average and another": (
-        lambda m, y: F.avg_pool2d(y, 2, 1, 1) + F.avg_pool2d(y, 4, 1, 2),
-        "joins two different operations on the same activation",
     ),
     "a random weight": (lambda m, y: F.conv2d(y, torch.rand(4, 4, 1, 1, dtype=y.dtype)), "is random"),
     "a transposed map": (lambda m, y: y.transpose(2, 3), "transpose cannot be converted"),

@@ -60,8 +60,24 @@ def folder(model, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def registers():
+    """What a page registers is gone behind it."""
+    from pascal_nm.network import dynamics, graph
+    from pascal_nm.network.operators import base
+    from pascal_nm.simulation import schedule
+    from pascal_nm.source import conversion
+
+    tables = (base.OPERATORS, dynamics.DYNAMICS, graph.SCHEDULES, schedule._MAKERS, conversion._HANDLERS)
+    before = [dict(table) for table in tables]
+    yield
+    for table, content in zip(tables, before, strict=True):
+        table.clear()
+        table.update(content)
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_runs(page, folder, pascal, capsys):
+def test_a_page_runs(page, folder, registers, pascal, capsys):
     names = {"__name__": page.stem}
     printed = []
     for language, text in BLOCK.findall(page.read_text()):
@@ -136,6 +152,16 @@ def test_the_pages_have_what_they_are_read_for():
                 assert not re.search(r"^(pascal-nm|pip|make|python) ", text, re.MULTILINE), (
                     f"a command that no test runs: {stem}"
                 )
+
+
+def test_an_operator_takes_60_lines_at_most_and_a_dynamics_with_its_schedule_80():
+    blocks = [
+        text for language, text in BLOCK.findall((ROOT / "docs" / "extend.md").read_text()) if language == "python"
+    ]
+    operator = next(text for text in blocks if "operators.register" in text)
+    neurons = next(text for text in blocks if "dynamics.register" in text)
+    assert len(operator.splitlines()) <= 60 and "conversion.register" in operator
+    assert len(neurons.splitlines()) <= 80 and "schedule.register" in neurons
 
 
 def test_links_and_files_that_pages_name_are_there():

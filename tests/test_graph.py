@@ -11,22 +11,19 @@ from torch.nn import functional as F
 
 import pascal_nm as pnm
 from pascal_nm.common import memory
+from pascal_nm.common.arrays import canonical
 from pascal_nm.errors import DataError, GraphError
+from pascal_nm.network.dynamics import MAX_LEVELS
 from pascal_nm.network.graph import (
-    MAX_LEVELS,
-    Conv2d,
-    Dense,
     Graph,
-    Identity,
     LayerQuantization,
     Population,
     Preprocessing,
     Projection,
     Quantization,
-    SumPool2d,
     Timing,
-    canonical,
 )
+from pascal_nm.network.operators import Conv2d, Dense, Identity, SumPool2d
 from pascal_nm.simulation import schedule, simulate
 from tests import networks
 
@@ -158,9 +155,9 @@ MISFITS = {
     "two inputs": ({"again": Population("again", "analog", (2,))}, "exactly one analog population"),
     "no input": ({"input": Population("input", "pasc", (2, 6, 5))}, "exactly one analog population, not \\[\\]"),
     "two outputs": ({"again": Population("again", "readout", (2,))}, "exactly one readout population"),
-    "one edge twice": (
-        {"again": Projection("largest", "output", Dense(np.ones((2, 18))))},
-        "two projections join the same populations",
+    "a population with a projection's name": (
+        {"first__largest": Population("first__largest", "pasc", (2,))},
+        "first__largest has the name of a projection",
     ),
     "an edge backwards": (
         {"back": Projection("largest", "first", Conv2d(np.ones((3, 3, 1, 1))))},

@@ -343,15 +343,15 @@ def test_the_authors_lists(what):
 
 
 def test_lists_of_levels_have_one_entry_for_each_layer_with_neurons():
-    layers = {name: len(figures.layers_with_neurons(name)) for name in figures.ARCHITECTURES}
+    layers = {name: len(figures._layers_with_neurons(name)) for name in figures._ARCHITECTURES}
     assert layers == {"VGG-16, CIFAR": 15, "VGG-16, ImageNet": 15, "ResNet-18": 17, "ResNet-34": 33}
-    for mixed in figures.T_EFF:
+    for mixed in figures._T_EFF:
         assert len(mixed.levels) == layers[mixed.network]
         assert mixed.listed != len(mixed.levels)
-    (resnet34,) = (mixed.levels for mixed in figures.T_EFF if mixed.network == "ResNet-34")
+    (resnet34,) = (mixed.levels for mixed in figures._T_EFF if mixed.network == "ResNet-34")
     assert [i for i, level in enumerate(resnet34) if level == 16] == [0, 1, *range(2, 28, 2)]
     with pytest.raises(ValueError, match="longer"):
-        figures.of_true_shapes("ResNet-34", [8] * 16)
+        figures._of_true_shapes("ResNet-34", [8] * 16)
 
 
 def test_statuses_of_figures():

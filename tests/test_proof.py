@@ -77,7 +77,7 @@ def test_a_handler_that_is_wrong_is_an_error_of_the_conversion(monkeypatch):
             return self.constant - self.head(self.act(self.hidden(x.flatten(1))))
 
     module = networks.randomized(Backwards())
-    wrong = lambda self, node, x, y, alpha=1: self.add(node, y, x, -1)  # noqa: E731
+    wrong = lambda converter, node, x, y, alpha=1: conversion._add(converter, node, y, x, -1)  # noqa: E731
     monkeypatch.setitem(conversion._HANDLERS, torch.ops.aten.sub.Tensor, wrong)
     with pytest.raises(ConversionError, match="outputs differ"):
         pnm.convert(module, networks.images())
@@ -170,12 +170,12 @@ def test_the_example_and_one_image_run_as_they_are_and_all_others_with_random_le
     np.testing.assert_array_equal(inputs[0], example[0].numpy())
     run = proof._forced(source, inputs)
     logits, levels = source.levels(inputs)
-    assert len(logits) == len(run.outputs) > proof.FREE
-    np.testing.assert_allclose(run.outputs[: proof.FREE], logits[: proof.FREE], rtol=1e-12)
+    assert len(logits) == len(run.outputs) > proof._FREE
+    np.testing.assert_allclose(run.outputs[: proof._FREE], logits[: proof._FREE], rtol=1e-12)
     for name, level in levels.items():
-        np.testing.assert_array_equal(run.levels[name][: proof.FREE], level[: proof.FREE])
-        np.testing.assert_array_equal(run.levels[name][: proof.FREE], run.found[name][: proof.FREE])
-        forced = run.levels[name][proof.FREE :]
+        np.testing.assert_array_equal(run.levels[name][: proof._FREE], level[: proof._FREE])
+        np.testing.assert_array_equal(run.levels[name][: proof._FREE], run.found[name][: proof._FREE])
+        forced = run.levels[name][proof._FREE :]
         assert np.all(forced % 1 != 0), "whole numbers may hide a synapse"
         assert 0 <= forced.min() < forced.max() <= graph[name].levels
         assert len(np.unique(forced)) == forced.size
@@ -206,7 +206,7 @@ def test_the_images_of_the_proof_are_ones_that_the_preprocessing_can_give():
     pre = pnm.Preprocessing(200.0, (0.2, 0.9), (0.5, 2.0))
     graph = pnm.convert(source, preprocessing=pre)
     x = proof._inputs(source, graph, None)
-    assert x.shape == (proof.FREE + 1, 2, 8, 8)
+    assert x.shape == (proof._FREE + 1, 2, 8, 8)
     for c in range(2):
         pixels = (x[:, c] * pre.std[c] + pre.mean[c]) * pre.scale
         assert -1e-3 < pixels.min() < 0.1 * pre.scale and 0.9 * pre.scale < pixels.max() < pre.scale + 1e-3

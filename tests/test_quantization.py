@@ -16,7 +16,8 @@ import pascal_nm as pnm
 from pascal_nm import build, convert, quantize
 from pascal_nm.errors import DataError, GraphError
 from pascal_nm.export.nir_format import read_nir, write_nir
-from pascal_nm.network.graph import Dense, Identity, Preprocessing, Quantization
+from pascal_nm.network.graph import Preprocessing, Quantization
+from pascal_nm.network.operators import Dense, Identity
 from pascal_nm.simulation import simulate
 from tests import networks
 from tests.strategies import integer_graphs

@@ -17,7 +17,8 @@ from pascal_nm.common import memory
 from pascal_nm.data import load
 from pascal_nm.errors import DataError
 from pascal_nm.interop import ann2snn, readers
-from pascal_nm.network.graph import Dense, Graph, Identity, Population, Projection
+from pascal_nm.network.graph import Graph, Population, Projection
+from pascal_nm.network.operators import Dense, Identity
 from pascal_nm.simulation import rate_coding, schedule
 from pascal_nm.source import checkpoint
 from pascal_nm.source.architectures import build, qcfs_layers

@@ -10,10 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pascal_nm.errors import GraphError
-from pascal_nm.network.graph import Dense, Graph, Population, Projection, Timing
+from pascal_nm.network.graph import Graph, Population, Projection, Timing
+from pascal_nm.network.operators import Dense
+from pascal_nm.network.windows import Span, Window
 from pascal_nm.neuron import Stage
 from pascal_nm.simulation import schedule
-from pascal_nm.simulation.schedule import Schedule, Span, Window
+from pascal_nm.simulation.schedule import Schedule
 from tests.strategies import integer_graphs
 
 ANY = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))

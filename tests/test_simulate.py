@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pascal_nm.common import memory
-from pascal_nm.network.graph import SCHEDULES, Dense, Graph, Identity, Population, Projection, SumPool2d, Timing
-from pascal_nm.simulation import schedule, simulate
-from pascal_nm.simulation.activity import events, fan_out
+from pascal_nm.network.graph import SCHEDULES, Graph, Population, Projection, Timing
+from pascal_nm.network.operators import Dense, Identity, SumPool2d
+from pascal_nm.simulation import events, schedule, simulate
+from pascal_nm.simulation.events import fan_out
 from tests import reference
 from tests.cores import Trains
 from tests.strategies import inputs_for, integer_graphs, integer_qcfs
@@ -90,7 +91,10 @@ def test_both_engines_give_the_counts_of_the_integer_qcfs_network(run):
 
 @RANDOM_GRAPHS
 @given(
-    graph=integer_graphs(), dtype=st.sampled_from([np.float32, np.float64]), seed=SEEDS, name=st.sampled_from(SCHEDULES)
+    graph=integer_graphs(),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    seed=SEEDS,
+    name=st.sampled_from(list(SCHEDULES)),
 )
 def test_floats_give_the_integers_counts_where_nothing_is_rounded(graph, dtype, seed, name):
     """Weights are the integers divided by a power of two, and levels are powers of two, so that
@@ -228,7 +232,7 @@ def _synapses(projection, spike):
 def test_synaptic_operations_are_spikes_times_fan_out(graph, seed):
     inputs = inputs_for(graph, seed)
     result = simulate.steps(graph, inputs)
-    by_name = {layer.name: layer for layer in events(graph, result)}
+    by_name = {layer.name: layer for layer in events.count(graph, result)}
     for p in graph.populations:
         expected = np.zeros(len(inputs), np.int64)
         for q in graph.incoming(p.name):

@@ -198,7 +198,7 @@ MEMORY = """
 import pathlib, re, sys
 import numpy as np
 from pascal_nm.data import streams as streaming
-streaming.BUFFER = 50
+streaming._BUFFER = 50
 def peak():  # of this program; getrusage would give that of the one that started it
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]) / 1024
 peaks = []
@@ -318,14 +318,14 @@ def rewrite(path, index, stored):
 
 
 def test_one_row_group_of_everything_is_refused(monkeypatch, pair):
-    monkeypatch.setattr(streaming, "LARGEST_ROW_GROUP", 500)
+    monkeypatch.setattr(streaming, "_LARGEST_ROW_GROUP", 500)
     with pytest.raises(DataError, match=r"x-train\.parquet has a row group of .*row_group_size"):
         streaming.load_pair(pair)
 
 
 def test_images_sorted_by_class_are_refused(monkeypatch, tmp_path, pair):
     monkeypatch.setattr(streaming, "MEASURED", 20)
-    monkeypatch.setattr(streaming, "BUFFER", 10)
+    monkeypatch.setattr(streaming, "_BUFFER", 10)
     write(tmp_path / "x-train.parquet", pictures(60), labels=[i // 30 for i in range(60)])
     with pytest.raises(DataError, match="sorted by class"):
         streaming.load_pair(pair)[0].preprocessing()

@@ -12,7 +12,7 @@ from pascal_nm import build, convert, neuron, quantize
 from pascal_nm.errors import GraphError
 from pascal_nm.network.graph import Timing
 from pascal_nm.neuron import Stage, State
-from pascal_nm.simulation import activity, schedule, simulate
+from pascal_nm.simulation import events, schedule, simulate
 from tests import networks
 from tests.strategies import inputs_for, integer_graphs
 
@@ -148,9 +148,9 @@ def test_the_answer_over_time_ends_with_the_answer(residual):
 def test_operations_are_those_of_all_spikes_sent(residual):
     """A spike that is taken back costs twice; the closed forms of the counts do not."""
     graph, inputs = residual
-    once = activity.events(graph, simulate.steps(graph, inputs, schedule.two_phase(graph)))
-    more = activity.events(graph, simulate.steps(graph, inputs, schedule.streaming(graph)))
-    paper = activity.events(graph, simulate.steps(graph, inputs))
+    once = events.count(graph, simulate.steps(graph, inputs, schedule.two_phase(graph)))
+    more = events.count(graph, simulate.steps(graph, inputs, schedule.streaming(graph)))
+    paper = events.count(graph, simulate.steps(graph, inputs))
     for a, b, c in zip(once, more, paper, strict=True):
         np.testing.assert_array_equal(a.synaptic_operations, c.synaptic_operations)
         assert (b.synaptic_operations >= a.synaptic_operations).all()

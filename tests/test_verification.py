@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import pascal_nm as pnm
-from pascal_nm.network.graph import Graph, Identity, Population, Projection
+from pascal_nm.network.graph import Graph, Population, Projection
+from pascal_nm.network.operators import Identity
 from pascal_nm.simulation import simulate
 from pascal_nm.source.verification import Interval, LayerCheck, Verification, interval, judged, with_max_populations
 from tests import networks

@@ -20,13 +20,13 @@ from pascal_nm.network.graph import Graph
 from pascal_nm.paper import analysis
 from pascal_nm.search import adaptive
 
-FEW = 100
+_FEW = 100
 """Calibration images below which a remark says that they are few."""
 
-COLUMNS = ("layer", "L", "share of levels 0, 1, …", "agreement A", "skewness g", "kurtosis K")
+_COLUMNS = ("layer", "L", "share of levels 0, 1, …", "agreement A", "skewness g", "kurtosis K")
 
 
-class Measured(NamedTuple):
+class _Measured(NamedTuple):
     """A plan, and the alpha that it is of.
 
     Attributes:
@@ -87,11 +87,11 @@ def adapt(
     """Which layers can do with fewer levels: the AL metric, its clusters, and a levels file."""
     choice = chosen(clusters, levels, reading)
     graph = options.load_network(network)
-    factors = _alphas(alpha, sum(p.kind == "pasc" for p in graph.populations))
+    factors = _alphas(alpha, len(graph.spiking))
     images = options.load_data(data_name, limit, image_column, label_column, "train", graph)
     with progress("measuring layers") as update:
         found = adaptive.histograms(graph, evaluation.inputs(graph, images, update))
-    measured = [Measured(k, share, choice.plan(found, share)) for k, share in factors]
+    measured = [_Measured(k, share, choice.plan(found, share)) for k, share in factors]
     plan = measured[0].plan
     adaptive.write(plan, output)
     if plot is not None:
@@ -103,7 +103,7 @@ def adapt(
     counted = f"{len(images):,} images of {images.name}" if len(images) > 1 else f"1 image of {images.name}"
     title = f"AL metric ({reading}) over {counted}"
     if len(measured) == 1:
-        table(title, (*COLUMNS, "metric M", "cluster", "new L"), [_row(*row) for row in rows(plan)])
+        table(title, (*_COLUMNS, "metric M", "cluster", "new L"), [_row(*row) for row in rows(plan)])
     else:
         _show_sweep(measured, title)
     for remark in _remarks(measured, images):
@@ -146,7 +146,7 @@ def _alphas(text: str | None, layers: int) -> list[tuple[float | None, float | F
     return [(k, adaptive.share(k, layers)) for k in numbers]
 
 
-def _show_sweep(measured: Sequence[Measured], title: str) -> None:
+def _show_sweep(measured: Sequence[_Measured], title: str) -> None:
     """Metric and cluster of every layer for each alpha, and which clusters depend on it."""
     columns = [column for each in measured for column in (f"M, {each.title}", "cluster")]
     by_layer = zip(*(rows(each.plan) for each in measured), strict=True)
@@ -166,16 +166,16 @@ def _show_sweep(measured: Sequence[Measured], title: str) -> None:
     say(f"cluster by alpha: {'the same for all' if not moved else 'not the same for ' + ', '.join(moved)}")
 
 
-def _moved(measured: Sequence[Measured]) -> list[str]:
+def _moved(measured: Sequence[_Measured]) -> list[str]:
     """Layers whose cluster is not the same for every alpha."""
     labels = zip(*(each.plan.labels for each in measured), strict=True)
     return [m.name for m, of in zip(measured[0].plan.metrics, labels, strict=True) if len(set(of)) > 1]
 
 
-def _remarks(measured: Sequence[Measured], images: Dataset) -> list[str]:
+def _remarks(measured: Sequence[_Measured], images: Dataset) -> list[str]:
     """What the reader must be told, once."""
     found = [f"{each.title}: {r}" if each.title else r for each in measured for r in each.plan.remarks]
-    if len(images) < FEW:
+    if len(images) < _FEW:
         found.append(
             f"{len(images)} of {adaptive.IMAGES:,} images, which the paper takes: others may give other clusters"
         )
@@ -184,7 +184,7 @@ def _remarks(measured: Sequence[Measured], images: Dataset) -> list[str]:
     return found
 
 
-def _json(measured: Sequence[Measured], reading: str, images: Dataset) -> dict[str, Any]:
+def _json(measured: Sequence[_Measured], reading: str, images: Dataset) -> dict[str, Any]:
     content = {"reading": reading, "data": images.name, "images": len(images), **plan_json(measured[0].plan)}
     content["remarks"] = _remarks(measured, images)
     if len(measured) > 1:

@@ -25,18 +25,18 @@ from pascal_nm.search.comparison import Comparison, Row, Spread
 from pascal_nm.simulation import rate_coding
 from pascal_nm.source.checkpoint import Model
 
-INTERVAL = "95 %"
-COLUMNS = ("method", "accuracy", INTERVAL, "agrees", "T", "T_norm", "answer at", "spikes", "operations")
+_INTERVAL = "95 %"
+_COLUMNS = ("method", "accuracy", _INTERVAL, "agrees", "T", "T_norm", "answer at", "spikes", "operations")
 
-LEGEND = (
+_LEGEND = (
     "agrees: with the source network's classes; T: levels, or timesteps shown; T_norm: Equation 13; answer at: "
     "timesteps from the image to the final answer on a chip, mean (most); spikes and synaptic operations of an image"
 )
 
-CALIBRATION = 200
+_CALIBRATION = 200
 """Images of the training part from which the ReLU conversion takes its thresholds."""
 
-CHECKED = 50
+_CHECKED = 50
 """Images on which the ReLU conversion is compared with SpikingJelly's."""
 
 
@@ -105,7 +105,7 @@ def compare(
         model, graph, source = loaded[path]
         images = options.load_data(data_name, limit, image_column, label_column, network=graph)
         examples = (
-            options.load_data(calibration or data_name, CALIBRATION, image_column, label_column, "train", graph)
+            options.load_data(calibration or data_name, _CALIBRATION, image_column, label_column, "train", graph)
             if relu
             else None
         )
@@ -133,7 +133,7 @@ def compare(
         )
     spread = comparison.spread(found) if len(found) > 1 else []
     rows = _spread_rows(spread) if spread else _rows(found[0])
-    columns = [column for column in COLUMNS if not spread or column != INTERVAL]
+    columns = [column for column in _COLUMNS if not spread or column != _INTERVAL]
     title = f"{', '.join(path.name for path in networks)}, {found[0].images:,} images of {images.name}"
     if output is not None:
         with replacing(output) as temporary:
@@ -164,7 +164,7 @@ def compare(
                 f"{percent(check['agreement'])} of {check['images']} images at T = 1 to {check['timesteps']}"
             )
     table(title, columns, rows)
-    say(LEGEND if not spread else f"{LEGEND}; ±: standard deviation of one training")
+    say(_LEGEND if not spread else f"{_LEGEND}; ±: standard deviation of one training")
 
 
 def _source(path: Path) -> tuple[Model | None, Graph, comparison.Source | None]:
@@ -194,7 +194,7 @@ def _checked(
             "the ReLU conversion was not compared with its ann2snn"
         )
         return None
-    few, calibration = (graph.pixels(x.pixels).inputs for x in (images.head(CHECKED), examples))
+    few, calibration = (graph.pixels(x.pixels).inputs for x in (images.head(_CHECKED), examples))
     ours = rate_coding.run(rate_coding.relu(graph, calibration), few, timesteps).answers
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder) / name) for name in ("inputs.npy", "calibration.npy", "answers.npy")]

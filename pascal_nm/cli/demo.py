@@ -21,16 +21,16 @@ from pascal_nm.cli.train import train_network
 from pascal_nm.errors import FileError, NotInstalledError
 from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import evaluation, find
+from pascal_nm.hw_targets import cost, evaluation, find
 from pascal_nm.hw_targets.evaluation import Evaluation
 from pascal_nm.network.quantization import quantize
 from pascal_nm.source.verification import Verification
 
-CHIP = "loihi1"
+_CHIP = "loihi1"
 
 
 @dataclass(frozen=True)
-class Row:
+class _Row:
     """One target's outcome."""
 
     name: str
@@ -78,23 +78,23 @@ def demo(
         name = f"{target} ({'fixed point' if program.graph.is_integer else 'float'})"
         with progress(f"verifying {name}") as update:
             verification, result = evaluation.verify(source, reference, program, test_data, progress=update)
-        rows.append(Row(name, verification, result, program.graph.is_integer))
-    chip = chips.load(CHIP)
-    cost = sum(layer.total for layer in chips.energy(rows[-1].evaluation.events, chip))
+        rows.append(_Row(name, verification, result, program.graph.is_integer))
+    chip = chips.load(_CHIP)
+    spent = sum(layer.total for layer in cost.energy(rows[-1].evaluation.events, chip))
     seconds = time.perf_counter() - start
     if as_json:
         targets = [{"target": row.name} | row.found for row in rows]
-        price = {"chip": chip.name, "joules_per_image": cost, "seconds": seconds}
+        price = {"chip": chip.name, "joules_per_image": spent, "seconds": seconds}
         print_json({"targets": targets, **price, "targets_not_installed": list(missing)})
     else:
-        _show(rows, cost, chip.name, seconds)
+        _show(rows, spent, chip.name, seconds)
         for target, reason in missing.items():
             say(f"without {target}: {escape(reason)}")
     if not all(row.verification.equal for row in rows):
         raise typer.Exit(1)
 
 
-def _show(rows: list[Row], cost: float, chip: str, seconds: float) -> None:
+def _show(rows: list[_Row], cost: float, chip: str, seconds: float) -> None:
     first, last = rows[0].found, rows[-1]
     columns = ("target", "compared with", "accuracy", "mismatching\npredictions", "differing\ncounts")
     table(
@@ -123,7 +123,7 @@ def _show(rows: list[Row], cost: float, chip: str, seconds: float) -> None:
     say(f"{word} ({seconds:.0f} s)")
 
 
-def _cells(row: Row) -> list[object]:
+def _cells(row: _Row) -> list[object]:
     check = row.verification
     return [
         row.name,

@@ -32,6 +32,7 @@ def deploy(
         str, typer.Option("--chip", "-c", help=f"{', '.join(chips.available())}, or a .toml file.")
     ] = "loihi2",
     bits: Annotated[int, typer.Option(help="Quantize a float network to so many bits.")] = 8,
+    objective: options.Objective = "time",
     schedule: options.ScheduleName = None,
     lag: options.Lag = None,
     as_json: options.Json = False,
@@ -48,7 +49,8 @@ def deploy(
     graph = graph if graph.is_integer else fixed_point.fit(graph, described, Quantization(bits))
     encoded = fixed_point.check(graph, described)
     with progress("mapping"):
-        found = mapping.place(graph, described)
+        found = mapping.place(graph, described, objective)
+    options.note_objective(objective, described, found)
     levels = graph.input.levels
     integers = np.random.default_rng(0).integers(-levels, levels + 1, (CHECKED, *graph.input.shape))
     result = simulate.steps(graph, graph.input.inputs(integers))

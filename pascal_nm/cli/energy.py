@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from pascal_nm.cli import options, plots
@@ -13,13 +14,13 @@ from pascal_nm.cli.outputs import PICTURE
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets.bill import Bill, priced
+from pascal_nm.hw_targets.bill import Bill, Priced
 from pascal_nm.hw_targets.chip import Chip
-from pascal_nm.hw_targets.evaluation import changed_by_quantization
+from pascal_nm.hw_targets.cost import KINDS
+from pascal_nm.hw_targets.evaluation import predictions
+from pascal_nm.network.graph import Graph
 from pascal_nm.paper import analysis
-from pascal_nm.report.style import KIND_STYLES
-from pascal_nm.simulation.activity import LayerEvents
-from pascal_nm.simulation.result import Program
+from pascal_nm.simulation.events import EVENTS, LayerEvents
 
 ALL = "all"
 
@@ -41,6 +42,7 @@ def energy(
         bool,
         typer.Option("--memory", help="Count memory traffic, too, where the energies of a chip's events leave it out."),
     ] = False,
+    objective: options.Objective = "time",
     limit: options.Limit = None,
     schedule: options.ScheduleName = None,
     lag: options.Lag = None,
@@ -60,11 +62,14 @@ def energy(
         raise DataError("--plot draws one chip: give --chip once")
     described = {name: chips.load(name, memory=memory) for name in names}
     graph = options.timing(options.load_network(network), schedule, lag, None)
-    programs = {name: priced(graph, each) for name, each in described.items()}
+    runs = Priced.on(graph, described, objective)
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
-    bills = {name: _bill(programs[name], each, data) for name, each in described.items()}
+    found = {name: bill for each in runs for name, bill in _bills(each, data).items()}
+    bills = {name: found[name] for name in names}
     first = bills[names[0]]
-    changed = {name: changed_by_quantization(graph, programs[name], bill.result, data) for name, bill in bills.items()}
+    changed = _changed(graph, bills, data)
+    for bill in bills.values():
+        options.note_objective(objective, bill.chip, bill.placement)
     if plot is not None:
         title = f"{network.name} on {first.chip.name}\nmean of {len(data):,} images of {data.name}"
         _draw(first, title, plot)
@@ -85,15 +90,23 @@ def chip_names(given: list[str]) -> list[str]:
     return list(dict.fromkeys(n for name in given for n in (chips.available() if name == ALL else [name])))
 
 
-def _bill(program: Program, described: Chip, data: Dataset) -> Bill:
-    with progress(f"counting events, {described.name}") as update:
-        return Bill.of(program, described, data, progress=update)
+def _bills(priced: Priced, data: Dataset) -> dict[str, Bill]:
+    with progress(f"counting events, {priced.title}") as update:
+        return priced.bills(data, progress=update)
+
+
+def _changed(graph: Graph, bills: dict[str, Bill], data: Dataset) -> dict[str, int | None]:
+    """By chip, how many predictions of a float network quantization changed, if there was any."""
+    quantized = {name for name, bill in bills.items() if bill.graph.is_integer and not graph.is_integer}
+    expected = predictions(graph, data) if quantized else np.zeros(0)
+    found = {name: bill.result.predictions for name, bill in bills.items()}
+    return {name: int(np.count_nonzero(found[name] != expected)) if name in quantized else None for name in bills}
 
 
 def _show(bill: Bill, data: Dataset, changed: int | None) -> None:
     """One chip, layer by layer."""
     described, result, total = bill.chip, bill.result, bill.total
-    events = ("synaptic op.", "multiply-acc.", "updates", "idle updates", "spikes out", "inside", "messages", "hops")
+    columns = dict.fromkeys(event.column for event in EVENTS.values() if event.column)
     counts = [_counts(layer.events) for layer in bill.layers]
     rows = [
         [layer.name, *row, joules(layer.total), percent(layer.total / total)]
@@ -102,7 +115,7 @@ def _show(bill: Bill, data: Dataset, changed: int | None) -> None:
     sums = [sum(column) for column in zip(*counts, strict=True)]
     table(
         f"{described.name}, per image, mean of {len(data):,} images of {data.name}",
-        ("layer", *events, "energy", "share"),
+        ("layer", *columns, "energy", "share"),
         [*rows, ["all", *sums, joules(total), ""]],
         total=True,
     )
@@ -110,10 +123,9 @@ def _show(bill: Bill, data: Dataset, changed: int | None) -> None:
     say(f"accuracy {percent(result.accuracy)}{which}, {span(result.timesteps)} timesteps an image")
     if changed is not None:
         say(f"quantization changed {changed:,} of {len(data):,} predictions of the float network")
-    if bill.seconds is not None and result.chip is not None:
-        cores = result.chip.operations.shape[1]
+    if bill.seconds is not None and bill.placement is not None:
         say(
-            f"{1e3 * bill.seconds:.3g} ms an image on {cores:,} cores: "
+            f"{1e3 * bill.seconds:.3g} ms an image on {bill.placement.cores:,} cores: "
             "each timestep lasts as long as its slowest core, the longest way and the barrier"
         )
     say(f"where the energy goes: {', '.join(_goes(bill))}")
@@ -174,7 +186,7 @@ def _compare(bills: dict[str, Bill], changed: dict[str, int | None], title: str)
 def _goes(bill: Bill) -> list[str]:
     """Where the energy goes, the largest share first."""
     largest = sorted(bill.shares.items(), key=lambda item: -item[1])
-    return [f"{KIND_STYLES[kind][0]} {percent(share)}" for kind, share in largest if share >= LEAST]
+    return [f"{KINDS[kind].label} {percent(share)}" for kind, share in largest if share >= LEAST]
 
 
 LEAST = 5e-4
@@ -190,17 +202,19 @@ def _figures(described: Chip) -> str:
 
 def _draw(bill: Bill, title: str, path: Path) -> None:
     cores = None
-    if bill.mapping is not None and bill.result.chip is not None:
-        counted = bill.result.chip
-        values = {"synaptic operations by tile": counted.operations, "messages out by tile": counted.outgoing}
-        cores = (bill.mapping.places, {name: value.mean(0) for name, value in values.items()})
+    if bill.placement is not None:
+        values = {"synaptic operations by tile": "synaptic_operation", "messages out by tile": "message"}
+        loads = {name: bill.result.loads[event].mean(0) for name, event in values.items()}
+        cores = (bill.placement.places, loads)
     plots.energy({layer.name: layer.joules for layer in bill.layers}, bill.source, title, path, cores)
 
 
 def _counts(events: LayerEvents) -> list[int]:
-    means = events.means()
-    hops = means.pop("hops_x") + means.pop("hops_y")
-    return [round(count) for count in [*means.values(), hops]]
+    """A number for each column."""
+    columns: dict[str, float] = {}
+    for name, mean in events.means().items():
+        columns[EVENTS[name].column] = columns.get(EVENTS[name].column, 0.0) + mean
+    return [round(count) for column, count in columns.items() if column]
 
 
 def _show_formulas(bill: Bill) -> None:

@@ -19,11 +19,12 @@ from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.export.profile import Measured
 from pascal_nm.export.readers import READERS, Start, dialect
 from pascal_nm.hw_targets import rates
+from pascal_nm.network import unroll as unrolling
 from pascal_nm.network.graph import Graph
 from pascal_nm.network.quantization import quantize
 from pascal_nm.simulation import schedule as schedules
 
-STARTS: dict[Start, str] = {
+_STARTS: dict[Start, str] = {
     "shifted": (
         "neurons begin at half a threshold, by thresholds of 1/2 and resets to -1/2: "
         "for readers that take v_reset from the file"
@@ -35,7 +36,7 @@ STARTS: dict[Start, str] = {
 }
 """What is said about the initial potential of a rate file."""
 
-ENDINGS = {"pasc": ".nir", "unrolled": ".unrolled.nir", "rate": ".rate.nir"}
+_ENDINGS = {"pasc": ".nir", "unrolled": ".unrolled.nir", "rate": ".rate.nir"}
 """Of the files of each profile."""
 
 
@@ -57,6 +58,16 @@ def export(
             )
         ),
     ] = "pasc",
+    unroll: Annotated[
+        bool,
+        typer.Option(
+            "--unroll",
+            help=(
+                "L neurons of one level in place of each of L levels: a larger network with the same answers in fewer "
+                "timesteps, for our targets, schedules and chips (--profile unrolled is a file for other simulators)."
+            ),
+        ),
+    ] = False,
     reader: Annotated[
         str, typer.Option(help=f"Whom an unrolled or rate file is for: {', '.join(READERS)}.")
     ] = "generic",
@@ -95,7 +106,7 @@ def export(
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Where to.", show_default="beside the model"),
-        Writes((".nir",), lambda given: given["model"].with_suffix(ENDINGS.get(given["profile"], ".nir"))),
+        Writes((".nir",), lambda given: given["model"].with_suffix(_ENDINGS.get(given["profile"], ".nir"))),
     ] = None,
     bits: Annotated[
         int | None, typer.Option(help="Quantize to integer weights of so many bits (2 to 16).", show_default="floats")
@@ -114,7 +125,7 @@ def export(
     """
     if not nir:
         raise FileError("say what to write: --nir")
-    _check_options(profile, reader, start, (schedule, lag), timesteps, data_name, limit, plot)
+    _check_options(profile, reader, start, (schedule, lag), timesteps, data_name, limit, plot, unroll)
     assert output is not None, "its default is beside the model"
     if model.suffix == ".nir":
         graph = _from_nir(model, {"--double": double, "--mean": mean, "--std": std, "--classes": classes})
@@ -127,6 +138,8 @@ def export(
         if graph.is_integer:
             raise FileError(f"{model} holds integer weights already: leave --bits out")
         graph = quantize(graph, bits)
+    if unroll:
+        graph = unrolling.unroll(graph)
     if profile == "unrolled":
         _export_unrolled(graph, output, reader, as_json)
         return
@@ -139,16 +152,16 @@ def export(
         write_nir(graph, temporary)
         if differences := graph.differences(read_nir(temporary)):
             raise FileError(f"{output} would not read back as it was written, and was not: {differences[0]}")
-    steps, size = schedules.of(graph).steps, output.stat().st_size
+    plan, size = schedules.of(graph), output.stat().st_size
     if as_json:
-        content = {"file": str(output), "bytes": size, "integer": graph.is_integer, "timesteps": steps}
+        content = {"file": str(output), "bytes": size, "integer": graph.is_integer, "timesteps": plan.steps}
         print_json(content | vars(graph.timing))
         return
     kind = "integer" if graph.is_integer else "float"
-    most = "at most " if graph.timing.schedule == "streaming" else ""
+    most = "at most " if plan.streams else ""
     say(
         f"[bold]{output}[/bold]: {kind} graph, {len(graph.populations)} populations, "
-        f"{most}{steps} timesteps, {size:,} bytes"
+        f"{most}{plan.steps} timesteps, {size:,} bytes"
     )
     if graph.preprocessing is None:
         say("It does not say how pixels become inputs: give --mean and --std to run images from the file.")
@@ -171,15 +184,18 @@ def _check_options(
     data_name: str | None,
     limit: int | None,
     plot: Path | None,
+    unroll: bool,
 ) -> None:
     """Refuse options without effect, and pictures that could not be written, before any work."""
-    if profile not in ENDINGS:
+    if profile not in _ENDINGS:
         raise FileError(f"--profile takes pasc, unrolled or rate, not {profile!r}")
     dialect(reader)
     if profile == "pasc" and reader != "generic":
         raise FileError("--reader belongs to --profile unrolled or rate: a pasc file is the same for all readers")
     if profile != "pasc" and plan != (None, None):
         raise FileError("--schedule and --lag belong to --profile pasc: other tools know one timestep, or rates")
+    if profile != "pasc" and unroll:
+        raise FileError("--unroll belongs to --profile pasc: other profiles make copies of their own, or none")
     if profile == "unrolled" and timesteps is not None:
         raise FileError("--timesteps belongs to --profile rate or pasc")
     given = {"--data": data_name, "--limit": limit, "--plot": plot, "--start": start}
@@ -243,7 +259,7 @@ def _export_rate(
         f"[bold]{path}[/bold]: rate network for {reader}, {path.stat().st_size:,} bytes, {timesteps} timesteps, "
         f"approximate; {size.neurons[0]:,} neurons, {size.neurons[1]:,} with those that pass spikes on"
     )
-    say(f"start: {STARTS[start]}")
+    say(f"start: {_STARTS[start]}")
     if measured:
         _show_measured(measured, images.name if images else "")
     else:

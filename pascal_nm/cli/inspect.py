@@ -14,7 +14,8 @@ from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import print_json, say, table
 from pascal_nm.cli.outputs import Writes
 from pascal_nm.export.nir_format import OtherNir, read_any, to_nir
-from pascal_nm.simulation import schedule, summary
+from pascal_nm.network import summary
+from pascal_nm.simulation import schedule
 
 
 def inspect(
@@ -39,12 +40,12 @@ def inspect(
     if plot is not None:
         plots.nir_graph(to_nir(graph), plot)
     plan = schedule.of(graph)
-    populations = [summary.population(graph, p, plan.windows[p.name]) for p in graph.populations]
+    populations = [summary.population(graph, p) | {"window": str(plan.windows[p.name])} for p in graph.populations]
     content = {
         "file": str(network),
         "arithmetic": "integer" if graph.is_integer else str(graph.dtype),
         "populations": populations,
-        "neurons": sum(p.size for p in graph.populations if p.kind not in ("analog", "readout")),
+        "neurons": sum(p.size for p in graph.senders),
         "weights": sum(q.operator.weight.size for q in graph.projections),
         "timesteps": plan.steps,
         "initiation_interval": plan.initiation_interval,

@@ -13,11 +13,11 @@ from pascal_nm.cli.output import joules, percent, print_json, progress, say, tab
 from pascal_nm.cli.outputs import PICTURE, Writes
 from pascal_nm.errors import DataError
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import evaluation, fixed_point, mapping
+from pascal_nm.hw_targets import cost, evaluation, fixed_point, mapping
 from pascal_nm.hw_targets.traffic import Traffic
 from pascal_nm.network.graph import Graph, Quantization, Timing
 from pascal_nm.search.lags import Cost, Search, write_lags
-from pascal_nm.simulation import activity
+from pascal_nm.simulation import events
 from pascal_nm.simulation.result import RunResult
 
 
@@ -70,11 +70,11 @@ def lags(
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     evaluation.check(graph, data)
 
-    def cost(timed: Graph, result: RunResult) -> float:
-        return sum(layer.total for layer in chips.energy(activity.events(timed, result), described))
+    def joules_of(timed: Graph, result: RunResult) -> float:
+        return sum(layer.total for layer in cost.energy(events.count(timed, result), described))
 
-    watcher = None if described.core is None else Traffic(mapping.place(graph, described), described)
-    search = Search(graph, graph.pixels(data.pixels), cost, watcher)
+    watcher = None if described.core is None else Traffic(mapping.place(graph, described))
+    search = Search(graph, graph.pixels(data.pixels), joules_of, watcher)
     with progress("measuring") as update:
         uniform = search.uniform(update)
         found = _found(search, timesteps, energy, update)

@@ -16,7 +16,7 @@ from pascal_nm.cli.output import console, note
 from pascal_nm.errors import PascalError
 
 
-class Entry(NamedTuple):
+class _Entry(NamedTuple):
     """A command as the program's own help shows it.
 
     Attributes:
@@ -29,37 +29,37 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Entry("demo", "Show the whole path on 1797 real images of digits, from training to energy, proven exact."),
-    "train": Entry("train", "Train a QCFS network. A stopped training goes on when the command is given again."),
-    "adapt": Entry("adapt", "Which layers can do with fewer levels: the AL metric, its clusters, and a levels file."),
-    "export": Entry(
+    "demo": _Entry("demo", "Show the whole path on 1797 real images of digits, from training to energy, proven exact."),
+    "train": _Entry("train", "Train a QCFS network. A stopped training goes on when the command is given again."),
+    "adapt": _Entry("adapt", "Which layers can do with fewer levels: the AL metric, its clusters, and a levels file."),
+    "export": _Entry(
         "export", "Convert a QCFS network to a spiking one and write it as a graph that every target runs."
     ),
-    "quantize": Entry(
+    "quantize": _Entry(
         "quantize", "Quantize a float network to integers, by data if it is given, and say what layers lost."
     ),
-    "run": Entry("runs", "Run a spiking network on images: accuracy, spikes and operations, counted."),
-    "verify": Entry("runs", "Is the spiking network the source network? Exit code 1 means no."),
-    "energy": Entry(
+    "run": _Entry("runs", "Run a spiking network on images: accuracy, spikes and operations, counted."),
+    "verify": _Entry("runs", "Is the spiking network the source network? Exit code 1 means no."),
+    "energy": _Entry(
         "energy", "What the network would cost on chips: events counted on images, times each chip's table."
     ),
-    "report": Entry(
+    "report": _Entry(
         "report", "Write one page to read, show and send: accuracy, spikes, energy and proof of a network."
     ),
-    "map": Entry("mapping", "Which neurons go to which core of a chip, what each core uses, and which limit binds."),
-    "deploy": Entry("deploy", "Write what a chip needs to be programmed, and prove that it runs to the same counts."),
-    "lags": Entry(
+    "map": _Entry("mapping", "Which neurons go to which core of a chip, what each core uses, and which limit binds."),
+    "deploy": _Entry("deploy", "Write what a chip needs to be programmed, and prove that it runs to the same counts."),
+    "lags": _Entry(
         "lags", "Choose each layer's lag: the least energy within a time, or the least time within an energy."
     ),
-    "compare": Entry("compare", "One network under every method: exact, rate coded, with early exits, and with ReLU."),
-    "inspect": Entry(
+    "compare": _Entry("compare", "One network under every method: exact, rate coded, with early exits, and with ReLU."),
+    "inspect": _Entry(
         "inspect", "Show a network's populations, synapses, levels and schedule, or another tool's NIR nodes."
     ),
-    "interop": Entry("interop", "Run a network in other simulators: does each answer as the source network does?"),
-    "import-checkpoint": Entry(
+    "interop": _Entry("interop", "Run a network in other simulators: does each answer as the source network does?"),
+    "import-checkpoint": _Entry(
         "checkpoints", "Read a published checkpoint of the PASCAL or QCFS repositories and write it as a model."
     ),
-    "paper": Entry("papers", "The PASCAL paper item by item: what each says, what is here, figures, and errata."),
+    "paper": _Entry("papers", "The PASCAL paper item by item: what each says, what is here, figures, and errata."),
 }
 """Every command, in the order of the help. Most of their modules load torch, which takes seconds,
 so none is imported before it is needed."""
@@ -75,7 +75,7 @@ def load(name: str) -> Any:
     return typer.main.get_command(alone)
 
 
-class Commands(TyperGroup):
+class _Commands(TyperGroup):
     """The group of all commands, with names and lines from :data:`COMMANDS`.
 
     A command itself is imported once it is called, completed or asked for its help.
@@ -91,8 +91,8 @@ class Commands(TyperGroup):
         return name, command if name is None else load(name), rest
 
 
-app = typer.Typer(
-    cls=Commands,
+_app = typer.Typer(
+    cls=_Commands,
     name="pascal-nm",
     no_args_is_help=True,
     add_completion=True,
@@ -108,8 +108,8 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def root(
+@_app.callback()
+def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
@@ -121,11 +121,11 @@ def root(
     """
 
 
-USAGE_ERROR: type[Exception] = cast("type[Exception]", typer.BadParameter.__mro__[2])
+_USAGE_ERROR: type[Exception] = cast("type[Exception]", typer.BadParameter.__mro__[2])
 """The base of all usage errors, from the command-line library inside typer or beside it."""
 
 
-INTERRUPTED = 130
+_INTERRUPTED = 130
 
 
 def main() -> None:
@@ -136,17 +136,17 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a file's name need not be text
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(_app)
     try:
         code = command.main(standalone_mode=False)
     except (PascalError, OSError) as error:  # the system's own, such as a full disk behind our output
         code = _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):  # most versions of typer make it the code themselves
-        code = INTERRUPTED
-    except USAGE_ERROR as error:
+        code = _INTERRUPTED
+    except _USAGE_ERROR as error:
         show = getattr(error, "format_message", error.__str__)
         code = _fail(f"{show()} (--help tells more)" if str(show()) else "")
-    if code == INTERRUPTED:
+    if code == _INTERRUPTED:
         note("interrupted")
     sys.exit(code if isinstance(code, int) else 0)
 

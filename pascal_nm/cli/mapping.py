@@ -14,9 +14,11 @@ from pascal_nm.cli.outputs import PICTURE
 from pascal_nm.common.arrays import Array
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, fixed_point, mapping
-from pascal_nm.hw_targets.mapping import LIMITS, RELIEF, Mapping
-from pascal_nm.hw_targets.simulator import LoihiTarget
-from pascal_nm.network.graph import Graph, Quantization
+from pascal_nm.hw_targets.mapping import Placement
+from pascal_nm.hw_targets.simulator import SimulatorProgram
+from pascal_nm.hw_targets.splitting import LIMITS, RELIEF
+from pascal_nm.hw_targets.traffic import Traffic
+from pascal_nm.network.graph import Quantization
 
 
 def map(
@@ -25,6 +27,7 @@ def map(
         str, typer.Option("--chip", "-c", help=f"{', '.join(chips.available())}, or a .toml file.")
     ] = "loihi1",
     bits: Annotated[int, typer.Option(help="Quantize a float network to so many bits.")] = 8,
+    objective: options.Objective = "time",
     data_name: Annotated[
         str | None,
         typer.Option("--data", "-d", help="Also run images, and show the load of the cores.", show_default=False),
@@ -46,8 +49,9 @@ def map(
     graph = options.load_network(network)
     graph = graph if graph.is_integer else fixed_point.fit(graph, described, Quantization(bits))
     with progress("mapping"):
-        found = mapping.place(graph, described)
-    load = None if data_name is None else _load(graph, described, data_name, limit)
+        found = mapping.place(graph, described, objective)
+    options.note_objective(objective, described, found)
+    load = None if data_name is None else _load(found, data_name, limit)
     if plot is not None:
         sizes = np.concatenate([blocks.sizes for blocks in found.blocks.values()]).astype(float)
         traffic = found.messages.sum(0) + found.messages.sum(1)
@@ -81,23 +85,22 @@ def map(
         say("the limits of this chip's file are estimates in part: see its sources")
 
 
-def _load(graph: Graph, chip: chips.Chip, data_name: str, limit: int | None) -> tuple[Array, Array]:
+def _load(found: Placement, data_name: str, limit: int | None) -> tuple[Array, Array]:
     """Synaptic operations and messages of each core, mean over the images."""
-    data = options.load_data(data_name, limit, network=graph)
+    data = options.load_data(data_name, limit, network=found.graph)
     with progress("running") as update:
-        result = evaluation.evaluate(LoihiTarget(chip, cores=True).compile(graph), data, progress=update)
-    assert result.chip is not None, "a program on cores counts them"
-    return result.chip.operations.mean(0), (result.chip.outgoing + result.chip.incoming).mean(0)
+        loads = evaluation.evaluate(SimulatorProgram(found.graph, Traffic(found)), data, progress=update).loads
+    return loads["synaptic_operation"].mean(0), (loads["message"] + loads["message_in"]).mean(0)
 
 
-def _row(found: Mapping, name: str) -> list[object]:
+def _row(found: Placement, name: str) -> list[object]:
     use, blocks = found.use[name], found.blocks[name]
     shares = [percent(use.shares[limit]) for limit in LIMITS]
     shape = "x".join(str(n) for n in found.graph[name].shape)
     return [name, shape, "x".join(str(n) for n in blocks.grid), blocks.cores, *shares, use.binding.replace("_", "-")]
 
 
-def _json(found: Mapping, chip: str) -> dict[str, Any]:
+def _json(found: Placement, chip: str) -> dict[str, Any]:
     layers = [
         {
             "name": name,
@@ -111,6 +114,7 @@ def _json(found: Mapping, chip: str) -> dict[str, Any]:
     ]
     return {
         "chip": chip,
+        "objective": found.objective,
         "cores": found.cores,
         "chips": found.chips,
         "mean_hops": found.mean_hops,

@@ -9,14 +9,17 @@ import numpy as np
 import typer
 
 from pascal_nm import data
-from pascal_nm.cli.output import progress, silence
+from pascal_nm.cli.output import note, progress, silence
 from pascal_nm.common.layer_files import read_lags, read_levels
 from pascal_nm.data import Dataset, Split
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import OtherNir, read_any, read_nir
+from pascal_nm.hw_targets.objectives import OBJECTIVES
 from pascal_nm.network.graph import Graph, Preprocessing, Timing
 
 if TYPE_CHECKING:
+    from pascal_nm.hw_targets.chip import Chip
+    from pascal_nm.hw_targets.mapping import Placement
     from pascal_nm.source.architectures import Pool
     from pascal_nm.source.checkpoint import Model
 
@@ -63,6 +66,15 @@ Lag = Annotated[
             "fewer spikes. A number, one for each layer (0,1,1), or a .json from `lags`."
         ),
         show_default="the file's, or 0",
+    ),
+]
+Objective = Annotated[
+    str,
+    typer.Option(
+        help=(
+            f"Of the placement on cores: {', '.join(OBJECTIVES)}. For the first two, cores that are free on the chips "
+            "that the network needs are used where that gains."
+        )
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -147,11 +159,11 @@ def preprocessing(mean: str | None, std: str | None, scale: float) -> Preprocess
     return Preprocessing(scale, numbers("--mean", mean), numbers("--std", std))
 
 
-def pool(name: str) -> Pool:
+def pool(wanted: str) -> Pool:
     """``avg`` or ``max``."""
-    if name not in ("avg", "max"):
-        raise DataError(f"--pool takes avg or max, not {name!r}")
-    return cast("Pool", name)
+    if wanted not in ("avg", "max"):
+        raise DataError(f"--pool takes avg or max, not {wanted!r}")
+    return cast("Pool", wanted)
 
 
 def load_network(path: Path, mean: str | None = None, std: str | None = None, scale: float = 255.0) -> Graph:
@@ -227,3 +239,10 @@ def whole_numbers(option: str, text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise DataError(f"{option} takes whole numbers separated by commas, not {text!r}") from None
+
+
+def note_objective(objective: str, chip: Chip, placement: Placement | None) -> None:
+    """Say where a chip's file lacks what an objective needs."""
+    if placement is not None and placement.objective != objective:
+        lacks = "times" if objective == "time" else "energies of messages"
+        note(f"{chip.name}: its file gives no {lacks}, so the network is placed on the fewest cores")

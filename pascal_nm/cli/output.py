@@ -22,7 +22,7 @@ from pascal_nm.common.units import energy_unit as energy_unit
 from pascal_nm.common.units import joules as joules
 from pascal_nm.common.units import percent as percent
 
-WIDTH = 120
+_WIDTH = 120
 """Columns where the output is no terminal."""
 
 _silent = False
@@ -37,7 +37,7 @@ def silence(value: bool) -> None:
 def console(*, stderr: bool = False) -> Console:
     """A console that does not break lines at 80 columns in a pipe."""
     plain = _Console(stderr=stderr)
-    return plain if plain.is_terminal else _Console(stderr=stderr, width=WIDTH)
+    return plain if plain.is_terminal else _Console(stderr=stderr, width=_WIDTH)
 
 
 _UNPRINTABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -48,7 +48,7 @@ def checked(command: Callable[..., None]) -> Callable[..., None]:
             in a bundle, a file that the command reads or writes by another option, or a
             folder that holds one.
     """
-    declared = dict(declarations(command))
+    declared = dict(_declarations(command))
 
     @functools.wraps(command)
     def wrapper(**given: Any) -> None:
@@ -70,7 +70,7 @@ def checked(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def declarations(command: Callable[..., None]) -> Iterator[tuple[str, Writes]]:
+def _declarations(command: Callable[..., None]) -> Iterator[tuple[str, Writes]]:
     """Which of a command's options name what it writes."""
     for name, hint in get_type_hints(command, include_extras=True).items():
         for each in (hint, *get_args(hint)):  # where the default is None, Python 3.10 says Optional of it
@@ -93,9 +93,9 @@ def _refusal(
     if not folder:
         writable(path)
     parents = Path(os.path.realpath(path)).parents
-    if any(same(path, other) for other in read):
+    if any(_same(path, other) for other in read):
         return "is a file that this command reads"
-    if any(same(path, other) for other in written):
+    if any(_same(path, other) for other in written):
         return "is a file that this command writes by another option"
     if folder and (held := next((other for other in read if _inside(other, path)), None)):
         return f"holds {held}, which this command reads"
@@ -106,7 +106,7 @@ def _refusal(
     return None
 
 
-def same(path: Path, other: Path) -> bool:
+def _same(path: Path, other: Path) -> bool:
     """Whether two names, whatever they look like, are of one file: by links of both kinds, too."""
     if os.path.realpath(path) == os.path.realpath(other):
         return True

@@ -16,21 +16,21 @@ from pascal_nm.cli.outputs import PICTURE
 from pascal_nm.errors import DataError
 from pascal_nm.paper import ERRATA, GROUPS, ITEMS, STATUSES, Entry, Erratum, Item, entries
 
-NUMBERS, ALL_ERRATA = "numbers", "errata"
+_NUMBERS, _ALL_ERRATA = "numbers", "errata"
 
-WHAT = f'{", ".join(GROUPS)}, {NUMBERS}, {ALL_ERRATA}, or one item: "Table 4". All in short, if left out.'
+_WHAT = f'{", ".join(GROUPS)}, {_NUMBERS}, {_ALL_ERRATA}, or one item: "Table 4". All in short, if left out.'
 
-LABEL = 8
+_LABEL = 8
 """Columns of a label in front of a paragraph."""
 
-Numbered = list[tuple[int, Erratum]]
+_Numbered = list[tuple[int, Erratum]]
 
 
 def paper(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            help=WHAT,
+            help=_WHAT,
             show_default=False,
         ),
     ] = None,
@@ -50,11 +50,11 @@ def paper(
     """
     asked = what or []
     items = _items(asked, status)
-    found = [entry for entry in entries() if _wanted(entry.items, NUMBERS, asked, items, status)]
+    found = [entry for entry in entries() if _wanted(entry.items, _NUMBERS, asked, items, status)]
     errata = [
         (number, erratum)
         for number, erratum in enumerate(ERRATA, 1)
-        if _wanted(erratum.items, ALL_ERRATA, asked, items, status)
+        if _wanted(erratum.items, _ALL_ERRATA, asked, items, status)
     ]
     if plot is not None:
         plots.staircase(levels=4, threshold=0.25, path=plot)  # as in the paper
@@ -79,9 +79,9 @@ def _items(asked: Sequence[str], status: str | None) -> list[Item]:
     names = {item.name.lower() for item in ITEMS}
     words = [word.lower() for word in asked]
     for given, word in zip(asked, words, strict=True):
-        if word not in {*names, *GROUPS, NUMBERS, ALL_ERRATA}:
+        if word not in {*names, *GROUPS, _NUMBERS, _ALL_ERRATA}:
             raise DataError(
-                f"the paper has no {given!r}: ask for {', '.join(GROUPS)}, {NUMBERS}, {ALL_ERRATA}, "
+                f"the paper has no {given!r}: ask for {', '.join(GROUPS)}, {_NUMBERS}, {_ALL_ERRATA}, "
                 'or for an item such as "Table 4"'
             )
     meant = [item for item in ITEMS if not asked or item.group in words or item.name.lower() in words]
@@ -115,7 +115,7 @@ def _in_short(items: Sequence[Item], found: Sequence[Entry]) -> None:
     say('in full: `pascal-nm paper tables` (or another group), `pascal-nm paper "Table 4"`, `pascal-nm paper errata`')
 
 
-def _in_full(items: Sequence[Item], found: Sequence[Entry], errata: Numbered) -> None:
+def _in_full(items: Sequence[Item], found: Sequence[Entry], errata: _Numbered) -> None:
     """Everything about the items that were asked for."""
     numbers = {item.name: [n for n, erratum in errata if item.name in erratum.items] for item in items}
     for item in items:
@@ -143,7 +143,7 @@ def _figures(found: Sequence[Entry]) -> None:
     rows = [
         [e.where, e.what, _number(e.printed, printed=True), _number(e.same), _number(e.true), e.status] for e in found
     ]
-    table(NUMBERS, columns, rows)
+    table(_NUMBERS, columns, rows)
     say(
         "spike rates are the paper's (0.75 where it assumes one); "
         "`pascal-nm energy` applies the formulas to measured rates"
@@ -154,9 +154,9 @@ def _paragraph(label: str, text: str) -> None:
     """A label and its text, which is broken at the width of the output; nothing for no text."""
     if text:
         width = min(console().width, 120)
-        indent = " " * (LABEL + 4)
+        indent = " " * (_LABEL + 4)
         print_lines = textwrap.wrap(
-            text, width, initial_indent=f"  {label:{LABEL}}  ", subsequent_indent=indent, break_on_hyphens=False
+            text, width, initial_indent=f"  {label:{_LABEL}}  ", subsequent_indent=indent, break_on_hyphens=False
         )
         for line in print_lines:
             say(line)
@@ -175,7 +175,7 @@ def _number(value: float | None, *, printed: bool = False) -> str:
     return f"{value:.3f}" if not printed or round(value, 2) != value else f"{value:.2f}"
 
 
-def _json(items: Sequence[Item], found: Sequence[Entry], errata: Numbered) -> dict[str, object]:
+def _json(items: Sequence[Item], found: Sequence[Entry], errata: _Numbered) -> dict[str, object]:
     return {
         "statuses": STATUSES,
         "items": [vars(item) | {"group": item.group} for item in items],
@@ -184,7 +184,7 @@ def _json(items: Sequence[Item], found: Sequence[Entry], errata: Numbered) -> di
     }
 
 
-def _markdown(items: Sequence[Item], found: Sequence[Entry], errata: Numbered) -> list[str]:
+def _markdown(items: Sequence[Item], found: Sequence[Entry], errata: _Numbered) -> list[str]:
     """Tables as docs/paper.md has them."""
     lines: list[str] = []
     for group in GROUPS:
@@ -207,9 +207,9 @@ def _markdown(items: Sequence[Item], found: Sequence[Entry], errata: Numbered) -
         [e.where, e.what, _number(e.printed, printed=True), _number(e.same), _number(e.true), e.status, e.note]
         for e in found
     ]
-    lines += _section(NUMBERS, columns, figures)
+    lines += _section(_NUMBERS, columns, figures)
     rows = [[str(n), _place(e), e.printed, e.should, e.known, e.effect] for n, e in errata]
-    return lines + _section(ALL_ERRATA, ("", "where", "printed", "should be", "how it is known", "effect"), rows)
+    return lines + _section(_ALL_ERRATA, ("", "where", "printed", "should be", "how it is known", "effect"), rows)
 
 
 def _section(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

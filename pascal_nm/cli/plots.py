@@ -14,7 +14,7 @@ import numpy as np
 from pascal_nm.cli.output import energy_unit, joules, printable
 from pascal_nm.common.files import replacing
 from pascal_nm.errors import DataError, FileError, described
-from pascal_nm.report.style import COLOURS, KIND_STYLES, POPULATION_COLOURS
+from pascal_nm.report.style import COLOURS, KIND_NAMES, KIND_STYLES, NEUTRAL, POPULATION_COLOURS
 
 if TYPE_CHECKING:
     from pascal_nm.common.arrays import Array
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pascal_nm.search.comparison import Comparison, Row
     from pascal_nm.search.lags import Cost
 
-KINDS = ("png", "svg", "pdf")
+_KINDS = ("png", "svg", "pdf")
 
 
 def metric_bars(plans: Mapping[str, Plan], title: str, path: Path) -> None:
@@ -207,17 +207,17 @@ def activity(
     figure, _ = _figure(9, 0.26 * len(layers) + 2.2)
     figure.clear()
     left, right = figure.subplots(1, 2)
-    for kind, name in (("pasc", "PASC neurons"), ("max", "max pooling")):
+    for kind in dict.fromkeys(population.kind for population, _ in layers):
         rows = [(i, rate) for i, (population, rate) in enumerate(layers) if population.kind == kind]
-        if rows:
-            left.barh(*zip(*rows, strict=True), color=POPULATION_COLOURS[kind], label=name)
+        colour = POPULATION_COLOURS.get(kind, NEUTRAL)
+        left.barh(*zip(*rows, strict=True), color=colour, label=KIND_NAMES.get(kind, kind))
     for i, (_, rate) in enumerate(layers):
         left.annotate(f"{rate:.2f}", (rate, i), (3, 0), textcoords="offset points", va="center", fontsize=9)
     left.set_yticks(range(len(layers)), [printable(population.name) for population, _ in layers])
     left.invert_yaxis()
     left.margins(x=0.14)
     left.set(xlabel="spikes of a neuron for an image, mean", title="spike rate of each layer")
-    if any(population.kind == "max" for population, _ in layers):
+    if any(population.dynamics.relays for population, _ in layers):
         left.legend(frameon=False, fontsize=9)
     right.plot(range(1, len(accuracy) + 1), 100 * accuracy, color=COLOURS[0])
     final = float(np.mean(timesteps))
@@ -234,7 +234,7 @@ def activity(
     _save(figure, path)
 
 
-SEEN = 1e-3
+_SEEN = 1e-3
 """The smallest share of the energy that is drawn: smaller ones are thinner than a line."""
 
 
@@ -265,7 +265,7 @@ def energy(
     left, right = (figure, None) if cores is None else figure.subfigures(1, 2, width_ratios=(2, 1))
     above, below = left.subplots(2, 1, height_ratios=(2, max(3, len(layers))))
     whole = {kind: sum(joules.get(kind, 0.0) for joules in layers.values()) for kind in KIND_STYLES}
-    kinds = [kind for kind, part in whole.items() if part > SEEN * sum(whole.values())]
+    kinds = [kind for kind, part in whole.items() if part > _SEEN * sum(whole.values())]
     _stacks(above, {"spiking network": whole, "source network": {}}, kinds)
     total, reference = sum(whole.values()), sum(source.values())
     above.barh(1, reference, color="#999999", label="source network")
@@ -357,7 +357,7 @@ def _save(figure: Any, path: Path) -> None:
     from matplotlib import rc_context
     from matplotlib.text import Text
 
-    kind = _kind(path, *KINDS)
+    kind = _kind(path, *_KINDS)
     for text in figure.findobj(Text):
         text.set_parse_math(False)
         text.set_text(printable(text.get_text()))

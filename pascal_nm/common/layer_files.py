@@ -28,14 +28,14 @@ def read_lags(path: str | Path) -> tuple[int, ...]:
     return _read(path, "lags", 0, "lags")
 
 
-BYTES = 1 << 20
+_BYTES = 1 << 20
 """The most bytes of such a file: a network of a thousand layers takes 0.2 MB."""
 
 
 def _read(path: str | Path, key: str, least: int, command: str) -> tuple[int, ...]:
     try:
         with readable(path).open("rb") as file:
-            return _whole_numbers(json.loads(file.read(BYTES))[key], key, least)
+            return _whole_numbers(json.loads(file.read(_BYTES))[key], key, least)
     except FileError:
         raise
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -11,10 +11,10 @@ import sys
 
 from pascal_nm.errors import TargetError, first_line
 
-PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1
 """From <linux/prctl.h>."""
 
-SPARE = 16
+_SPARE = 16
 """Open files beyond those of the children that a run needs: to look at them, and to read the
 program's own code."""
 
@@ -33,7 +33,7 @@ def end_with_parent() -> None:
     Linux only; elsewhere it ends when it next hears of its parent.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def ending(exitcode: int) -> str:
@@ -50,7 +50,7 @@ def check_open_files(count: int, each: int) -> None:
         TargetError: with the number that is needed and how to allow it.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = len(os.listdir("/dev/fd")) + count * each + SPARE
+    needed = len(os.listdir("/dev/fd")) + count * each + _SPARE
     if limit != resource.RLIM_INFINITY and needed > limit:
         raise TargetError(
             f"{count} processes need {needed} open files at once, {limit} are allowed: allow more (ulimit -n {needed})"

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import DataError
 
-POLICIES = (
+_POLICIES = (
     (("invert", 0.1, 7), ("contrast", 0.2, 6)),
     (("rotate", 0.7, 2), ("translate_x", 0.3, 9)),
     (("sharpness", 0.8, 1), ("sharpness", 0.9, 3)),
@@ -47,11 +47,11 @@ POLICIES = (
 """Table 7 of Cubuk et al. (https://arxiv.org/abs/1805.09501): two operations each, with probability
 and magnitude 0 to 9."""
 
-FILL = (128, 128, 128)
+_FILL = (128, 128, 128)
 
 
 def auto_augment(pixels: Array, rng: np.random.Generator) -> Array:
-    """One random sub-policy of :data:`POLICIES` for each image.
+    """One random sub-policy of :data:`_POLICIES` for each image.
 
     Args:
         pixels: uint8 of shape (N, 3, H, W).
@@ -70,12 +70,14 @@ def auto_augment(pixels: Array, rng: np.random.Generator) -> Array:
     except ImportError as error:
         raise DataError("AutoAugment needs Pillow: pip install 'pascal-nm[data]'") from error
     n = len(pixels)
-    chosen = rng.integers(0, len(POLICIES), n)
+    chosen = rng.integers(0, len(_POLICIES), n)
     chances, signs = rng.random((n, 2)), rng.choice((-1, 1), (n, 2))
     result = []
     for i in range(n):
         image = Image.fromarray(np.ascontiguousarray(pixels[i].transpose(1, 2, 0)))
-        for (name, probability, magnitude), chance, sign in zip(POLICIES[chosen[i]], chances[i], signs[i], strict=True):
+        for (name, probability, magnitude), chance, sign in zip(
+            _POLICIES[chosen[i]], chances[i], signs[i], strict=True
+        ):
             if chance < probability:
                 image = _OPERATIONS[name](image, magnitude / 9, int(sign))
         result.append(np.asarray(image).transpose(2, 0, 1))
@@ -86,7 +88,7 @@ def _affine(image: Any, matrix: tuple[float, ...], *, smooth: bool) -> Any:
     from PIL import Image
 
     method = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
-    return image.transform(image.size, Image.Transform.AFFINE, matrix, method, fillcolor=FILL)
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, method, fillcolor=_FILL)
 
 
 def _enhanced(kind: str) -> Callable[[Any, float, int], Any]:
@@ -115,7 +117,7 @@ _OPERATIONS: dict[str, Callable[[Any, float, int], Any]] = {
     "translate_y": lambda image, strength, sign: _affine(
         image, (1, 0, 0, 0, 1, 150 / 331 * strength * image.size[1] * sign), smooth=False
     ),
-    "rotate": lambda image, strength, sign: image.rotate(30 * strength * sign, fillcolor=FILL),
+    "rotate": lambda image, strength, sign: image.rotate(30 * strength * sign, fillcolor=_FILL),
     "color": _enhanced("Color"),
     "contrast": _enhanced("Contrast"),
     "sharpness": _enhanced("Sharpness"),
@@ -155,13 +157,13 @@ def augment(images: Tensor, rng: np.random.Generator, *, shift: int, flip: bool,
     return images
 
 
-AREA = (0.08, 1.0)
+_AREA = (0.08, 1.0)
 """Share of an image's area that :func:`random_crop` takes."""
 
-ASPECT = (3 / 4, 4 / 3)
+_ASPECT = (3 / 4, 4 / 3)
 """Width of its section by the height."""
 
-SHORT_SIDE = 256 / 224
+_SHORT_SIDE = 256 / 224
 """Short side of an image by the side of its :func:`centre_crop`."""
 
 
@@ -170,8 +172,8 @@ def random_crop(image: Any, size: int, rng: np.random.Generator) -> Any:
 
     The training crop of Szegedy et al. (https://arxiv.org/abs/1409.4842, section 6).
 
-    The section has a share of the area drawn evenly from :data:`AREA`, and a ratio of its sides
-    drawn evenly, on a logarithmic scale, from :data:`ASPECT`. Where ten draws do not fit into the
+    The section has a share of the area drawn evenly from :data:`_AREA`, and a ratio of its sides
+    drawn evenly, on a logarithmic scale, from :data:`_ASPECT`. Where ten draws do not fit into the
     image, the largest central section with an allowed ratio is taken.
 
     Args:
@@ -191,12 +193,12 @@ def _section(size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int,
     """(left, top, right, bottom) of a random section of an image of ``size`` (width, height)."""
     width, height = size
     for _ in range(10):
-        area = width * height * rng.uniform(*AREA)
-        aspect = np.exp(rng.uniform(*np.log(ASPECT)))
+        area = width * height * rng.uniform(*_AREA)
+        aspect = np.exp(rng.uniform(*np.log(_ASPECT)))
         w, h = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
             return _box(int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h)
-    w, h = min(width, max(1, round(height * ASPECT[1]))), min(height, max(1, round(width / ASPECT[0])))
+    w, h = min(width, max(1, round(height * _ASPECT[1]))), min(height, max(1, round(width / _ASPECT[0])))
     return _box((width - w) // 2, (height - h) // 2, w, h)
 
 
@@ -207,7 +209,7 @@ def _box(left: int, top: int, width: int, height: int) -> tuple[int, int, int, i
 def centre_crop(image: Any, size: int) -> Any:
     """The test crop.
 
-    The short side is resized to :data:`SHORT_SIDE` times ``size``, and the middle is cut out.
+    The short side is resized to :data:`_SHORT_SIDE` times ``size``, and the middle is cut out.
 
     Args:
         image: a Pillow image.
@@ -219,7 +221,7 @@ def centre_crop(image: Any, size: int) -> Any:
     from PIL import Image
 
     width, height = image.size
-    side = min(width, height) / SHORT_SIDE
+    side = min(width, height) / _SHORT_SIDE
     left, top = (width - side) / 2, (height - side) / 2
     # One resampling of the section gives what resizing the whole and cutting gives, without a huge
     # copy of a long, thin image.

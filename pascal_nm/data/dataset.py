@@ -29,21 +29,21 @@ from pascal_nm.network.graph import Preprocessing
 
 Split = Literal["train", "test"]
 
-IMAGE_COLUMNS = ("image", "img", "pixel_values")
-LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
+_IMAGE_COLUMNS = ("image", "img", "pixel_values")
+_LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
 
 
-CLASSES = 1 << 17
+_CLASSES = 1 << 17
 """The most classes where they have no names: a label is smaller. ImageNet-21k has 21,841."""
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 """Formats of images that are decoded. Pillow would run other programs for some of the rest."""
 
-PIXELS, MANY_PIXELS = 1 << 25, 1 << 20
+_PIXELS, _MANY_PIXELS = 1 << 25, 1 << 20
 """The most pixels of an image as it is stored (8K video has fewer), and from how many on images are
 decoded one at a time."""
 
-DECODED = 64
+_DECODED = 64
 """Images that are decoded together."""
 
 TEST_PARTS = ("test", "validation", "valid", "val")
@@ -453,8 +453,8 @@ def _decode(
     pixels = np.empty((len(labels), *shape), np.uint8)
     images = (row for row, _ in rows())
     with ThreadPoolExecutor() as pool:
-        for first in range(0, len(labels), DECODED):
-            some = list(itertools.islice(images, DECODED))
+        for first in range(0, len(labels), _DECODED):
+            some = list(itertools.islice(images, _DECODED))
             for i, image in enumerate(
                 pool.map(decode, some, (f"image {first + n} of {name}" for n in range(len(some))))
             ):
@@ -478,9 +478,9 @@ def checked_label(label: Any, classes: Sequence[str], where: str) -> int:
         raise DataError(f"{where} does not hold integer labels, but {label!r:.40}")
     if label < 0:
         raise DataError(f"{where} holds negative labels (images without a label?)")
-    if label >= (len(classes) or CLASSES):
+    if label >= (len(classes) or _CLASSES):
         raise DataError(
-            f"{where} holds the label {label}, but there are {len(classes) or CLASSES:,} classes at most, from 0 on"
+            f"{where} holds the label {label}, but there are {len(classes) or _CLASSES:,} classes at most, from 0 on"
         )
     return label
 
@@ -515,7 +515,7 @@ def decoded(row: Any, place: str) -> Any:
         DataError: it is damaged, too large, or no image.
     """
     with _opened(row, place) as image:
-        many = image.width * image.height > MANY_PIXELS
+        many = image.width * image.height > _MANY_PIXELS
         with _one_at_a_time if many else contextlib.nullcontext(), _decoding(place):
             if image.mode not in ("L", "RGB"):
                 return image.convert("L" if image.mode in ("1", "I", "F") else "RGB")
@@ -561,7 +561,7 @@ def _opened(row: Any, place: str) -> Any:
                 f"{place} has no bytes stored; a path in its place is not followed: store the images' bytes"
             )
         if isinstance(row, (bytes, str)):
-            image: Image.Image = Image.open(io.BytesIO(row) if isinstance(row, bytes) else row, formats=FORMATS)
+            image: Image.Image = Image.open(io.BytesIO(row) if isinstance(row, bytes) else row, formats=_FORMATS)
         elif isinstance(row, Image.Image):
             image = row
         else:
@@ -569,8 +569,8 @@ def _opened(row: Any, place: str) -> Any:
             if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)):
                 raise DataError(f"{place} is not an 8-bit image: {array.dtype} of shape {array.shape}")
             image = Image.fromarray(array)
-        if not 0 < image.width * image.height <= PIXELS:
-            raise DataError(f"{place} has {image.width} x {image.height} pixels; at most {PIXELS:,} are decoded")
+        if not 0 < image.width * image.height <= _PIXELS:
+            raise DataError(f"{place} has {image.width} x {image.height} pixels; at most {_PIXELS:,} are decoded")
         return image
 
 
@@ -586,7 +586,7 @@ def columns(name: str, there: Sequence[str], image: str | None, label: str | Non
     Raises:
         DataError: a wanted column is missing, or none has a usual name.
     """
-    return _column(name, there, image, IMAGE_COLUMNS, "image"), _column(name, there, label, LABEL_COLUMNS, "label")
+    return _column(name, there, image, _IMAGE_COLUMNS, "image"), _column(name, there, label, _LABEL_COLUMNS, "label")
 
 
 def _column(name: str, there: Sequence[str], wanted: str | None, usual: Sequence[str], what: str) -> str:

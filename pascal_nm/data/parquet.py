@@ -17,13 +17,13 @@ from pascal_nm.common.files import readable
 from pascal_nm.common.packages import require
 from pascal_nm.errors import DataError, PascalError, first_line
 
-ROWS = 8
+_ROWS = 8
 """Rows that are read at a time. A file stores an image once that stands in all of them."""
 
 EXPANSION, SPARE_BYTES = 100, 1 << 25
 """By so much may what a file holds be larger than what is stored of it, and by so much more."""
 
-ROWS_EXPANSION, ROWS_SPARE_BYTES, ROW_BYTES = 20, 1 << 24, 256
+_ROWS_EXPANSION, _ROWS_SPARE_BYTES, _ROW_BYTES = 20, 1 << 24, 256
 """The same of its rows as they are read, where each counts as so many bytes more: images are
 compressed already, and differ."""
 
@@ -63,13 +63,13 @@ def rows(path: str | Path, columns: Sequence[str], groups: Sequence[int] | None 
         DataError: the file is damaged, or says the same again and again.
     """
     file = opened(path)
-    room = ROWS_EXPANSION * Path(path).stat().st_size + ROWS_SPARE_BYTES
+    room = _ROWS_EXPANSION * Path(path).stat().st_size + _ROWS_SPARE_BYTES
     try:
         chosen = range(file.metadata.num_row_groups) if groups is None else groups
-        for batch in file.iter_batches(ROWS, list(chosen), list(columns), use_threads=False):
-            room -= batch.nbytes + ROW_BYTES * len(batch)
+        for batch in file.iter_batches(_ROWS, list(chosen), list(columns), use_threads=False):
+            room -= batch.nbytes + _ROW_BYTES * len(batch)
             if room < 0:
-                raise DataError(f"{path} was not read: its rows are more than {ROWS_EXPANSION} times its size")
+                raise DataError(f"{path} was not read: its rows are more than {_ROWS_EXPANSION} times its size")
             yield from zip(*(map(_stored, batch.column(name).to_pylist()) for name in columns), strict=True)
     except PascalError:
         raise

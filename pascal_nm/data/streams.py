@@ -51,25 +51,25 @@ T = TypeVar("T")
 SIZE = 224
 """Usual side of the crops, in pixels."""
 
-BUFFER = 1000
+_BUFFER = 1000
 """Images among which the next one is drawn."""
 
 MEASURED = 2048
 """Images, in the shuffled order of seed 0, whose mean and standard deviation stand
 for those of all."""
 
-AHEAD = 3
+_AHEAD = 3
 """Batches that are made ready before the training asks for them."""
 
-SHARD = 100
+_SHARD = 100
 """Files of an image folder that are drawn as one shard."""
 
-LARGEST_ROW_GROUP = 1 << 30
+_LARGEST_ROW_GROUP = 1 << 30
 """Bytes. A row group is read as a whole, and ten at a time."""
 
-PARTS = ("train", *TEST_PARTS)
+_PARTS = ("train", *TEST_PARTS)
 
-_PART = re.compile(rf"(?<![a-z])({'|'.join(PARTS)})(?![a-z])", re.IGNORECASE)
+_PART = re.compile(rf"(?<![a-z])({'|'.join(_PARTS)})(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,14 +155,14 @@ class Stream:
         an epoch, as with ``set_epoch``.
         """
         seed = int(rng.integers(2**31))
-        rows = self._endless(self._own(self.rows.shuffle(seed=seed, buffer_size=BUFFER), part))
+        rows = self._endless(self._own(self.rows.shuffle(seed=seed, buffer_size=_BUFFER), part))
         counts = (len(range(images)[first : first + size][part.share]) for first in range(0, images, size))
-        return _ahead(self._batches(rows, counts, partial(self._training_image, (seed, part.rank))), AHEAD)
+        return _ahead(self._batches(rows, counts, partial(self._training_image, (seed, part.rank))), _AHEAD)
 
     def batches(self, size: int, part: Part = WHOLE) -> Iterator[tuple[Array, Array]]:
         """See :meth:`pascal_nm.data.Images.batches`: test crops, always in the same order."""
         rows = self._read(self._own(self.rows, part))
-        return _ahead(self._batches(rows, itertools.repeat(size), self._test_image), AHEAD)
+        return _ahead(self._batches(rows, itertools.repeat(size), self._test_image), _AHEAD)
 
     def head(self, limit: int | None) -> Dataset:
         """Test crops of ``limit`` images in the shuffled order of seed 0, in memory."""
@@ -171,7 +171,7 @@ class Stream:
         return Dataset(self.name, pixels, labels, self.classes)
 
     def _sample(self, limit: int | None) -> Iterator[Any]:
-        return itertools.islice(self._read(self.rows.shuffle(seed=0, buffer_size=BUFFER)), limit)
+        return itertools.islice(self._read(self.rows.shuffle(seed=0, buffer_size=_BUFFER)), limit)
 
     def _own(self, rows: Any, part: Part) -> Any:
         """The rows that only this process reads."""
@@ -342,7 +342,7 @@ def _named_alike(path: Path) -> dict[str, list[Path]]:
     found = _PART.search(path.name)
     if found is None:
         return {"train": [path]} if path.exists() else {}
-    names = {part: path.name[: found.start()] + part + path.name[found.end() :] for part in PARTS}
+    names = {part: path.name[: found.start()] + part + path.name[found.end() :] for part in _PARTS}
     files = {part: sorted(path.parent.glob(pattern)) for part, pattern in names.items()}
     return {part: some for part, some in files.items() if some}
 
@@ -360,7 +360,7 @@ def _parquet(
     path: Path, parts: dict[str, list[Path]], image_column: str | None, label_column: str | None
 ) -> dict[str, Stream]:
     if not parts:
-        raise DataError(f"{path} does not exist, or no name in it has a part's name: {', '.join(PARTS)}")
+        raise DataError(f"{path} does not exist, or no name in it has a part's name: {', '.join(_PARTS)}")
     schema = parquet.opened(next(iter(parts.values()))[0]).schema_arrow
     wanted = columns(str(path), schema.names, image_column, label_column)
     groups = {part: [group for file in files for group in _row_groups(file, wanted)] for part, files in parts.items()}
@@ -386,7 +386,7 @@ def _row_groups(path: Path, wanted: tuple[str, str]) -> Iterator[tuple[str, int,
     metadata = file.metadata
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
-        if group.total_byte_size > LARGEST_ROW_GROUP:
+        if group.total_byte_size > _LARGEST_ROW_GROUP:
             raise DataError(
                 f"{path} has a row group of {group.total_byte_size / 2**30:.1f} GB, which would be held in memory: "
                 "write it with row groups of some hundred images (row_group_size of pyarrow)"
@@ -414,14 +414,14 @@ def _parquet_rows(shards: list[tuple[str, int, int]], columns: tuple[str, str]) 
 
 
 def _folder(path: Path) -> dict[str, Stream]:
-    parts = [part for part in PARTS if (path / part).is_dir()]
+    parts = [part for part in _PARTS if (path / part).is_dir()]
     if "train" not in parts:
         raise DataError(f"{path} has no folder called train, and no Parquet files")
     classes = tuple(_classes(path / "train"))
     streams, names = {}, tuple(map(shown, classes))
     for part in parts:
         files = _image_files(path / part, classes)
-        shards = [files[first : first + SHARD] for first in range(0, len(files), SHARD)]
+        shards = [files[first : first + _SHARD] for first in range(0, len(files), _SHARD)]
         rows = _generated(_folder_rows, shards=shards, root=str(path / part), classes=classes)
         streams[part] = Stream(_part_name(shown(path.name), part), rows, names, len(files))
     return streams
@@ -468,7 +468,7 @@ def _hub(name: str, image_column: str | None, label_column: str | None) -> dict[
             f"no data called {name!r}: not a file or a folder, "
             f"and as a Hugging Face dataset it failed: {first_line(error)}"
         ) from error
-    return {part: _hub_part(name, part, found[part], image_column, label_column) for part in PARTS if part in found}
+    return {part: _hub_part(name, part, found[part], image_column, label_column) for part in _PARTS if part in found}
 
 
 def _hub_part(name: str, part: str, rows: Any, image_column: str | None, label_column: str | None) -> Stream:

@@ -39,7 +39,8 @@ from pascal_nm.common.arrays import Array, Pair, Shape
 from pascal_nm.common.files import replacing, written_at_once
 from pascal_nm.errors import ConversionError
 from pascal_nm.export.profile import Profile
-from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Population, Projection, SumPool2d
+from pascal_nm.network.graph import Graph, Population, Projection
+from pascal_nm.network.operators import SumPool2d
 
 NEW_FIELDS = {"v_reset"}
 """Not known to nir 1.0.4, which Sinabs pins; newer versions take 0 where a file
@@ -145,7 +146,7 @@ def build(
 
 def copies(graph: Graph, coding: Coding) -> dict[str, int]:
     """Copies of the neurons of each population that spikes."""
-    return {p.name: coding.copies(p) for p in graph.populations if p.kind in ("pasc", "max")}
+    return {p.name: coding.copies(p) for p in graph.senders}
 
 
 def write(raw: nir.NIRGraph, path: str | Path) -> None:
@@ -170,7 +171,7 @@ def growth(graph: Graph, layers: Sequence[Layer]) -> Growth:
     """Neurons, weights and bytes of a planned chain."""
     weights = sum(layer.channels * layer.entering * math.prod(layer.window[0]) for layer in layers)
     neurons = sum(layer.channels * math.prod(layer.grid) for layer in layers if layer.fires)
-    spiking = [p for p in graph.populations if p.kind in ("pasc", "max")]
+    spiking = list(graph.senders)
     before = (sum(p.size for p in spiking), sum(q.operator.weight.size for q in graph.projections))
     return Growth((before[0], neurons), (before[1], weights), 4 * (weights + 3 * neurons))
 
@@ -347,13 +348,13 @@ def _layers(graph: Graph, coding: Coding) -> list[Layer]:
     """The chain of convolutions of a graph."""
     chain = _Chain(graph.input, coding.relay)
     for i, p in enumerate(graph.populations):
-        if p.kind == "analog":
+        if p.dynamics.injects:
             continue
         later = {q.source for target in graph.populations[i + 1 :] for q in graph.incoming(target.name)}
         kept = [name for name in chain.signals if name in later]
         if graph.input.name in kept:
             raise ConversionError(f"a layer after {p.name} uses the analog input, which spikes cannot carry along")
-        if p.kind == "max":
+        if p.dynamics.relays:
             _add_max(graph, p, coding, chain, kept)
         else:
             _add_spiking(graph, p, coding, chain, kept)
@@ -394,7 +395,7 @@ def _add_spiking(graph: Graph, p: Population, coding: Coding, chain: _Chain, kep
     incoming = graph.incoming(p.name)
     name = incoming[0].name if len(incoming) == 1 else p.name
     pooled = [q for q in incoming if q.pool is not None]
-    plain = [q for q in incoming if graph[q.source].kind != "analog" and chain.signals[q.source].phases == (1, 1)]
+    plain = [q for q in incoming if not graph[q.source].dynamics.injects and chain.signals[q.source].phases == (1, 1)]
     gathered = pooled or plain
     if gathered:
         maps = {_sum(q): _gather(graph[q.source], q, coding, chain.signals[q.source]) for q in gathered}
@@ -404,7 +405,7 @@ def _add_spiking(graph: Graph, p: Population, coding: Coding, chain: _Chain, kep
         chain.add(f"{name}_gather", [(m, label) for label, m in maps.items()], outputs, relayed, stride)
     operators = [_operator_map(graph, q, coding, chain.signals) for q in incoming]
     channels, height, width = _image(p.shape)
-    readout = p.kind == "readout"
+    readout = p.dynamics.reads_out
     bias = np.broadcast_to(p.bias.reshape(-1), channels) if readout else None
     label = name if len(incoming) == 1 else f"{p.name}_map"
     z = f"{p.name}_z"
@@ -453,20 +454,10 @@ def _operator_map(graph: Graph, q: Projection, coding: Coding, signals: Mapping[
     def repeated(weight: Array) -> Array:
         return np.repeat(weight, copies, axis=1) * amplitude
 
-    match q.operator:
-        case Conv2d(weight, stride, padding, dilation, groups):
-            kernel = (weight.shape[2], weight.shape[3])
-            return _Map(
-                signal, 0, lambda: repeated(_ungrouped(weight, groups)), len(weight), kernel, stride, padding, dilation
-            )
-        case Dense(weight):
-            whole = signal.size
-            return _Map(
-                signal, 0, lambda: repeated(weight.reshape(len(weight), channels, *whole)), len(weight), whole, whole
-            )
-        case Identity(weight):
-            diagonal = np.diag(np.broadcast_to(weight.reshape(-1), channels).astype(np.float64))
-            return _Map(signal, 0, lambda: repeated(diagonal[:, :, None, None]), channels, (1, 1), (1, 1))
+    form = q.operator.as_convolution((channels, *signal.size))
+    return _Map(
+        signal, 0, lambda: repeated(form.weight()), form.outputs, form.kernel, form.stride, form.padding, form.dilation
+    )
 
 
 def _tensor_stride(p: Population, maps: Sequence[_Map], before: Pair, after: Pair) -> Pair:
@@ -494,11 +485,3 @@ def _tensor_stride(p: Population, maps: Sequence[_Map], before: Pair, after: Pai
             f"{p.name} has no unrolled form: the strides of the branches that meet there do not line up"
         )
     return found.pop()
-
-
-def _ungrouped(weight: Array, groups: int) -> Array:
-    """The weights with zeros between the groups, which several readers do not know."""
-    outputs, inputs, *kernel = weight.shape
-    result = np.zeros((groups, outputs // groups, groups, inputs, *kernel), weight.dtype)
-    result[np.arange(groups), :, np.arange(groups)] = weight.reshape(groups, outputs // groups, inputs, *kernel)
-    return result.reshape(outputs, groups * inputs, *kernel)

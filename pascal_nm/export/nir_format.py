@@ -26,7 +26,7 @@ import copy
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -36,7 +36,7 @@ import h5py
 import nir
 import numpy as np
 
-from pascal_nm.common.arrays import Array, Pair
+from pascal_nm.common.arrays import Array
 from pascal_nm.common.files import replacing, written_at_once
 from pascal_nm.errors import FileError, GraphError, PascalError, described
 from pascal_nm.export import plain
@@ -44,18 +44,9 @@ from pascal_nm.export.nir_nodes import is_real
 from pascal_nm.export.plain import Content
 from pascal_nm.export.profile import Profile, preprocessing, profile_of
 from pascal_nm.export.untrusted import read_raw
-from pascal_nm.network.graph import (
-    Conv2d,
-    Dense,
-    Graph,
-    Identity,
-    Operator,
-    Population,
-    Projection,
-    Quantization,
-    SumPool2d,
-    Timing,
-)
+from pascal_nm.network import dynamics
+from pascal_nm.network.graph import Graph, Population, Projection, Quantization, Timing, projection_name
+from pascal_nm.network.operators import Identity, SumPool2d, of_node, pair
 
 T = TypeVar("T")
 
@@ -216,7 +207,7 @@ def from_nir(raw: nir.NIRGraph) -> Graph:
     ends = [plain.texts(pair, "a projection") for pair in plain.entries(header["projections"], "the projections")]
     graph = Graph(
         tuple(_population(name, raw.nodes[name]) for name in names),
-        tuple(_projection(raw, source, target) for source, target in ends),
+        tuple(_projection(raw, ends, i) for i in range(len(ends))),
         None if pre is None else preprocessing(Content(pre, "the preprocessing")),
         plain.texts(header["classes"], "the classes"),
         _timing(header),
@@ -254,19 +245,7 @@ def _each(value: Any, one: Callable[[Any], T]) -> T | tuple[T, ...]:
 
 def _population_node(graph: Graph, p: Population) -> nir.NIRNode:
     metadata = {"kind": p.kind, "levels": p.levels, "bias": p.bias}
-    match p.kind:
-        case "analog":
-            return nir.Input({"input": np.array(p.shape)}, metadata={**metadata, "threshold": p.threshold})
-        case "readout":
-            return nir.Output({"output": np.array(p.shape)}, metadata={**metadata, "threshold": p.threshold})
-        case "max":
-            full = np.full(p.shape, 0.5, np.float32)
-            return nir.IF(
-                np.ones_like(full), full, np.zeros_like(full), metadata={**metadata, "threshold": p.threshold}
-            )
-    theta = np.ascontiguousarray(np.broadcast_to(p.threshold, p.shape))
-    ratio = np.full(p.shape, _levels_in(graph, p) / p.levels, np.float32)
-    return nir.IF(ratio, theta, np.zeros_like(theta), metadata={**metadata, "levels_in": _levels_in(graph, p)})
+    return p.dynamics.to_node(p, _levels_in(graph, p), metadata)
 
 
 def _projection_nodes(graph: Graph, projection: Projection) -> Iterator[tuple[str, nir.NIRNode]]:
@@ -278,19 +257,8 @@ def _projection_nodes(graph: Graph, projection: Projection) -> Iterator[tuple[st
             nir.SumPool2d(np.array(pool.kernel), np.array(pool.stride), np.array(pool.padding)),
         )
         shape = pool.output_shape(shape)
-    match projection.operator:
-        case Dense(weight):
-            if len(shape) == 3:
-                yield f"{projection.name}_flatten", nir.Flatten({"input": np.array(shape)}, 0, -1)
-            bias = _bias_per_step(graph, projection, target)
-            yield projection.name, nir.Linear(weight) if bias is None else nir.Affine(weight, bias)
-        case Conv2d(weight, stride, padding, dilation, groups):
-            bias = _bias_per_step(graph, projection, target)
-            bias = np.zeros(len(weight), np.float32) if bias is None else bias
-            size = (shape[1], shape[2])
-            yield projection.name, nir.Conv2d(size, weight, stride, padding, dilation, groups, bias)
-        case Identity(weight) if target.kind != "max":
-            yield projection.name, nir.Scale(np.ascontiguousarray(np.broadcast_to(weight, shape)))
+    if target.dynamics.weighted:
+        yield from projection.operator.to_nodes(projection.name, shape, _bias_per_step(graph, projection, target))
 
 
 def _bias_per_step(graph: Graph, projection: Projection, target: Population) -> Array | None:
@@ -298,8 +266,8 @@ def _bias_per_step(graph: Graph, projection: Projection, target: Population) -> 
 
     It goes on the first projection that has room for it.
     """
-    carriers = [p for p in graph.incoming(target.name) if not isinstance(p.operator, Identity)]
-    if projection is not carriers[0]:
+    carriers = [p for p in graph.incoming(target.name) if p.operator.takes_bias]
+    if projection not in carriers[:1]:
         return None
     per_channel = np.broadcast_to(target.bias, (target.shape[0], *target.bias.shape[1:]))
     if per_channel.size != target.shape[0]:
@@ -308,7 +276,7 @@ def _bias_per_step(graph: Graph, projection: Projection, target: Population) -> 
 
 
 def _levels_in(graph: Graph, p: Population) -> int:
-    return max(graph[q.source].steps for q in graph.incoming(p.name))
+    return max((graph[q.source].steps for q in graph.incoming(p.name)), default=0)
 
 
 def _population(name: str, node: nir.NIRNode) -> Population:
@@ -320,7 +288,7 @@ def _population(name: str, node: nir.NIRNode) -> Population:
         shape = node.output_type["output"]
     else:
         shape = node.v_threshold.shape
-    threshold = node.v_threshold if kind == "pasc" else metadata["threshold"]
+    threshold = dynamics.of(kind, f"population {name!r}").threshold(node)
     for what, value in (("threshold", threshold), ("bias", metadata["bias"])):
         if not is_real(value):
             raise GraphError(f"the {what} of population {name!r} must be numbers")
@@ -328,7 +296,7 @@ def _population(name: str, node: nir.NIRNode) -> Population:
         raise GraphError(f"population {name!r} has the shape {tuple(shape)}, more than {LARGEST:,} neurons")
     return Population(
         name,
-        kind,  # type: ignore[arg-type]  # Graph validates it
+        kind,
         tuple(int(n) for n in shape),
         plain.whole(metadata["levels"], f"the levels of {name!r}"),
         threshold,
@@ -336,30 +304,20 @@ def _population(name: str, node: nir.NIRNode) -> Population:
     )
 
 
-def _projection(raw: nir.NIRGraph, source: str, target: str) -> Projection:
-    name = f"{source}__{target}"
+def _projection(raw: nir.NIRGraph, ends: Sequence[tuple[str, ...]], index: int) -> Projection:
+    """The projection at a place of the header's list."""
+    source, target = ends[index]
+    number = ends[:index].count(ends[index])
+    name = projection_name(source, target, number)
     pool = raw.nodes.get(f"{name}_pool")
-    window = None if pool is None else SumPool2d(_pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding))
+    window = None if pool is None else SumPool2d(pair(pool.kernel_size), pair(pool.stride), pair(pool.padding))
     node = raw.nodes.get(name)
     if node is None:
         shape = raw.nodes[target].v_threshold.shape
         integer = np.issubdtype(np.asarray(raw.nodes[target].metadata["threshold"]).dtype, np.integer)
-        return Projection(
-            source, target, Identity(np.ones((1,) * len(shape), np.int8 if integer else np.float64)), window
-        )
-    return Projection(source, target, _operator(node), window)
-
-
-def _operator(node: nir.NIRNode) -> Operator:
-    match node:
-        case nir.Conv2d():
-            pairs = (_pair(node.stride), _pair(node.padding), _pair(node.dilation))
-            return Conv2d(node.weight, *pairs, int(node.groups))
-        case nir.Linear() | nir.Affine():
-            return Dense(node.weight)
-        case nir.Scale():
-            return Identity(node.scale)
-    raise GraphError(f"a projection cannot be a {type(node).__name__}")
+        ones = np.ones((1,) * len(shape), np.int8 if integer else np.float64)
+        return Projection(source, target, Identity(ones), window, number)
+    return Projection(source, target, of_node(node), window, number)
 
 
 def _check(graph: Graph, raw: nir.NIRGraph) -> None:
@@ -396,8 +354,3 @@ def _content(node: nir.NIRNode) -> dict[str, Any]:
     Large arrays are not copied.
     """
     return {**_slim(node).to_dict(), **_large(node), "levels_in": node.metadata.get("levels_in")}
-
-
-def _pair(value: Any) -> Pair:
-    first, second = np.broadcast_to(np.asarray(value), 2)
-    return (int(first), int(second))

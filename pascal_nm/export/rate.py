@@ -122,7 +122,7 @@ class _Rates:
         return 1
 
     def amplitude(self, p: Population) -> float:
-        return float(p.levels) if p.kind in ("pasc", "max") else 1.0
+        return float(p.levels) if p.dynamics.sends else 1.0
 
     def spread(self, graph: Graph, p: Population) -> Spread:
         channels = p.shape[0]

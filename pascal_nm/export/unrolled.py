@@ -42,7 +42,7 @@ def write_unrolled(graph: Graph, path: str | Path, reader: str = "generic") -> G
     return size
 
 
-def unroll(graph: Graph, reader: str = "generic") -> nir.NIRGraph:
+def unrolled_network(graph: Graph, reader: str = "generic") -> nir.NIRGraph:
     """The unrolled network of a graph; its input has shape (C, H, W), its output (classes, 1, 1).
 
     Raises:
@@ -70,7 +70,7 @@ class _Levels:
         self.several = several
 
     def copies(self, p: Population) -> int:
-        return p.levels if p.kind in ("pasc", "max") else 1
+        return p.levels if p.dynamics.sends else 1
 
     def amplitude(self, p: Population) -> float:
         return 1.0
@@ -115,5 +115,5 @@ def _largest(graph: Graph, q: Projection, channels: int) -> Array:
     Analog inputs are bounded by 16, far beyond any normalized image.
     """
     source = graph[q.source]
-    largest = source.levels if source.kind != "analog" or graph.is_integer else 16
+    largest = source.levels if not source.dynamics.injects or graph.is_integer else 16
     return np.broadcast_to(bounds.current_bound(q, largest), channels)

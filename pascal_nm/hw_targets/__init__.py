@@ -134,7 +134,7 @@ def verify(
     return verification
 
 
-def energy(graph: Graph, data: Dataset, chip: str = "loihi1", *, memory: bool = False) -> Bill:
+def energy(graph: Graph, data: Dataset, chip: str = "loihi1", *, memory: bool = False, objective: str = "time") -> Bill:
     """What a network costs on a chip.
 
     Events are counted in a run on the images, and multiplied by the figures of the chip's file.
@@ -145,6 +145,7 @@ def energy(graph: Graph, data: Dataset, chip: str = "loihi1", *, memory: bool = 
         data: images.
         chip: a name of :func:`pascal_nm.hw_targets.chip.available`, or a TOML file.
         memory: count memory traffic, too, where the figures of the chip are arithmetic only.
+        objective: what the placement on the chip's cores serves: ``time``, ``energy`` or ``cores``.
 
     Returns:
         Joules of an image (``total``) by layer and kind of event, seconds, cores, beside the source
@@ -156,5 +157,5 @@ def energy(graph: Graph, data: Dataset, chip: str = "loihi1", *, memory: bool = 
     from pascal_nm.hw_targets import bill
     from pascal_nm.hw_targets import chip as chips
 
-    described = chips.load(chip, memory=memory)
-    return bill.Bill.of(bill.priced(graph, described), described, data)
+    (priced,) = bill.Priced.on(graph, {chip: chips.load(chip, memory=memory)}, objective)
+    return priced.bills(data)[chip]

@@ -1,47 +1,115 @@
-"""What a network costs on a chip.
+"""What a network costs on chips.
 
-A run's counted events are priced by the chip's table, beside what it is compared with.
+A run's counted events are priced by each chip's table, beside what they are compared with.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from pascal_nm.common.arrays import Array
 from pascal_nm.data import Dataset
 from pascal_nm.errors import FileError
-from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import evaluation, find
-from pascal_nm.hw_targets.chip import NEURON_KINDS, Chip, LayerEnergy
-from pascal_nm.hw_targets.evaluation import Evaluation, Progress
-from pascal_nm.hw_targets.mapping import Mapping
-from pascal_nm.hw_targets.simulator import LoihiTarget
+from pascal_nm.hw_targets import cost, evaluation
+from pascal_nm.hw_targets.chip import Chip
+from pascal_nm.hw_targets.cost import NEURON_KINDS, LayerEnergy
+from pascal_nm.hw_targets.evaluation import Batch, Evaluation, Progress
+from pascal_nm.hw_targets.mapping import Placement, place
+from pascal_nm.hw_targets.simulator import LoihiTarget, SimulatorProgram
 from pascal_nm.hw_targets.traffic import Traffic
 from pascal_nm.network.graph import Graph
 from pascal_nm.paper import analysis
-from pascal_nm.simulation import activity
-from pascal_nm.simulation.activity import LayerEvents
+from pascal_nm.simulation import events
+from pascal_nm.simulation.events import LayerEvents
 from pascal_nm.simulation.result import Program
 
 
-def priced(graph: Graph, chip: Chip) -> Program:
-    """The program whose events a chip prices.
+@dataclass(frozen=True, eq=False)
+class Priced:
+    """A program, and the chips that its run has a price on.
 
-    It is quantized and on cores where the chip's file has widths and cores, else as the graph is.
-
-    Args:
-        graph: the network.
-        chip: the chip.
-
-    Raises:
-        TargetError: the network does not fit the chip.
+    Attributes:
+        program: it counts what happens on cores where the chips have some.
+        placement: which neurons are on which core; None for chips without cores.
+        chips: by the names that they were given.
     """
-    target = LoihiTarget(chip, cores=chip.core is not None) if chip.widths else find("torch")
-    return target.compile(graph)
+
+    program: Program
+    placement: Placement | None
+    chips: Mapping[str, Chip]
+
+    @staticmethod
+    def on(graph: Graph, described: Mapping[str, Chip], objective: str = "time") -> list[Priced]:
+        """The programs of a network for chips, one for all that hold it in the same way.
+
+        That is with the same integers, where a chip's file has widths, and on the same cores, where
+        it has cores; else the graph runs as it is.
+
+        Args:
+            graph: the network.
+            described: chips by name.
+            objective: what placements serve, as :func:`.mapping.place` takes it.
+
+        Raises:
+            TargetError: the network does not fit a chip.
+        """
+        graphs: dict[object, Graph] = {}
+        found: list[tuple[Graph, Placement | None, dict[str, Chip]]] = []
+        for name, chip in described.items():
+            registers = (*sorted(chip.widths.items()), chip.fixed_point)
+            if registers not in graphs:
+                graphs[registers] = LoihiTarget(chip).compile(graph).graph if chip.widths else graph
+            held = graphs[registers]
+            placement = place(held, chip, objective) if chip.widths and chip.core is not None else None
+            same = (chips for other, where, chips in found if other is held and _same(where, placement))
+            if (chips := next(same, None)) is None:
+                found.append((held, placement, {name: chip}))
+            else:
+                chips[name] = chip
+        return [
+            Priced(SimulatorProgram(held, None if where is None else Traffic(where)), where, chips)
+            for held, where, chips in found
+        ]
+
+    @property
+    def title(self) -> str:
+        """The chips in words."""
+        return ", ".join(chip.name for chip in self.chips.values())
+
+    def bills(self, data: Dataset, *, progress: Progress | None = None) -> dict[str, Bill]:
+        """Run images once, and price what happened on each chip.
+
+        Raises:
+            DataError: as :func:`pascal_nm.hw_targets.evaluation.run_batches`.
+            FileError: a chip prices nothing of what happened.
+        """
+        times: dict[str, list[Array]] = {name: [] for name in self.chips}
+
+        def timed() -> Iterator[Batch]:
+            for batch in evaluation.run_batches(self.program, data, progress=progress):
+                for name, chip in self.chips.items():
+                    if self.placement is not None and chip.latency:
+                        times[name].append(cost.seconds(batch.result, self.placement, chip))
+                yield batch
+
+        result = Evaluation.of(self.program.graph, timed())
+        bills = {}
+        for name, chip in self.chips.items():
+            seconds = float(np.concatenate(times[name]).mean()) if times[name] else None
+            bills[name] = Bill(chip, self.program.graph, result, self.placement, seconds)
+            if bills[name].total <= 0:
+                raise FileError(f"chip {chip.name} prices every counted event at nothing")
+        return bills
+
+
+def _same(one: Placement | None, other: Placement | None) -> bool:
+    return one is other if one is None or other is None else one.same_as(other)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,33 +120,20 @@ class Bill:
         chip: the chip.
         graph: the graph that ran.
         result: the run.
-        mapping: which neurons are on which core; None for a chip without cores.
+        placement: which neurons are on which core; None for a chip without cores.
+        seconds: of an image, mean; None where the chip's file gives no times.
     """
 
     chip: Chip
     graph: Graph
     result: Evaluation
-    mapping: Mapping | None = None
-
-    @staticmethod
-    def of(program: Program, described: Chip, data: Dataset, *, progress: Progress | None = None) -> Bill:
-        """Run images through a program from :func:`priced`, and count.
-
-        Raises:
-            DataError: as :func:`pascal_nm.hw_targets.evaluation.run_batches`.
-            FileError: the chip prices nothing of what happened.
-        """
-        watcher = getattr(program, "watcher", None)
-        mapping = watcher.mapping if isinstance(watcher, Traffic) else None
-        bill = Bill(described, program.graph, evaluation.evaluate(program, data, progress=progress), mapping)
-        if bill.total <= 0:
-            raise FileError(f"chip {described.name} prices every counted event at nothing")
-        return bill
+    placement: Placement | None = None
+    seconds: float | None = None
 
     @cached_property
     def layers(self) -> list[LayerEnergy]:
         """Joules of each layer."""
-        return chips.energy(self.result.events, self.chip)
+        return cost.energy(self.result.events, self.chip)
 
     @cached_property
     def total(self) -> float:
@@ -88,7 +143,7 @@ class Bill:
     @cached_property
     def source(self) -> dict[str, float]:
         """Joules of an image in the source network's layers."""
-        return chips.source_energy(self.graph, self.chip)
+        return cost.source_energy(self.graph, self.chip)
 
     @property
     def source_total(self) -> float:
@@ -98,7 +153,7 @@ class Bill:
     @cached_property
     def shares(self) -> dict[str, float]:
         """Where the energy goes."""
-        return chips.shares(self.layers)
+        return cost.shares(self.layers)
 
     @property
     def neurons(self) -> float:
@@ -108,12 +163,12 @@ class Bill:
     @cached_property
     def plain_events(self) -> list[LayerEvents]:
         """Events of the same run with plain integrate-and-fire neurons."""
-        return activity.plain(self.graph, self.result.events)
+        return events.plain(self.graph, self.result.events)
 
     @cached_property
     def plain_layers(self) -> list[LayerEnergy]:
         """Joules of each layer with plain neurons."""
-        return chips.energy(self.plain_events, self.chip)
+        return cost.energy(self.plain_events, self.chip)
 
     @property
     def over_plain(self) -> float | None:
@@ -124,15 +179,8 @@ class Bill:
     @property
     def work_over_plain(self) -> float | None:
         """The cores' work in seconds, likewise; None where the chip's file gives no times."""
-        plain = chips.core_seconds(self.plain_events, self.chip)
-        return chips.core_seconds(self.result.events, self.chip) / plain if plain else None
-
-    @property
-    def seconds(self) -> float | None:
-        """Of an image, mean; None where the chip's file gives no times."""
-        if self.result.chip is None or np.isnan(self.result.chip.seconds).any():
-            return None
-        return float(self.result.chip.seconds.mean())
+        plain = cost.core_seconds(self.plain_events, self.chip)
+        return cost.core_seconds(self.result.events, self.chip) / plain if plain else None
 
     @cached_property
     def closed_formulas(self) -> analysis.Analysis:

@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-
-from pascal_nm.common.arrays import Array
 from pascal_nm.common.files import readable
 from pascal_nm.errors import FileError
 from pascal_nm.hw_targets import tables
 from pascal_nm.hw_targets.tables import Names, Within
-from pascal_nm.network.graph import Graph
-from pascal_nm.simulation.activity import LayerEvents, source_operations
+from pascal_nm.simulation.events import EVENTS
 
-EVENTS = ("synaptic_operation", "multiply_accumulate", "update", "idle", "emitted", "message", "hop_x", "hop_y")
-"""Events that a chip may price; see :class:`pascal_nm.simulation.activity.LayerEvents`, and for the
-last three :mod:`pascal_nm.hw_targets.traffic`."""
+PRICED = tuple(event.name for event in EVENTS.values() if event.priced)
+"""Events that a chip may give an energy."""
 
-LATENCIES = ("synaptic_operation", "update", "idle", "emitted", "message", "message_in", "hop_x", "hop_y")
-"""What takes time: events, and a message's arrival."""
-
-KINDS = (*EVENTS, "synaptic_memory", "neuron_memory")
-"""Where energy goes: the events, and memory traffic of synapses and of neurons where it is counted
-apart (:class:`Memory`)."""
-
-NEURON_KINDS = ("update", "idle", "neuron_memory")
-"""Those of the neurons' own work; the rest does not depend on what the neurons do inside."""
+LATENCIES = tuple(dict.fromkeys(event.latency for event in EVENTS.values() if event.latency))
+"""Events that may take time on a chip."""
 
 WIDTHS = ("weight", "membrane", "threshold", "bias")
 """What may have a limit of bits."""
 
-PJ, NS = 1e-12, 1e-9
+PJ = 1e-12
 
 Price = Annotated[float, Within(0, 10**12)]
 """Picojoules, or nanoseconds: up to a joule, and to a quarter of an hour."""
@@ -199,7 +186,7 @@ class Chip:
     name: str
     source: str
     estimate: bool
-    energy: Annotated[Mapping[str, Figure], Names(EVENTS)]
+    energy: Annotated[Mapping[str, Figure], Names(PRICED)]
     widths: Annotated[Mapping[str, Width], Names(WIDTHS)] = field(default_factory=dict)
     latency: Annotated[Mapping[str, Figure], Names(LATENCIES)] = field(default_factory=dict)
     barrier: Barrier | None = None
@@ -223,20 +210,6 @@ class Chip:
     def nanoseconds(self, event: str) -> float:
         """Time of one of :data:`LATENCIES`; 0 where the file gives none."""
         return self.latency[event].value if event in self.latency else 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class LayerEnergy:
-    """Joules of one population: by kind (:data:`KINDS`), mean over the images."""
-
-    name: str
-    joules: Mapping[str, float]
-    events: LayerEvents
-
-    @property
-    def total(self) -> float:
-        """Joules per image."""
-        return sum(self.joules.values())
 
 
 def available() -> list[str]:
@@ -268,97 +241,6 @@ def load(name: str, *, memory: bool = False) -> Chip:
             f"where its events have it in them (docs/chips.md)"
         )
     return chip if memory else replace(chip, memory=None)
-
-
-def energy(layers: Sequence[LayerEvents], chip: Chip) -> list[LayerEnergy]:
-    """Mean joules per image and population of counted events on ``chip``.
-
-    Events are those of :func:`pascal_nm.simulation.activity.events`.
-
-    Memory traffic, where the chip has it: each synaptic operation reads a weight, and reads and
-    writes a potential; each multiply-accumulate of the analog input reads a weight and a value;
-    each neuron update reads and writes potential and counter. Spikes are passed on, not stored.
-    """
-    return [LayerEnergy(layer.name, _joules(layer, chip), layer) for layer in layers]
-
-
-def source_energy(graph: Graph, chip: Chip) -> dict[str, float]:
-    """Joules per image of the source network on the same table, by population.
-
-    Counted are its multiply-accumulates, and the additions of poolings and shortcuts, which cost
-    what a synaptic operation costs.
-
-    Memory traffic, where the chip has it: each multiply-accumulate reads a weight and an input,
-    each addition and each input of a max-pooling one value, and each output, of a pooling too, is
-    written once. Sums stay in a register.
-    """
-    found = {}
-    for p in graph.populations:
-        if p.kind == "analog":
-            continue
-        additions = macs = 0
-        written = p.size
-        for q in graph.incoming(p.name):
-            shape = graph[q.source].shape
-            more = source_operations(q, shape)
-            additions, macs = additions + more[0], macs + more[1]
-            if q.pool is not None and more[1]:
-                written += math.prod(q.pool.output_shape(shape))
-        arithmetic = (
-            0.0
-            if p.kind == "max"
-            else additions * chip.energy["synaptic_operation"].value + macs * chip.energy["multiply_accumulate"].value
-        )
-        found[p.name] = arithmetic * PJ
-        if (m := chip.memory) is not None:
-            found[p.name] += m.joules(macs * m.weight + (macs + additions + written) * m.activation)
-    return found
-
-
-def shares(layers: Sequence[LayerEnergy]) -> dict[str, float]:
-    """Where the energy of all layers goes.
-
-    Gives the share of each kind that costs anything, in the order of :data:`KINDS`.
-    """
-    by_kind = {kind: sum(layer.joules.get(kind, 0.0) for layer in layers) for kind in KINDS}
-    total = sum(by_kind.values())
-    return {kind: part / total for kind, part in by_kind.items() if part}
-
-
-def core_seconds(layers: Sequence[LayerEvents], chip: Chip) -> float:
-    """Time of all cores' work added up, mean per image.
-
-    No core waits for another, there is no barrier, and messages take no time.
-    """
-    work = 0.0
-    for layer in layers:
-        counted = _counts(layer)
-        counted["synaptic_operation"] += counted.pop("multiply_accumulate")  # an input value takes the time of a spike
-        counted["message_in"] = counted["message"]
-        del counted["hop_x"], counted["hop_y"]
-        work += sum(count * chip.nanoseconds(event) for event, count in counted.items())
-    return work * NS
-
-
-def _counts(layer: LayerEvents) -> dict[str, float]:
-    """Mean count of each of :data:`EVENTS`."""
-    counted: tuple[Array | int, ...] = (
-        *(layer.synaptic_operations, layer.multiply_accumulates, layer.updates, layer.idle, layer.emitted),
-        *(layer.messages, layer.hops_x, layer.hops_y),
-    )
-    return {event: float(np.mean(count)) for event, count in zip(EVENTS, counted, strict=True)}
-
-
-def _joules(layer: LayerEvents, chip: Chip) -> dict[str, float]:
-    counted = _counts(layer)
-    joules = {event: counted[event] * figure.value * PJ for event, figure in chip.energy.items()}
-    if (m := chip.memory) is not None:
-        operations, macs = counted["synaptic_operation"], counted["multiply_accumulate"]
-        updates = counted["update"] + (counted["idle"] if "idle" in chip.energy else 0.0)
-        bits = operations * (m.weight + 2 * m.potential) + macs * (m.weight + m.activation)
-        joules["synaptic_memory"] = m.joules(bits)
-        joules["neuron_memory"] = m.joules(updates * 2 * (m.potential + m.activation))
-    return joules
 
 
 def _parse(name: str, text: bytes) -> Chip:

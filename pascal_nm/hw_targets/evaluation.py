@@ -5,8 +5,8 @@ It runs in batches that fit in memory, with progress, and what is reported is ad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,15 +15,17 @@ from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError
-from pascal_nm.hw_targets.traffic import ChipActivity
 from pascal_nm.network.graph import Graph, Pixels, Quantization
 from pascal_nm.network.quantization import quantize
-from pascal_nm.simulation import activity, simulate
-from pascal_nm.simulation.activity import LayerEvents
+from pascal_nm.simulation import events, simulate
+from pascal_nm.simulation.events import LayerEvents
 from pascal_nm.simulation.result import Program, RunResult
 from pascal_nm.simulation.schedule import Schedule
 from pascal_nm.source.tracing import SourceNetwork
 from pascal_nm.source.verification import Verification
+
+LOADS = ("synaptic_operation", "message", "message_in")
+"""The events that say how busy a core is beside its updates."""
 
 Progress = Callable[[int, int], None]
 
@@ -50,16 +52,17 @@ class Summary(NamedTuple):
     timesteps: Array
     exact: Array
     right: Array
-    chip: ChipActivity | None
+    loads: Mapping[str, Array]
 
     @staticmethod
     def of(graph: Graph, batch: Batch) -> Summary:
         """Count what happened, and let go of every neuron's spikes."""
         result, labels = batch.result, batch.labels
-        events = activity.events(graph, result) if result.activity else []
+        counted = events.count(graph, result) if result.activity else []
         right = np.zeros(0) if result.answers is None else (result.answers == labels[:, None]).sum(0)
+        loads = {} if result.cores is None else {event: result.cores.by_core(event) for event in LOADS}
         return Summary(
-            result.predictions, labels, events, result.schedule, result.timesteps, result.exact, right, result.chip
+            result.predictions, labels, counted, result.schedule, result.timesteps, result.exact, right, loads
         )
 
 
@@ -74,7 +77,8 @@ class Evaluation:
         schedule: the windows of one image.
         timesteps: until the answer was final, or the image was stopped, (N,).
         exact: images whose answer is final, and so the source network's, (N,).
-        chip: what happened on the cores of a chip; None where the program does not count it.
+        loads: what each core of a chip did, each of :data:`LOADS` by its name, (N, cores); empty
+            where the network is on none.
         accuracy_over_time: share of correct predictions after each timestep, (steps,); empty for an
             engine without timesteps.
     """
@@ -86,7 +90,7 @@ class Evaluation:
     timesteps: Array
     exact: Array
     accuracy_over_time: Array
-    chip: ChipActivity | None = None
+    loads: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
@@ -110,7 +114,6 @@ class Evaluation:
     def join(parts: Sequence[Summary]) -> Evaluation:
         """The summaries of consecutive batches, at least one, as one."""
         labels = np.concatenate([part.labels for part in parts])
-        on_cores = [part.chip for part in parts if part.chip is not None]
         return Evaluation(
             np.concatenate([part.predictions for part in parts]),
             labels,
@@ -119,7 +122,7 @@ class Evaluation:
             np.concatenate([part.timesteps for part in parts]),
             np.concatenate([part.exact for part in parts]),
             np.sum([part.right for part in parts], 0) / len(labels),
-            ChipActivity.join(on_cores) if on_cores else None,
+            {event: np.concatenate([part.loads[event] for part in parts]) for event in parts[0].loads},
         )
 
 

@@ -80,7 +80,7 @@ def bytes_per_image(graph: Graph) -> int:
     real = 4 if graph.is_integer else 8  # Lava's channels carry floats as float64
     total = 0
     for p in graph.populations:
-        spike = real if p.kind == "analog" else 1
+        spike = real if p.dynamics.injects else 1
         # Two frames in each channel, and the spikes in the type of the weights for each synapse
         # that reads them.
         total += p.size * len(graph.outgoing(p.name)) * (2 * spike + real)
@@ -99,7 +99,7 @@ def estimate(graph: Graph, images: int, batch_size: int) -> int:
     # convolution, and bounds its sums in float64 before.
     weights = sum(2 * (real + 8) * q.operator.weight.size for q in graph.projections)
     plan = schedule.of(graph)
-    spiking = [p for p in graph.populations if p.kind in ("pasc", "max")]
+    spiking = list(graph.senders)
     counts = sum(p.size for p in spiking) * (4 if plan.streams else 2)
     # Inputs once as they come and once in batches; the readout's potential over time once as the
     # children write it and once in one piece.

@@ -50,11 +50,13 @@ class LoihiTarget:
         chip: it, or its name, or a file.
         cores: also count what happens on each core, for which the network is mapped.
         bits: of the weights of a float graph.
+        objective: what the placement on the cores serves, as :func:`.mapping.place` takes it.
     """
 
     chip: str | Chip = "loihi1"
     cores: bool = False
     bits: int = 8
+    objective: str = "time"
     name: str = "loihi"
 
     def compile(self, graph: Graph) -> SimulatorProgram:
@@ -67,4 +69,4 @@ class LoihiTarget:
         chip = chips.load(self.chip) if isinstance(self.chip, str) else self.chip
         integer = graph if graph.is_integer else fixed_point.fit(graph, chip, Quantization(self.bits))
         fixed_point.check(integer, chip)
-        return SimulatorProgram(integer, Traffic(mapping.place(integer, chip), chip) if self.cores else None)
+        return SimulatorProgram(integer, Traffic(mapping.place(integer, chip, self.objective)) if self.cores else None)

@@ -1,21 +1,13 @@
-r"""What happens on the cores of a chip in a run.
+"""What the spikes of a run cause on the cores of a chip, counted timestep by timestep.
 
-That is synaptic operations, messages and their hops, and the time of every timestep.
-
-Counted from the spikes of the run itself, timestep by timestep. A spike is one message to each core
-that it reaches. A timestep lasts as long as its slowest core, the longest way of a message, and the
-barrier at its end:
-
-.. math::
-    t = \max_{core} \left( n_{up} \, t_{up} + n_{idle} \, t_{idle} + n_{syn} \, t_{syn}
-        + n_{spikes} \, t_{emitted} + n_{out} \, t_{message} + n_{in} \, t_{in} \right)
-        + \max_{messages} (h_x t_x + h_y t_y) + t_{barrier}
+That is synaptic operations, spikes, messages and their ways: numbers that every chip shares whose
+cores hold the network in the same way. :mod:`pascal_nm.hw_targets.cost` prices and times them. A
+spike is one message to each core that it reaches.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,50 +15,12 @@ import torch
 from torch import Tensor
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.hw_targets.chip import NS, Chip
-from pascal_nm.hw_targets.mapping import Mapping
+from pascal_nm.hw_targets.mapping import Placement
 from pascal_nm.network import reach
 from pascal_nm.network.bounds import carrier
 from pascal_nm.network.graph import Projection
+from pascal_nm.simulation.result import CoreEvents, Counted, Ways
 from pascal_nm.simulation.schedule import Schedule
-
-
-class Messages(NamedTuple):
-    """Messages that a population sends, and their hops: int64 arrays of shape (N,)."""
-
-    sent: Array
-    hops_x: Array
-    hops_y: Array
-
-
-@dataclass(frozen=True, eq=False)
-class ChipActivity:
-    """What N images caused on the cores.
-
-    Attributes:
-        messages: by population.
-        operations: synaptic operations of each core, (N, cores).
-        outgoing: messages that each core sends, (N, cores).
-        incoming: messages that each core gets, (N, cores).
-        seconds: time of each image, (N,); NaN where the chip's file gives no times.
-    """
-
-    messages: dict[str, Messages]
-    operations: Array
-    outgoing: Array
-    incoming: Array
-    seconds: Array
-
-    @staticmethod
-    def join(parts: list[ChipActivity]) -> ChipActivity:
-        """The activity of consecutive batches as one."""
-        names = ("operations", "outgoing", "incoming", "seconds")
-        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-        messages = {
-            name: Messages(*(np.concatenate(each) for each in zip(*(p.messages[name] for p in parts), strict=True)))
-            for name in parts[0].messages
-        }
-        return ChipActivity(messages, **arrays)
 
 
 class Pairs(NamedTuple):
@@ -98,7 +52,7 @@ class Path:
     """A projection between two populations on cores.
 
     Args:
-        mapping: where they are.
+        placement: where they are.
         projection: from one to the other.
         inside: by axis, which indices of the source each of its blocks holds, (blocks, indices).
         onto: by axis, synapses from each index onto each block of the target, (blocks, indices).
@@ -106,19 +60,19 @@ class Path:
     """
 
     def __init__(
-        self, mapping: Mapping, projection: Projection, inside: list[Array], onto: list[Array], exact: type[Any]
+        self, placement: Placement, projection: Projection, inside: list[Array], onto: list[Array], exact: type[Any]
     ) -> None:
-        source, target = mapping.blocks[projection.source], mapping.blocks[projection.target]
+        source, target = placement.blocks[projection.source], placement.blocks[projection.target]
         pairs = [Pairs.of(i, o) for i, o in zip(inside, onto, strict=True)]
-        self.cores = _cores(mapping, projection.target)
+        self.target = projection.target
+        first = placement.first[projection.target]
         self._synapses = _tensors(onto, exact)
-        self._pairs = _tensors([p.reached for p in pairs], carrier(mapping.graph[projection.source].size))
-        self._leaving = _tensors([np.eye(n)[:, p.sources] for n, p in zip(source.grid, pairs, strict=True)], np.float64)
-        self._arriving = _tensors(
-            [np.eye(n)[:, p.targets] for n, p in zip(target.grid, pairs, strict=True)], np.float64
-        )
-        sources = _flat([p.sources for p in pairs], source.grid) + mapping.first[projection.source]
-        self.hops = mapping.distances(sources, _flat([p.targets for p in pairs], target.grid) + self.cores.start)
+        messages = carrier(placement.graph[projection.source].size * target.cores)
+        self._pairs = _tensors([p.reached for p in pairs], messages)
+        self._leaving = _tensors([np.eye(n)[:, p.sources] for n, p in zip(source.grid, pairs, strict=True)], messages)
+        self._arriving = _tensors([np.eye(n)[:, p.targets] for n, p in zip(target.grid, pairs, strict=True)], messages)
+        sources = _flat([p.sources for p in pairs], source.grid) + placement.first[projection.source]
+        self.hops = placement.distances(sources, _flat([p.targets for p in pairs], target.grid) + first)
 
     def count(self, spikes: Tensor) -> tuple[Array, Array, Array, Array]:
         """What spikes (steps, N, H, W, groups of channels) cause: arrays (steps, N, ...).
@@ -126,9 +80,34 @@ class Path:
         Operations of each target core, messages of each pair of cores, those out of each source
         core, those into each target core.
         """
-        sent = _contracted(spikes, self._pairs).double()
+        sent = _contracted(spikes, self._pairs)
         out, into = (_contracted(sent, ends) for ends in (self._leaving, self._arriving))
         return _flattened(_contracted(spikes, self._synapses)), _flattened(sent), _flattened(out), _flattened(into)
+
+
+class Sorted(NamedTuple):
+    """Numbered things in the order of their groups.
+
+    Attributes:
+        order: the things.
+        starts: where each group that has any begins in this order.
+        groups: these groups.
+    """
+
+    order: Array
+    starts: Array
+    groups: Array
+
+    @staticmethod
+    def of(group: Array) -> Sorted:
+        """From the group of each thing."""
+        order = np.argsort(group, kind="stable")
+        groups, starts = np.unique(group[order], return_index=True)
+        return Sorted(order, starts, groups)
+
+    def add(self, counts: Array, onto: Array) -> None:
+        """Add the counts of things (..., things) onto those of groups (..., groups)."""
+        onto[..., self.groups] += np.add.reduceat(counts[..., self.order], self.starts, axis=-1)
 
 
 class Sender:
@@ -138,15 +117,16 @@ class Sender:
     before all else.
 
     Attributes:
-        cores: its own.
         paths: its projections, but for those that have no synapses.
+        hops: the different ways of its messages, (ways, 2) along columns and rows.
+        ways: for each path, the pairs of cores that are each way apart.
         values: the most numbers that one frame of its spikes becomes while it is counted.
     """
 
-    def __init__(self, mapping: Mapping, name: str) -> None:
-        projections, size = mapping.graph.outgoing(name), mapping.graph[name].size
-        inside = [_inside(edges) for edges in mapping.blocks[name]]
-        onto = [_onto(mapping, q) for q in projections]
+    def __init__(self, placement: Placement, name: str) -> None:
+        projections, size = placement.graph.outgoing(name), placement.graph[name].size
+        inside = [_inside(edges) for edges in placement.blocks[name]]
+        onto = [_onto(placement, q) for q in projections]
         exact = [carrier(math.prod(float(axis.sum(1).max()) for axis in axes)) for axes in onto]
         apart = np.concatenate([inside[0], *(axes[0] for axes in onto)])
         _, first, group = np.unique(apart, axis=1, return_index=True, return_inverse=True)
@@ -154,9 +134,12 @@ class Sender:
         for axes in (inside, *onto):
             axes[0] = axes[0][:, first[order]]
         ways = zip(projections, onto, exact, strict=True)
-        paths = [Path(mapping, q, inside, axes, bound) for q, axes, bound in ways]
-        self.cores = _cores(mapping, name)
+        paths = [Path(placement, q, inside, axes, bound) for q, axes, bound in ways]
         self.paths = [path for path in paths if len(path.hops)]
+        pairs = np.concatenate([np.zeros((0, 2), np.int64), *(path.hops for path in self.paths)])
+        self.hops, way = np.unique(pairs, axis=0, return_inverse=True)
+        ends = np.cumsum([len(path.hops) for path in self.paths])[:-1]
+        self.ways = [Sorted.of(part) for part, _ in zip(np.split(way.reshape(-1), ends), self.paths, strict=False)]
         self.values = max([size, *(len(path.hops) for path in self.paths)])
         self._blocks = _tensors(inside, carrier(size))
         (self._groups,) = _tensors([np.eye(len(first))[order][:, group.reshape(-1)]], carrier(size))
@@ -169,20 +152,30 @@ class Sender:
         spikes = train.abs().reshape(*train.shape[:2], *reach.volume(tuple(train.shape[2:]))).movedim(2, -1)
         return spikes if len(self._groups) == spikes.shape[-1] else spikes.to(self._groups.dtype) @ self._groups.T
 
-    def emitted(self, spikes: Tensor) -> Array:
-        """Spikes (steps, N, H, W, groups) that leave each core, (steps, N, cores)."""
-        return _flattened(_contracted(spikes, self._blocks))
+    def count(self, spikes: Tensor, ways: Array) -> list[Array]:
+        """What spikes (steps, N, H, W, groups) cause: arrays (steps, N, cores).
+
+        The first is of the spikes that leave each of its own cores, then three of each path follow:
+        operations of each target core, messages out of each of its own cores, those into each
+        target core. In ``ways`` (steps that arrive, N, ways), messages are added up by their way.
+        """
+        found = [_flattened(_contracted(spikes, self._blocks))]
+        for path, grouped in zip(self.paths, self.ways, strict=True):
+            operations, sent, *ends = path.count(spikes[: len(ways)])
+            grouped.add(sent, ways)
+            found += [operations, *ends]
+        return found
 
 
-def _cores(mapping: Mapping, name: str) -> slice:
-    first = mapping.first[name]
-    return slice(first, first + mapping.blocks[name].cores)
+def _cores(placement: Placement, name: str) -> slice:
+    first = placement.first[name]
+    return slice(first, first + placement.blocks[name].cores)
 
 
-def _onto(mapping: Mapping, projection: Projection) -> list[Array]:
+def _onto(placement: Placement, projection: Projection) -> list[Array]:
     """By axis, synapses from each index of the source onto each target block: (blocks, indices)."""
-    matrices = reach.of(projection, mapping.graph[projection.source].shape)
-    blocks = mapping.blocks[projection.target]
+    matrices = reach.of(projection, placement.graph[projection.source].shape)
+    blocks = placement.blocks[projection.target]
     return [np.add.reduceat(m, edges[:-1], axis=0) for m, edges in zip(matrices, blocks, strict=True)]
 
 
@@ -220,27 +213,24 @@ def _contracted(values: Tensor, matrices: list[Tensor]) -> Tensor:
 
 
 def _flattened(values: Tensor) -> Array:
-    """(steps, N, H, W, C) as float64 (steps, N, C * H * W)."""
-    return np.asarray(values.movedim(-1, 2).flatten(2).double().numpy())
+    """(steps, N, H, W, C) as (steps, N, C * H * W)."""
+    return np.asarray(values.movedim(-1, 2).flatten(2).numpy())
 
 
 class Traffic:
-    """Counts what the spikes of one batch cause on a mapped chip.
-
-    The simulator tells it of each population.
+    """Counts what the spikes of a run cause on cores; the simulator tells it of each population.
 
     Args:
-        mapping: where the populations are.
-        chip: for the times.
+        placement: where the populations are.
     """
 
-    def __init__(self, mapping: Mapping, chip: Chip) -> None:
-        self.mapping, self.chip = mapping, chip
-        self.senders = {name: Sender(mapping, name) for name in mapping.blocks}
-        self.injected = []  # cores that hear the analog input, and their operations for an image
-        for q in mapping.graph.outgoing(mapping.graph.input.name):
-            dense = math.prod(np.ix_(*(axis.sum(1) for axis in _onto(mapping, q))))
-            self.injected.append((_cores(mapping, q.target), np.asarray(dense).reshape(1, 1, -1)))
+    def __init__(self, placement: Placement) -> None:
+        self.placement = placement
+        self.senders = {name: Sender(placement, name) for name in placement.blocks}
+        self.injected = []  # by projection, the cores that hear the analog input, and their operations for an image
+        for q in placement.graph.outgoing(placement.graph.input.name):
+            dense = math.prod(np.ix_(*(axis.sum(1) for axis in _onto(placement, q))))
+            self.injected.append((q.target, np.asarray(dense, np.float64).reshape(1, 1, -1)))
 
     def start(self, images: int, plan: Schedule) -> Count:
         """A count of the next ``images`` images."""
@@ -252,77 +242,43 @@ class Count:
 
     def __init__(self, traffic: Traffic, images: int, plan: Schedule) -> None:
         self.traffic, self.plan, self.images = traffic, plan, images
-        cores = traffic.mapping.cores
-        self.timed = bool(traffic.chip.latency)
-        self.per_core = {name: np.zeros((images, cores)) for name in ("operations", "outgoing", "incoming")}
-        self.messages = {name: Messages(*np.zeros((3, images), np.int64)) for name in traffic.mapping.blocks}
-        steps = plan.steps
-        self.busy = np.zeros((steps, images, cores) if self.timed else (0, 0, 0), np.float32)  # nanoseconds
-        self.way = np.zeros((steps, images) if self.timed else (0, 0), np.float32)
+        self.counted: list[Counted] = []
+        self.ways: dict[str, Ways] = {}
 
     def see(self, name: str, train: Tensor, first: int) -> None:
         """Spikes (steps, N, *shape) of a population, from timestep ``first`` on.
 
         Those of the analog input are graded values.
         """
-        arrival = first + self.plan.delay
-        sender = self.traffic.senders.get(name)
+        sender, arrival = self.traffic.senders.get(name), first + self.plan.delay
         if sender is None:  # every value of an image is an operation, zeros too
-            for cores, operations in self.traffic.injected:
-                self._take("synaptic_operation", arrival, slice(None), cores, operations)
+            for target, operations in self.traffic.injected:
+                counts = np.broadcast_to(operations, (1, self.images, operations.shape[2]))
+                self._keep("multiply_accumulate", target, arrival, counts)
             return
         train = train[: max(0, self.plan.steps - first)]
         block = max(1, FRAME_VALUES // max(1, len(train) * sender.values))
+        ways = np.zeros((max(0, min(len(train), self.plan.steps - arrival)), self.images, len(sender.hops)))
+        parts = []
         for n in range(0, self.images, block):
             images = slice(n, n + block)
-            spikes = sender.grouped(train[:, images])
-            if self.traffic.chip.nanoseconds("emitted"):
-                self._take("emitted", first, images, sender.cores, sender.emitted(spikes))
-            for path in sender.paths:
-                self._sent(name, path, first, images, spikes[: max(0, self.plan.steps - arrival)])
+            parts.append(sender.count(sender.grouped(train[:, images]), ways[:, images]))
+        emitted, *caused = (np.concatenate(batches, 1) for batches in zip(*parts, strict=True))
+        self._keep("emitted", name, first, emitted)
+        for i, path in enumerate(sender.paths):
+            operations, sent, arrived = caused[3 * i : 3 * i + 3]
+            self._keep("message", name, first, sent)
+            self._keep("message_in", path.target, arrival, arrived)
+            self._keep("synaptic_operation", path.target, arrival, operations)
+        self.ways[name] = Ways(first, sender.hops, ways)
 
-    def _sent(self, name: str, path: Path, first: int, images: slice, spikes: Tensor) -> None:
-        """Spikes (steps, n, H, W, groups) on one of a population's ways."""
-        own, arrival = self.traffic.senders[name].cores, first + self.plan.delay
-        operations, sent, outgoing, incoming = path.count(spikes)
-        self.per_core["operations"][images, path.cores] += operations.sum(0)
-        self.per_core["outgoing"][images, own] += outgoing.sum(0)
-        self.per_core["incoming"][images, path.cores] += incoming.sum(0)
-        total, counted = sent.sum(0), self.messages[name]
-        for number, each in zip(counted, (np.ones(len(path.hops)), *path.hops.T), strict=True):
-            number[images] += np.rint(total @ each.astype(np.float64)).astype(np.int64)
-        if self.timed:
-            self._take("synaptic_operation", arrival, images, path.cores, operations)
-            self._take("message", first, images, own, outgoing)
-            self._take("message_in", arrival, images, path.cores, incoming)
-            lengths = path.hops @ [self.traffic.chip.nanoseconds(hop) for hop in ("hop_x", "hop_y")]
-            way = self.way[first : first + len(sent), images]
-            np.maximum(way, ((sent > 0) * lengths).max(2), out=way)
+    def _keep(self, event: str, population: str, first: int, counts: Array) -> None:
+        """Events (steps, N, cores) on the cores of a population, from timestep ``first`` on."""
+        self.counted.append(Counted(event, population, _cores(self.traffic.placement, population), first, counts))
 
-    def _take(self, event: str, first: int, images: slice, cores: slice, counts: Array) -> None:
-        """Time of cores for so many events, (steps, n, cores), from timestep ``first`` on."""
-        if nanoseconds := self.traffic.chip.nanoseconds(event):
-            self.busy[first : first + len(counts), images, cores] += counts * nanoseconds
-
-    def result(self, timesteps: Array) -> ChipActivity:
-        """Everything seen, of images that took so many ``timesteps``, (N,)."""
-        return ChipActivity(self.messages, **self.per_core, seconds=self._seconds(timesteps))
-
-    def _seconds(self, timesteps: Array) -> Array:
-        if not self.timed:
-            return np.full(self.images, np.nan)
-        chip, mapping = self.traffic.chip, self.traffic.mapping
-        sizes = np.concatenate([blocks.sizes for blocks in mapping.blocks.values()])
-        resting = np.broadcast_to(sizes * chip.nanoseconds("idle"), (self.plan.steps, len(sizes))).copy()
-        for name, blocks in mapping.blocks.items():
-            window, first = self.plan.windows[name], mapping.first[name]
-            cores = slice(first, first + blocks.cores)
-            resting[window.start : window.stop, cores] = sizes[cores] * chip.nanoseconds("update")
-        slowest = (self.busy + resting[:, None]).max(2)
-        tiles = len(np.unique(mapping.places, axis=0))
-        barrier = 0.0 if chip.barrier is None else chip.barrier.at(tiles)
-        running = np.arange(self.plan.steps)[:, None] < timesteps
-        return np.asarray(((slowest + self.way + barrier) * running).sum(0, dtype=np.float64) * NS)
+    def events(self) -> CoreEvents:
+        """Everything seen."""
+        return CoreEvents(self.images, self.traffic.placement.cores, tuple(self.counted), self.ways)
 
 
 FRAME_VALUES = 1 << 20

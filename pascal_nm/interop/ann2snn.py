@@ -26,7 +26,7 @@ from pascal_nm.source import checkpoint
 from pascal_nm.source.architectures import qcfs_layers
 
 
-def with_relu(model: checkpoint.Model) -> nn.Module:
+def _with_relu(model: checkpoint.Model) -> nn.Module:
     """The source network with ReLU in place of QCFS."""
     assert isinstance(model.module, nn.Module), "a program's activations cannot be changed"
     network = copy.deepcopy(model.module).eval()
@@ -36,14 +36,14 @@ def with_relu(model: checkpoint.Model) -> nn.Module:
     return network
 
 
-def main(model: str, inputs: str, calibration: str, timesteps: str, answers: str) -> None:
+def _main(model: str, inputs: str, calibration: str, timesteps: str, answers: str) -> None:
     """Convert, run and write; all but the number of timesteps are paths."""
     from spikingjelly.activation_based import ann2snn, functional
 
     images, examples = (torch.from_numpy(np.load(path)) for path in (inputs, calibration))
     recipe = ann2snn.RateCodingRecipe([(examples, torch.zeros(len(examples)))], mode="99.9%")
     with torch.no_grad():
-        spiking = ann2snn.Converter(recipe).convert(with_relu(checkpoint.load(model)))
+        spiking = ann2snn.Converter(recipe).convert(_with_relu(checkpoint.load(model)))
         functional.reset_net(spiking)
         total, given = torch.zeros(()), []
         for _ in range(int(timesteps)):
@@ -54,5 +54,5 @@ def main(model: str, inputs: str, calibration: str, timesteps: str, answers: str
 
 if __name__ == "__main__":
     answered, sys.stdout = sys.stdout, sys.stderr  # it prints what it likes
-    main(*sys.argv[1:])
+    _main(*sys.argv[1:])
     print(version("spikingjelly"), file=answered)

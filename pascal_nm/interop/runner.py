@@ -19,12 +19,12 @@ from typing import Any
 
 Array = Any
 Tensor = Any
-Present = Callable[[Tensor, int], Tensor]
+_Present = Callable[[Tensor, int], Tensor]
 """Shows images (N, C, H, W) for some timesteps, from rest; gives the sum of the outputs,
 (N, classes, 1, 1)."""
 
 
-def serve(reader: str, path: str) -> None:
+def _serve(reader: str, path: str) -> None:
     """Answer every request, which is one line of JSON.
 
     It holds ``inputs`` (FILE.npy), ``outputs`` (FILE.npy), ``timesteps`` (T), ``levels`` (FILE.npz
@@ -87,7 +87,7 @@ def _first(output: Any) -> Any:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _with_state(network: Any) -> Present:
+def _with_state(network: Any) -> _Present:
     """For readers whose network takes the state and returns it."""
 
     def present(x: Tensor, timesteps: int) -> Tensor:
@@ -100,7 +100,7 @@ def _with_state(network: Any) -> Present:
     return present
 
 
-def _norse(path: str, images: int) -> tuple[Any, Present]:
+def _norse(path: str, images: int) -> tuple[Any, _Present]:
     import nir
     import norse.torch
 
@@ -108,7 +108,7 @@ def _norse(path: str, images: int) -> tuple[Any, Present]:
     return network, _with_state(network)
 
 
-def _sinabs(path: str, images: int) -> tuple[Any, Present]:
+def _sinabs(path: str, images: int) -> tuple[Any, _Present]:
     import nir
     from sinabs.nir import from_nir
 
@@ -120,7 +120,7 @@ def _sinabs(path: str, images: int) -> tuple[Any, Present]:
     return network, present
 
 
-def _snntorch(path: str, images: int) -> tuple[Any, Present]:
+def _snntorch(path: str, images: int) -> tuple[Any, _Present]:
     import nir
     from snntorch import SpikingNeuron
     from snntorch.import_nir import import_from_nir
@@ -131,14 +131,14 @@ def _snntorch(path: str, images: int) -> tuple[Any, Present]:
     return network, _with_state(network)
 
 
-def _spikingjelly(path: str, images: int) -> tuple[Any, Present]:
+def _spikingjelly(path: str, images: int) -> tuple[Any, _Present]:
     from spikingjelly.activation_based.nir_exchange import import_from_nir
 
     network = import_from_nir(path, dt=1.0)
     return network, _with_state(network)
 
 
-LOADERS: dict[str, Callable[[str, int], tuple[Any, Present]]] = {
+LOADERS: dict[str, Callable[[str, int], tuple[Any, _Present]]] = {
     "norse": _norse,
     "sinabs": _sinabs,
     "snntorch": _snntorch,
@@ -148,4 +148,4 @@ LOADERS: dict[str, Callable[[str, int], tuple[Any, Present]]] = {
 
 if __name__ == "__main__":
     _replies, sys.stdout = sys.stdout, sys.stderr  # readers print what they like
-    serve(sys.argv[1], sys.argv[2])
+    _serve(sys.argv[1], sys.argv[2])

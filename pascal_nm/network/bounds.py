@@ -15,13 +15,11 @@ negative v, and leaves it below the threshold.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import GraphError
-from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Population, Projection
+from pascal_nm.network.graph import Graph, Population, Projection
 
 FLOAT32_EXACT = 2**24
 """Integers up to this magnitude add without rounding in float32 (24-bit significand, IEEE 754)."""
@@ -36,14 +34,7 @@ def current_bound(projection: Projection, largest: int) -> Array:
     Also bounds every partial sum, so that integer sums below 2**24 are exact in
     float32 in any order.
     """
-    weight = np.abs(projection.operator.weight.astype(np.float64))
-    match projection.operator:
-        case Conv2d() | Dense():
-            total = weight.reshape(len(weight), -1).sum(1)
-        case Identity():
-            total = weight.reshape(-1)
-    window = math.prod(projection.pool.kernel) if projection.pool else 1
-    return np.asarray(total * window * largest)
+    return np.asarray(projection.operator.sums() * projection.window * largest)
 
 
 def largest_input(source: Population) -> int:
@@ -85,7 +76,7 @@ def potential_bound(graph: Graph, name: str) -> float:
     population = graph[name]
     incoming = graph.incoming(name)
     current = sum(float(current_bound(p, largest_input(graph[p.source])).max()) for p in incoming)
-    theta = float(population.threshold.max()) if population.kind == "pasc" else 0.0
+    theta = float(population.threshold.max()) if population.dynamics.fires else 0.0
     return current + float(np.abs(population.bias).max()) + theta
 
 

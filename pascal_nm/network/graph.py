@@ -21,123 +21,20 @@ Arrays are NumPy, so that a graph needs neither torch nor Lava.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from pascal_nm.common.arrays import Array, Pair, Shape
+from pascal_nm.common.arrays import Array, Shape, canonical
 from pascal_nm.errors import DataError, GraphError
-
-Kind = Literal["analog", "pasc", "max", "readout"]
-
-
-@dataclass(frozen=True, eq=False)
-class SumPool2d:
-    """Sum over windows of ``kernel`` at every ``stride``, with ``padding`` zeros on each side.
-
-    Each is (height, width).
-
-    In front of a ``max`` population the same window is an OR: see :class:`Population`.
-    """
-
-    kernel: Pair
-    stride: Pair
-    padding: Pair = (0, 0)
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Shape after pooling an input of ``shape`` (C, H, W)."""
-        return (shape[0], *_windows(shape[1:], self.kernel, self.stride, self.padding, (1, 1)))
-
-
-@dataclass(frozen=True, eq=False)
-class Conv2d:
-    """Convolution; ``weight`` has shape (C_out, C_in / groups, K_h, K_w).
-
-    There is no bias: populations have it.
-    """
-
-    weight: Array
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
-    groups: int = 1
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Shape of the target that an input of ``shape`` (C, H, W) projects to."""
-        channels, per_group, *kernel = self.weight.shape
-        if len(shape) != 3 or shape[0] != per_group * self.groups or channels % self.groups:
-            raise GraphError(
-                f"a convolution with weight {self.weight.shape} and {self.groups} group(s) "
-                f"cannot take an input of shape {shape}"
-            )
-        return (channels, *_windows(shape[1:], (kernel[0], kernel[1]), self.stride, self.padding, self.dilation))
-
-    def scale_input(self, factor: Array, shape: Shape) -> Conv2d:
-        """The same convolution of ``factor * x``.
-
-        ``factor`` has one number per channel of an input of ``shape``.
-        """
-        column = np.broadcast_to(factor, (shape[0], 1, 1)).reshape(self.groups, 1, -1, 1, 1)
-        grouped = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
-        return replace(self, weight=(grouped * column).reshape(self.weight.shape))
-
-    def scale_output(self, factor: Array) -> Conv2d:
-        """``factor`` times the same convolution; ``factor`` has one number per output channel."""
-        return replace(self, weight=self.weight * factor.reshape(-1, 1, 1, 1))
-
-
-@dataclass(frozen=True, eq=False)
-class Dense:
-    """All-to-all synapses from the flattened source; ``weight`` has shape (N_out, N_in)."""
-
-    weight: Array
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Shape of the target: (N_out,)."""
-        if self.weight.ndim != 2 or math.prod(shape) != self.weight.shape[1]:
-            raise GraphError(f"a dense weight of shape {self.weight.shape} cannot take an input of shape {shape}")
-        return (int(self.weight.shape[0]),)
-
-    def scale_input(self, factor: Array, shape: Shape) -> Dense:
-        """The same synapses for ``factor * x``; ``factor`` broadcasts to the input's ``shape``."""
-        return Dense(self.weight * np.broadcast_to(factor, shape).reshape(1, -1))
-
-    def scale_output(self, factor: Array) -> Dense:
-        """``factor`` times the same synapses; ``factor`` has one number per output."""
-        return Dense(self.weight * factor.reshape(-1, 1))
-
-
-@dataclass(frozen=True, eq=False)
-class Identity:
-    """One synapse from each neuron to its like.
-
-    ``weight`` is broadcastable to the shape: (1, 1, 1) or (C, 1, 1).
-    """
-
-    weight: Array
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", canonical(self.weight, np.shape(self.weight), "identity weight"))
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """The input's own shape."""
-        _check_broadcast("identity weight", self.weight, shape)
-        return shape
-
-    def scale_input(self, factor: Array, shape: Shape) -> Identity:
-        """The same synapses for ``factor * x``; ``factor`` broadcasts to ``shape``."""
-        return Identity(self.weight * canonical(factor, shape, "factor"))
-
-    def scale_output(self, factor: Array) -> Identity:
-        """``factor`` times the same synapses; ``factor`` broadcasts like the weight."""
-        return Identity(self.weight * factor)
-
-
-Operator = Conv2d | Dense | Identity
+from pascal_nm.network import dynamics, summary
+from pascal_nm.network.dynamics import Dynamics
+from pascal_nm.network.operators import Operator, SumPool2d
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,9 +43,10 @@ class Population:
 
     Attributes:
         name: unique in the graph; letters, digits and underscores.
-        kind: ``analog`` injects the input values, ``pasc`` is the spiking neuron of
-            :mod:`pascal_nm.neuron`, ``max`` passes on the OR of its pooling window (the maximum,
-            exact on thermometer trains), ``readout`` adds up.
+        kind: names its dynamics (:mod:`pascal_nm.network.dynamics`): ``analog`` injects the input
+            values, ``pasc`` is the spiking neuron of :mod:`pascal_nm.neuron`, ``max`` passes on the
+            OR of its pooling window (the maximum, exact on thermometer trains), ``readout`` adds
+            up.
         shape: (C, H, W) or (N,), without the batch.
         levels: L of a ``pasc`` population; a ``max`` population has its source's. For ``analog`` it
             is the largest magnitude of the quantized input, or 0 where the input is not quantized.
@@ -164,7 +62,7 @@ class Population:
     """
 
     name: str
-    kind: Kind
+    kind: str
     shape: Shape
     levels: int = 1
     threshold: Array = field(default_factory=lambda: np.ones(()))
@@ -178,6 +76,15 @@ class Population:
             )
 
     @property
+    def dynamics(self) -> Dynamics:
+        """What its neurons do.
+
+        Raises:
+            GraphError: its kind is unknown.
+        """
+        return dynamics.of(self.kind, f"population {self.name!r}")
+
+    @property
     def size(self) -> int:
         """Number of neurons."""
         return math.prod(self.shape)
@@ -188,7 +95,7 @@ class Population:
 
         A readout never sends.
         """
-        return {"analog": 1, "readout": 0}.get(self.kind, self.levels)
+        return self.dynamics.timesteps(self)
 
     def currents(self, inputs: Inputs, dtype: np.dtype[Any]) -> Array:
         """What an analog population injects; see :meth:`Graph.currents`."""
@@ -239,28 +146,42 @@ class Population:
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Synapses from ``source`` to ``target``: an optional sum-pooling, then an operator."""
+    """Synapses from ``source`` to ``target``: an optional sum-pooling, then an operator.
+
+    ``number`` tells projections between the same two populations apart; a :class:`Graph` counts
+    them, from 0 on.
+    """
 
     source: str
     target: str
     operator: Operator
     pool: SumPool2d | None = None
+    number: int = 0
 
     @property
     def name(self) -> str:
-        """``source__target``, unique as two projections between the same pair are refused."""
-        return f"{self.source}__{self.target}"
+        """``source__target``; of a further projection between the two, with its number behind."""
+        return projection_name(self.source, self.target, self.number)
+
+    @property
+    def window(self) -> int:
+        """Values that a pooling in front adds up; 1 without one."""
+        return self.pool.size if self.pool else 1
 
     def reach(self) -> float:
         """No sum over a target neuron's synapses is larger, where sources send values up to 1."""
-        weight, window = self.operator.weight, math.prod(self.pool.kernel) if self.pool else 1
-        synapses = 1 if isinstance(self.operator, Identity) else weight[0].size
+        weight = self.operator.weight
         largest = max(abs(float(weight.max())), abs(float(weight.min()))) if weight.size else 0.0
-        return largest * synapses * window
+        return largest * self.operator.fan_in * self.window
 
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of the target for a source of ``shape``."""
         return self.operator.output_shape(self.pool.output_shape(shape) if self.pool else shape)
+
+
+def projection_name(source: str, target: str, number: int) -> str:
+    """See :attr:`Projection.name`."""
+    return f"{source}__{target}" + (f"__{number}" if number else "")
 
 
 @dataclass(frozen=True)
@@ -339,11 +260,11 @@ class Pixels:
 Inputs = Array | Pixels
 """What a network runs on: inputs, preprocessed, (N, *input shape), or pixels as they are stored."""
 
-MAX_LEVELS = 2**15 - 1
-"""Most levels of a population: spike counts are of type int16."""
 
-SCHEDULES = ("pasc", "two_phase", "streaming")
-"""Names of the schedules in :mod:`pascal_nm.simulation.schedule`."""
+SCHEDULES = {"pasc": False, "two_phase": False, "streaming": True}
+"""Names of the schedules, and whether they take a lag.
+
+:func:`pascal_nm.simulation.schedule.register` adds others."""
 
 
 @dataclass(frozen=True)
@@ -363,14 +284,20 @@ class Timing:
     lag: int | tuple[int, ...] = 0
     stop: int | None = None
 
+    def __str__(self) -> str:
+        """The schedule, with its lags where it takes some: ``streaming, lag 1``."""
+        lags = " ".join(map(str, _each(self.lag)))
+        return f"{self.schedule}, lag {lags}" if SCHEDULES[self.schedule] else self.schedule
+
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise GraphError(f"unknown schedule {self.schedule!r}: choose from {', '.join(SCHEDULES)}")
         lags = (self.lag,) if isinstance(self.lag, int) else self.lag
         if any(lag < 0 for lag in lags):
             raise GraphError(f"a lag must be 0 or more, not {min(lags)}")
-        if any(lags) and self.schedule != "streaming":
-            raise GraphError(f"a lag belongs to the schedule streaming, not to {self.schedule}")
+        if any(lags) and not SCHEDULES[self.schedule]:
+            lagging = " or ".join(name for name, takes in SCHEDULES.items() if takes)
+            raise GraphError(f"a lag belongs to the schedule {lagging}, not to {self.schedule}")
         if self.stop is not None and self.stop < 1:
             raise GraphError(f"a network runs for at least one timestep, not {self.stop}")
 
@@ -458,6 +385,17 @@ class Quantization:
         return f"{most}-bit" if least == most else f"{least}- to {most}-bit"
 
 
+def _numbered(projections: Sequence[Projection]) -> tuple[Projection, ...]:
+    """With those between the same populations numbered in their order."""
+    met: Counter[tuple[str, str]] = Counter()
+    found = []
+    for q in projections:
+        ends = (q.source, q.target)
+        found.append(q if q.number == met[ends] else replace(q, number=met[ends]))
+        met[ends] += 1
+    return tuple(found)
+
+
 def _each(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
@@ -481,7 +419,7 @@ class Graph:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "populations", tuple(self.populations))
-        object.__setattr__(self, "projections", tuple(self.projections))
+        object.__setattr__(self, "projections", _numbered(self.projections))
         _validate(self)
 
     @cached_property
@@ -489,8 +427,6 @@ class Graph:
         return {population.name: population for population in self.populations}
 
     def __repr__(self) -> str:
-        from pascal_nm.simulation import summary  # it is made of graphs
-
         return summary.text(self)
 
     def __getitem__(self, name: str) -> Population:
@@ -502,22 +438,27 @@ class Graph:
     @property
     def input(self) -> Population:
         """The analog input population."""
-        return next(p for p in self.populations if p.kind == "analog")
+        return next(p for p in self.populations if p.dynamics.injects)
 
     @property
     def output(self) -> Population:
         """The readout population."""
-        return next(p for p in self.populations if p.kind == "readout")
+        return next(p for p in self.populations if p.dynamics.reads_out)
 
     @property
-    def weighted(self) -> Iterator[Population]:
-        """The populations with weights and thresholds of their own: pasc and readout, in order."""
-        return (p for p in self.populations if p.kind in ("pasc", "readout"))
+    def weighted(self) -> tuple[Population, ...]:
+        """The populations with weights and thresholds of their own, in order."""
+        return tuple(p for p in self.populations if p.dynamics.weighted)
 
     @property
-    def spiking(self) -> Iterator[Population]:
-        """The pasc populations, in order: one for each QCFS layer of the source network."""
-        return (p for p in self.populations if p.kind == "pasc")
+    def spiking(self) -> tuple[Population, ...]:
+        """The populations that fire, in order: one for each QCFS layer of the source network."""
+        return tuple(p for p in self.populations if p.dynamics.fires)
+
+    @property
+    def senders(self) -> tuple[Population, ...]:
+        """The populations that send spikes: those that fire, and those that pass spikes on."""
+        return tuple(p for p in self.populations if p.dynamics.sends)
 
     def incoming(self, name: str) -> tuple[Projection, ...]:
         """Projections onto the population ``name``."""
@@ -611,48 +552,16 @@ class Graph:
         return list(_differences(self, other))
 
 
-def canonical(value: Any, shape: Shape, what: str) -> Array:
-    """``value`` as an array with one axis per axis of ``shape``, of length 1 where it is constant.
-
-    A vector of C values on a (C, H, W) population is one per channel. Raises GraphError where it
-    cannot broadcast.
-    """
-    array = np.asarray(value)
-    if array.ndim == 1 and len(shape) == 3 and array.shape[0] in (1, shape[0]):
-        array = array.reshape(-1, 1, 1)
-    if array.ndim == 0:
-        array = array.reshape((1,) * len(shape))
-    _check_broadcast(what, array, shape)
-    for axis in range(array.ndim):
-        first = array.take([0], axis=axis)
-        if array.shape[axis] > 1 and np.array_equal(array, np.broadcast_to(first, array.shape)):
-            array = first
-    return np.ascontiguousarray(array)
-
-
-def _check_broadcast(what: str, array: Array, shape: Shape) -> None:
-    if array.ndim != len(shape) or any(a not in (1, s) for a, s in zip(array.shape, shape, strict=True)):
-        raise GraphError(f"{what} has shape {array.shape}, which does not broadcast to {shape}")
-
-
-def _windows(size: Shape, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Shape:
-    result = tuple(
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
-    )
-    if min(result) < 1:
-        raise GraphError(f"a window of {kernel} with padding {padding} does not fit into an input of {size}")
-    return result
-
-
 def _validate(graph: Graph) -> None:
     names = [p.name for p in graph.populations]
     _require(len(set(names)) == len(names), f"population names must be unique: {names}")
-    for kind in ("analog", "readout"):
-        found = [p.name for p in graph.populations if p.kind == kind]
-        _require(len(found) == 1, f"a graph needs exactly one {kind} population, not {found}")
+    clash = sorted({q.name for q in graph.projections} & set(names))
+    _require(not clash, f"population {', '.join(clash)} has the name of a projection: call it something else")
+    for kind in ("injects", "reads_out"):
+        found = [p.name for p in graph.populations if getattr(p.dynamics, kind)]
+        what = "analog" if kind == "injects" else "readout"
+        _require(len(found) == 1, f"a graph needs exactly one {what} population, not {found}")
     edges = [(p.source, p.target) for p in graph.projections]
-    _require(len(set(edges)) == len(edges), f"two projections join the same populations: {edges}")
     seen: set[str] = set()
     for population in graph.populations:
         _validate_population(graph, population)
@@ -680,38 +589,31 @@ def _validate(graph: Graph) -> None:
 def _validate_population(graph: Graph, p: Population) -> None:
     where = f"population {p.name!r}"
     _require(p.name.isidentifier(), f"{where}: a name is made of letters, digits and underscores")
-    _require(p.kind in ("analog", "pasc", "max", "readout"), f"{where}: unknown kind {p.kind!r}")
     _require(len(p.shape) in (1, 3) and min(p.shape) > 0, f"{where}: shape must be (C, H, W) or (N,), not {p.shape}")
-    least, most = (0, np.iinfo(np.int32).max) if p.kind == "analog" else (1, MAX_LEVELS)
+    least, most = p.dynamics.levels
     _require(
         not isinstance(p.levels, bool) and isinstance(p.levels, int | np.integer) and least <= p.levels <= most,
         f"{where}: levels must be a whole number from {least} to {most:,}, not {p.levels}",
     )
     for what in ("bias", "threshold"):
         _validate_numbers(getattr(p, what), f"{where}: the {what}")
-    if p.kind == "max":
-        _require(bool(np.all(np.abs(p.threshold) == 1)), f"{where}: the threshold of a max population is +1 or -1")
-    else:
-        _require(bool(np.all(p.threshold > 0)), f"{where}: thresholds must be positive; zero or negative ones found")
-    sources = len(graph.incoming(p.name))
-    expected = {"analog": sources == 0, "max": sources == 1}.get(p.kind, sources >= 1)
-    _require(expected, f"{where}: a population of kind {p.kind} cannot have {sources} incoming projection(s)")
+    p.dynamics.check(p, where)
+    sources, (fewest, most_of) = len(graph.incoming(p.name)), p.dynamics.sources
+    _require(
+        fewest <= sources <= most_of,
+        f"{where}: a population of kind {p.kind} cannot have {sources} incoming projection(s)",
+    )
 
 
 def _validate_projection(source: Population, target: Population, projection: Projection, where: str) -> None:
-    _require(source.kind != "readout", f"{where}: a readout sends no spikes")
-    weight = projection.operator.weight
-    _validate_numbers(weight, f"{where}: the weights")
+    _require(not source.dynamics.reads_out, f"{where}: a readout sends no spikes")
+    _validate_numbers(projection.operator.weight, f"{where}: the weights")
     try:
         shape = projection.output_shape(source.shape)
     except GraphError as error:
         raise GraphError(f"{where}: {error}") from None
     _require(shape == target.shape, f"{where}: gives shape {shape}, but the target has shape {target.shape}")
-    if target.kind == "max":
-        thermometer = source.kind in ("pasc", "max") and source.levels == target.levels
-        _require(thermometer, f"{where}: a max population takes the spikes of one population of its own levels")
-        plain = isinstance(projection.operator, Identity) and bool(np.all(weight == 1)) and projection.pool is not None
-        _require(plain, f"{where}: a max population takes a pooling window and the identity")
+    target.dynamics.check_source(target, source, projection, where)
 
 
 def _validate_numbers(array: Array, what: str) -> None:
@@ -732,12 +634,12 @@ _NUMBERS = [np.dtype(t) for t in (np.float32, np.float64, np.int8, np.int16, np.
 
 def _validate_types(graph: Graph) -> None:
     """One kind of arithmetic in the whole graph, and sums that its type can hold."""
-    types = {q.operator.weight.dtype for q in graph.projections if graph[q.target].kind != "max"}
+    types = {q.operator.weight.dtype for q in graph.projections if graph[q.target].dynamics.weighted}
     if any(np.issubdtype(t, np.integer) for t in types):
         found = [(f"the weights of {q.name}", q.operator.weight) for q in graph.projections]
         for p in graph.populations:
-            found += [] if p.kind == "analog" else [(f"the bias of {p.name}", p.bias)]
-            found += [(f"the threshold of {p.name}", p.threshold)] if p.kind in ("pasc", "max") else []
+            found += [] if p.dynamics.injects else [(f"the bias of {p.name}", p.bias)]
+            found += [(f"the threshold of {p.name}", p.threshold)] if p.dynamics.sends else []
         for what, array in found:
             integer = np.issubdtype(array.dtype, np.integer)
             _require(integer, f"an integer graph has integers only, but {what} are of type {array.dtype}")
@@ -745,7 +647,7 @@ def _validate_types(graph: Graph) -> None:
     _require(len(types) == 1, f"a float graph has one type, not {' and '.join(sorted(map(str, types)))}")
     for q in graph.projections:
         source = graph[q.source]
-        if source.kind != "analog" and q.reach() * source.levels > graph._most:
+        if not source.dynamics.injects and q.reach() * source.levels > graph._most:
             raise GraphError(
                 f"projection {q.source} -> {q.target}: "
                 f"the sum of its weights times {source.levels} spikes is beyond the range of {graph.dtype}"
@@ -771,7 +673,7 @@ def _differences(a: Graph, b: Graph) -> Iterator[str]:
         if type(s.operator) is not type(t.operator) or (s.pool is None) != (t.pool is None):
             yield f"{where}: the operators are of different types"
             continue
-        if a[s.target].kind != "max":  # onto a max population it is the identity, of whatever type
+        if a[s.target].dynamics.weighted:  # elsewhere it is the identity, of whatever type
             yield from _attributes(where, s.operator, t.operator, tuple(vars(s.operator)))
         if s.pool is not None:
             yield from _attributes(where, s.pool, t.pool, tuple(vars(s.pool)))

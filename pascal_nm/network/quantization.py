@@ -25,7 +25,7 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import GraphError
 from pascal_nm.network.bounds import exponents
-from pascal_nm.network.graph import Graph, Identity, LayerQuantization, Operator, Population, Projection, Quantization
+from pascal_nm.network.graph import Graph, LayerQuantization, Population, Projection, Quantization
 
 THRESHOLD_MAX = 2**17 - 1
 """Largest integer threshold: 17 bits, as on Loihi (Davies et al., IEEE Micro 2018)."""
@@ -103,7 +103,7 @@ def _absorb_input(graph: Graph, projection: Projection, source: Population) -> P
 
 def _grid(p: Population, incoming: list[Projection], recipe: LayerQuantization) -> tuple[list[int], Array]:
     """The exponent of each projection, and the grid of each channel."""
-    peaks = [_per_channel_peak(q.operator, p) for q in incoming]
+    peaks = [q.operator.peaks(len(p.shape)) for q in incoming]
     tops = [float(peak.max()) for peak in peaks]
     smallest = min((top for top in tops if top > 0), default=1.0)
     powers = [max(0, round(np.log2(top / smallest))) if top > 0 else 0 for top in tops]
@@ -144,14 +144,6 @@ def _squared_error(projection: Projection, grid: Array, exponent: int, largest: 
     lost = (np.clip(np.rint(scaled), -largest, largest) - scaled) ** 2
     summed = lost.reshape(len(lost), -1).sum(1).reshape(-1, *(1,) * (grid.ndim - 1))
     return np.asarray(summed * (grid * 2**exponent) ** 2)
-
-
-def _per_channel_peak(operator: Operator, p: Population) -> Array:
-    """Largest weight magnitude onto each channel, broadcastable to the population's shape."""
-    weight = np.abs(operator.weight)
-    if isinstance(operator, Identity):
-        return np.asarray(weight.max(axis=tuple(range(1, weight.ndim)), keepdims=True))
-    return np.asarray(weight.reshape(len(weight), -1).max(1).reshape(-1, *(1,) * (len(p.shape) - 1)))
 
 
 def _quantize_population(p: Population, grid: Array, bias_bits: int) -> Population:

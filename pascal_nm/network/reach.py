@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pascal_nm.common.arrays import Array, Pair, Shape
-from pascal_nm.network.graph import Conv2d, Dense, Projection
+from pascal_nm.common.arrays import Array, Shape
+
+if TYPE_CHECKING:
+    from pascal_nm.network.graph import Projection
 
 
 class Reach(NamedTuple):
@@ -45,34 +47,18 @@ def volume(shape: Shape) -> tuple[int, int, int]:
 
 def of(projection: Projection, shape: Shape) -> Reach:
     """The synapses of a projection from a source of ``shape``."""
-    operator, pool = projection.operator, projection.pool
-    inner = volume(pool.output_shape(shape) if pool else shape)
-    if isinstance(operator, Dense):
-        ones = np.broadcast_to(np.int64(1), (len(operator.weight), inner[0]))  # all the same number in memory
-        axes = [ones, np.ones((1, inner[1]), np.int64), np.ones((1, inner[2]), np.int64)]
-    elif isinstance(operator, Conv2d):
-        target = operator.output_shape(inner)
-        kernel = operator.weight.shape[2:]
-        blocks = np.ones((target[0] // operator.groups, inner[0] // operator.groups), np.int64)
-        axes = [np.kron(np.eye(operator.groups, dtype=np.int64), blocks)]
-        for i in (0, 1):
-            steps = (kernel[i], operator.stride[i], operator.padding[i], operator.dilation[i])
-            axes.append(_windows(target[i + 1], inner[i + 1], *steps))
-    else:
-        axes = [np.eye(n, dtype=np.int64) for n in inner]
-    if pool:
-        for i in (0, 1):
-            window = _windows(inner[i + 1], shape[i + 1], *_along(pool.kernel, pool.stride, pool.padding, i), 1)
-            axes[i + 1] = axes[i + 1] @ window
-    return Reach(*axes)
+    pool = projection.pool
+    if pool is None:
+        return projection.operator.reach(volume(shape))
+    behind = projection.operator.reach(volume(pool.output_shape(shape)))
+    return Reach(*(after @ before for after, before in zip(behind, pool.reach(shape), strict=True)))
 
 
-def _along(kernel: Pair, stride: Pair, padding: Pair, axis: int) -> tuple[int, int, int]:
-    return kernel[axis], stride[axis], padding[axis]
+def windows(target: int, source: int, kernel: int, stride: int, padding: int, dilation: int) -> Array:
+    """Along one axis: 1 where the source's position lies in the target's window.
 
-
-def _windows(target: int, source: int, kernel: int, stride: int, padding: int, dilation: int) -> Array:
-    """Along one axis: 1 where the source's position lies in the target's window."""
+    Gives (target, source).
+    """
     matrix = np.zeros((target, source), np.int64)
     for i, k in itertools.product(range(target), range(kernel)):
         position = i * stride - padding + k * dilation

@@ -1,6 +1,6 @@
 r"""The paper's closed-form energy analysis (Section 4.2, Appendix A.4; Equations 7 to 16).
 
-It estimates from layer shapes and spike rates what :mod:`pascal_nm.simulation.activity` counts.
+It estimates from layer shapes and spike rates what :mod:`pascal_nm.simulation.events` counts.
 Both stand side by side in reports. Symbols: L levels of a layer, :math:`r'` operations of its
 neurons relative to those of its synapses, *SpikeRate* the spikes of a neuron over all timesteps.
 
@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 from pascal_nm.errors import ConversionError, first_line
-from pascal_nm.network.graph import Conv2d, Dense, Graph, Population
+from pascal_nm.network.graph import Graph, Population
 
 RATE = 0.75
 """The spike rate that the paper assumes for T_norm and T_eff."""
@@ -84,9 +84,8 @@ def of_graph(graph: Graph) -> dict[str, list[MatMul]]:
     """The convolutions and dense projections of a graph, by the population that they drive."""
     layers: dict[str, list[MatMul]] = {}
     for q in graph.projections:
-        if isinstance(q.operator, Conv2d | Dense):
-            fan_in = math.prod(q.operator.weight.shape[1:])
-            layers.setdefault(q.target, []).append(MatMul(q.name, fan_in, graph[q.target].size))
+        if q.operator.multiplies:
+            layers.setdefault(q.target, []).append(MatMul(q.name, q.operator.fan_in, graph[q.target].size))
     return layers
 
 
@@ -95,7 +94,7 @@ def if_ratio(fan_in: float, rate: float = RATE) -> float:
     return 1 / (fan_in * rate)
 
 
-def energy_ratio(levels: int, ratio: float) -> float:
+def _energy_ratio(levels: int, ratio: float) -> float:
     """Equation 10: energy of a layer with PASC neurons over that with plain neurons.
 
     Plain ones only integrate and fire.
@@ -122,7 +121,7 @@ def effective_timesteps(levels: Sequence[int], ratios: Sequence[float]) -> float
     Raises:
         ValueError: not one ratio for each layer.
     """
-    terms = [energy_ratio(level, ratio) * level for level, ratio in zip(levels, ratios, strict=True)]
+    terms = [_energy_ratio(level, ratio) * level for level, ratio in zip(levels, ratios, strict=True)]
     return sum(terms) / len(terms)
 
 
@@ -237,10 +236,10 @@ def analyse(
         rates: by population of kind ``pasc`` or ``max``: spikes per neuron and image, measured.
         first: rate of the analog input (see the module).
         counted: by population: operations of an image in the synapses onto it, as
-            :mod:`pascal_nm.simulation.activity` counts them.
+            :mod:`pascal_nm.simulation.events` counts them.
     """
     sources = {q.name: q.source for q in graph.projections}
-    analog = {p.name for p in graph.populations if p.kind == "analog"}
+    analog = {graph.input.name}
     arriving = {**rates, **dict.fromkeys(analog, first)}
     matmuls = of_graph(graph)
     layers: list[LayerAnalysis] = []
@@ -253,7 +252,7 @@ def analyse(
         spiking_macs += sum(m.macs for m, _ in spiking)
         accumulates += sum(m.macs * rates[source] for m, source in spiking)
         layer = _layer(p, [m for m, _ in onto], operations, bool(spiking), rates, counted)
-        neurons = p.size if p.kind == "pasc" else 0
+        neurons = p.size if p.dynamics.fires else 0
         plain += operations + p.levels * neurons
         pasc += operations + (5 * p.levels - 2) * neurons
         layers.append(layer)
@@ -282,7 +281,7 @@ def _layer(
     They get spikes, or only analog values.
     """
     p, macs = population, sum(m.macs for m in matmuls)
-    own = rates[p.name] if p.kind == "pasc" else None
+    own = rates[p.name] if p.dynamics.fires else None
     ratio = _over(p.size, operations)
     return LayerAnalysis(
         p.name,
@@ -293,7 +292,7 @@ def _layer(
         ratio,
         None if own is None else _over(p.size, macs * own),
         None if counted is None else _over(p.size, counted[p.name]),
-        None if own is None else energy_ratio(p.levels, ratio),
+        None if own is None else _energy_ratio(p.levels, ratio),
         0.0 if own is None else p.size * own,
     )
 

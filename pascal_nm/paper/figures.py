@@ -28,7 +28,7 @@ from pascal_nm.paper.analysis import (
 )
 from pascal_nm.source.architectures import Stem, build, qcfs_layers
 
-AUTHORS_FAN_IN = {
+_AUTHORS_FAN_IN = {
     "VGG-16, CIFAR": (27, 576, 576, 1152, 1152, *(2304,) * 3, *(4608,) * 5, 512, 512, 512),
     "VGG-16, ImageNet": (27, 576, 576, 1152, 1152, *(2304,) * 3, *(4608,) * 5, 25600, 4096, 4096),
     "ResNet-18": (288, 2304, 2304, 4608, 4608, 9216, 9216, 18432, 18432, 512),
@@ -37,14 +37,14 @@ AUTHORS_FAN_IN = {
 """C_i K_h K_w behind the r' lists of the authors' get_Teff.py (r' = 1 / (0.75 C_i K_h K_w)): for
 ResNets one entry per block."""
 
-ARCHITECTURES: dict[str, tuple[str, tuple[int, int, int], int, Stem]] = {
+_ARCHITECTURES: dict[str, tuple[str, tuple[int, int, int], int, Stem]] = {
     "VGG-16, CIFAR": ("vgg16", (3, 32, 32), 10, "cifar"),
     "VGG-16, ImageNet": ("vgg16", (3, 224, 224), 1000, "imagenet"),
     "ResNet-18": ("resnet18", (3, 32, 32), 10, "cifar"),
     "ResNet-34": ("resnet34", (3, 224, 224), 1000, "imagenet"),
 }
 
-T_NORM = (
+_T_NORM = (
     ("Table 5, Table 17", "VGG-16, CIFAR", 4, 4.21),
     ("Table 6", "VGG-16, CIFAR", 8, 8.79),
     ("Table 5, Table 6", "VGG-16, ImageNet", 16, 18.37),
@@ -56,12 +56,12 @@ T_NORM = (
 
 
 @dataclass(frozen=True)
-class Mixed:
+class _Mixed:
     """Levels that differ from layer to layer, and their T_eff.
 
     Attributes:
         where: tables that print T_eff.
-        network: its name in :data:`ARCHITECTURES`.
+        network: its name in :data:`_ARCHITECTURES`.
         data: data set, or the number of clusters.
         printed: T_eff.
         levels: L of each layer with neurons, in the order of the network.
@@ -80,9 +80,9 @@ class Mixed:
     authors: tuple[int, ...] | None = None
 
 
-T_EFF = (
-    Mixed("Table 4", "VGG-16, CIFAR", "CIFAR-10", 2.13, (2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 4, 4, 2, 4, 4)),
-    Mixed(
+_T_EFF = (
+    _Mixed("Table 4", "VGG-16, CIFAR", "CIFAR-10", 2.13, (2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 4, 4, 2, 4, 4)),
+    _Mixed(
         "Table 4, Table 5",
         "ResNet-18",
         "CIFAR-10",
@@ -92,9 +92,9 @@ T_EFF = (
         source="the network of their models/ResNet.py, which has a seventh 1 before the last 4",
         authors=(4, 4, 4, 1, 4, 4, 4, 1, 4, 1, 1, 1, 1, 1, 1, 4),
     ),
-    Mixed("Table 5", "ResNet-18", "CIFAR-100", 2.63, (4, 2, 4, 1, 4, 2, 2, 1, 4, 2, 2, 1, 4, 1, 1, 1, 4)),
-    Mixed("Table 4, Table 5", "VGG-16, CIFAR", "CIFAR-100", 4.54, (8, 4, 4, 1, 4, 4, 1, 1, 1, 1, 1, 4, 8, 8, 8)),
-    Mixed(
+    _Mixed("Table 5", "ResNet-18", "CIFAR-100", 2.63, (4, 2, 4, 1, 4, 2, 2, 1, 4, 2, 2, 1, 4, 1, 1, 1, 4)),
+    _Mixed("Table 4, Table 5", "VGG-16, CIFAR", "CIFAR-100", 4.54, (8, 4, 4, 1, 4, 4, 1, 1, 1, 1, 1, 4, 8, 8, 8)),
+    _Mixed(
         "Table 4",
         "VGG-16, ImageNet",
         "chi = 3",
@@ -103,8 +103,8 @@ T_EFF = (
         listed=14,
         source="the list with a seventh 4 at its end, which gives the printed T_eff",
     ),
-    Mixed("Table 4, Table 5", "VGG-16, ImageNet", "chi = 2", 12.40, (16, 16, 16, 8, 16, *(8,) * 10)),
-    Mixed(
+    _Mixed("Table 4, Table 5", "VGG-16, ImageNet", "chi = 2", 12.40, (16, 16, 16, 8, 16, *(8,) * 10)),
+    _Mixed(
         "Table 4, Table 5",
         "ResNet-34",
         "chi = 2",
@@ -116,11 +116,11 @@ T_EFF = (
 )
 """Tables 4 and 5. The levels of ResNet-18 on CIFAR-100 are printed in Table 2."""
 
-LISTED_UNIFORM = (("VGG-16, CIFAR", 16), ("ResNet-18", 16), ("ResNet-34", 16))
+_LISTED_UNIFORM = (("VGG-16, CIFAR", 16), ("ResNet-18", 16), ("ResNet-34", 16))
 """Table 2: how many entries the lists of uniform levels have; one for each layer with
 neurons was meant."""
 
-TABLE_3 = (
+_TABLE_3 = (
     ("VGG-16, CIFAR", "CIFAR-10", 0.66, 0.005, 7.49, 11.03),
     ("VGG-16, CIFAR", "CIFAR-100", 0.62, 0.005, 7.96, 11.70),
     ("VGG-16, ImageNet", "ImageNet", 0.73, 0.006, 6.76, 9.94),
@@ -130,7 +130,7 @@ TABLE_3 = (
 """Network, data, normalized operations b, first layer's share c, and the ratios in FP32 and
 INT8 as printed."""
 
-TOTALS: tuple[tuple[str, str, tuple[int, int, int], int, Stem, int], ...] = (
+_TOTALS: tuple[tuple[str, str, tuple[int, int, int], int, Stem, int], ...] = (
     ("Table 11, Appendix A.5", "vgg16", (3, 32, 32), 100, "cifar", 332_480_512),
     ("Table 11, Appendix A.5", "vgg16", (3, 32, 32), 10, "cifar", 332_111_872),
     ("Table 12, Appendix A.6", "vgg16", (3, 224, 224), 1000, "imagenet", 15_470_264_320),
@@ -140,7 +140,7 @@ TOTALS: tuple[tuple[str, str, tuple[int, int, int], int, Stem, int], ...] = (
 """Table, architecture, input, classes, stem, and the total of multiply-accumulates as printed. (The
 tables have no printed number.)"""
 
-TABLE_A7: tuple[int, ...] = (
+_TABLE_A7: tuple[int, ...] = (
     *(1_769_472, *(37_748_736,) * 4),
     *(18_874_368, 9_437_184, 2_097_152, *(9_437_184,) * 2),
     *(4_718_592, 2_359_296, 524_288, *(2_359_296,) * 2),
@@ -148,7 +148,7 @@ TABLE_A7: tuple[int, ...] = (
 )
 """The rows of Table A.7 without the classifier."""
 
-HARDWARE = (
+_HARDWARE = (
     ("Table 14", "energy, PASC over plain neurons", 446.02, 445.47, 1.001),
     ("Table 14", "energy of the neurons alone, PASC over plain", 0.63, 0.08, None),
     ("Table 14", "PASC neurons' share of the energy, %", 63, 446.02, None),
@@ -193,19 +193,19 @@ def entries() -> list[Entry]:
 
 
 @cache
-def layers_with_neurons(network: str) -> tuple[MatMul, ...]:
+def _layers_with_neurons(network: str) -> tuple[MatMul, ...]:
     """The convolutions and linear layers in front of neurons, one for each QCFS activation.
 
     The classifier and shortcuts have none.
 
     Args:
-        network: a name in :data:`ARCHITECTURES`.
+        network: a name in :data:`_ARCHITECTURES`.
 
     Raises:
         AssertionError: the architecture has another number of activations.
     """
     layers = _main_path(network)[:-1]
-    arch, shape, classes, stem = ARCHITECTURES[network]
+    arch, shape, classes, stem = _ARCHITECTURES[network]
     with torch.device("meta"):
         activations = len(qcfs_layers(build(arch, shape, classes, stem=stem)))
     assert len(layers) == activations, (network, len(layers), activations)
@@ -218,28 +218,28 @@ def _all_layers(arch: str, shape: tuple[int, int, int], classes: int, stem: Stem
 
 
 def _main_path(network: str) -> tuple[MatMul, ...]:
-    return tuple(m for m in _all_layers(*ARCHITECTURES[network]) if "shortcut" not in m.name)
+    return tuple(m for m in _all_layers(*_ARCHITECTURES[network]) if "shortcut" not in m.name)
 
 
-def of_true_shapes(network: str, levels: Sequence[int]) -> float:
+def _of_true_shapes(network: str, levels: Sequence[int]) -> float:
     """T_norm or T_eff with the spike rate that the paper assumes, over the layers with neurons.
 
     Args:
-        network: a name in :data:`ARCHITECTURES`.
+        network: a name in :data:`_ARCHITECTURES`.
         levels: L of each layer with neurons.
 
     Raises:
         ValueError: not one number for each layer.
     """
-    return effective_timesteps(levels, _ratios([m.fan_in for m in layers_with_neurons(network)]))
+    return effective_timesteps(levels, _ratios([m.fan_in for m in _layers_with_neurons(network)]))
 
 
-def as_the_authors(network: str, levels: Sequence[int]) -> float:
+def _as_the_authors(network: str, levels: Sequence[int]) -> float:
     """T_norm or T_eff as the authors' get_Teff.py computes it.
 
     It takes levels and its r' from the first on, the longer list cut off.
     """
-    fan_in = AUTHORS_FAN_IN[network]
+    fan_in = _AUTHORS_FAN_IN[network]
     used = min(len(levels), len(fan_in))
     return effective_timesteps(levels[:used], _ratios(fan_in[:used]))
 
@@ -259,21 +259,21 @@ def _status(printed: float, true: float) -> str:
 
 
 def _table_2() -> list[Entry]:
-    return [_listed("Table 2", network, "uniform levels", listed) for network, listed in LISTED_UNIFORM]
+    return [_listed("Table 2", network, "uniform levels", listed) for network, listed in _LISTED_UNIFORM]
 
 
 def _listed(where: str, network: str, data: str, listed: int, source: str = "") -> Entry:
     """How long a list of levels is, and should be."""
-    true = len(layers_with_neurons(network))
+    true = len(_layers_with_neurons(network))
     note = f"one for each layer with neurons; here: {source}" if source else "one for each layer with neurons"
     return Entry(where, f"entries of the list of L, {network}, {data}", listed, None, true, "corrected", note)
 
 
 def _t_norm() -> list[Entry]:
     result = []
-    for where, network, level, printed in T_NORM:
-        same = as_the_authors(network, [level] * len(AUTHORS_FAN_IN[network]))
-        true = of_true_shapes(network, [level] * len(layers_with_neurons(network)))
+    for where, network, level, printed in _T_NORM:
+        same = _as_the_authors(network, [level] * len(_AUTHORS_FAN_IN[network]))
+        true = _of_true_shapes(network, [level] * len(_layers_with_neurons(network)))
         what = f"T_norm, {network}, L = {level}"
         result.append(Entry(where, what, printed, same, true, _status(printed, true), f"authors' r': {_why(network)}"))
     return result
@@ -293,13 +293,13 @@ def _why(network: str) -> str:
 
 def _table_4() -> list[Entry]:
     """T_eff of Table 4, and of Table 5, which has one more."""
-    result = [_listed("Table 4", m.network, m.data, m.listed, m.source) for m in T_EFF if m.listed]
-    for m in T_EFF:
-        same = as_the_authors(m.network, m.authors or m.levels)
-        true = of_true_shapes(m.network, m.levels)
+    result = [_listed("Table 4", m.network, m.data, m.listed, m.source) for m in _T_EFF if m.listed]
+    for m in _T_EFF:
+        same = _as_the_authors(m.network, m.authors or m.levels)
+        true = _of_true_shapes(m.network, m.levels)
         note = ""
         if m.network.startswith("ResNet"):
-            used = len(AUTHORS_FAN_IN[m.network])
+            used = len(_AUTHORS_FAN_IN[m.network])
             note = f"authors' r' has {used} entries for {len(m.levels)} layers, and the levels behind them do not count"
         elif m.network == "VGG-16, CIFAR":
             note = "authors' r' has C_i = 512 for FC2, which has 4096"
@@ -313,8 +313,8 @@ def _table_4() -> list[Entry]:
 
 def _table_3() -> list[Entry]:
     result = []
-    for network, data, rate, first, *printed in TABLE_3:
-        layers = _all_layers(*ARCHITECTURES[network])
+    for network, data, rate, first, *printed in _TABLE_3:
+        layers = _all_layers(*_ARCHITECTURES[network])
         share = layers[0].macs / sum(m.macs for m in layers)
         for name, costs, value in zip(("FP32", "INT8"), (FP32, INT8), printed, strict=True):
             same, true = (source_ratio(rate, c, costs) for c in (first, share))
@@ -328,9 +328,9 @@ def _table_3() -> list[Entry]:
 
 def _abstract() -> list[Entry]:
     """The reduction of timesteps that the abstract names, of the T that Table 5 prints."""
-    (vgg,) = (printed for _, network, _, printed in T_NORM if network == "VGG-16, ImageNet")
-    (resnet,) = (printed for _, network, level, printed in T_NORM if (network, level) == ("ResNet-34", 8))
-    true = of_true_shapes("ResNet-34", [8] * len(layers_with_neurons("ResNet-34")))
+    (vgg,) = (printed for _, network, _, printed in _T_NORM if network == "VGG-16, ImageNet")
+    (resnet,) = (printed for _, network, level, printed in _T_NORM if (network, level) == ("ResNet-34", 8))
+    true = _of_true_shapes("ResNet-34", [8] * len(_layers_with_neurons("ResNet-34")))
     what = "timesteps of QCFS over T_norm, ResNet-34, ImageNet (abstract)"
     note = f"56 is 1024 / {vgg}, of VGG-16; ResNet-34 has 256 / {resnet} = {256 / resnet:.1f} by the printed T_norm"
     return [Entry("Table 5", what, 56, 1024 / vgg, 256 / true, "corrected", note)]
@@ -338,11 +338,11 @@ def _abstract() -> list[Entry]:
 
 def _totals() -> list[Entry]:
     result = []
-    for where, arch, shape, classes, stem, printed in TOTALS:
+    for where, arch, shape, classes, stem, printed in _TOTALS:
         total = sum(m.macs for m in _all_layers(arch, shape, classes, stem))
         what = f"multiply-accumulates, {arch}, {shape[1]}x{shape[2]}, {classes} classes"
         wrong = where.startswith("Table 13")
-        same = sum(TABLE_A7) + 512 * classes if wrong else total
+        same = sum(_TABLE_A7) + 512 * classes if wrong else total
         note = (
             "convolutions from block 2.1 Conv2 on are computed with 64 channels, 128 behind a stride" if wrong else ""
         )
@@ -353,7 +353,7 @@ def _totals() -> list[Entry]:
 def _hardware() -> list[Entry]:
     note = "a ratio of printed measurements on the authors' accelerator, which is not public"
     counted = f"{note}; from true shapes: in operations, all weighed alike (Equations 9 to 14)"
-    true = _operations("VGG-16, CIFAR", levels=4, rate=TABLE_3[0][2])
+    true = _operations("VGG-16, CIFAR", levels=4, rate=_TABLE_3[0][2])
     return [
         Entry(
             where,
@@ -364,7 +364,7 @@ def _hardware() -> list[Entry]:
             "derived" if value is None else "same",
             counted if what in true else note,
         )
-        for where, what, a, b, value in HARDWARE
+        for where, what, a, b, value in _HARDWARE
     ]
 
 
@@ -375,8 +375,8 @@ def _operations(network: str, levels: int, rate: float) -> dict[str, float]:
     """
     first, *others = _main_path(network)
     synapses = RATE * first.macs + rate * sum(m.macs for m in others)
-    neurons = sum(m.outputs for m in layers_with_neurons(network))
+    neurons = sum(m.outputs for m in _layers_with_neurons(network))
     pasc, plain = (5 * levels - 2) * neurons, levels * neurons
-    what = (entry[1] for entry in HARDWARE[:3])
+    what = (entry[1] for entry in _HARDWARE[:3])
     ratios = ((synapses + pasc) / (synapses + plain), pasc / plain, 100 * pasc / (synapses + pasc))
     return dict(zip(what, ratios, strict=True))

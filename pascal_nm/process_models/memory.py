@@ -155,8 +155,8 @@ class Record(NamedTuple):
 
     Attributes:
         counts: (K, B, *shape) int16, sum of the spikes that each neuron sent.
-        sent: (K, B, *shape) int16, number of them, of either sign; ``counts`` itself where
-            none is negative.
+        sent: (K, B, *shape) int16, number of them, of either sign and any size; ``counts`` itself
+            where each is 1.
         last: (K, B) int64, timestep of the last one, from the start of the batch; -1 where there is
             none. Kept where spikes are signed.
         excitatory: (K, B) int64, internal spikes that raised the counter.
@@ -171,7 +171,7 @@ class Record(NamedTuple):
 
     @staticmethod
     def create(batches: int, batch: int, shape: Shape, *, signed: bool = False) -> Record:
-        """An empty record; ``signed``: of spikes of both signs."""
+        """An empty record; ``signed``: of spikes of both signs, or of any size."""
         counts = channels_last((batches, batch, *shape), np.int16, shared_zeros)
         sent = channels_last(counts.shape, np.int16, shared_zeros) if signed else counts
         last, *activity = (shared_zeros((batches, batch), np.int64) for _ in range(3))
@@ -182,6 +182,6 @@ class Record(NamedTuple):
         """Add the spikes (B, *shape) that left the population in timestep ``t`` of a batch."""
         self.counts[batch] += spikes
         if self.sent is not self.counts:
-            magnitude = np.abs(spikes)
-            self.sent[batch] += magnitude
-            self.last[batch][magnitude.any(tuple(range(1, spikes.ndim)))] = t
+            there = spikes != 0
+            self.sent[batch] += there
+            self.last[batch][there.any(tuple(range(1, spikes.ndim)))] = t

@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Population, Projection
+from pascal_nm.network.graph import Graph, Population, Projection
 from pascal_nm.process_models.analog.process import AnalogInput
-from pascal_nm.process_models.conv import process as conv
-from pascal_nm.process_models.dense import process as dense
-from pascal_nm.process_models.identity import process as identity
 from pascal_nm.process_models.max_pool.process import MaxPool
 from pascal_nm.process_models.memory import Record, shared_zeros
 from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.readout.process import Readout
+from pascal_nm.process_models.synapse.process import Synapse
 from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing, Turns, Windows
 from pascal_nm.simulation import schedule
 from pascal_nm.simulation.result import Activity, RunResult
@@ -55,15 +53,15 @@ class Wiring:
         self.graph, self.batch, self.cycle, self.inlet = graph, batch, cycle, inlet
         self.windows, self.records, self.potential = windows, records or {}, potential
         self.schedule: Schedule = schedule.of(graph, delay=1)
-        self.processes: dict[str, Any] = {p.name: self._population(p) for p in graph.populations if p.kind != "analog"}
+        self.processes: dict[str, Any] = {p.name: self._population(p) for p in graph.populations[1:]}
         for projection in graph.projections:
             self._connect(projection)
 
     def _population(self, p: Population) -> Any:
         timing = self._timing(listening(self.graph, p, self.schedule), sending(p, self.schedule))
-        if p.kind == "max":
+        if p.dynamics.relays:
             (projection,) = self.graph.incoming(p.name)
-            assert projection.pool is not None, "Graph refuses a max population without a window"
+            assert projection.pool is not None, "Graph refuses such a population without a window"
             source = self.graph[projection.source]
             return MaxPool(
                 shape_in=source.shape,
@@ -85,15 +83,22 @@ class Wiring:
             "timing": timing,
             "name": p.name,
         }
-        if p.kind == "readout":
+        if p.dynamics.reads_out:
             return Readout(window=listening(self.graph, p, self.schedule), potential=self.potential, **shared)
         window = self.schedule.windows[p.name]
-        return Pasc(vth=p.threshold, levels=p.levels, window=window, record=self.records.get(p.name), **shared)
+        return Pasc(
+            vth=p.threshold,
+            levels=p.levels,
+            window=window,
+            dynamics=p.dynamics,
+            record=self.records.get(p.name),
+            **shared,
+        )
 
     def _connect(self, projection: Projection) -> None:
         source, target = self.graph[projection.source], self.graph[projection.target]
-        outlet = self.inlet if source.kind == "analog" else self.processes[source.name].s_out
-        if target.kind == "max":
+        outlet = self.inlet if source.dynamics.injects else self.processes[source.name].s_out
+        if target.dynamics.relays:
             outlet.connect(self.processes[target.name].s_in)
             return
         synapse = self._synapse(
@@ -106,21 +111,15 @@ class Wiring:
         synapse.a_out.connect(self.processes[target.name].a_in)
 
     def _synapse(self, projection: Projection, source: Population, timing: Timing) -> Any:
-        shared: dict[str, Any] = {
-            "shape_in": source.shape,
-            "pool": projection.pool,
-            "batch": self.batch,
-            "largest": source.levels if source.kind == "analog" else 1,
-            "timing": timing,
-            "name": projection.name,
-        }
-        match projection.operator:
-            case Conv2d() as operator:
-                return conv.Conv(**vars(operator), **shared)
-            case Dense(weight):
-                return dense.Dense(weight=weight, **shared)
-            case Identity(weight):
-                return identity.Identity(weight=weight, **shared)
+        return Synapse(
+            projection.operator,
+            shape_in=source.shape,
+            pool=projection.pool,
+            batch=self.batch,
+            largest=source.dynamics.largest(source),
+            timing=timing,
+            name=projection.name,
+        )
 
     def _timing(self, receive: range, send: range) -> Timing:
         """When frames travel to and from a Process."""
@@ -155,13 +154,13 @@ class Network:
         self.currents = currents
         self.batches, self.batch = currents.shape[:2]
         self.schedule: Schedule = schedule.of(graph, delay=1)
-        fixed = graph.timing.schedule != "streaming" and self.schedule.steps == self.schedule.length
+        fixed = not self.schedule.streams and self.schedule.steps == self.schedule.length
         interval = self.schedule.initiation_interval if pipelined else self.schedule.steps
         self.cycle: Rota = Cycle(interval, self.batches) if fixed else Turns(self.batches)
+        self.counted = self.schedule.streams or any(p.dynamics.graded for p in graph.senders)
+        """Whether spikes are counted apart from what they carry."""
         self.records: dict[str, Record] = {
-            p.name: Record.create(self.batches, self.batch, p.shape, signed=self.schedule.streams)
-            for p in graph.populations
-            if p.kind in ("pasc", "max")
+            p.name: Record.create(self.batches, self.batch, p.shape, signed=self.counted) for p in graph.senders
         }
         self.heard = listening(graph, graph.output, self.schedule)
         shape = (self.batches, len(self.heard), self.batch, *graph.output.shape)
@@ -229,7 +228,7 @@ class Network:
             },
             schedule=self.schedule,
             answers=answers(potential, scale),
-            sent={name: flat(record.sent) for name, record in self.records.items()} if streams else None,
+            sent={name: flat(record.sent) for name, record in self.records.items()} if self.counted else None,
             settled=self.schedule.settled({n: flat(r.last) for n, r in self.records.items()}) if streams else None,
         )
 

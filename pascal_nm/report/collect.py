@@ -20,33 +20,33 @@ import pascal_nm
 from pascal_nm.common.arrays import Array
 from pascal_nm.common.files import sha256
 from pascal_nm.data import Dataset
-from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import compiled, evaluation
-from pascal_nm.hw_targets.bill import Bill, priced
+from pascal_nm.hw_targets import compiled, cost, evaluation
+from pascal_nm.hw_targets.bill import Bill, Priced
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.evaluation import Evaluation
+from pascal_nm.network import summary
 from pascal_nm.network.graph import SCHEDULES, Graph, Inputs, Timing
 from pascal_nm.report.traces import record, trace
 from pascal_nm.search import adaptive
-from pascal_nm.simulation import schedule, summary
+from pascal_nm.simulation import schedule
 from pascal_nm.simulation.result import Program, RunResult
 from pascal_nm.source.checkpoint import Model
 
-Progress = Callable[[str], AbstractContextManager[Callable[..., None]]]
+_Progress = Callable[[str], AbstractContextManager[Callable[..., None]]]
 """A progress bar for the work that is named; :func:`pascal_nm.cli.output.progress`."""
 
-IMAGES = 6
+_IMAGES = 6
 """Images that the reader may pick from; at most a third of them are answered wrongly."""
 
-NEURONS = 24
+_NEURONS = 24
 """Neurons of each population whose spikes and potentials are shown, drawn by ``SEED``."""
 
-SEED = 0
+_SEED = 0
 
-PIXELS = 48
+_PIXELS = 48
 """Rows and columns of a thumbnail at most: larger images are thinned."""
 
-CLUSTERS = 3
+_CLUSTERS = 3
 """Clusters of the AL metric, as `adapt` makes them."""
 
 
@@ -56,7 +56,7 @@ def collect(
     data: Dataset,
     described: Mapping[str, Chip],
     model: Model | None,
-    progress: Progress,
+    progress: _Progress,
     taken: Sequence[str] = (),
     calibration: Dataset | None = None,
 ) -> dict[str, Any]:
@@ -75,8 +75,8 @@ def collect(
     Raises:
         PascalError: the data or the network do not fit each other, a chip or the source network.
     """
-    programs = {chip: priced(graph, each) for chip, each in described.items()}
-    counting = Counting(compiled(graph, "torch"))
+    priced = Priced.on(graph, described)
+    counting = _Counting(compiled(graph, "torch"))
     certificate = None
     if model is None:
         with progress("running") as update:
@@ -89,10 +89,7 @@ def collect(
         verification.taken = tuple(taken)
         certificate = evaluation.summary(verification, result)
     metric = _metric(graph, data, calibration, counting.histograms, progress)
-    bills = {}
-    for chip, program in programs.items():
-        with progress(f"counting events, {described[chip].name}") as update:
-            bills[chip] = Bill.of(program, described[chip], data, progress=update)
+    bills = {name: bill for each in priced for name, bill in _priced(each, data, progress).items()}
     return {
         "network": _network(name, graph),
         "data": {"name": data.name, "images": len(data), "classes": list(data.classes)},
@@ -104,9 +101,14 @@ def collect(
         "al_metric": {key: metric[key] for key in ("data", "images", "training_images")},
         "layers": _layers(graph, result, counting.histograms, metric["layers"]),
         "images": [_image(graph, data, i) for i in _chosen(result)],
-        "chips": [_chip(chip, bill, graph, result) for chip, bill in bills.items()],
+        "chips": [_chip(chip, bills[chip], graph, result) for chip in described],
         "schedules": [_schedule(*each) for each in _in_every_schedule(graph, data, result, progress)],
     }
+
+
+def _priced(priced: Priced, data: Dataset, progress: _Progress) -> dict[str, Bill]:
+    with progress(f"counting events, {priced.title}") as update:
+        return priced.bills(data, progress=update)
 
 
 def provenance(command: str, files: Sequence[Path], model: Model | None) -> dict[str, Any]:
@@ -125,13 +127,13 @@ def provenance(command: str, files: Sequence[Path], model: Model | None) -> dict
         "files": {str(path): sha256(path) for path in files if path.is_file()},
         "versions": {"pascal-nm": pascal_nm.__version__, "python": platform.python_version()}
         | {package: metadata.version(package) for package in packages},
-        "seed_of_the_neurons_shown": SEED,
+        "seed_of_the_neurons_shown": _SEED,
         "source_network": source,
     }
 
 
 @dataclass
-class Counting:
+class _Counting:
     """A program that also counts how often each spike count from 0 to L occurred.
 
     It does so for each ``pasc`` population.
@@ -164,11 +166,13 @@ def _network(name: str, graph: Graph) -> dict[str, Any]:
             {"source": q.source, "what": summary.projection(graph, q), "weights": q.operator.weight.size}
             for q in graph.incoming(p.name)
         ]
-        populations.append(summary.population(graph, p, window) | {"stages": stages, "projections": sources})
+        populations.append(
+            summary.population(graph, p) | {"window": str(window), "stages": stages, "projections": sources}
+        )
     return {
         "name": name,
         "arithmetic": "integer" if graph.is_integer else str(graph.dtype),
-        "neurons": sum(p.size for p in graph.populations if p.kind not in ("analog", "readout")),
+        "neurons": sum(p.size for p in graph.senders),
         "weights": sum(q.operator.weight.size for q in graph.projections),
         **vars(graph.timing),
         "initiation_interval": plan.initiation_interval,
@@ -189,14 +193,14 @@ def _metric(
     data: Dataset,
     calibration: Dataset | None,
     histograms: Mapping[str, Array],
-    progress: Progress,
+    progress: _Progress,
 ) -> dict[str, Any]:
     """The AL metric and cluster of each layer as `adapt` finds them, and their images."""
     if calibration is not None:
         with progress("measuring layers") as update:
             histograms = adaptive.histograms(graph, evaluation.inputs(graph, calibration, update))
     metrics = adaptive.measure(histograms) if histograms else []
-    labels = adaptive.cluster([m.metric for m in metrics], CLUSTERS)
+    labels = adaptive.cluster([m.metric for m in metrics], _CLUSTERS)
     return {
         "data": data.name if calibration is None else calibration.name,
         "images": len(data) if calibration is None else len(calibration),
@@ -222,6 +226,7 @@ def _layers(
         layer: dict[str, Any] = {
             "name": p.name,
             "kind": p.kind,
+            "sends": p.dynamics.sends,
             "neurons": p.size,
             "weights": sum(q.operator.weight.size for q in graph.incoming(p.name)),
             "spikes_per_neuron": float(events.emitted.mean()) / p.size,
@@ -244,10 +249,10 @@ def _layers(
 
 def _chosen(result: Evaluation) -> list[int]:
     """Images to look at: up to a third that are answered wrongly, then the first of each class."""
-    wrong = np.flatnonzero(result.predictions != result.labels)[: IMAGES // 3]
+    wrong = np.flatnonzero(result.predictions != result.labels)[: _IMAGES // 3]
     firsts = np.sort(np.unique(result.labels, return_index=True)[1])
     rest = [i for i in (*firsts, *range(len(result.labels))) if i not in wrong]
-    return sorted([*wrong.tolist(), *list(dict.fromkeys(int(i) for i in rest))[: IMAGES - len(wrong)]])
+    return sorted([*wrong.tolist(), *list(dict.fromkeys(int(i) for i in rest))[: _IMAGES - len(wrong)]])
 
 
 def _image(graph: Graph, data: Dataset, i: int) -> dict[str, Any]:
@@ -256,18 +261,18 @@ def _image(graph: Graph, data: Dataset, i: int) -> dict[str, Any]:
     result, recording = record(graph, graph.pixels(pixels))
     assert result.answers is not None, "the simulator has timesteps"
     steps, logits = int(result.timesteps[0]), result.logits[0]
-    small = pixels[0][:, :: -(-pixels.shape[2] // PIXELS), :: -(-pixels.shape[3] // PIXELS)]
-    rng, layers = np.random.default_rng(SEED), []
+    small = pixels[0][:, :: -(-pixels.shape[2] // _PIXELS), :: -(-pixels.shape[3] // _PIXELS)]
+    rng, layers = np.random.default_rng(_SEED), []
     for p in graph.populations:
-        if p.kind == "analog":
+        if p.dynamics.injects:
             continue
-        if p.kind == "readout":
-            neurons = np.sort(np.argsort(-logits, kind="stable")[:NEURONS])
+        if p.dynamics.reads_out:
+            neurons = np.sort(np.argsort(-logits, kind="stable")[:_NEURONS])
         else:
-            neurons = np.sort(rng.choice(p.size, min(NEURONS, p.size), replace=False))
-        found = None if p.kind == "max" else trace(graph, result, recording, p.name, neurons)
+            neurons = np.sort(rng.choice(p.size, min(_NEURONS, p.size), replace=False))
+        found = None if p.dynamics.relays else trace(graph, result, recording, p.name, neurons)
         shown: list[dict[str, Any]] = []
-        sent = None if p.kind == "readout" else recording.sent(p.name, neurons, steps)
+        sent = None if p.dynamics.reads_out else recording.sent(p.name, neurons, steps)
         for n, number in enumerate(neurons.tolist()):
             one: dict[str, Any] = {"neuron": [int(place) for place in np.unravel_index(number, p.shape)]}
             if sent is not None:
@@ -280,7 +285,7 @@ def _image(graph: Graph, data: Dataset, i: int) -> dict[str, Any]:
                     "down": _when(found.inside[:, n] < 0),
                 }
             shown.append(one)
-        layers.append({"name": p.name, "kind": p.kind, "levels": p.levels, "neurons": shown})
+        layers.append({"name": p.name, "kind": p.kind, "sends": p.dynamics.sends, "levels": p.levels, "neurons": shown})
     return {
         "image": i,
         "label": int(data.labels[i]),
@@ -308,26 +313,26 @@ def _chip(name: str, bill: Bill, graph: Graph, result: Evaluation) -> dict[str, 
     changed = int(np.count_nonzero(bill.result.predictions != result.predictions)) if quantized else None
     content["predictions_changed_by_quantization"] = changed
     for layer, energy in zip(content["layers"], bill.layers, strict=True):
-        layer["core_seconds"] = chips.core_seconds([energy.events], bill.chip) if bill.chip.latency else None
+        layer["core_seconds"] = cost.core_seconds([energy.events], bill.chip) if bill.chip.latency else None
     cores = None
-    if bill.mapping is not None and bill.result.chip is not None:
-        layers = [layer for layer, blocks in bill.mapping.blocks.items() for _ in range(blocks.cores)]
-        columns, rows = bill.mapping.places.T.tolist()
+    if (placement := bill.placement) is not None:
+        layers = [layer for layer, blocks in placement.blocks.items() for _ in range(blocks.cores)]
+        columns, rows = placement.places.T.tolist()
         cores = {
-            "chips": bill.mapping.chips,
+            "chips": placement.chips,
             "layer": layers,
             "column": columns,
             "row": rows,
-            "neurons": np.concatenate([blocks.sizes for blocks in bill.mapping.blocks.values()]).tolist(),
-            "synaptic_operations": bill.result.chip.operations.mean(0).tolist(),
-            "messages_out": bill.result.chip.outgoing.mean(0).tolist(),
+            "neurons": np.concatenate([blocks.sizes for blocks in placement.blocks.values()]).tolist(),
+            "synaptic_operations": bill.result.loads["synaptic_operation"].mean(0).tolist(),
+            "messages_out": bill.result.loads["message"].mean(0).tolist(),
         }
     arithmetic = "integer" if bill.graph.is_integer else str(bill.graph.dtype)
     return {"name": name, "arithmetic": arithmetic} | content | {"cores": cores}
 
 
 def _in_every_schedule(
-    graph: Graph, data: Dataset, result: Evaluation, progress: Progress
+    graph: Graph, data: Dataset, result: Evaluation, progress: _Progress
 ) -> Iterator[tuple[Graph, Evaluation]]:
     """The same network under each schedule; its own has been run."""
     for each in SCHEDULES:

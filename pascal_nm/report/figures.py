@@ -7,7 +7,7 @@ the file. Figures have no colours of paper and text: the page sets these, light 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,19 @@ from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from pascal_nm.common.units import energy_unit, joules
-from pascal_nm.report.style import COLOURS, KIND_STYLES, NEUTRAL, POPULATION_COLOURS, STAGE_COLOURS
+from pascal_nm.network.graph import Timing
+from pascal_nm.report.style import COLOURS, KIND_NAMES, KIND_STYLES, NEUTRAL, POPULATION_COLOURS, STAGE_COLOURS
 
-Report = Mapping[str, Any]
+_Report = Mapping[str, Any]
 
-SEEN = 1e-3
+_SEEN = 1e-3
 """The smallest share of the energy that is drawn: smaller ones are thinner than a line."""
 
-ROW = 26
+_ROW = 26
 """Pixels of a layer's bar."""
 
 
-def network(report: Report) -> go.Figure:
+def _network(report: _Report) -> go.Figure:
     """Populations from the top, in the order of the spikes, and the projections between them.
 
     What skips a population goes around it.
@@ -48,16 +49,17 @@ def network(report: Report) -> go.Figure:
                 showlegend=False,
             )
     largest = max(p["neurons"] for p in populations)
-    for kind, colour in POPULATION_COLOURS.items():
-        mine = [p for p in populations if p["kind"] == kind]
-        if not mine:
-            continue
+    for kind, mine in _by_kind(populations):
         figure.add_scatter(
             x=[0] * len(mine),
             y=[place[p["name"]] for p in mine],
             mode="markers+text",
-            name={"analog": "analog input", "pasc": "PASC neurons", "max": "max pooling"}.get(kind, kind),
-            marker={"color": colour, "size": [12 + 22 * (p["neurons"] / largest) ** 0.5 for p in mine], "opacity": 1},
+            name=KIND_NAMES.get(kind, kind),
+            marker={
+                "color": POPULATION_COLOURS.get(kind, NEUTRAL),
+                "size": [12 + 22 * (p["neurons"] / largest) ** 0.5 for p in mine],
+                "opacity": 1,
+            },
             text=[_population(p) for p in mine],
             textposition="middle right",
             textfont={"size": 12},
@@ -70,13 +72,19 @@ def network(report: Report) -> go.Figure:
     return _finished(figure, 44 * len(populations) + 60, left=4)
 
 
+def _by_kind(populations: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+    """Populations of each kind that is there."""
+    for kind in dict.fromkeys(p["kind"] for p in populations):
+        yield kind, [p for p in populations if p["kind"] == kind]
+
+
 def _population(p: Mapping[str, Any]) -> str:
-    levels = f", L = {p['levels']}" if p["kind"] == "pasc" else ""
+    levels = f", L = {p['levels']}" if p["levels"] else ""
     shape = p["shape"].replace("x", " x ")
     return f"  <b>{p['name']}</b><br>   {shape}: {p['neurons']:,}{levels}"
 
 
-def counts(report: Report) -> go.Figure:
+def _counts(report: _Report) -> go.Figure:
     """How often a neuron of each layer sends 0, 1 … L spikes for an image.
 
     Silent ones on the left, saturated ones on the right.
@@ -101,29 +109,27 @@ def counts(report: Report) -> go.Figure:
     return _rows(figure, len(layers))
 
 
-def rates(report: Report) -> go.Figure:
+def _rates(report: _Report) -> go.Figure:
     """Figure 4 of the paper: spikes of a neuron for an image, mean over each layer."""
-    layers = [layer for layer in report["layers"] if layer["kind"] in ("pasc", "max")]
+    layers = [layer for layer in report["layers"] if layer["sends"]]
     figure = go.Figure()
-    for kind, name in (("pasc", "PASC neurons"), ("max", "max pooling")):
-        mine = [layer for layer in layers if layer["kind"] == kind]
-        if mine:
-            figure.add_bar(
-                y=[layer["name"] for layer in mine],
-                x=[layer["spikes_per_neuron"] for layer in mine],
-                orientation="h",
-                name=name,
-                marker_color=POPULATION_COLOURS[kind],
-                text=[f"{layer['spikes_per_neuron']:.2f}" for layer in mine],
-                hovertemplate="%{y}: %{x:.4g} spikes a neuron<extra></extra>",
-            )
+    for kind, mine in _by_kind(layers):
+        figure.add_bar(
+            y=[layer["name"] for layer in mine],
+            x=[layer["spikes_per_neuron"] for layer in mine],
+            orientation="h",
+            name=KIND_NAMES.get(kind, kind),
+            marker_color=POPULATION_COLOURS.get(kind, NEUTRAL),
+            text=[f"{layer['spikes_per_neuron']:.2f}" for layer in mine],
+            hovertemplate="%{y}: %{x:.4g} spikes a neuron<extra></extra>",
+        )
     figure.update_yaxes(categoryorder="array", categoryarray=[layer["name"] for layer in layers])
     figure.update_xaxes(title="spikes of a neuron")
     figure.update_layout(bargap=0.25, showlegend=len(figure.data) > 1)
     return _rows(figure, len(layers))
 
 
-def metric(report: Report) -> go.Figure:
+def _metric(report: _Report) -> go.Figure:
     """Figure 1 of the paper: the AL metric of each layer, coloured by cluster."""
     layers = [layer for layer in report["layers"] if layer.get("al_metric") is not None]
     figure = go.Figure()
@@ -144,13 +150,13 @@ def metric(report: Report) -> go.Figure:
     return _rows(figure, len(layers))
 
 
-def raster(report: Report, image: Mapping[str, Any]) -> go.Figure:
+def _raster(report: _Report, image: Mapping[str, Any]) -> go.Figure:
     """Spikes of some neurons of each layer, on a ground that shows what the layer does."""
     figure = go.Figure()
     stages = {p["name"]: p["stages"] for p in report["network"]["populations"]}
     points: dict[str, list[tuple[int, int, list[int]]]] = {"spikes": [], "taken_back": []}
     middles, names, row = [], [], 0
-    layers = [layer for layer in image["layers"] if layer["kind"] != "readout"]
+    layers = [layer for layer in image["layers"] if layer["sends"]]
     seen: list[str] = []
     for number, layer in enumerate(layers):
         top = row
@@ -188,7 +194,7 @@ def raster(report: Report, image: Mapping[str, Any]) -> go.Figure:
     return _finished(figure, 4 * row + 130)
 
 
-def potential(report: Report) -> go.Figure:
+def _potential(report: _Report) -> go.Figure:
     """The empty axes on which the page draws one neuron: potential above, counter below."""
     figure = make_subplots(2, 1, shared_xaxes=True, row_heights=(0.62, 0.38), vertical_spacing=0.06)
     line = {"shape": "hvh", "width": 2}  # the value after a timestep stands over that timestep
@@ -206,7 +212,7 @@ def potential(report: Report) -> go.Figure:
     return _finished(figure, 430)
 
 
-def energy(chip: Mapping[str, Any]) -> go.Figure:
+def _energy(chip: Mapping[str, Any]) -> go.Figure:
     """Energy of an image by layer and kind of event.
 
     A mark shows what the source network takes there.
@@ -217,7 +223,7 @@ def energy(chip: Mapping[str, Any]) -> go.Figure:
     figure = go.Figure()
     for kind, (label, colour, hatch) in KIND_STYLES.items():
         parts = [layer["joules_by_event"].get(kind, 0.0) for layer in layers]
-        if sum(parts) > SEEN * chip["joules_per_image"]:
+        if sum(parts) > _SEEN * chip["joules_per_image"]:
             marker = {"color": colour, "line": {"width": 0}}
             if hatch:
                 marker["pattern"] = {"shape": hatch[0], "size": 6}
@@ -242,7 +248,7 @@ def energy(chip: Mapping[str, Any]) -> go.Figure:
     return _rows(figure, len(layers), extra=40)
 
 
-def chips(report: Report) -> go.Figure:
+def _chips(report: _Report) -> go.Figure:
     """Energy of an image on each chip, beside the source network's, on a logarithmic axis."""
     figure = go.Figure()
     names = [chip["chip"] for chip in report["chips"]]
@@ -265,7 +271,7 @@ def chips(report: Report) -> go.Figure:
     return _rows(figure, 2 * len(names))
 
 
-def cores(chip: Mapping[str, Any], quantity: str, title: str) -> go.Figure:
+def _cores(chip: Mapping[str, Any], quantity: str, title: str) -> go.Figure:
     """The mesh of cores: a quantity by tile, and which layers are there."""
     found = chip["cores"]
     columns, rows = np.array(found["column"]), np.array(found["row"])
@@ -281,7 +287,7 @@ def cores(chip: Mapping[str, Any], quantity: str, title: str) -> go.Figure:
         go.Heatmap(
             z=[[None if np.isnan(value) else float(value) for value in line] for line in tiles],
             text=names.tolist(),
-            texttemplate="%{text}" if shape[1] <= LABELLED else None,
+            texttemplate="%{text}" if shape[1] <= _LABELLED else None,
             colorscale="Cividis",
             zmin=0,
             zmax=float(np.nanmax(tiles)),
@@ -298,7 +304,7 @@ def cores(chip: Mapping[str, Any], quantity: str, title: str) -> go.Figure:
     return _finished(figure, min(340, 110 + 80 * shape[0]))
 
 
-LABELLED = 4
+_LABELLED = 4
 """Columns of tiles up to which a tile has room for the names of its layers."""
 
 
@@ -306,7 +312,7 @@ def _tick(n: int) -> int:
     return max(1, n // 6)
 
 
-def timesteps(report: Report) -> go.Figure:
+def _timesteps(report: _Report) -> go.Figure:
     """Accuracy, and the share of certified answers, after each timestep of each schedule."""
     figure = go.Figure()
     for each, colour in zip(report["schedules"], COLOURS, strict=False):
@@ -334,10 +340,7 @@ def timesteps(report: Report) -> go.Figure:
 def schedule(each: Mapping[str, Any]) -> str:
     """A schedule's name, with its lags where it has some."""
     lag = each["lag"]
-    lags = (
-        "" if each["schedule"] != "streaming" else f", lag {lag if isinstance(lag, int) else ' '.join(map(str, lag))}"
-    )
-    return f"{each['schedule']}{lags}"
+    return str(Timing(each["schedule"], lag if isinstance(lag, int) else tuple(lag)))
 
 
 def stages() -> list[dict[str, Any]]:
@@ -361,7 +364,7 @@ def _entry(stage: str) -> dict[str, Any]:
 def _rows(figure: go.Figure, rows: int, extra: int = 0) -> go.Figure:
     """A row for each layer, from the top."""
     figure.update_yaxes(autorange="reversed", showgrid=False, ticksuffix=" ")
-    return _finished(figure, ROW * rows + 130 + extra)
+    return _finished(figure, _ROW * rows + 130 + extra)
 
 
 def _finished(figure: go.Figure, height: int, left: int = 8) -> go.Figure:
@@ -381,21 +384,21 @@ CORE_QUANTITIES = {"synaptic_operations": "synaptic operations", "messages_out":
 """What the core map shows, by its key."""
 
 
-def every(report: Report) -> dict[str, list[go.Figure]]:
+def every(report: _Report) -> dict[str, list[go.Figure]]:
     """All figures by the place where the page puts them.
 
     A place has one, one for each image, chip or quantity that the reader picks, or none.
     """
     on_cores = [chip for chip in report["chips"] if chip["cores"]]
     return {
-        "network": [network(report)],
-        "counts": [counts(report)],
-        "rates": [rates(report)],
-        "metric": [metric(report)] if any(layer.get("al_metric") is not None for layer in report["layers"]) else [],
-        "raster": [raster(report, image) for image in report["images"]],
-        "potential": [potential(report)],
-        "chips": [chips(report)] if len(report["chips"]) > 1 else [],
-        "energy": [energy(chip) for chip in report["chips"]],
-        "cores": [cores(chip, *each) for chip in on_cores for each in CORE_QUANTITIES.items()],
-        "timesteps": [timesteps(report)],
+        "network": [_network(report)],
+        "counts": [_counts(report)],
+        "rates": [_rates(report)],
+        "metric": [_metric(report)] if any(layer.get("al_metric") is not None for layer in report["layers"]) else [],
+        "raster": [_raster(report, image) for image in report["images"]],
+        "potential": [_potential(report)],
+        "chips": [_chips(report)] if len(report["chips"]) > 1 else [],
+        "energy": [_energy(chip) for chip in report["chips"]],
+        "cores": [_cores(chip, *each) for chip in on_cores for each in CORE_QUANTITIES.items()],
+        "timesteps": [_timesteps(report)],
     }

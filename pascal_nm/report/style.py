@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pascal_nm.hw_targets.cost import KINDS
+
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
 """Okabe and Ito's palette, https://jfly.uni-koeln.de/color/."""
 
@@ -16,21 +18,15 @@ POPULATION_COLOURS: Mapping[str, str] = {
     "max": COLOURS[3],
     "readout": COLOURS[2],
 }
-"""Colour of each kind of population."""
+"""Colour of each kind of population; others are neutral."""
+
+KIND_NAMES: Mapping[str, str] = {"analog": "analog input", "pasc": "PASC neurons", "max": "max pooling"}
+"""What a legend calls them."""
 
 KIND_STYLES: Mapping[str, tuple[str, str, str]] = {
-    "synaptic_operation": ("synaptic operations", COLOURS[0], ""),
-    "multiply_accumulate": ("multiply-accumulates", COLOURS[5], ""),
-    "synaptic_memory": ("memory of synapses", COLOURS[0], "////"),
-    "update": ("neuron updates", COLOURS[2], ""),
-    "idle": ("idle updates", COLOURS[1], ""),
-    "neuron_memory": ("memory of neurons", COLOURS[2], "////"),
-    "emitted": ("spikes out", COLOURS[3], ""),
-    "message": ("messages", COLOURS[4], ""),
-    "hop_x": ("hops along columns", COLOURS[6], ""),
-    "hop_y": ("hops along rows", COLOURS[6], "...."),
+    name: (kind.label, COLOURS[kind.colour], kind.hatch) for name, kind in KINDS.items()
 }
-"""Label, colour and hatching of each of :data:`pascal_nm.hw_targets.chip.KINDS`, in the
+"""Label, colour and hatching of each of :data:`pascal_nm.hw_targets.cost.KINDS`, in the
 order of the bars."""
 
 STAGE_COLOURS: Mapping[str, str] = {

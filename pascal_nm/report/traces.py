@@ -1,11 +1,12 @@
 """One image, spike by spike: what a few neurons of each layer do in every timestep.
 
 The trains come from a run of the simulator; the neurons are stepped through them once more by
-:mod:`pascal_nm.neuron`, which gives the potentials that the simulator does not keep.
+:mod:`pascal_nm.simulation.clock`, which gives the potentials that the simulator does not keep.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pascal_nm import neuron
 from pascal_nm.common.arrays import Array
-from pascal_nm.network.graph import Graph, Inputs, Population
-from pascal_nm.neuron import LISTENING, SENDING, State
+from pascal_nm.network.graph import Graph, Inputs, Population, Projection
+from pascal_nm.neuron import SENDING, State
 from pascal_nm.simulation import simulate
+from pascal_nm.simulation.clock import Clock
 from pascal_nm.simulation.result import RunResult
 from pascal_nm.simulation.schedule import Schedule
 
@@ -37,13 +38,8 @@ class Recording:
         """Keep the spikes (steps, 1, *shape) of a population."""
         self.trains[name], self.first[name] = train[:, 0].clone(), first
 
-    def result(self, timesteps: Array) -> Recording:
-        """All trains."""
-        return self
-
-    def join(self, parts: list[Recording]) -> Recording:
-        """There is one image, and so one part."""
-        return self
+    def events(self) -> None:
+        """It knows of no cores."""
 
     def sent(self, name: str, neurons: Array, steps: int) -> Array:
         """What these neurons (flat indices) sent in each timestep.
@@ -84,52 +80,40 @@ def trace(graph: Graph, result: RunResult, recording: Recording, name: str, neur
     """
     p, plan, steps = graph[name], result.schedule, int(result.timesteps[0])
     window = plan.windows[name]
-    arrivals = {q.source: _arriving(graph, recording, q.source, name, neurons) for q in graph.incoming(name)}
-    theta, bias = _of(p, p.threshold, neurons, arrivals), _of(p, p.bias, neurons, arrivals)
+    arrivals = [_arriving(graph, recording, q, neurons) for q in graph.incoming(name)]
+    dtype = arrivals[0][1].dtype
+    theta, bias = (torch.from_numpy(_flat(p, values, neurons)).to(dtype) for values in (p.threshold, p.bias))
     unit = torch.from_numpy(
         _flat(p, p.threshold, neurons)
     ).double()  # of a readout, it is no integer even among integers
-    shift = neuron.initial_potential(theta)
+    clock = Clock(p.dynamics, window, theta, bias, p.levels)
     zeros = torch.zeros_like(theta)
-    at_once = p.kind == "readout"  # it has its bias from the start, and no shift
-    state = State(bias if at_once else shift if window.shift is None else zeros, zeros)
+    state = State(zeros + clock.rest(), zeros)
     rows: list[tuple[Any, ...]] = []
     for t in range(steps):
         span, spikes, counter = window.at(t), None, state.s
         if span is not None:
-            parts = [frames[t - start] for start, frames in _heard(plan, arrivals, t)]
-            if not at_once and window.bias.start <= t < window.bias.stop:
-                parts.append(neuron.bias_share(bias, t - window.bias.start, window.bias.steps))
-            if t == window.shift:
-                parts.append(shift)
-            current = sum(parts[1:], parts[0]) if parts else zeros
-            heard = current if span.stage in LISTENING else None
-            spikes, state = neuron.step(span.stage, state, heard, theta, p.levels)
+            spikes, state = clock.step(t, state, list(_heard(plan, arrivals, t)))
         inside = zeros if spikes is None or (span and span.stage in SENDING) else state.s - counter
         rows.append((state.v.double() / unit, state.s, inside))
     potential, counter, inside = (np.stack([row[i].numpy() for row in rows]) for i in range(3))
     return Trace(potential, counter.astype(int), inside.astype(int))
 
 
-def _arriving(graph: Graph, recording: Recording, source: str, target: str, neurons: Array) -> tuple[int, Tensor]:
-    """When one source's currents begin to arrive, but for the way; and these currents.
+def _arriving(graph: Graph, recording: Recording, q: Projection, neurons: Array) -> tuple[int, Tensor]:
+    """When a projection's currents begin to arrive, but for the way; and these currents.
 
     They are (steps, neurons).
     """
-    (q,) = (q for q in graph.incoming(target) if q.source == source)
-    frames = simulate.spike_synapse(q, graph)(recording.trains[source])
-    return recording.first[source], frames.flatten(1)[:, neurons]
+    frames = simulate.spike_synapse(q, graph)(recording.trains[q.source])
+    return recording.first[q.source], frames.flatten(1)[:, neurons]
 
 
-def _heard(plan: Schedule, arrivals: dict[str, tuple[int, Tensor]], t: int) -> list[tuple[int, Tensor]]:
-    """The sources of which something arrives in timestep ``t``."""
-    begun = [(first + plan.delay, frames) for first, frames in arrivals.values()]
-    return [(start, frames) for start, frames in begun if 0 <= t - start < len(frames)]
-
-
-def _of(p: Population, values: Array, neurons: Array, arrivals: dict[str, tuple[int, Tensor]]) -> Tensor:
-    """A population's constants for these neurons, in the type of its currents."""
-    return torch.from_numpy(_flat(p, values, neurons)).to(next(iter(arrivals.values()))[1].dtype)
+def _heard(plan: Schedule, arrivals: list[tuple[int, Tensor]], t: int) -> Iterator[Tensor]:
+    """What arrives in timestep ``t``."""
+    for first, frames in arrivals:
+        if 0 <= t - first - plan.delay < len(frames):
+            yield frames[t - first - plan.delay]
 
 
 def _flat(p: Population, values: Array, neurons: Array) -> Array:

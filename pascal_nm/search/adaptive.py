@@ -86,7 +86,7 @@ def histograms(graph: Graph, batches: Iterable[Inputs]) -> dict[str, Array]:
         graph: the network; its counts are the levels of the source network.
         batches: inputs of shape (N, *input shape); only one batch is in memory at a time.
     """
-    found = {p.name: np.zeros(p.levels + 1, np.int64) for p in graph.populations if p.kind == "pasc"}
+    found = {p.name: np.zeros(p.levels + 1, np.int64) for p in graph.spiking}
     for inputs in batches:
         for name, count in simulate.counts(graph, inputs).counts.items():
             if name in found:
@@ -439,7 +439,7 @@ def effective_timesteps(graph: Graph, levels: Sequence[int]) -> float:
         DataError: no population counts.
     """
     matmuls = analysis.of_graph(graph)
-    names = [p.name for p in graph.populations if p.kind == "pasc"]
+    names = [p.name for p in graph.spiking]
     given = dict(zip(names, levels, strict=True))
     counted = [name for name in names if name in matmuls]
     if not counted:

@@ -26,7 +26,7 @@ from pascal_nm.hw_targets import evaluation
 from pascal_nm.hw_targets.simulator import SimulatorProgram
 from pascal_nm.network.graph import SCHEDULES, Graph, Pixels, Population, Projection, Timing
 from pascal_nm.paper import analysis
-from pascal_nm.simulation import activity, rate_coding, simulate
+from pascal_nm.simulation import events, rate_coding, simulate
 from pascal_nm.simulation.rate_coding import Conversion, RateRun
 
 TIMESTEPS = (1, 2, 4, 8, 16, 32, 64)
@@ -38,15 +38,15 @@ CONFIDENCES = (0.95, 0.99)
 TIMINGS = (*map(Timing, SCHEDULES), Timing("streaming", 1))
 """Those of the exact methods: each schedule, and streaming with a lag, too."""
 
-LEVELS = "levels x"
-RATE, EXIT, RELU = "QCFS rate", "QCFS exit", "ReLU rate"
+_LEVELS = "levels x"
+_RATE, _EXIT, _RELU = "QCFS rate", "QCFS exit", "ReLU rate"
 """How the names of rate-coded methods begin: of all images for T timesteps, until an answer is
 likely enough, and of the weights with ReLU."""
 
-SIGNIFICANT = 0.05
+_SIGNIFICANT = 0.05
 """Level of the test of whether a method is better or worse than its source network."""
 
-FINER = (2, 4)
+_FINER = (2, 4)
 """Factors on the levels of the network that the same weights are run with, without training."""
 
 Progress = Callable[[int, int, str], None]
@@ -139,7 +139,7 @@ class Comparison:
                 f"{exact.to_answer:.1f} timesteps after the image"
             )
         ]
-        rated = [row for row in self.rows if row.method.startswith(RATE)]
+        rated = [row for row in self.rows if row.method.startswith(_RATE)]
         for where in ("below", "not told apart from", "above"):
             if found := [row for row in rated if self.stands(row) == where]:
                 figures = ", ".join(f"{row.timesteps:.0f} ({percent(row.accuracy)})" for row in found)
@@ -148,7 +148,7 @@ class Comparison:
                 lines.append(f"QCFS rate coding is {where} {source}{by} at T = {figures}")
         if above := [row for row in rated if self.stands(row) == "above"]:
             lines.append(_why(max(above, key=lambda row: row.accuracy), exact, self.source))
-            if finer := [row for row in self.rows if row.method.startswith(LEVELS)]:
+            if finer := [row for row in self.rows if row.method.startswith(_LEVELS)]:
                 figures = ", ".join(f"{percent(row.accuracy)} with {row.timesteps:g} levels" for row in finer)
                 lines.append(
                     "what it gains can be had exactly, by rounding less in the same weights, "
@@ -158,7 +158,7 @@ class Comparison:
 
     def stands(self, row: Row) -> str:
         """``above`` the source network, ``below`` it, or ``not told apart from`` it."""
-        if row.p_value >= SIGNIFICANT:
+        if row.p_value >= _SIGNIFICANT:
             return "not told apart from"
         return "above" if row.gained > row.lost else "below"
 
@@ -167,7 +167,7 @@ def _why(best: Row, exact: Row, source: float) -> str:
     cost = (best.operations or 0.0) / exact.operations if exact.operations else math.inf
     return (
         f"there rate coding wins, by {100 * (best.accuracy - source):.2f} points at "
-        f"{best.method.removeprefix(f'{RATE}, ')} ({best.gained} images gained, {best.lost} lost, "
+        f"{best.method.removeprefix(f'{_RATE}, ')} ({best.gained} images gained, {best.lost} lost, "
         f"p = {best.p_value:.1g}): a mean over T timesteps has steps of 1/T where the source network rounds to steps "
         f"of 1/L, so less is rounded than in the network that it approximates. It takes {cost:.1f} times the synaptic "
         f"operations of {exact.method}, and gives the source network's class for {percent(best.agreement)}"
@@ -245,13 +245,13 @@ def compare(
         row, curve = _exact(graph, timing, data, made, progress)
         rows.append(row)
         curves[row.method] = curve
-    rows += [_finer(graph, factor, data, made, progress) for factor in FINER if not graph.is_integer]
+    rows += [_finer(graph, factor, data, made, progress) for factor in _FINER if not graph.is_integer]
     latency = rate_coding.depth(graph)
-    run = _rate_coded(rate_coding.qcfs(graph), data, max(timesteps), RATE, progress)
-    curves[RATE] = made.curve(run)
-    rows += [made.rate(f"{RATE}, T = {t}", run, np.full(len(data), t), latency) for t in sorted(timesteps)]
+    run = _rate_coded(rate_coding.qcfs(graph), data, max(timesteps), _RATE, progress)
+    curves[_RATE] = made.curve(run)
+    rows += [made.rate(f"{_RATE}, T = {t}", run, np.full(len(data), t), latency) for t in sorted(timesteps)]
     for confidence in confidences:
-        rows.append(made.rate(f"{EXIT}, at {confidence:g}", run, run.exits(confidence), latency))
+        rows.append(made.rate(f"{_EXIT}, at {confidence:g}", run, run.exits(confidence), latency))
     if calibration is not None:
         evaluation.check(graph, calibration)
         examples = graph.pixels(calibration.pixels)
@@ -259,9 +259,9 @@ def compare(
             [rate_coding.relu_logits(graph, x).argmax(1) for x in _inputs(graph, data, "ReLU weights", progress)]
         )
         rows.append(made.row("ReLU weights, no spikes", False, weights))
-        run = _rate_coded(rate_coding.relu(graph, examples), data, max(timesteps), RELU, progress)
-        curves[RELU] = made.curve(run)
-        rows += [made.rate(f"{RELU}, T = {t}", run, np.full(len(data), t), latency) for t in sorted(timesteps)]
+        run = _rate_coded(rate_coding.relu(graph, examples), data, max(timesteps), _RELU, progress)
+        curves[_RELU] = made.curve(run)
+        rows += [made.rate(f"{_RELU}, T = {t}", run, np.full(len(data), t), latency) for t in sorted(timesteps)]
     return Comparison(float(np.mean(expected == data.labels)), len(data), rows, curves)
 
 
@@ -306,7 +306,7 @@ class _Judge:
             method,
             exact,
             float(right.mean()),
-            interval(int(right.sum()), len(right)),
+            _interval(int(right.sum()), len(right)),
             float(np.mean(answers == self.expected)),
             int((right & ~before).sum()),
             int((~right & before).sum()),
@@ -333,9 +333,9 @@ def _exact(
     graph: Graph, timing: Timing, data: Dataset, judge: _Judge, progress: Progress | None
 ) -> tuple[Row, list[float]]:
     timed = graph.replace(timing=timing)
-    name = f"exact, {timing.schedule}" + (f", lag {timing.lag}" if timing.schedule == "streaming" else "")
+    name = f"exact, {timing}"
     found = evaluation.evaluate(SimulatorProgram(timed), data, progress=_named(progress, name))
-    paper = timing.schedule == "pasc"
+    paper = timing == Timing()
     effective = analysis.analyse(timed, found.spike_rates(timed)).effective_timesteps if paper else math.nan
     row = replace(
         judge.row(name, True, found.predictions),
@@ -355,19 +355,19 @@ def with_more_levels(graph: Graph, factor: int) -> Graph:
     Each QCFS keeps its range.
 
     Raises:
-        GraphError: more levels than a graph has (:data:`pascal_nm.network.graph.MAX_LEVELS`).
+        GraphError: more levels than a graph has (:data:`pascal_nm.network.dynamics.MAX_LEVELS`).
     """
-    spiking = {p.name for p in graph.populations if p.kind in ("pasc", "max")}
+    spiking = {p.name for p in graph.senders}
 
     def finer(p: Population) -> Population:
-        threshold = p.threshold / factor if p.kind == "pasc" else p.threshold
+        threshold = p.threshold / factor if p.dynamics.fires else p.threshold
         return replace(p, levels=p.levels * factor, threshold=threshold) if p.name in spiking else p
 
     def divided(q: Projection) -> Projection:
         return replace(q, operator=replace(q.operator, weight=q.operator.weight / factor))
 
     def scaled(q: Projection) -> Projection:
-        into_max = graph[q.target].kind == "max"  # which hands levels on as they are
+        into_max = graph[q.target].dynamics.relays  # which hands levels on as they are
         return q if q.source not in spiking or into_max else divided(q)
 
     return graph.replace(
@@ -381,8 +381,8 @@ def _finer(graph: Graph, factor: int, data: Dataset, judge: _Judge, progress: Pr
     Spikes are their counts, and a schedule without negative ones has a fixed length.
     """
     more = with_more_levels(graph, factor).replace(timing=Timing("two_phase"))
-    driven = {p.name: sum(activity.fan_out(q, p.shape) for q in more.outgoing(p.name)) for p in more.populations}
-    name = f"{LEVELS} {factor}, two_phase"
+    driven = {p.name: sum(events.fan_out(q, p.shape) for q in more.outgoing(p.name)) for p in more.populations}
+    name = f"{_LEVELS} {factor}, two_phase"
     answers, spikes, operations = [], 0, 0
     for inputs in _inputs(more, data, name, progress):
         result = simulate.counts(more, inputs)
@@ -414,7 +414,7 @@ def _named(progress: Progress | None, name: str) -> evaluation.Progress | None:
     return None if progress is None else lambda done, total: progress(done, total, name)
 
 
-def interval(right: int, images: int) -> Interval:
+def _interval(right: int, images: int) -> Interval:
     """The 95 % confidence interval of a share, by Wilson's score."""
     from scipy.stats import binomtest
 

@@ -23,10 +23,10 @@ from pascal_nm.network.graph import Graph, Inputs
 from pascal_nm.simulation import simulate
 from pascal_nm.simulation.result import RunResult
 
-Progress = Callable[[int, int], None]
+_Progress = Callable[[int, int], None]
 
 
-def unseen(done: int, total: int) -> None:
+def _unseen(done: int, total: int) -> None:
     """Progress that nobody looks at."""
 
 
@@ -86,7 +86,7 @@ class Search:
     ) -> None:
         self.graph, self.inputs, self.joules, self.watcher = graph, inputs, joules, watcher
         self.layers = sum(1 for _ in graph.spiking)
-        self.largest = max(p.levels for p in graph.populations if p.kind in ("pasc", "max")) - 1
+        self.largest = max(p.levels for p in graph.senders) - 1
         self.measured: dict[tuple[int, ...], Cost] = {}
 
     def cost(self, lags: tuple[int, ...]) -> Cost:
@@ -101,7 +101,7 @@ class Search:
             self.measured[lags] = Cost(lags, float(times.mean()), int(times.max()), self.joules(graph, result), excess)
         return self.measured[lags]
 
-    def uniform(self, progress: Progress = unseen) -> list[Cost]:
+    def uniform(self, progress: _Progress = _unseen) -> list[Cost]:
         """The same lag for all layers, from 0 to the largest that changes anything."""
         costs = []
         for lag in range(self.largest + 1):
@@ -109,7 +109,7 @@ class Search:
             progress(lag + 1, self.largest + 1)
         return costs
 
-    def best(self, *, timesteps: float = math.inf, energy: float = math.inf, progress: Progress = unseen) -> Cost:
+    def best(self, *, timesteps: float = math.inf, energy: float = math.inf, progress: _Progress = _unseen) -> Cost:
         """The least energy within ``timesteps``, or the fewest timesteps within ``energy``.
 
         Timesteps are a mean over images; energy is in joules per image.

@@ -75,7 +75,7 @@ def losses(graph: Graph, integer: Graph, inputs: Inputs | None = None) -> list[L
         exact, rounded = simulate.counts(graph, batch), simulate.counts(integer, batch)
         errors = _errors(graph, integer, exact, batch)
         for row, p, error in zip(sums, graph.weighted, errors, strict=True):
-            if p.kind == "readout":
+            if p.dynamics.reads_out:
                 changed = rounded.predictions != exact.predictions
                 scaled = error.square / (exact.logits - exact.logits.mean(1, keepdims=True)).var()
             else:
@@ -313,13 +313,13 @@ def _errors(graph: Graph, integer: Graph, exact: RunResult, inputs: Inputs) -> I
                 g[p.name].bias.astype(np.float64)
             )
             theta = torch.from_numpy(g[p.name].threshold.astype(np.float64))
-            if p.kind == "pasc":
+            if p.dynamics.fires:
                 z += torch.floor(theta / 2) if g.is_integer else theta / 2
             thresholds.append(theta)
             potentials.append(z / theta)
         before, after = potentials
         square = float((after - before).square().mean())
-        if p.kind == "readout":
+        if p.dynamics.reads_out:
             changed = (after.flatten(1).argmax(1) != before.flatten(1).argmax(1)).double().mean()
         else:
             levels = [potential.floor().clamp(0, p.levels) for potential in potentials]

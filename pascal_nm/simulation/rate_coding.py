@@ -38,7 +38,7 @@ from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import DataError
 from pascal_nm.network.graph import Graph, Inputs
-from pascal_nm.simulation import activity, simulate
+from pascal_nm.simulation import events, simulate
 
 PERCENTILE = 99.9
 """Of the activations of a ReLU network: what a spike stands for, as in Rueckauer et al. and in
@@ -63,8 +63,8 @@ class Conversion:
     def carried(self) -> Mapping[str, float]:
         """The levels that a spike of each population carries; of a max population, its source's."""
         spike = dict(self.spike)
-        for p in self.graph.populations:
-            if p.kind == "max":
+        for p in self.graph.senders:
+            if p.dynamics.relays:
                 spike[p.name] = spike[self.graph.incoming(p.name)[0].source]
         return spike
 
@@ -162,7 +162,7 @@ def depth(graph: Graph) -> int:
     """
     steps = {graph.input.name: 0}
     for p in graph.populations:
-        if p.kind != "analog":
+        if not p.dynamics.injects:
             steps[p.name] = 1 + max(steps[q.source] for q in graph.incoming(p.name))
     return steps[graph.output.name]
 
@@ -201,12 +201,10 @@ class _Batch:
         Of the image it gets currents.
         """
         constant = {}
-        for p in self.graph.populations:
-            if p.kind not in ("pasc", "readout"):
-                continue
+        for p in self.graph.weighted:
             total = torch.zeros((self.images, *p.shape)) + _column(p.bias)
             for q in self.graph.incoming(p.name):
-                if self.graph[q.source].kind == "analog":
+                if self.graph[q.source].dynamics.injects:
                     total += simulate.spike_synapse(q, self.graph)(currents)
             constant[p.name] = _channels_last(total)
         return constant
@@ -231,14 +229,14 @@ class _Batch:
         """Spikes of all populations (0 or 1) in the next timestep, and the readout's current."""
         spikes: dict[str, Tensor] = {}
         for p in self.graph.populations:
-            if p.kind == "analog":
+            if p.dynamics.injects:
                 continue
-            if p.kind == "max":
+            if p.dynamics.relays:
                 (q,) = self.graph.incoming(p.name)
                 assert q.pool is not None, "Graph refuses a max population without a window"
                 spikes[p.name] = simulate.window_max(spikes[q.source], q.pool, _column(p.threshold))
                 continue
-            readout = p.kind == "readout"
+            readout = p.dynamics.reads_out
             v = self.constant[p.name].clone() if readout else self.potential[p.name].add_(self.constant[p.name])
             for q in self.graph.incoming(p.name):
                 if q.source in spikes:
@@ -259,7 +257,7 @@ class _Costs:
 
     def __init__(self, graph: Graph, name: str) -> None:
         shape = graph[name].shape
-        driven = sum(activity.fan_out(q, shape) for q in graph.outgoing(name))
+        driven = sum(events.fan_out(q, shape) for q in graph.outgoing(name))
         exact = torch.float32 if np.sum(driven) < 1 << 24 else torch.float64
         self.weights = _last(torch.from_numpy(np.stack([np.ones(shape, np.int64), driven])).to(exact))
 
@@ -288,18 +286,18 @@ def _activations(graph: Graph, inputs: Inputs, keep: bool = True) -> dict[str, A
         for currents in torch.split(torch.from_numpy(graph.currents(inputs)).to(torch.float32), size):
             values: dict[str, Tensor] = {graph.input.name: currents}
             for p in graph.populations:
-                if p.kind == "analog":
+                if p.dynamics.injects:
                     continue
-                if p.kind == "max":
+                if p.dynamics.relays:
                     (q,) = graph.incoming(p.name)
                     assert q.pool is not None, "Graph refuses a max population without a window"
                     values[p.name] = simulate.window_max(values[q.source], q.pool, _column(p.threshold))
                     continue
                 z = simulate.sum_currents(graph, p, values) + _column(p.bias)
                 values[p.name] = z / _column(p.threshold)
-                if p.kind == "pasc":
+                if p.dynamics.fires:
                     values[p.name].clamp_(min=0)
-                if keep or p.kind == "readout":
+                if keep or p.dynamics.reads_out:
                     found.setdefault(p.name, []).append(values[p.name].numpy())
     joined = {name: np.concatenate(parts) for name, parts in found.items()}
     joined[graph.output.name] = joined[graph.output.name].reshape(len(inputs), -1)

@@ -5,9 +5,9 @@ Activity is counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -27,6 +27,96 @@ class Activity(NamedTuple):
     """Internal spikes that lowered the counter (stage correct)."""
 
 
+class Counted(NamedTuple):
+    """One kind of event on the cores of one population.
+
+    Attributes:
+        event: the name of a :class:`pascal_nm.simulation.events.Event`.
+        population: whose cores they are.
+        cores: their numbers.
+        first: the first timestep.
+        counts: whole numbers of a float type that holds them, (steps, N, cores).
+    """
+
+    event: str
+    population: str
+    cores: slice
+    first: int
+    counts: Array
+
+
+class Ways(NamedTuple):
+    """The messages of one population, by the way that they take.
+
+    Attributes:
+        first: the first timestep.
+        hops: along the columns and rows of the mesh, (ways, 2).
+        counts: of messages, (steps, N, ways).
+    """
+
+    first: int
+    hops: Array
+    counts: Array
+
+
+@dataclass(frozen=True, eq=False)
+class CoreEvents:
+    """What N images caused on the cores of a chip, timestep by timestep: counts, and no price.
+
+    Updates are not among them: they are the neurons of a core in every timestep.
+
+    Attributes:
+        images: N.
+        cores: how many there are.
+        counted: events of cores.
+        ways: messages, by the population that sends them.
+    """
+
+    images: int
+    cores: int
+    counted: tuple[Counted, ...]
+    ways: Mapping[str, Ways]
+
+    def by_core(self, event: str) -> Array:
+        """How many of an event happened on each core, float64 of shape (N, cores)."""
+        found = np.zeros((self.images, self.cores))
+        for each in self._of(event):
+            found[:, each.cores] += each.counts.sum(0, dtype=np.float64)
+        return found
+
+    def total(self, event: str, population: str) -> Array:
+        """How many of an event happened on the cores of a population, int64 of shape (N,)."""
+        found = np.zeros(self.images)
+        for each in self._of(event):
+            if each.population == population:
+                found += each.counts.sum((0, 2), dtype=np.float64)
+        return np.rint(found).astype(np.int64)
+
+    def hops(self, population: str) -> Array:
+        """Hops of a population's messages along columns and rows, int64 of shape (N, 2)."""
+        if population not in self.ways:
+            return np.zeros((self.images, 2), np.int64)
+        ways = self.ways[population]
+        return np.asarray(np.rint(ways.counts.sum(0, dtype=np.float64) @ ways.hops), np.int64)
+
+    def _of(self, event: str) -> Iterator[Counted]:
+        return (each for each in self.counted if each.event == event)
+
+    @staticmethod
+    def join(parts: Sequence[CoreEvents]) -> CoreEvents:
+        """The events of consecutive batches as one."""
+        first = parts[0]
+        counted = (each[0]._replace(counts=_joined(each)) for each in zip(*(p.counted for p in parts), strict=True))
+        ways = {name: way._replace(counts=_joined([p.ways[name] for p in parts])) for name, way in first.ways.items()}
+        return CoreEvents(sum(part.images for part in parts), first.cores, tuple(counted), ways)
+
+
+def _joined(parts: Sequence[Counted] | Sequence[Ways]) -> Array:
+    """The counts of consecutive batches: nothing happened in timesteps that one of them lacks."""
+    steps = max(len(part.counts) for part in parts)
+    return np.concatenate([np.pad(p.counts, ((0, steps - len(p.counts)), (0, 0), (0, 0))) for p in parts], 1)
+
+
 @dataclass(frozen=True, eq=False)
 class RunResult:
     """The outcome of running N inputs.
@@ -42,8 +132,7 @@ class RunResult:
             timesteps (``counts``).
         sent: by population, spikes of either sign that each neuron sent, (N, *shape); None where no
             spike is negative, and they are the counts.
-        chip: what a watcher of the run made of it
-            (:class:`pascal_nm.hw_targets.traffic.ChipActivity`); None where nobody watched.
+        cores: what happened on the cores of a chip; None where the network is on none.
         settled: timesteps until the network was quiet, (N,): from then on every count is final;
             more than were run where it was not. None where the schedule's own length is that time.
     """
@@ -56,7 +145,7 @@ class RunResult:
     answers: Array | None = None
     sent: Mapping[str, Array] | None = None
     settled: Array | None = None
-    chip: Any = None
+    cores: CoreEvents | None = None
 
     @property
     def timesteps(self) -> Array:
@@ -111,7 +200,7 @@ class RunResult:
             sent=None
             if first.sent is None
             else {n: np.concatenate([r.spikes[n] for r in results]) for n in first.sent},
-            chip=None if first.chip is None else first.chip.join([r.chip for r in results]),
+            cores=None if first.cores is None else CoreEvents.join([r.cores for r in results if r.cores is not None]),
             settled=None if first.settled is None else np.concatenate([r._settled for r in results]),
         )
 

@@ -13,95 +13,18 @@ back what turns out to be too much.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import GraphError
-from pascal_nm.network.graph import Graph, Population
+from pascal_nm.network.dynamics import Rule
+from pascal_nm.network.graph import SCHEDULES, Graph, Population
+from pascal_nm.network.windows import Span, Window
 from pascal_nm.neuron import Stage
-
-
-class Span(NamedTuple):
-    """A stage in the timesteps ``start <= t < stop``."""
-
-    stage: Stage
-    start: int
-    stop: int
-
-    @property
-    def steps(self) -> int:
-        """Number of timesteps."""
-        return self.stop - self.start
-
-
-@dataclass(frozen=True)
-class Window:
-    """The stages of one population, in order and without gaps.
-
-    Attributes:
-        spans: the stages, in order; a gap is a GraphError.
-        shift: the timestep in which the potential gets its theta / 2; None: it has
-            it from the start.
-    """
-
-    spans: tuple[Span, ...]
-    shift: int | None = None
-
-    def __post_init__(self) -> None:
-        if not self.spans or any(span.steps < 1 for span in self.spans):
-            raise GraphError("a window needs at least one stage, and each stage a timestep")
-        for before, after in itertools.pairwise(self.spans):
-            if before.stop != after.start:
-                raise GraphError(
-                    f"stages follow each other without gaps: {before.stage.value} ends before timestep {before.stop}, "
-                    f"{after.stage.value} starts in {after.start}"
-                )
-
-    @property
-    def start(self) -> int:
-        """First timestep in which input may arrive."""
-        return self.spans[0].start
-
-    @property
-    def stop(self) -> int:
-        """First timestep in which the population has nothing more to do."""
-        return self.spans[-1].stop
-
-    def span(self, stage: Stage) -> Span | None:
-        """The span of ``stage``, or None where the population has no such stage."""
-        return next((span for span in self.spans if span.stage is stage), None)
-
-    @property
-    def emit(self) -> Span:
-        """The timesteps in which spikes may leave; empty at the end for a readout."""
-        return self.span(Stage.EMIT) or self.span(Stage.STREAM) or Span(Stage.EMIT, self.stop, self.stop)
-
-    @property
-    def begun(self) -> int:
-        """The first timestep after the population's first emission and all that is no input.
-
-        What is no input are bias and shift.
-        """
-        return max(self.emit.start, -1 if self.shift is None else self.shift) + 1
-
-    @property
-    def bias(self) -> Span:
-        """The timesteps over which the bias is injected: the main window of Algorithm 1 or 2.
-
-        A streaming neuron gets it whole when it begins to fire.
-        """
-        if streaming := self.span(Stage.STREAM):
-            return streaming._replace(stop=streaming.start + 1)
-        return self.span(Stage.INTEGRATE) or self.span(Stage.ENCODE) or self.spans[0]
-
-    def at(self, t: int) -> Span | None:
-        """The span that timestep ``t`` falls into, or None outside the window."""
-        return next((span for span in self.spans if span.start <= t < span.stop), None)
 
 
 @dataclass(frozen=True)
@@ -162,6 +85,72 @@ class Schedule:
         return np.asarray(np.maximum.reduce(ends))
 
 
+class _Phases:
+    """The paper's rule (Algorithms 1 and 2): integrate, correct, emit.
+
+    What arrives before the main window is accumulated without firing. Where all input is analog, it
+    is encoded in one timestep.
+    """
+
+    relays: ClassVar[Stage] = Stage.EMIT
+
+    def window(self, p: Population, arrivals: Sequence[Span], analog: bool) -> Window:
+        """As :class:`pascal_nm.network.dynamics.Rule`."""
+        first, last = min(a.start for a in arrivals), max(a.stop for a in arrivals)
+        if analog:
+            return Window((Span(Stage.ENCODE, first, last), Span(Stage.EMIT, last, last + p.levels)))
+        main = max(arrivals, key=lambda a: (a.stop, a.steps))
+        settled = last + max(main.steps, p.levels) - 1
+        return _window(
+            Span(Stage.ACCUMULATE, first, main.start),
+            Span(Stage.INTEGRATE, main.start, last),
+            Span(Stage.CORRECT, last, settled),
+            Span(Stage.EMIT, settled, settled + p.levels),
+        )
+
+
+@dataclass(frozen=True)
+class _Streams:
+    """The rule of stage ``STREAM``; without lags, a layer waits for the end of its input."""
+
+    lags: Mapping[str, int] | None
+    relays: ClassVar[Stage] = Stage.STREAM
+
+    def window(self, p: Population, arrivals: Sequence[Span], analog: bool) -> Window:
+        """As :class:`pascal_nm.network.dynamics.Rule`."""
+        first, last = min(a.start for a in arrivals), max(a.stop for a in arrivals)
+        begin = last - 1  # waiting longer would change nothing
+        if self.lags is not None:
+            begin = min(begin, max(a.start for a in arrivals) + self.lags.get(p.name, 0))
+        return _window(
+            Span(Stage.ACCUMULATE, first, begin),
+            Span(Stage.STREAM, begin, last - 1 + p.levels),
+            shift=begin + 1 if begin < last - 1 else None,
+        )
+
+
+def _window(*spans: Span, shift: int | None = None) -> Window:
+    """Of the stages that have a timestep."""
+    return Window(tuple(span for span in spans if span.steps), shift)
+
+
+def scheduled(graph: Graph, rule: Rule, delay: int = 1) -> Schedule:
+    """The schedule of a rule: every population's window, from those of its sources.
+
+    Args:
+        graph: the network.
+        rule: when neurons fire.
+        delay: timesteps that a spike travels.
+    """
+    windows: dict[str, Window] = {}
+    for p in graph.populations:
+        sources = [graph[q.source] for q in graph.incoming(p.name)]
+        arrivals = [_arrival(windows[source.name], delay) for source in sources]
+        analog = all(source.dynamics.injects for source in sources)
+        windows[p.name] = p.dynamics.window(p, arrivals, analog, rule)
+    return Schedule(windows, delay)
+
+
 def pasc(graph: Graph, delay: int = 1) -> Schedule:
     """The paper's schedule (Algorithms 1 and 2).
 
@@ -169,12 +158,7 @@ def pasc(graph: Graph, delay: int = 1) -> Schedule:
     emits for L steps. Layers fed by the analog input alone take Algorithm 2: one step, then L
     steps of emission.
     """
-    windows: dict[str, Window] = {}
-    for population in graph.populations:
-        arrivals = [_arrival(windows[p.source], delay) for p in graph.incoming(population.name)]
-        analog = all(graph[p.source].kind == "analog" for p in graph.incoming(population.name))
-        windows[population.name] = Window(tuple(_spans(population, arrivals, analog)))
-    return Schedule(windows, delay)
+    return scheduled(graph, _Phases(), delay)
 
 
 def two_phase(graph: Graph, delay: int = 1) -> Schedule:
@@ -185,7 +169,7 @@ def two_phase(graph: Graph, delay: int = 1) -> Schedule:
     A layer fires from the timestep in which the last spike of its sources may arrive, for its L
     timesteps. No spike is negative.
     """
-    return _streams(graph, None, delay)
+    return scheduled(graph, _Streams(None), delay)
 
 
 def streaming(graph: Graph, lag: int | Mapping[str, int] = 0, delay: int = 1) -> Schedule:
@@ -219,70 +203,48 @@ def streaming(graph: Graph, lag: int | Mapping[str, int] = 0, delay: int = 1) ->
             )
         if value < 0:
             raise GraphError(f"the lag of {name} must be 0 or more, not {value}")
-    return _streams(graph, lags, delay)
+    return scheduled(graph, _Streams(lags), delay)
 
 
-def _streams(graph: Graph, lags: Mapping[str, int] | None, delay: int) -> Schedule:
-    """Windows of ``STREAM``; without lags, a layer waits for the end of its input."""
-    windows: dict[str, Window] = {}
-    for p in graph.populations:
-        arrivals = [_arrival(windows[q.source], delay) for q in graph.incoming(p.name)]
-        shift = None
-        if p.kind == "analog":
-            spans = [Span(Stage.EMIT, 0, 1)]
-        else:
-            first, last = min(a.start for a in arrivals), max(a.stop for a in arrivals)
-            begin = last - 1  # waiting longer would change nothing
-            if lags is not None:
-                begin = min(begin, max(a.start for a in arrivals) + lags.get(p.name, 0))
-            if p.kind == "pasc" and begin < last - 1:
-                shift = begin + 1
-            settled = last - 1 + p.levels
-            spans = {
-                "max": [Span(Stage.STREAM, first, last)],
-                "readout": [Span(Stage.ACCUMULATE, first, last)],
-                "pasc": [Span(Stage.ACCUMULATE, first, begin), Span(Stage.STREAM, begin, settled)],
-            }[p.kind]
-        windows[p.name] = Window(tuple(span for span in spans if span.steps), shift)
-    return Schedule(windows, delay)
+Maker = Callable[[Graph, int], Schedule]
+"""Makes the schedule of a graph, from its ``timing``, and the timesteps that a spike travels."""
+
+_MAKERS: dict[str, Maker] = {}
+
+
+def register(name: str, *, lags: bool = False) -> Callable[[Maker], Maker]:
+    """A decorator: networks and files may have the schedule.
+
+    Args:
+        name: in :class:`pascal_nm.network.graph.Timing`.
+        lags: whether it takes a lag.
+    """
+    SCHEDULES[name] = lags
+
+    def add(make: Maker) -> Maker:
+        _MAKERS[name] = make
+        return make
+
+    return add
 
 
 def of(graph: Graph, delay: int = 1) -> Schedule:
     """The schedule that a graph's own ``timing`` asks for."""
-    timing = graph.timing
-    if timing.schedule == "streaming":
-        lag = timing.lag
-        if isinstance(lag, tuple):
-            made = streaming(graph, dict(zip((p.name for p in graph.spiking), lag, strict=True)), delay)
-        else:
-            made = streaming(graph, lag, delay)
-    else:
-        made = {"pasc": pasc, "two_phase": two_phase}[timing.schedule](graph, delay)
-    return replace(made, stop=timing.stop)
+    return replace(_MAKERS[graph.timing.schedule](graph, delay), stop=graph.timing.stop)
+
+
+register("pasc")(pasc)
+register("two_phase")(two_phase)
+
+
+@register("streaming", lags=True)
+def _lagging(graph: Graph, delay: int) -> Schedule:
+    lag = graph.timing.lag
+    if isinstance(lag, int):
+        return streaming(graph, lag, delay)
+    return streaming(graph, dict(zip((p.name for p in graph.spiking), lag, strict=True)), delay)
 
 
 def _arrival(source: Window, delay: int) -> Span:
     emit = source.emit
     return Span(emit.stage, emit.start + delay, emit.stop + delay)
-
-
-def _spans(population: Population, arrivals: list[Span], analog: bool) -> list[Span]:
-    levels = population.levels
-    if population.kind == "analog":
-        return [Span(Stage.EMIT, 0, 1)]
-    first, last = min(a.start for a in arrivals), max(a.stop for a in arrivals)
-    if population.kind == "max":
-        return [Span(Stage.EMIT, first, last)]
-    if population.kind == "readout":
-        return [Span(Stage.ACCUMULATE, first, last)]
-    if analog:
-        return [Span(Stage.ENCODE, first, last), Span(Stage.EMIT, last, last + levels)]
-    main = max(arrivals, key=lambda a: (a.stop, a.steps))
-    settled = last + max(main.steps, levels) - 1
-    spans = [
-        Span(Stage.ACCUMULATE, first, main.start),
-        Span(Stage.INTEGRATE, main.start, last),
-        Span(Stage.CORRECT, last, settled),
-        Span(Stage.EMIT, settled, settled + levels),
-    ]
-    return [span for span in spans if span.steps]

@@ -20,15 +20,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pascal_nm import neuron
 from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import GraphError
 from pascal_nm.network import bounds
-from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Inputs, Operator, Population, Projection, SumPool2d
-from pascal_nm.neuron import LISTENING, Stage, State
+from pascal_nm.network.graph import Graph, Inputs, Population, Projection
+from pascal_nm.network.operators import SumPool2d
+from pascal_nm.network.windows import Window
+from pascal_nm.neuron import Stage, State, Step
 from pascal_nm.simulation import schedule
-from pascal_nm.simulation.result import Activity, RunResult
+from pascal_nm.simulation.clock import Clock
+from pascal_nm.simulation.result import Activity, CoreEvents, RunResult
 
 Synapse = Callable[[Tensor], Tensor]
 
@@ -60,7 +62,7 @@ def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:
     It is computed in type ``carrier``.
     """
     weight = torch.from_numpy(projection.operator.weight.astype(carrier, copy=False))
-    apply = _operator(projection.operator, weight)
+    apply = projection.operator.apply(weight)
     pool = projection.pool
 
     def deliver(x: Tensor) -> Tensor:
@@ -68,19 +70,6 @@ def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:
         return apply(x if pool is None else sum_pool(x, pool))
 
     return deliver
-
-
-def _operator(operator: Operator, weight: Tensor) -> Synapse:
-    match operator:
-        case Conv2d(_, stride, padding, dilation, groups):
-            # Convolutions run in this memory format whatever the input has: it is the faster one
-            # for batches of spikes.
-            filters = weight.contiguous(memory_format=torch.channels_last)
-            return lambda x: F.conv2d(x, filters, None, stride, padding, dilation, groups)
-        case Dense():
-            return lambda x: F.linear(x.flatten(1), weight)
-        case Identity():
-            return lambda x: x * weight
 
 
 def sum_pool(x: Tensor, pool: SumPool2d) -> Tensor:
@@ -115,26 +104,19 @@ def _counts(graph: Graph, currents: Tensor) -> RunResult:
     values = {graph.input.name: currents}
     recorded: dict[str, Array] = {}
     for p in graph.populations:
-        if p.kind == "analog":
+        if p.dynamics.injects:
             continue
-        if p.kind == "max":
+        if p.dynamics.relays:
             (projection,) = graph.incoming(p.name)
-            assert projection.pool is not None, "Graph refuses a max population without a window"
+            assert projection.pool is not None, "Graph refuses such a population without a window"
             value = window_max(values[projection.source], projection.pool, _constant(p.threshold, torch.float32))
         else:
             z = sum_currents(graph, p, values)
             z = z.add_(_constant(p.bias, z.dtype))
-            if p.kind == "readout":
+            if p.dynamics.reads_out:
                 potential = z.to(_integer_type(graph, p.name)) if graph.is_integer else z
                 continue
-            theta = _constant(p.threshold, z.dtype)
-            if graph.is_integer:
-                # z / theta cannot round up to a whole number while z stays below 2**24
-                # (2**53 in float64).
-                z.add_(_constant(neuron.initial_potential(p.threshold), z.dtype)).div_(theta)
-            else:
-                z.div_(theta).add_(0.5)  # in the order of Equation 1, so that ties fall as in the source network
-            value = z.floor_().clamp_(0, p.levels)
+            value = p.dynamics.level(z, p, _constant(p.threshold, z.dtype))
         values[p.name] = value
         recorded[p.name] = value.to(torch.int16).numpy()
         _forget(values, graph, p)
@@ -167,14 +149,20 @@ def _count_synapse(projection: Projection, graph: Graph) -> Synapse:
 
 
 class Watcher(Protocol):
-    """Someone who is told of the spikes of every population while a run goes on, batch by batch."""
+    """Who is told of the spikes of every population while a run goes on, batch by batch."""
 
-    def start(self, images: int, plan: schedule.Schedule) -> Any:
-        """A batch begins.
+    def start(self, images: int, plan: schedule.Schedule) -> Watch:
+        """A batch of so many images begins; gives who is told of it."""
 
-        Gives what is told: ``see(name, train, first timestep)``, and at the end asked for:
-        ``result(timesteps)``.
-        """
+
+class Watch(Protocol):
+    """Who is told of the spikes of one batch, and keeps what it makes of them."""
+
+    def see(self, name: str, train: Tensor, first: int) -> None:
+        """Spikes (steps, N, *shape) of a population, from timestep ``first`` on."""
+
+    def events(self) -> CoreEvents | None:
+        """What they caused on the cores of a chip; None from who knows of none."""
 
 
 def steps(
@@ -189,7 +177,7 @@ def steps(
         graph: the network.
         inputs: as for :meth:`pascal_nm.network.graph.Graph.currents`.
         plan: the schedule; the graph's own where it is None.
-        watcher: is told of all spikes; what it makes of them is the result's ``chip``.
+        watcher: is told of all spikes; the events on cores that it counts are the result's.
 
     Raises:
         GraphError: one image's spikes are more than memory holds.
@@ -222,7 +210,7 @@ def spike_synapse(projection: Projection, graph: Graph) -> Synapse:
         if not graph.is_integer:
             return delivery(projection, graph.dtype)
         source = graph[projection.source]
-        bound = bounds.current_bound(projection, source.levels if source.kind == "analog" else 1).max()
+        bound = bounds.current_bound(projection, source.dynamics.largest(source)).max()
         carried = delivery(projection, np.dtype(bounds.carrier(float(bound))))
         potential = _integer_type(graph, projection.target)
         return lambda x: carried(x).to(potential)
@@ -235,7 +223,9 @@ class _Network:
 
     def __init__(self, graph: Graph, plan: schedule.Schedule, watcher: Watcher | None = None) -> None:
         self.graph, self.plan, self.watcher = graph, plan, watcher
-        self.synapses = {q.name: spike_synapse(q, graph) for q in graph.projections if graph[q.target].kind != "max"}
+        self.synapses = {
+            q.name: spike_synapse(q, graph) for q in graph.projections if graph[q.target].dynamics.weighted
+        }
 
     def run(self, currents: Tensor) -> RunResult:
         """The currents (N, *input shape) of one batch through all populations."""
@@ -249,31 +239,33 @@ class _Network:
         last: dict[str, Array] = {}
         activity: dict[str, Activity] = {}
         for p in graph.populations:
-            if p.kind == "analog":
+            if p.dynamics.injects:
                 continue
-            if p.kind == "readout":
+            if p.dynamics.reads_out:
                 potential, answers = self._readout(p, trains)
                 continue
             window = self.plan.windows[p.name]
-            if p.kind == "max":
+            if p.dynamics.relays:
                 run: _Run = _Signed(self._pooled(p, trains), window)
             else:
                 arrivals = [self._arrival(q, trains[q.source]) for q in graph.incoming(p.name)]
-                made = _StreamRun if window.span(Stage.STREAM) else _PascRun
+                made = _StreamRun if window.span(Stage.STREAM) else _StagedRun
                 run = made(p, window, arrivals, self.plan.steps)
             trains[p.name] = run.train
             if watch is not None:
                 watch.see(p.name, run.train, window.emit.start)
             counts[p.name] = run.count.to(torch.int16).numpy()
+            sent[p.name] = run.sent.to(torch.int16).numpy()
             if self.plan.streams:
-                sent[p.name] = run.sent.to(torch.int16).numpy()
                 last[p.name] = run.last
             activity[p.name] = Activity(_per_image(run.sent), run.excitatory, run.inhibitory)
             _forget(trains, graph, p)
         result = RunResult(counts, potential, _scale(graph), activity, self.plan, answers)
+        if self.plan.streams or any(p.dynamics.graded for p in graph.senders):
+            result = replace(result, sent=sent)
         if self.plan.streams:
-            result = replace(result, sent=sent, settled=self.plan.settled(last))
-        return result if watch is None else replace(result, chip=watch.result(result.timesteps))
+            result = replace(result, settled=self.plan.settled(last))
+        return result if watch is None else replace(result, cores=watch.events())
 
     def _arrival(self, projection: Projection, train: Tensor) -> _Arrival:
         frames = self.synapses[projection.name](train.flatten(0, 1))
@@ -338,7 +330,7 @@ class _Run:
     Attributes:
         train: spikes (steps, N, *shape), from the start of the window's emission on.
         count: sum of each neuron's spikes, (N, *shape).
-        sent: number of each neuron's spikes of either sign, (N, *shape).
+        sent: number of each neuron's spikes, of either sign and any size, (N, *shape).
         last: timestep of the last spike, (N,); -1 where there is none.
         excitatory: internal spikes that raised the counter, (N,).
         inhibitory: internal spikes that lowered it, (N,).
@@ -355,8 +347,8 @@ class _Run:
 class _Signed(_Run):
     """A population whose train is there."""
 
-    def __init__(self, train: Tensor, window: schedule.Window) -> None:
-        self.train, self.count, self.sent = train, train.sum(0), train.abs().sum(0)
+    def __init__(self, train: Tensor, window: Window) -> None:
+        self.train, self.count, self.sent = train, train.sum(0), _number(train)
         n = train.shape[1]
         self.excitatory, self.inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
         active = train.flatten(2).any(2).numpy()
@@ -369,10 +361,11 @@ class _Stepped(_Run):
     Images go block by block.
     """
 
-    def __init__(self, p: Population, window: schedule.Window, arrivals: list[_Arrival], stop: int) -> None:
+    def __init__(self, p: Population, window: Window, arrivals: list[_Arrival], stop: int) -> None:
         self.p, self.window, self.arrivals, self.stop = p, window, arrivals, stop
         frames = arrivals[0].frames
-        self.theta, self.bias = _constant(p.threshold, frames.dtype), _constant(p.bias, frames.dtype)
+        theta, bias = _constant(p.threshold, frames.dtype), _constant(p.bias, frames.dtype)
+        self.clock = Clock(p.dynamics, window, theta, bias, p.levels)
         n = frames.shape[1]
         self.spikes_dtype = torch.float64 if frames.dtype == torch.float64 else torch.float32
         self.excitatory, self.inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
@@ -394,16 +387,11 @@ class _Stepped(_Run):
 
     def _at_rest(self, block: slice) -> State:
         zeros = torch.zeros_like(self.arrivals[0].frames[0, block])
-        return State(zeros + neuron.initial_potential(self.theta) if self.window.shift is None else zeros, zeros)
+        return State(zeros + self.clock.rest(), zeros)
 
-    def _current(self, t: int, block: slice) -> Tensor:
-        parts = [frame for frame in (a.at(t, block) for a in self.arrivals) if frame is not None]
-        span = self.window.bias
-        if span.start <= t < span.stop:
-            parts.append(neuron.bias_share(self.bias, t - span.start, span.steps))
-        if t == self.window.shift:
-            parts.append(neuron.initial_potential(self.theta))
-        return sum(parts[1:], parts[0]) if parts else torch.zeros((), dtype=self.theta.dtype)
+    def _step(self, t: int, state: State, block: slice) -> Step:
+        arrived = [frame for frame in (a.at(t, block) for a in self.arrivals) if frame is not None]
+        return self.clock.step(t, state, arrived)
 
 
 class _StreamRun(_Stepped):
@@ -417,11 +405,11 @@ class _StreamRun(_Stepped):
     def _run(self, block: slice) -> None:
         state, begin, stop = self._at_rest(block), self.window.emit.start, min(self.window.stop, self.stop)
         for t in range(self.window.start, min(begin, stop)):
-            state = neuron.accumulate(state, self._current(t, block))
+            state = self._step(t, state, block).state
         ended = max(self.window.begun, *(a.start + len(a.frames) for a in self.arrivals))
         sent: list[Tensor] = []
         for t in range(begin, stop):
-            spikes, state = neuron.step(Stage.STREAM, state, self._current(t, block), self.theta, self.p.levels)
+            spikes, state = self._step(t, state, block)
             active = spikes.flatten(1).any(1).numpy()
             if active.any():
                 sent += [torch.zeros_like(spikes, dtype=self.spikes_dtype)] * (t - begin - len(sent))
@@ -438,26 +426,26 @@ class _StreamRun(_Stepped):
         for block, sent in self.blocks:
             for t, spikes in enumerate(sent):
                 self.train[t, block] = spikes
-        self.sent = self.train.abs().sum(0)
+        self.sent = _number(self.train)
 
 
-class _PascRun(_Stepped):
-    """A population in the paper's stages."""
+class _StagedRun(_Stepped):
+    """A population in stages of a known length, as those of the paper."""
 
     def _prepare(self, n: int) -> None:
         p = self.p
-        self.train = _frames(_empty((p.levels * n, *p.shape), self.spikes_dtype), p.levels)
+        steps = self.window.emit.steps
+        self.train = _frames(_empty((steps * n, *p.shape), self.spikes_dtype), steps)
         if self.stop < self.window.stop:
             self.train.zero_()
-        self.count = self.sent = _empty((n, *p.shape), self.spikes_dtype)
+        self.count = _empty((n, *p.shape), self.spikes_dtype)
 
     def _run(self, block: slice) -> None:
         state = self._at_rest(block)
         for span in self.window.spans:
             counter = state.s
             for t in range(span.start, min(span.stop, self.stop)):
-                current = self._current(t, block) if span.stage in LISTENING else None
-                spikes, state = neuron.step(span.stage, state, current, self.theta, self.p.levels)
+                spikes, state = self._step(t, state, block)
                 if span.stage is Stage.EMIT:
                     self.train[t - span.start, block] = spikes
                 elif span.stage is Stage.CORRECT:
@@ -471,6 +459,14 @@ class _PascRun(_Stepped):
             if span.stage is Stage.EMIT:
                 # The counter fell by the spikes that left the neuron.
                 self.count[block] = counter - state.s
+
+    def _finish(self, n: int) -> None:
+        self.sent = _number(self.train) if self.p.dynamics.graded else self.count
+
+
+def _number(train: Tensor) -> Tensor:
+    """How many spikes of a train (steps, ...) are there, of either sign and any size."""
+    return train.ne(0).sum(0, dtype=train.dtype)
 
 
 def _frames(x: Tensor, steps: int) -> Tensor:

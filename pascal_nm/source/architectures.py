@@ -22,7 +22,7 @@ from pascal_nm.source.qcfs import QCFS
 
 Pool = Literal["avg", "max"]
 Stem = Literal["cifar", "imagenet"]
-Width = float | Sequence[int]
+_Width = float | Sequence[int]
 
 VGG_LAYOUTS: dict[str, tuple[int | str, ...]] = {
     "vgg11": (64, "P", 128, "P", 256, 256, "P", 512, 512, "P", 512, 512, "P"),
@@ -47,7 +47,7 @@ def build(
     classes: int,
     levels: int | Sequence[int] = 4,
     *,
-    width: Width = 1.0,
+    width: _Width = 1.0,
     pool: Pool = "avg",
     stem: Stem = "cifar",
     conv_bias: bool = False,
@@ -216,7 +216,7 @@ def _conv(source: int, target: int, stride: int = 1, kernel: int = 3) -> list[nn
     return [nn.Conv2d(source, target, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(target)]
 
 
-def _channels(layout: Sequence[int], width: Width) -> list[int]:
+def _channels(layout: Sequence[int], width: _Width) -> list[int]:
     if not isinstance(width, Sequence):
         if not width > 0:
             raise ConversionError(f"the width must be positive, not {width}")
@@ -226,7 +226,7 @@ def _channels(layout: Sequence[int], width: Width) -> list[int]:
     return [int(n) for n in width]
 
 
-def _mlp(shape: tuple[int, int, int], classes: int, *, width: Width, pool: Pool, stem: Stem) -> nn.Module:
+def _mlp(shape: tuple[int, int, int], classes: int, *, width: _Width, pool: Pool, stem: Stem) -> nn.Module:
     sizes = [shape[0] * shape[1] * shape[2], *_channels((256, 128), width)]
     layers: list[nn.Module] = [nn.Flatten()]
     for a, b in itertools.pairwise(sizes):
@@ -234,7 +234,7 @@ def _mlp(shape: tuple[int, int, int], classes: int, *, width: Width, pool: Pool,
     return nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
 
 
-def _cnn(shape: tuple[int, int, int], classes: int, *, width: Width, pool: Pool, stem: Stem) -> nn.Module:
+def _cnn(shape: tuple[int, int, int], classes: int, *, width: _Width, pool: Pool, stem: Stem) -> nn.Module:
     if min(shape[1:]) < 4:
         raise ConversionError(f"images of {shape[1]}x{shape[2]} are too small for a cnn: it halves them twice")
     a, b, c = _channels((24, 48, 96), width)
@@ -256,7 +256,7 @@ class VGG(nn.Module):
     """VGG with batch normalization and three fully connected layers (Tables A.5 and A.6)."""
 
     def __init__(
-        self, layout: Sequence[int | str], shape: tuple[int, int, int], classes: int, *, width: Width, pool: Pool
+        self, layout: Sequence[int | str], shape: tuple[int, int, int], classes: int, *, width: _Width, pool: Pool
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -319,7 +319,7 @@ class ResNet(nn.Module):
         shape: tuple[int, int, int],
         classes: int,
         *,
-        width: Width,
+        width: _Width,
         pool: Pool,
         stem: Stem,
     ) -> None:
@@ -349,7 +349,7 @@ class ResNet9(nn.Module):
     See https://github.com/davidcpage/cifar10-fast.
     """
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, *, width: Width, pool: Pool, stem: Stem) -> None:
+    def __init__(self, shape: tuple[int, int, int], classes: int, *, width: _Width, pool: Pool, stem: Stem) -> None:
         super().__init__()
         if min(shape[1:]) < 8:
             raise ConversionError(

@@ -20,7 +20,7 @@ from pascal_nm.errors import FileError, described
 MAGIC = b"PK\x03\x04"
 """The first bytes of an archive: those of its first entry."""
 
-ENTRIES = 10_000
+_ENTRIES = 10_000
 """The most entries of an archive."""
 
 _HEADER, _DIRECTORY, _END, _END_64, _LOCATOR = 30, 46, 22, 56, 20
@@ -68,8 +68,8 @@ def opened(path: Path, file: BinaryIO) -> Iterator[Archive]:
 
 def _check(archive: zipfile.ZipFile, file: BinaryIO) -> None:
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
-    if not 0 < len(infos) <= ENTRIES:
-        raise zipfile.BadZipFile(f"it has {len(infos):,} entries, at least 1 and at most {ENTRIES:,} are read")
+    if not 0 < len(infos) <= _ENTRIES:
+        raise zipfile.BadZipFile(f"it has {len(infos):,} entries, at least 1 and at most {_ENTRIES:,} are read")
     if len({info.filename.casefold() for info in infos}) < len(infos):
         raise zipfile.BadZipFile("two of its entries have one name")
     place = 0

@@ -25,12 +25,12 @@ from pascal_nm.source.architectures import build, qcfs_layers
 from pascal_nm.source.conversion import convert
 from pascal_nm.source.tracing import SourceNetwork
 
-VALUES = 1 << 26
+_VALUES = 1 << 26
 """The most values that one operation of a network may make of an image: VGG-16 makes 3 million
 of one of 224x224."""
 
-FORMAT = "pascal-nm checkpoint"
-VERSION = 1
+_FORMAT = "pascal-nm checkpoint"
+_VERSION = 1
 
 
 @dataclass(eq=False)
@@ -89,8 +89,8 @@ def save(model: Model, path: str | Path) -> None:
             "only networks made by build() are saved as .pt; use torch.export.save for a module of your own"
         )
     content = {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": _FORMAT,
+        "version": _VERSION,
         "recipe": dict(model.recipe),
         "levels": [layer.levels for _, layer in qcfs_layers(model.module)],
         "classes": list(model.classes),
@@ -158,14 +158,14 @@ def _is(value: Any, kind: Any) -> bool:
 
 def _load_checkpoint(path: Path) -> Model:
     content = tensors.load(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise FileError(
             f"{path} is a torch file, but not a pascal-nm checkpoint: train one with `pascal-nm train`, "
             "read one of the PASCAL or QCFS repositories with `pascal-nm import-checkpoint`, "
             "or save a network of your own with torch.export.save as .pt2"
         )
     version = content.get("version", 0)
-    if isinstance(version, int) and version > VERSION:
+    if isinstance(version, int) and version > _VERSION:
         raise FileError(f"{path} was written by a newer pascal-nm (format {version}); update to read it")
     for key, kind in _KINDS.items():
         if not _is(content.get(key), kind):
@@ -267,8 +267,8 @@ def _check_layer(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
 
 
 def _check_size(name: str, output: Any) -> None:
-    if isinstance(output, Tensor) and output.numel() > VALUES:
-        raise ValueError(f"{name} would be {tuple(output.shape)}, more than {VALUES:,} values")
+    if isinstance(output, Tensor) and output.numel() > _VALUES:
+        raise ValueError(f"{name} would be {tuple(output.shape)}, more than {_VALUES:,} values")
 
 
 def check_values(module: nn.Module, path: Path) -> None:

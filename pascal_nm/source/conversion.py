@@ -25,21 +25,11 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from pascal_nm.common.arrays import Array, Pair, Shape
+from pascal_nm.common.arrays import Array, Pair, Shape, canonical
 from pascal_nm.errors import ConversionError, DataError, GraphError
-from pascal_nm.network.graph import (
-    MAX_LEVELS,
-    Conv2d,
-    Dense,
-    Graph,
-    Identity,
-    Operator,
-    Population,
-    Preprocessing,
-    Projection,
-    SumPool2d,
-    canonical,
-)
+from pascal_nm.network.dynamics import MAX_LEVELS
+from pascal_nm.network.graph import Graph, Population, Preprocessing, Projection
+from pascal_nm.network.operators import Conv2d, Dense, Identity, Operator, SumPool2d
 from pascal_nm.source.proof import prove
 from pascal_nm.source.tracing import (
     COPIES,
@@ -53,7 +43,7 @@ from pascal_nm.source.tracing import (
     population_name,
 )
 
-MOST_FOLDED = 1 << 30
+_MOST_FOLDED = 1 << 30
 """Numbers of a tensor that is computed from parameters, at most."""
 
 
@@ -86,7 +76,7 @@ def convert(
             why; or the first place at which the graph is not the network.
     """
     source = network if isinstance(network, SourceNetwork) else SourceNetwork(network, example)
-    populations, projections = _Converter(source).run()
+    populations, projections = Converter(source).run()
     try:
         graph = Graph(tuple(populations), tuple(projections), preprocessing, tuple(classes))
         if check:
@@ -98,7 +88,7 @@ def convert(
 
 
 @dataclass(frozen=True)
-class _Term:
+class Term:
     """A linear map from one population: sum-pooling, an operator, then division by ``divisor``."""
 
     source: str
@@ -108,7 +98,7 @@ class _Term:
 
 
 @dataclass(frozen=True)
-class _Value:
+class Value:
     """What a node of the traced network holds.
 
     It is a sum of terms and a bias per channel, of the given shape.
@@ -117,7 +107,7 @@ class _Value:
     waits for the QCFS that follows it (QCFS never decreases, so that the two may change places).
     """
 
-    terms: tuple[_Term, ...]
+    terms: tuple[Term, ...]
     bias: Array
     shape: Shape
     flat: bool = False
@@ -134,19 +124,23 @@ class _Value:
         return (math.prod(self.pooled),) if self.flat else self.pooled
 
 
-class _Converter:
-    """Walks the traced network in order; ``values`` holds what each node gave, in float64."""
+class Converter:
+    """Walks the traced network in order; ``values`` holds what each node gave, in float64.
+
+    What it makes of an operation is a function of :data:`_HANDLERS`; :func:`register` adds others.
+    """
 
     def __init__(self, source: SourceNetwork) -> None:
         self.source = source
         self.populations: list[Population] = []
         self.projections: list[Projection] = []
-        self.values: dict[str, _Value] = {}
+        self.values: dict[str, Value] = {}
         self.shapes: dict[str, Shape] = {}
         self.constants = constants(source.functional)
         self.batch: Any = None
 
     def run(self) -> tuple[list[Population], list[Projection]]:
+        """All populations and projections that the output depends on."""
         changed = self.source.functional.graph_signature.buffers_to_mutate
         if changed:
             raise ConversionError(
@@ -171,34 +165,34 @@ class _Converter:
         if handler is None:
             if not isinstance(node.meta.get("val"), Tensor):
                 return  # a size or an assertion about sizes
-            raise _refusal(
+            raise refusal(
                 node,
                 _REASONS.get(_operation(node), "this operation has no exact spiking equivalent here"),
             )
         numbers = [a for a in node.all_input_nodes if isinstance(a.meta.get("val"), torch.SymInt | torch.SymFloat)]
-        if numbers and handler is not _Converter.reshape:
-            raise _refusal(
+        if numbers and handler is not _reshape:
+            raise refusal(
                 node, "it takes a number that only a run of the network gives, like the number of images; write it out"
             )
         try:
             value = handler(self, node, *node.args, **node.kwargs)
         except GraphError as error:
-            raise _refusal(node, str(error)) from error
+            raise refusal(node, str(error)) from error
         if isinstance(node.meta["val"], Tensor):
             self._check(node, value)
         self.values[node.name] = value
 
-    def _check(self, node: fx.Node, value: _Value) -> None:
+    def _check(self, node: fx.Node, value: Value) -> None:
         """What holds for every operation: the value has the shape and type that were traced."""
         traced = node.meta["val"]
         if tuple(traced.shape[1:]) != value.seen or not statically_known_true(traced.shape[0] == self.batch):
-            raise _refusal(
+            raise refusal(
                 node,
                 f"it gives a tensor of shape {tuple(traced.shape)}, in which an image is not of shape {value.seen}",
             )
         kept = traced.dtype.is_floating_point
         if not kept or torch.finfo(traced.dtype).bits < torch.finfo(self.source.dtype).bits:
-            raise _refusal(node, f"it makes {traced.dtype} of numbers of type {self.source.dtype}, which changes them")
+            raise refusal(node, f"it makes {traced.dtype} of numbers of type {self.source.dtype}, which changes them")
 
     def _fold(self, node: fx.Node) -> None:
         """Compute what depends on parameters alone, as the network does."""
@@ -207,20 +201,20 @@ class _Converter:
         small = (
             isinstance(traced, Tensor)
             and all(isinstance(n, int) for n in traced.shape)
-            and traced.numel() < MOST_FOLDED
+            and traced.numel() < _MOST_FOLDED
         )
         if known and small and isinstance(node.target, torch._ops.OpOverload) and not _is_random(node.target):
             args, kwargs = fx.map_arg((node.args, node.kwargs), lambda a: self.constants[a.name])
             with torch.no_grad():
                 self.constants[node.name] = node.target(*args, **kwargs)
 
-    def value(self, node: fx.Node, argument: Any) -> _Value:
+    def value(self, node: fx.Node, argument: Any) -> Value:
         """The value of an argument, which must come from the network's input."""
         if not isinstance(argument, fx.Node) or argument.name not in self.values:
-            raise _refusal(node, "it joins the network with something that does not come from its input")
+            raise refusal(node, "it joins the network with something that does not come from its input")
         value = self.values[argument.name]
         if value.window is not None and node.target is not QCFS and node.target not in _TRANSPARENT:
-            raise _refusal(
+            raise refusal(
                 node,
                 "it stands between a max-pooling and its QCFS activation; put the QCFS directly behind the pooling",
             )
@@ -233,12 +227,12 @@ class _Converter:
         elif isinstance(argument, fx.Node) and argument.name in self.constants:
             array = torch.as_tensor(self.constants[argument.name]).detach().to(torch.float64).numpy()
         else:
-            raise _refusal(node, "a weight or a factor is computed from the input, or is random")
+            raise refusal(node, "a weight or a factor is computed from the input, or is random")
         if not np.all(np.isfinite(array)):
-            raise _refusal(node, "its parameters hold NaN or infinite values")
+            raise refusal(node, "its parameters hold NaN or infinite values")
         return np.asarray(array)
 
-    def spread(self, node: fx.Node, argument: Any, value: _Value) -> Array:
+    def spread(self, node: fx.Node, argument: Any, value: Value) -> Array:
         """A constant, broadcast as torch does against a value.
 
         It has one axis for each of the value's, of length 1 where it is constant.
@@ -247,16 +241,16 @@ class _Converter:
         try:
             full = np.broadcast_to(array, (1, *value.seen))[0]
         except ValueError:
-            raise _refusal(
+            raise refusal(
                 node, f"a constant of shape {array.shape} makes more of a value of shape {value.seen} than it is"
             ) from None
         return canonical(full.reshape(value.pooled), value.pooled, "constant")
 
-    def channelwise(self, node: fx.Node, argument: Any, value: _Value) -> Array:
+    def channelwise(self, node: fx.Node, argument: Any, value: Value) -> Array:
         """As :meth:`spread`, for a constant that is the same at all pixels of a channel."""
         array = self.spread(node, argument, value)
         if math.prod(array.shape[1:]) > 1:
-            raise _refusal(
+            raise refusal(
                 node,
                 f"by torch's rules, a constant of shape {self.constant(node, argument).shape} differs from "
                 f"pixel to pixel of a value of shape {value.seen}; "
@@ -276,30 +270,7 @@ class _Converter:
         self._add(Population("input", "analog", shape, levels=0))
         self.values[node.name] = _source_value("input", shape, np.ones(()))
 
-    def qcfs(self, node: fx.Node, x: Any, threshold: Any, levels: int) -> _Value:
-        value = self.value(node, x)
-        if not 1 <= levels <= MAX_LEVELS:
-            raise _refusal(node, f"its levels must be 1 to {MAX_LEVELS:,}, not {levels:,}")
-        each = self.spread if value.window is None else self.channelwise
-        step = each(node, threshold, value) / levels
-        if np.any(np.abs(step) < torch.finfo(self.source.dtype).tiny):
-            raise _refusal(node, f"its threshold is zero, or too small for numbers of type {self.source.dtype}")
-        # A negative threshold is the same neuron with negated inputs, |threshold|, and spikes of
-        # negative amplitude. Where the network pools first, the level that it sees is the max
-        # population's: that one takes the name.
-        name, sign = self.source.functional_names[node.name], np.sign(step)
-        if value.window is not None:
-            name = f"{name}_unpooled"
-        positive = value
-        if np.any(sign < 0):
-            if math.prod(sign.shape[1:]) > 1:
-                raise _refusal(node, "the sign of its threshold differs from pixel to pixel")
-            positive = _scale(value, sign)
-        self._close(positive, Population(name, "pasc", value.shape, levels, np.abs(step)))
-        result = replace(_source_value(name, value.shape, step), flat=value.flat)
-        return result if value.window is None else self._max(node, result, value.window)
-
-    def _max(self, node: fx.Node, value: _Value, window: SumPool2d) -> _Value:
+    def _max(self, node: fx.Node, value: Value, window: SumPool2d) -> Value:
         (term,) = value.terms
         amplitude = np.asarray(term.operator.weight)
         taken = {p.name for p in self.populations} | set(self.source.functional_names.values())
@@ -325,7 +296,7 @@ class _Converter:
             raise ConversionError("the network ends in a max-pooling without a QCFS activation behind it")
         self._close(value, Population("output", "readout", value.shape))
 
-    def _close(self, value: _Value, population: Population) -> None:
+    def _close(self, value: Value, population: Population) -> None:
         """Add a population that receives ``value``.
 
         Average pooling's divisor moves into the threshold.
@@ -333,7 +304,7 @@ class _Converter:
         divisor = math.lcm(*(term.divisor for term in value.terms))
         for term in value.terms:
             factor = divisor // term.divisor
-            scaled = _map_weight(term.operator, lambda w, factor=factor: w * factor)  # type: ignore[misc]
+            scaled = term.operator.with_weight(term.operator.weight * factor)
             self.projections.append(Projection(term.source, population.name, scaled, term.pool))
         self._add(replace(population, threshold=population.threshold * divisor, bias=value.bias * divisor))
 
@@ -348,7 +319,7 @@ class _Converter:
             found = len(live)
             live |= {p.source for p in self.projections if p.target in live}
         kept = [p for p in self.populations if p.name in live]
-        if not any(p.kind == "pasc" for p in kept):
+        if not any(p.dynamics.fires for p in kept):
             raise ConversionError(
                 "the network's output depends on no QCFS activation: there is nothing that could spike"
             )
@@ -356,264 +327,51 @@ class _Converter:
 
     # -- linear operations -------------------------------------------------------------------------
 
-    def conv2d(
-        self,
-        node: fx.Node,
-        x: Any,
-        weight: Any,
-        bias: Any = None,
-        stride: Any = (1, 1),
-        padding: Any = (0, 0),
-        dilation: Any = (1, 1),
-        groups: int = 1,
-    ) -> _Value:
-        value, w = self.value(node, x), self.constant(node, weight)
-        if isinstance(padding, str):
-            total = [d * (k - 1) for d, k in zip(_pair(dilation), w.shape[2:], strict=True)]
-            if padding == "same" and any(n % 2 for n in total):
-                raise _refusal(node, "its padding 'same' is one-sided; use an odd kernel or an explicit padding")
-            padding = [0, 0] if padding == "valid" else [n // 2 for n in total]
-        conv = Conv2d(w, _pair(stride), _pair(padding), _pair(dilation), groups)
-        self._no_padded_bias(node, value, conv.padding)
-        terms = tuple(replace(t, operator=self._then_conv(node, t, conv)) for t in value.terms)
-        per_input = np.broadcast_to(value.bias, (value.shape[0], 1, 1)).reshape(groups, 1, -1, 1, 1)
-        carried = (w.reshape(groups, -1, *w.shape[1:]) * per_input).sum((2, 3, 4)).reshape(-1)
-        own = 0.0 if bias is None else self.constant(node, bias)
-        return _Value(terms, _column(carried + own, (len(w), 1, 1)), conv.output_shape(value.shape))
+    def map(self, node: fx.Node, value: Value, operator: Operator, bias: Array | None = None) -> Value:
+        """The value behind an operator, with a bias of one number for each of its channels.
 
-    def _then_conv(self, node: fx.Node, term: _Term, conv: Conv2d) -> Operator:
-        first, w = _uniform(node, term.operator), conv.weight
-        if isinstance(first, Identity):
-            return conv.scale_input(first.weight, (w.shape[1] * conv.groups, 1, 1))
-        if isinstance(first, Conv2d) and first.groups == conv.groups == 1:
-            if w.shape[2:] == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0):
-                return replace(first, weight=np.einsum("om,mihw->oihw", w[:, :, 0, 0], first.weight))
-            if first.weight.shape[2:] == (1, 1) and first.stride == (1, 1) and first.padding == (0, 0):
-                return replace(conv, weight=np.einsum("omhw,mi->oihw", w, first.weight[:, :, 0, 0]))
-        raise _refusal(
-            node,
-            "two convolutions in a row without a QCFS between them do not form one convolution (their borders differ)",
-        )
+        Raises:
+            ConversionError: the operator and what stands in front of it do not form one operator.
+        """
+        terms = tuple(replace(term, operator=self._joined(node, term, operator, value.shape)) for term in value.terms)
+        shape = operator.output_shape(value.shape)
+        carried = operator.carried(value.bias, value.shape)
+        own = 0.0 if bias is None else _column(bias, shape)
+        return replace(value, terms=terms, bias=canonical(carried + own, shape, "bias"), shape=shape)
 
-    def linear(self, node: fx.Node, x: Any, weight: Any, bias: Any = None) -> _Value:
-        value, w = self.value(node, x), self.constant(node, weight)
-        if not value.flat and len(value.shape) == 3:
-            raise _refusal(node, f"it is applied to each row of an input of shape {value.shape}; flatten it first")
-        carried = w @ np.broadcast_to(value.bias, value.shape).reshape(-1)
-        own = 0.0 if bias is None else self.constant(node, bias)
-        terms = tuple(replace(t, operator=Dense(self._then_dense(t, w, value.shape))) for t in value.terms)
-        return _Value(terms, carried + own, (len(w),))
-
-    def _then_dense(self, term: _Term, w: Array, shape: Shape) -> Array:
-        first = term.operator
-        if isinstance(first, Identity):
-            return Dense(w).scale_input(first.weight, shape).weight
-        if isinstance(first, Dense):
-            return np.asarray(w @ first.weight)
+    def _joined(self, node: fx.Node, term: Term, operator: Operator, shape: Shape) -> Operator:
         source = self.shapes[term.source]
         inner = term.pool.output_shape(source) if term.pool else source
-        x = torch.zeros((len(w), *inner), dtype=torch.float64, requires_grad=True)
-        y = nn.functional.conv2d(
-            x, torch.from_numpy(first.weight), None, first.stride, first.padding, first.dilation, first.groups
-        )
-        (adjoint,) = torch.autograd.grad(y, x, torch.from_numpy(w).reshape(len(w), *shape))
-        return np.asarray(adjoint.reshape(len(w), -1).numpy())
-
-    def avg_pool2d(
-        self,
-        node: fx.Node,
-        x: Any,
-        kernel: Any,
-        stride: Any = (),
-        padding: Any = (0, 0),
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor: int | None = None,
-    ) -> _Value:
-        value = self.value(node, x)
-        pool = _pool(node, value, kernel, stride, padding, ceil_mode)
-        if pool.padding != (0, 0) and not count_include_pad:
-            raise _refusal(node, "its divisor differs at the borders; use count_include_pad=True")
-        self._no_padded_bias(node, value, pool.padding)
-        count = divisor or math.prod(pool.kernel)
-        terms = tuple(replace(self._then_pool(node, t, pool), divisor=t.divisor * count) for t in value.terms)
-        bias = value.bias * (math.prod(pool.kernel) / count)
-        return replace(value, terms=terms, bias=bias, shape=pool.output_shape(value.shape))
-
-    def _then_pool(self, node: fx.Node, term: _Term, pool: SumPool2d) -> _Term:
-        first, last = _uniform(node, term.operator), term.pool
-        if isinstance(first, Identity):
-            if last is None:
-                return replace(term, pool=pool)
-            if last.kernel == last.stride and last.padding == pool.padding == (0, 0):
-                kernel = (last.kernel[0] * pool.kernel[0], last.kernel[1] * pool.kernel[1])
-                return replace(
-                    term, pool=SumPool2d(kernel, (last.stride[0] * pool.stride[0], last.stride[1] * pool.stride[1]))
-                )
-        if isinstance(first, Conv2d) and first.dilation == (1, 1) and pool.padding == (0, 0):
-            (sh, sw), (kh, kw), w = first.stride, pool.kernel, first.weight
-            wide = np.zeros((*w.shape[:2], w.shape[2] + (kh - 1) * sh, w.shape[3] + (kw - 1) * sw))
-            for i, j in np.ndindex(kh, kw):
-                wide[:, :, i * sh : i * sh + w.shape[2], j * sw : j * sw + w.shape[3]] += w
-            return replace(
-                term, operator=replace(first, weight=wide, stride=(sh * pool.stride[0], sw * pool.stride[1]))
-            )
-        raise _refusal(
-            node, "this pooling cannot be joined with the linear operation in front of it; put a QCFS between them"
-        )
-
-    def adaptive_avg_pool2d(self, node: fx.Node, x: Any, size: Any) -> _Value:
-        value = self.value(node, x)
-        target = tuple(n or s for n, s in zip(_pair(size), value.shape[1:], strict=True))
-        if any(s % n for n, s in zip(target, value.shape[1:], strict=True)):
-            raise _refusal(node, f"an output of {target} does not divide its input of {value.shape[1:]}")
-        return self.avg_pool2d(node, x, [s // n for n, s in zip(target, value.shape[1:], strict=True)])
-
-    def mean(self, node: fx.Node, x: Any, dim: Any, keepdim: bool = False, dtype: Any = None) -> _Value:
-        value = self.value(node, x)
-        if len(value.shape) != 3 or sorted(d % 4 for d in dim) != [2, 3]:
-            raise _refusal(node, "only the mean over height and width can be converted")
-        return replace(self.avg_pool2d(node, x, value.shape[1:]), flat=not keepdim)
-
-    def max_pool2d(
-        self,
-        node: fx.Node,
-        x: Any,
-        kernel: Any,
-        stride: Any = (),
-        padding: Any = (0, 0),
-        dilation: Any = (1, 1),
-        ceil_mode: bool = False,
-    ) -> _Value:
-        value = self.value(node, x)
-        if _pair(dilation) != (1, 1):
-            raise _refusal(node, "dilated max-pooling is not converted")
-        window = _pool(node, value, kernel, stride, padding, ceil_mode)
-        kinds = {p.name: p.kind for p in self.populations}
-        sources = [
-            t
-            for t in value.terms
-            if isinstance(t.operator, Identity) and t.pool is None and kinds[t.source] in ("pasc", "max")
-        ]
-        if len(value.terms) == len(sources) == 1 and not np.any(value.bias) and np.all(sources[0].operator.weight):
-            _uniform(node, sources[0].operator)
-            return self._max(node, value, window)
-        return replace(value, window=window)
-
-    def batch_norm(
-        self,
-        node: fx.Node,
-        x: Any,
-        weight: Any,
-        bias: Any,
-        mean: Any,
-        variance: Any,
-        training: bool,
-        momentum: float,
-        eps: float,
-        _: bool = False,
-    ) -> _Value:
-        if training or mean is None:
-            raise _refusal(
-                node, "it normalizes with the statistics of the batch; export the network in evaluation mode"
-            )
-        value = self.value(node, x)
-        scale = 1 / np.sqrt(self.constant(node, variance) + eps)
-        if weight is not None:
-            scale = scale * self.constant(node, weight)
-        shift = -self.constant(node, mean) * scale + (0.0 if bias is None else self.constant(node, bias))
-        column = (-1, *(1,) * (len(value.seen) - 1))
-        return _scale(
-            value,
-            self.channelwise(node, scale.reshape(column), value),
-            self.channelwise(node, shift.reshape(column), value),
-        )
-
-    def normalization(
-        self, node: fx.Node, x: Any, weight: Any, bias: Any, mean: Any, variance: Any, momentum: float, eps: float
-    ) -> _Value:
-        """Batch normalization in evaluation mode, in a program without in-place operations.
-
-        It is the first of three results.
-        """
-        return self.batch_norm(node, x, weight, bias, mean, variance, False, momentum, eps)
-
-    def getitem(self, node: fx.Node, x: Any, index: int) -> _Value:
-        if index != 0:
-            raise _refusal(node, "it takes a second result of an operation")
-        return self.value(node, x)
-
-    def add(self, node: fx.Node, x: Any, y: Any, alpha: Any = 1) -> _Value:
-        like = self.value(node, x if self._is_value(x) else y)
-        a, b = self._operand(node, x, like), self._operand(node, y, like)
-        b = _scale(b, self.channelwise(node, alpha, like))
-        if a.shape != b.shape or a.flat != b.flat:
-            raise _refusal(node, f"it adds values of different shapes: {a.seen} and {b.seen}")
-        terms = list(a.terms)
-        for term in b.terms:
-            twin = next((t for t in terms if t.source == term.source), None)
-            if twin is None:
-                terms.append(term)
-            else:
-                terms[terms.index(twin)] = _join(node, twin, term)
-        return replace(a, terms=tuple(terms), bias=a.bias + b.bias)
-
-    def sub(self, node: fx.Node, x: Any, y: Any, alpha: Any = 1) -> _Value:
-        return self.add(node, x, y, -self.constant(node, alpha))
-
-    def rsub(self, node: fx.Node, x: Any, y: Any, alpha: Any = 1) -> _Value:
-        return self.sub(node, y, x, alpha)
-
-    def neg(self, node: fx.Node, x: Any) -> _Value:
-        return self.mul(node, x, -1)
-
-    def mul(self, node: fx.Node, x: Any, y: Any) -> _Value:
-        if self._is_value(x) and self._is_value(y):
-            raise _refusal(node, "the product of two activations is not linear")
-        value, factor = (self.value(node, x), y) if self._is_value(x) else (self.value(node, y), x)
-        return _scale(value, self.channelwise(node, factor, value))
-
-    def div(self, node: fx.Node, x: Any, y: Any) -> _Value:
-        if self._is_value(y):
-            raise _refusal(node, "a quotient with an activation below is not linear")
-        value = self.value(node, x)
-        divisor = self.channelwise(node, y, value)
-        if np.any(divisor == 0):
-            raise _refusal(node, "it divides by zero")
-        return _scale(value, 1 / divisor)
-
-    def reshape(self, node: fx.Node, x: Any, *_: Any, **__: Any) -> _Value:
-        """Every operation that keeps the order of an image's numbers, flattened and back, too."""
-        value = self.value(node, x)
-        shape = tuple(node.meta["val"].shape[1:])
-        if shape in (value.shape, (math.prod(value.shape),)):
-            return replace(value, flat=shape != value.shape)
-        raise _refusal(node, f"it reshapes {value.seen} to {shape}; only flattening to a vector is converted")
-
-    def dropout(self, node: fx.Node, x: Any, *_: Any) -> _Value:
-        if drops(node):
-            raise _refusal(
+        first = _uniform(node, term.operator) if operator.shares_weights else term.operator
+        found = operator.after(first, shape, inner)
+        if found is None:
+            raise refusal(
                 node,
-                "it drops values at random: export in evaluation mode (model.eval()), and give functional.dropout its "
-                "training=self.training",
+                f"{first.name} and {operator.name} in a row without a QCFS between them do not form one operation "
+                "(their borders, strides or groups differ)",
             )
-        return self.value(node, x)
+        return found
 
-    def same(self, node: fx.Node, x: Any, *_: Any, **__: Any) -> _Value:
-        return self.value(node, x)
+    def _then_pool(self, node: fx.Node, term: Term, pool: SumPool2d) -> Term:
+        found = _uniform(node, term.operator).pooled(term.pool, pool)
+        if found is None:
+            raise refusal(
+                node, "this pooling cannot be joined with the linear operation in front of it; put a QCFS between them"
+            )
+        return replace(term, operator=found[0], pool=found[1])
 
     def _is_value(self, argument: Any) -> bool:
         return isinstance(argument, fx.Node) and argument.name in self.values
 
-    def _operand(self, node: fx.Node, argument: Any, like: _Value) -> _Value:
+    def _operand(self, node: fx.Node, argument: Any, like: Value) -> Value:
         """What an addition adds: a value, or a constant as a value without terms."""
         if self._is_value(argument):
             return self.value(node, argument)
         return replace(like, terms=(), bias=self.channelwise(node, argument, like))
 
-    def _no_padded_bias(self, node: fx.Node, value: _Value, padding: Pair) -> None:
+    def _no_padded_bias(self, node: fx.Node, value: Value, padding: Pair) -> None:
         if padding != (0, 0) and np.any(value.bias):
-            raise _refusal(
+            raise refusal(
                 node,
                 (
                     "it pads a value that has a bias (a normalization or a bias without QCFS behind it), "
@@ -622,11 +380,11 @@ class _Converter:
             )
 
 
-def _source_value(name: str, shape: Shape, amplitude: Array) -> _Value:
-    return _Value((_Term(name, Identity(_column(amplitude, shape))),), np.zeros((1,) * len(shape)), shape)
+def _source_value(name: str, shape: Shape, amplitude: Array) -> Value:
+    return Value((Term(name, Identity(_column(amplitude, shape))),), np.zeros((1,) * len(shape)), shape)
 
 
-def _scale(value: _Value, scale: Array, shift: Array | float = 0.0) -> _Value:
+def _scale(value: Value, scale: Array, shift: Array | float = 0.0) -> Value:
     """The value scaled and shifted, by arrays with one number per channel."""
     terms = tuple(replace(term, operator=term.operator.scale_output(scale)) for term in value.terms)
     return replace(value, terms=terms, bias=value.bias * scale + shift)
@@ -634,8 +392,8 @@ def _scale(value: _Value, scale: Array, shift: Array | float = 0.0) -> _Value:
 
 def _uniform(node: fx.Node, first: Operator) -> Operator:
     """The operator, if its amplitude does not differ within a channel."""
-    if isinstance(first, Identity) and math.prod(first.weight.shape[1:]) > 1:
-        raise _refusal(node, "the amplitude of the spikes that it receives differs from pixel to pixel")
+    if not first.uniform:
+        raise refusal(node, "the amplitude of the spikes that it receives differs from pixel to pixel")
     return first
 
 
@@ -643,51 +401,26 @@ def _is_random(target: torch._ops.OpOverload) -> bool:
     return torch.Tag.nondeterministic_seeded in target.tags
 
 
-def _join(node: fx.Node, a: _Term, b: _Term) -> _Term:
-    """The sum of two linear maps from the same population, where they have the same geometry."""
-    common = math.lcm(a.divisor, b.divisor)
-    x = _map_weight(a.operator, lambda w: w * (common // a.divisor))
-    y = _map_weight(b.operator, lambda w: w * (common // b.divisor))
-    if isinstance(x, Identity) and isinstance(y, Conv2d):
-        return _join(node, b, a)
-    if isinstance(x, Conv2d) and isinstance(y, Identity) and a.pool is b.pool is None:
-        _uniform(node, y)
-        y = _identity_as_conv(y, x)
-    kernels = [o.weight.shape[2:] if isinstance(o, Conv2d) else () for o in (x, y)]
-    geometry = [
-        {key: v for key, v in vars(o).items() if key != "weight"} | {"type": type(o), "kernel": k}
-        for o, k in zip((x, y), kernels, strict=True)
-    ]
+def _join(a: Term, b: Term) -> Term | None:
+    """The sum of two linear maps as one.
+
+    None where they come from different populations, or have different geometries.
+    """
     pools = [None if t.pool is None else vars(t.pool) for t in (a, b)]
-    if geometry[0] != geometry[1] or pools[0] != pools[1]:
-        raise _refusal(
-            node, f"it joins two different operations on the same activation ({a.source}); put a QCFS on one of them"
-        )
-    return replace(a, operator=_map_weight(x, lambda w: w + y.weight), divisor=common)
+    if a.source != b.source or pools[0] != pools[1]:
+        return None
+    common = math.lcm(a.divisor, b.divisor)
+    x, y = (t.operator.with_weight(t.operator.weight * (common // t.divisor)) for t in (a, b))
+    joined = x.plus(y)
+    return None if joined is None else replace(a, operator=joined, divisor=common)
 
 
-def _identity_as_conv(identity: Identity, like: Conv2d) -> Operator:
-    kernel = like.weight.shape[2:]
-    centre = (kernel[0] // 2, kernel[1] // 2)
-    middle = (like.dilation[0] * centre[0], like.dilation[1] * centre[1])
-    if like.stride != (1, 1) or like.groups != 1 or like.padding != middle or not all(k % 2 for k in kernel):
-        return identity
-    weight = np.zeros_like(like.weight)
-    channels = np.arange(len(weight))
-    weight[channels, channels, centre[0], centre[1]] = np.broadcast_to(identity.weight, (len(weight), 1, 1)).reshape(-1)
-    return replace(like, weight=weight)
-
-
-def _map_weight(operator: Operator, function: Callable[[Array], Array]) -> Operator:
-    return replace(operator, weight=function(operator.weight))
-
-
-def _pool(node: fx.Node, value: _Value, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> SumPool2d:
+def _pool(node: fx.Node, value: Value, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> SumPool2d:
     pool = SumPool2d(_pair(kernel), _pair(stride) if len(stride) else _pair(kernel), _pair(padding))
     if len(value.shape) != 3 or value.flat:
-        raise _refusal(node, f"it pools a value of shape {value.shape}, which has no height and width")
+        raise refusal(node, f"it pools a value of shape {value.shape}, which has no height and width")
     if ceil_mode and pool.output_shape(value.shape) != tuple(node.meta["val"].shape[1:]):
-        raise _refusal(node, "ceil_mode gives windows that hang over the border; use padding instead")
+        raise refusal(node, "ceil_mode gives windows that hang over the border; use padding instead")
     return pool
 
 
@@ -708,39 +441,13 @@ def _operation(node: fx.Node) -> str:
     return str(getattr(node.target, "__name__", node.op)).split(".")[0]
 
 
-def _refusal(node: fx.Node, reason: str) -> ConversionError:
+def refusal(node: fx.Node, reason: str) -> ConversionError:
+    """The error that names a node of the traced network, and says why it has no spiking form."""
     return ConversionError(f"{location(node)}: {_operation(node)} cannot be converted: {reason}")
 
 
 _TRANSPARENT = {*COPIES, *DROPOUTS}
 """What may stand between a max-pooling and its QCFS activation."""
-
-_HANDLERS: dict[Any, Callable[..., _Value]] = {
-    QCFS: _Converter.qcfs,
-    aten.conv2d.default: _Converter.conv2d,
-    aten.conv2d.padding: _Converter.conv2d,
-    aten.linear.default: _Converter.linear,
-    aten.avg_pool2d.default: _Converter.avg_pool2d,
-    aten.adaptive_avg_pool2d.default: _Converter.adaptive_avg_pool2d,
-    aten.mean.dim: _Converter.mean,
-    aten.max_pool2d.default: _Converter.max_pool2d,
-    aten.batch_norm.default: _Converter.batch_norm,
-    aten._native_batch_norm_legit_no_training.default: _Converter.normalization,
-    getitem: _Converter.getitem,
-    aten.add.Tensor: _Converter.add,
-    aten.sub.Tensor: _Converter.sub,
-    aten.mul.Tensor: _Converter.mul,
-    aten.div.Tensor: _Converter.div,
-    aten.rsub.Scalar: _Converter.rsub,
-    aten.rsub.Tensor: _Converter.rsub,
-    aten.neg.default: _Converter.neg,
-    aten.flatten.using_ints: _Converter.reshape,
-    aten.view.default: _Converter.reshape,
-    aten.reshape.default: _Converter.reshape,
-    aten.squeeze.default: _Converter.reshape,
-    aten.squeeze.dims: _Converter.reshape,
-}
-_HANDLERS |= dict.fromkeys(COPIES, _Converter.same) | dict.fromkeys(DROPOUTS, _Converter.dropout)
 
 _REASONS = {
     "relu": (
@@ -757,3 +464,278 @@ _REASONS = {
     "layer_norm": "it normalizes with statistics of its input, which is not linear",
     "group_norm": "it normalizes with statistics of its input, which is not linear",
 }
+
+
+_HANDLERS: dict[Any, Callable[..., Value]] = {}
+"""What is made of an operation, by its overload."""
+
+
+def register(*targets: Any) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
+    """A decorator: what the function makes of these operations of a traced network.
+
+    Args:
+        *targets: overloads of torch's operators, like ``torch.ops.aten.roll.default``.
+
+    The function takes the :class:`Converter`, the node and the operation's own arguments, and gives
+    the node's value: :meth:`Converter.value` is that of an argument, :meth:`Converter.map` that
+    behind an operator.
+    """
+
+    def add(function: Callable[..., Value]) -> Callable[..., Value]:
+        _HANDLERS.update(dict.fromkeys(targets, function))
+        return function
+
+    return add
+
+
+@register(QCFS)
+def _qcfs(converter: Converter, node: fx.Node, x: Any, threshold: Any, levels: int) -> Value:
+    value = converter.value(node, x)
+    if not 1 <= levels <= MAX_LEVELS:
+        raise refusal(node, f"its levels must be 1 to {MAX_LEVELS:,}, not {levels:,}")
+    each = converter.spread if value.window is None else converter.channelwise
+    step = each(node, threshold, value) / levels
+    if np.any(np.abs(step) < torch.finfo(converter.source.dtype).tiny):
+        raise refusal(node, f"its threshold is zero, or too small for numbers of type {converter.source.dtype}")
+    # A negative threshold is the same neuron with negated inputs, |threshold|, and spikes of
+    # negative amplitude. Where the network pools first, the level that it sees is the max
+    # population's: that one takes the name.
+    name, sign = converter.source.functional_names[node.name], np.sign(step)
+    if value.window is not None:
+        name = f"{name}_unpooled"
+    positive = value
+    if np.any(sign < 0):
+        if math.prod(sign.shape[1:]) > 1:
+            raise refusal(node, "the sign of its threshold differs from pixel to pixel")
+        positive = _scale(value, sign)
+    converter._close(positive, Population(name, "pasc", value.shape, levels, np.abs(step)))
+    result = replace(_source_value(name, value.shape, step), flat=value.flat)
+    return result if value.window is None else converter._max(node, result, value.window)
+
+
+@register(aten.conv2d.default, aten.conv2d.padding)
+def _conv2d(
+    converter: Converter,
+    node: fx.Node,
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = (1, 1),
+    padding: Any = (0, 0),
+    dilation: Any = (1, 1),
+    groups: int = 1,
+) -> Value:
+    value, w = converter.value(node, x), converter.constant(node, weight)
+    if isinstance(padding, str):
+        total = [d * (k - 1) for d, k in zip(_pair(dilation), w.shape[2:], strict=True)]
+        if padding == "same" and any(n % 2 for n in total):
+            raise refusal(node, "its padding 'same' is one-sided; use an odd kernel or an explicit padding")
+        padding = [0, 0] if padding == "valid" else [n // 2 for n in total]
+    conv = Conv2d(w, _pair(stride), _pair(padding), _pair(dilation), groups)
+    converter._no_padded_bias(node, value, conv.padding)
+    return converter.map(node, value, conv, None if bias is None else converter.constant(node, bias))
+
+
+@register(aten.linear.default)
+def _linear(converter: Converter, node: fx.Node, x: Any, weight: Any, bias: Any = None) -> Value:
+    value, w = converter.value(node, x), converter.constant(node, weight)
+    if not value.flat and len(value.shape) == 3:
+        raise refusal(node, f"it is applied to each row of an input of shape {value.shape}; flatten it first")
+    mapped = converter.map(node, value, Dense(w), None if bias is None else converter.constant(node, bias))
+    return replace(mapped, flat=False)
+
+
+@register(aten.avg_pool2d.default)
+def _avg_pool2d(
+    converter: Converter,
+    node: fx.Node,
+    x: Any,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = (0, 0),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor: int | None = None,
+) -> Value:
+    value = converter.value(node, x)
+    pool = _pool(node, value, kernel, stride, padding, ceil_mode)
+    if pool.padding != (0, 0) and not count_include_pad:
+        raise refusal(node, "its divisor differs at the borders; use count_include_pad=True")
+    converter._no_padded_bias(node, value, pool.padding)
+    count = divisor or math.prod(pool.kernel)
+    terms = tuple(replace(converter._then_pool(node, t, pool), divisor=t.divisor * count) for t in value.terms)
+    bias = value.bias * (math.prod(pool.kernel) / count)
+    return replace(value, terms=terms, bias=bias, shape=pool.output_shape(value.shape))
+
+
+@register(aten.adaptive_avg_pool2d.default)
+def _adaptive_avg_pool2d(converter: Converter, node: fx.Node, x: Any, size: Any) -> Value:
+    value = converter.value(node, x)
+    target = tuple(n or s for n, s in zip(_pair(size), value.shape[1:], strict=True))
+    if any(s % n for n, s in zip(target, value.shape[1:], strict=True)):
+        raise refusal(node, f"an output of {target} does not divide its input of {value.shape[1:]}")
+    return _avg_pool2d(converter, node, x, [s // n for n, s in zip(target, value.shape[1:], strict=True)])
+
+
+@register(aten.mean.dim)
+def _mean(converter: Converter, node: fx.Node, x: Any, dim: Any, keepdim: bool = False, dtype: Any = None) -> Value:
+    value = converter.value(node, x)
+    if len(value.shape) != 3 or sorted(d % 4 for d in dim) != [2, 3]:
+        raise refusal(node, "only the mean over height and width can be converted")
+    return replace(_avg_pool2d(converter, node, x, value.shape[1:]), flat=not keepdim)
+
+
+@register(aten.max_pool2d.default)
+def _max_pool2d(
+    converter: Converter,
+    node: fx.Node,
+    x: Any,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = (0, 0),
+    dilation: Any = (1, 1),
+    ceil_mode: bool = False,
+) -> Value:
+    value = converter.value(node, x)
+    if _pair(dilation) != (1, 1):
+        raise refusal(node, "dilated max-pooling is not converted")
+    window = _pool(node, value, kernel, stride, padding, ceil_mode)
+    sending = {p.name for p in converter.populations if p.dynamics.sends}
+    sources = [t for t in value.terms if t.operator.passes and t.pool is None and t.source in sending]
+    if len(value.terms) == len(sources) == 1 and not np.any(value.bias) and np.all(sources[0].operator.weight):
+        _uniform(node, sources[0].operator)
+        return converter._max(node, value, window)
+    return replace(value, window=window)
+
+
+@register(aten.batch_norm.default)
+def _batch_norm(
+    converter: Converter,
+    node: fx.Node,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    variance: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+    _: bool = False,
+) -> Value:
+    if training or mean is None:
+        raise refusal(node, "it normalizes with the statistics of the batch; export the network in evaluation mode")
+    value = converter.value(node, x)
+    scale = 1 / np.sqrt(converter.constant(node, variance) + eps)
+    if weight is not None:
+        scale = scale * converter.constant(node, weight)
+    shift = -converter.constant(node, mean) * scale + (0.0 if bias is None else converter.constant(node, bias))
+    column = (-1, *(1,) * (len(value.seen) - 1))
+    return _scale(
+        value,
+        converter.channelwise(node, scale.reshape(column), value),
+        converter.channelwise(node, shift.reshape(column), value),
+    )
+
+
+@register(aten._native_batch_norm_legit_no_training.default)
+def _normalization(
+    converter: Converter,
+    node: fx.Node,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    variance: Any,
+    momentum: float,
+    eps: float,
+) -> Value:
+    """Batch normalization in evaluation mode, in a program without in-place operations.
+
+    It is the first of three results.
+    """
+    return _batch_norm(converter, node, x, weight, bias, mean, variance, False, momentum, eps)
+
+
+@register(getitem)
+def _getitem(converter: Converter, node: fx.Node, x: Any, index: int) -> Value:
+    if index != 0:
+        raise refusal(node, "it takes a second result of an operation")
+    return converter.value(node, x)
+
+
+@register(aten.add.Tensor)
+def _add(converter: Converter, node: fx.Node, x: Any, y: Any, alpha: Any = 1) -> Value:
+    like = converter.value(node, x if converter._is_value(x) else y)
+    a, b = converter._operand(node, x, like), converter._operand(node, y, like)
+    b = _scale(b, converter.channelwise(node, alpha, like))
+    if a.shape != b.shape or a.flat != b.flat:
+        raise refusal(node, f"it adds values of different shapes: {a.seen} and {b.seen}")
+    terms = list(a.terms)
+    for term in b.terms:
+        for i, other in enumerate(terms):
+            if (sum_of := _join(other, term)) is not None:
+                terms[i] = sum_of
+                break
+        else:
+            terms.append(term)
+    return replace(a, terms=tuple(terms), bias=a.bias + b.bias)
+
+
+@register(aten.sub.Tensor)
+def _sub(converter: Converter, node: fx.Node, x: Any, y: Any, alpha: Any = 1) -> Value:
+    return _add(converter, node, x, y, -converter.constant(node, alpha))
+
+
+@register(aten.rsub.Scalar, aten.rsub.Tensor)
+def _rsub(converter: Converter, node: fx.Node, x: Any, y: Any, alpha: Any = 1) -> Value:
+    return _sub(converter, node, y, x, alpha)
+
+
+@register(aten.neg.default)
+def _neg(converter: Converter, node: fx.Node, x: Any) -> Value:
+    return _mul(converter, node, x, -1)
+
+
+@register(aten.mul.Tensor)
+def _mul(converter: Converter, node: fx.Node, x: Any, y: Any) -> Value:
+    if converter._is_value(x) and converter._is_value(y):
+        raise refusal(node, "the product of two activations is not linear")
+    value, factor = (converter.value(node, x), y) if converter._is_value(x) else (converter.value(node, y), x)
+    return _scale(value, converter.channelwise(node, factor, value))
+
+
+@register(aten.div.Tensor)
+def _div(converter: Converter, node: fx.Node, x: Any, y: Any) -> Value:
+    if converter._is_value(y):
+        raise refusal(node, "a quotient with an activation below is not linear")
+    value = converter.value(node, x)
+    divisor = converter.channelwise(node, y, value)
+    if np.any(divisor == 0):
+        raise refusal(node, "it divides by zero")
+    return _scale(value, 1 / divisor)
+
+
+@register(aten.flatten.using_ints, aten.view.default, aten.reshape.default, aten.squeeze.default, aten.squeeze.dims)
+def _reshape(converter: Converter, node: fx.Node, x: Any, *_: Any, **__: Any) -> Value:
+    """Every operation that keeps the order of an image's numbers, flattened and back, too."""
+    value = converter.value(node, x)
+    shape = tuple(node.meta["val"].shape[1:])
+    if shape in (value.shape, (math.prod(value.shape),)):
+        return replace(value, flat=shape != value.shape)
+    raise refusal(node, f"it reshapes {value.seen} to {shape}; only flattening to a vector is converted")
+
+
+@register(*DROPOUTS)
+def _dropout(converter: Converter, node: fx.Node, x: Any, *_: Any) -> Value:
+    if drops(node):
+        raise refusal(
+            node,
+            "it drops values at random: export in evaluation mode (model.eval()), and give functional.dropout its "
+            "training=converter.training",
+        )
+    return converter.value(node, x)
+
+
+@register(*COPIES)
+def _same(converter: Converter, node: fx.Node, x: Any, *_: Any, **__: Any) -> Value:
+    return converter.value(node, x)

@@ -26,10 +26,10 @@ from pascal_nm.common.files import readable
 from pascal_nm.errors import FileError, described
 from pascal_nm.source import archive, tensors
 
-JSON_BYTES = 1 << 24
+_JSON_BYTES = 1 << 24
 """The most bytes of a program without its weights: those of ResNet-34 are 0.4 MB."""
 
-OBJECTS = 30_000
+_OBJECTS = 30_000
 """The most parts of a program as its file counts them; ResNet-34 has 8,000, of which torch reads
 some 8,000 a second."""
 
@@ -167,8 +167,8 @@ def _rewrite(path: Path, entries: archive.Archive, fresh: IO[bytes]) -> None:
 
 
 def _json(path: Path, entries: archive.Archive, name: str) -> Any:
-    if entries.names[name].file_size > JSON_BYTES:
-        raise FileError(f"{path} has a description ({name}) of more than {JSON_BYTES >> 20} MB, which no network has")
+    if entries.names[name].file_size > _JSON_BYTES:
+        raise FileError(f"{path} has a description ({name}) of more than {_JSON_BYTES >> 20} MB, which no network has")
     try:
         return json.loads(entries.read(name))
     except (ValueError, RecursionError) as error:
@@ -207,8 +207,8 @@ class _Checked:
 
     def object(self, name: str, content: Mapping[str, Any]) -> dict[str, Any]:
         self.objects += 1
-        if self.objects > OBJECTS:
-            raise FileError(f"{self.path} has more than {OBJECTS:,} parts, which no network here has")
+        if self.objects > _OBJECTS:
+            raise FileError(f"{self.path} has more than {_OBJECTS:,} parts, which no network here has")
         kept = {}
         for key, value in content.items():
             if name in _NAMED:

@@ -28,9 +28,9 @@ from pascal_nm.source.qcfs import step_of
 from pascal_nm.source.tracing import QCFS, SourceNetwork, aten, guarded, logits
 from pascal_nm.source.verification import interval, judged, with_max_populations
 
-ARITHMETIC = np.finfo(np.float64)
+_ARITHMETIC = np.finfo(np.float64)
 
-FREE = 2
+_FREE = 2
 """Images that run as they are: the example, and a random one."""
 
 
@@ -72,7 +72,7 @@ class _Run:
 def _inputs(source: SourceNetwork, graph: Graph, example: Tensor | None) -> Array:
     """The example and random images, in a number that the program takes."""
     rng = np.random.default_rng(0)
-    images = -(-(FREE + 1) // (source.batch or 1)) * (source.batch or 1)
+    images = -(-(_FREE + 1) // (source.batch or 1)) * (source.batch or 1)
     shape = (images, *source.input_shape)
     if graph.preprocessing is not None:
         x = graph.preprocessing(rng.uniform(0, graph.preprocessing.scale, shape)).astype(np.float64)
@@ -87,7 +87,7 @@ def _forced(source: SourceNetwork, inputs: Array) -> _Run:
     rng = np.random.default_rng(1)
     parts, start = [], 0
     for x, _ in source.batches(inputs, torch.float64):
-        parts.append(_Forced(source, rng, max(0, FREE - start)).play(x))
+        parts.append(_Forced(source, rng, max(0, _FREE - start)).play(x))
         start += len(x)
     joined = {
         key: {name: np.concatenate([getattr(part, key)[name] for part in parts]) for name in parts[0].arguments}
@@ -160,12 +160,12 @@ def _problems(source: SourceNetwork, graph: Graph, inputs: Array, run: _Run) -> 
     counts = with_max_populations(
         graph, {name: level.reshape(-1, *graph[name].shape) for name, level in levels.items()}
     )
-    errors = cache(lambda: rounding.errors(source, inputs, run.levels, ARITHMETIC))
+    errors = cache(lambda: rounding.errors(source, inputs, run.levels, _ARITHMETIC))
     for p in (*graph.spiking, graph.output):
         layer = judged(graph, p, counts)
         if p is not graph.output and p.levels != run.most[layer.name]:
             yield f"{layer.name} has {run.most[layer.name]} levels in the source network, {p.levels} in the graph"
-        expected = interval(graph, p, layer, counts, inputs, ARITHMETIC)
+        expected = interval(graph, p, layer, counts, inputs, _ARITHMETIC)
         found = (run.outputs if p is graph.output else run.arguments[layer.name]).reshape(expected.value.shape)
         if not expected.holds(found).all():
             expected = expected.widened(errors().of(layer.name).reshape(found.shape))

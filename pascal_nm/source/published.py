@@ -36,33 +36,33 @@ PREPROCESSING = {
 
 ARCHITECTURES = (*VGG_LAYOUTS, *RESNET_LAYOUTS)
 
-THRESHOLDS = ("thresh", "up")
+_THRESHOLDS = ("thresh", "up")
 """Names of a QCFS threshold: today's, and that of older checkpoints."""
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "checkpoint")
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "checkpoint")
 """Usual names for the network in a file that holds more: preferred where the file has a second one,
 such as an average."""
 
-COUNTERS = ("total_ops", "total_params", "n_averaged")
+_COUNTERS = ("total_ops", "total_params", "n_averaged")
 """What other programs count in a network: operations and parameters (thop), averaged networks
 (torch.optim.swa_utils)."""
 
-DEPTH = 3
+_DEPTH = 3
 """So deep may a state_dict stand in what a file holds."""
 
 _PREFIX = re.compile(r"(module\.|_orig_mod\.)+")
 
-COUNT = "num_batches_tracked"
+_COUNT = "num_batches_tracked"
 """Batches that a normalization has seen, which its result does not depend on."""
 
-Kind = Literal["convolution", "normalization", "threshold", "linear"]
+_Kind = Literal["convolution", "normalization", "threshold", "linear"]
 
 
-class Part(NamedTuple):
+class _Part(NamedTuple):
     """The tensors of one layer: its path, what it is, and its state."""
 
     path: str
-    kind: Kind
+    kind: _Kind
     state: dict[str, Tensor]
 
 
@@ -117,7 +117,7 @@ def load(
         "conv_bias": "bias" in parts[0].state,
     }
     for name, tensor in ((f"{part.path}.{key}", part.state[key]) for part in parts for key in part.state):
-        if not tensor.numel() or not (tensor.is_floating_point() or name.endswith(COUNT)):
+        if not tensor.numel() or not (tensor.is_floating_point() or name.endswith(_COUNT)):
             raise FileError(f"{path}: {name} must hold floating-point numbers, not {tensor.dtype} of {tensor.numel()}")
     with torch.device("meta"):  # Widths of neighbours may ask for more than the file holds: shapes first, memory after.
         module = build(**recipe).eval()
@@ -136,7 +136,7 @@ def _state_dict(path: Path, note: Callable[[str], None]) -> Mapping[str, Tensor]
         raise FileError(f"{path} holds no state_dict: save one with torch.save(model.state_dict(), path)")
     names = sorted(
         (name for name, mapping in found.items() if _layers(mapping) == most),
-        key=lambda name: name.rpartition(".")[2] not in WRAPPERS,
+        key=lambda name: name.rpartition(".")[2] not in _WRAPPERS,
     )
     if names[0]:
         others = f" (not {' or '.join(repr(name[:80]) for name in names[1:4])}, which is as large)" if names[1:] else ""
@@ -144,7 +144,7 @@ def _state_dict(path: Path, note: Callable[[str], None]) -> Mapping[str, Tensor]
     return {
         _PREFIX.sub("", key): value
         for key, value in found[names[0]].items()
-        if isinstance(value, Tensor) and key.rpartition(".")[2] not in COUNTERS
+        if isinstance(value, Tensor) and key.rpartition(".")[2] not in _COUNTERS
     }
 
 
@@ -153,7 +153,7 @@ def _mappings(content: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     waiting, seen = deque([("", content, 0)]), set[int]()
     while waiting:
         name, value, depth = waiting.popleft()
-        if not isinstance(value, Mapping | list | tuple) or depth > DEPTH or id(value) in seen:
+        if not isinstance(value, Mapping | list | tuple) or depth > _DEPTH or id(value) in seen:
             continue
         seen.add(id(value))
         if isinstance(value, Mapping):
@@ -167,7 +167,7 @@ def _layers(mapping: Mapping[str, Any]) -> int:
     return sum(isinstance(v, Tensor) and v.ndim >= 2 and k.rpartition(".")[2] == "weight" for k, v in mapping.items())
 
 
-def _parts(state: Mapping[str, Tensor], path: str | Path) -> list[Part]:
+def _parts(state: Mapping[str, Tensor], path: str | Path) -> list[_Part]:
     """The layers of a state_dict, in its order.
 
     That is the order of definition, which is the order of execution in both repositories.
@@ -175,14 +175,14 @@ def _parts(state: Mapping[str, Tensor], path: str | Path) -> list[Part]:
     layers: dict[str, dict[str, Tensor]] = {}
     for key, value in state.items():
         layer, _, name = key.rpartition(".")
-        layers.setdefault(layer, {})["threshold" if name in THRESHOLDS else name] = value
+        layers.setdefault(layer, {})["threshold" if name in _THRESHOLDS else name] = value
     for before, after in itertools.pairwise(layers):
         if _out_of_order(before, after):
             raise FileError(
                 f"{path}: {after} stands behind {before}; the keys must be in the order of the modules, "
                 "as model.state_dict() gives them"
             )
-    return [Part(layer, _kind(layer, tensors, path), tensors) for layer, tensors in layers.items()]
+    return [_Part(layer, _kind(layer, tensors, path), tensors) for layer, tensors in layers.items()]
 
 
 def _out_of_order(before: str, after: str) -> bool:
@@ -197,7 +197,7 @@ def _out_of_order(before: str, after: str) -> bool:
     return False
 
 
-def _kind(layer: str, tensors: Mapping[str, Tensor], path: str | Path) -> Kind:
+def _kind(layer: str, tensors: Mapping[str, Tensor], path: str | Path) -> _Kind:
     if "threshold" in tensors:
         return "threshold"
     if "running_mean" in tensors:
@@ -210,7 +210,7 @@ def _kind(layer: str, tensors: Mapping[str, Tensor], path: str | Path) -> Kind:
     raise FileError(f"{path}: {layer} holds {', '.join(tensors)}, which is no layer of these networks")
 
 
-def _input_size(arch: str, parts: Sequence[Part]) -> int:
+def _input_size(arch: str, parts: Sequence[_Part]) -> int:
     if arch in RESNET_LAYOUTS:
         return 224 if parts[0].state["weight"].shape[-1] == 7 else 32
     channels = next(p for p in reversed(parts) if p.kind == "convolution").state["weight"].shape[0]
@@ -218,7 +218,7 @@ def _input_size(arch: str, parts: Sequence[Part]) -> int:
     return 32 * math.isqrt(max(1, features // channels))
 
 
-def _widths(arch: str, parts: Sequence[Part], path: str | Path) -> list[int]:
+def _widths(arch: str, parts: Sequence[_Part], path: str | Path) -> list[int]:
     layers = [p for p in parts if p.kind in ("convolution", "linear") and "shortcut" not in p.path][:-1]
     outputs = [p.state["weight"].shape[0] for p in layers]
     if arch in VGG_LAYOUTS:
@@ -235,13 +235,13 @@ def _widths(arch: str, parts: Sequence[Part], path: str | Path) -> list[int]:
     return [outputs[1 + 2 * sum(blocks[:stage])] for stage in range(len(blocks))]
 
 
-def _matched(module: nn.Module, parts: Sequence[Part], path: str | Path, arch: str) -> dict[str, Tensor]:
+def _matched(module: nn.Module, parts: Sequence[_Part], path: str | Path, arch: str) -> dict[str, Tensor]:
     """The module's state_dict with the tensors of the parts, in order.
 
     Their kinds and shapes are checked.
     """
     layers = [(name, layer) for name, layer in module.named_modules() if list(layer.parameters(recurse=False))]
-    kinds: dict[type, Kind] = {
+    kinds: dict[type, _Kind] = {
         nn.Conv2d: "convolution",
         nn.BatchNorm2d: "normalization",
         QCFS: "threshold",
@@ -253,7 +253,7 @@ def _matched(module: nn.Module, parts: Sequence[Part], path: str | Path, arch: s
         if part.kind != expected:
             raise FileError(f"{path} is not {arch}: {part.path} is a {part.kind} where {name} needs a {expected}")
         for key, value in layer.state_dict().items():
-            if key == COUNT:
+            if key == _COUNT:
                 state[f"{name}.{key}"] = torch.tensor(0)
                 continue
             if key not in part.state:

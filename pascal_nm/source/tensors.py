@@ -23,16 +23,16 @@ from pascal_nm.common.files import readable, replacing
 from pascal_nm.errors import FileError, described, first_line
 from pascal_nm.source import archive
 
-SPARE_BYTES = 1 << 26
+_SPARE_BYTES = 1 << 26
 """By so much may tensors be larger than their file: several may show the same numbers."""
 
-PICKLE_BYTES = 1 << 24
+_PICKLE_BYTES = 1 << 24
 """The most bytes of the part that says what a file holds."""
 
-OPERATIONS = 1_000_000
+_OPERATIONS = 1_000_000
 """The most steps of that part: a tensor takes some 25."""
 
-WORK = 1 << 22
+_WORK = 1 << 22
 """The most values that these steps may put together, each counted in everything that it becomes a
 part of; a tensor takes some 100."""
 
@@ -68,10 +68,10 @@ def load(path: str | Path) -> Any:
     """
     path = readable(path)
     with path.open("rb") as file:
-        return read(path, file)
+        return _read(path, file)
 
 
-def read(path: Path, file: BinaryIO) -> Any:
+def _read(path: Path, file: BinaryIO) -> Any:
     """As :func:`load`, from an open file that errors call ``path``."""
     look_through(path, file)
     try:
@@ -166,7 +166,7 @@ def _check_steps(path: Path, file: IO[bytes]) -> None:
     takes no more than the bytes do.
     """
     start = file.tell()
-    content = io.BytesIO(file.read(PICKLE_BYTES))
+    content = io.BytesIO(file.read(_PICKLE_BYTES))
     stack: list[_Value] = []
     memo: dict[Any, _Value] = {}
     marks: list[int] = []
@@ -203,7 +203,7 @@ def _check_steps(path: Path, file: IO[bytes]) -> None:
             else:
                 made = 0
             work += made
-        if count > OPERATIONS or work > WORK:
+        if count > _OPERATIONS or work > _WORK:
             raise FileError(f"{path} holds more names and values than any network has")
     file.seek(start + content.tell())
 
@@ -248,7 +248,7 @@ def check(path: Path, content: Any, size: int) -> None:
     Raises:
         FileError: names what a file at ``path`` holds.
     """
-    room = size + SPARE_BYTES
+    room = size + _SPARE_BYTES
     for value in _values(content):
         if not isinstance(value, Tensor):
             if not isinstance(value, _PLAIN):

@@ -20,7 +20,6 @@ wrong.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -30,13 +29,13 @@ import numpy as np
 import torch
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.network.graph import Graph, Identity, Population, Projection
+from pascal_nm.network.graph import Graph, Population, Projection
 from pascal_nm.simulation import simulate
 from pascal_nm.simulation.result import RunResult
 from pascal_nm.source import rounding
 from pascal_nm.source.tracing import SourceNetwork
 
-MARGIN = 16
+_MARGIN = 16
 """Roundings per sum beside its additions: folding of normalization and amplitude,
 bias shares, resets."""
 
@@ -187,7 +186,7 @@ class Verification:
 
     def _note_outputs(self, expected: Array, found: Array) -> None:
         """Keep how far outputs of further images lie apart, (N, classes) each."""
-        apart = [(expected, found), (probabilities(expected), probabilities(found))]
+        apart = [(expected, found), (_probabilities(expected), _probabilities(found))]
         outputs, shares = (float(np.abs(a - b).max(initial=0)) for a, b in apart)
         self.output_difference = max(self.output_difference, outputs)
         self.probability_difference = max(self.probability_difference, shares)
@@ -254,7 +253,7 @@ class Verification:
         output.differing += int(np.count_nonzero(expected.potential != result.potential))
 
 
-def probabilities(logits: Array) -> Array:
+def _probabilities(logits: Array) -> Array:
     """The softmax of outputs (N, classes) over the classes, in double precision."""
     powers = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
     return np.asarray(powers / powers.sum(1, keepdims=True))
@@ -339,7 +338,7 @@ def interval(
     value = _argument(graph, p, counts, inputs) if value is None else value
     size = _argument(graph, p, sent or counts, inputs, magnitudes=True) + (1 if p.kind == "pasc" else 0)
     spikes = {q.source: _spikes(graph[q.source], sent) for q in graph.incoming(p.name)}
-    terms = sum(_fan_in(graph, q) * (spikes[q.source] + 1) for q in graph.incoming(p.name)) + 2 * p.levels + MARGIN
+    terms = sum(_fan_in(graph, q) * (spikes[q.source] + 1) for q in graph.incoming(p.name)) + 2 * p.levels + _MARGIN
     error = (size + float(arithmetic.tiny) / p.threshold) * rounding.gamma(terms, arithmetic)
     return Interval(*(_pooled(graph, layer, bound) for bound in (value, value - error, value + error)))
 
@@ -394,6 +393,4 @@ def _argument(
 
 
 def _fan_in(graph: Graph, projection: Projection) -> int:
-    operator = projection.operator
-    per_neuron = 1 if isinstance(operator, Identity) else math.prod(operator.weight.shape[1:])
-    return per_neuron * (math.prod(projection.pool.kernel) if projection.pool else 1)
+    return projection.operator.fan_in * projection.window

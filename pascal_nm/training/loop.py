@@ -32,7 +32,7 @@ from pascal_nm.source.architectures import build, set_levels
 from pascal_nm.source.checkpoint import Model, save
 from pascal_nm.training.pointwise import StrideBySlicing
 
-LARGE = 128
+_LARGE = 128
 """Side of images from which on networks begin with the ImageNet stem."""
 
 PAPER_THRESHOLD = 1.0
@@ -146,7 +146,7 @@ def _by_size(shape: tuple[int, int, int]) -> TrainingConfig:
     channels, height, width = shape
     if height <= 8:
         return TrainingConfig(epochs=25, shift=1)
-    if min(height, width) >= LARGE:
+    if min(height, width) >= _LARGE:
         return TrainingConfig(
             arch="resnet18",
             options={"stem": "imagenet"},
@@ -183,7 +183,7 @@ def paper_recipe(data: Images) -> TrainingConfig:
 
     Args:
         data: colour images. A hundred classes of 32x32 pixels are CIFAR-100, sides from
-            :data:`LARGE` on mean the ImageNet form.
+            :data:`_LARGE` on mean the ImageNet form.
 
     Raises:
         DataError: images with another number of channels than three, which the paper
@@ -195,7 +195,7 @@ def paper_recipe(data: Images) -> TrainingConfig:
             f"the paper's recipe is for colour images, {data.name} has {channels} channel(s): leave --recipe out, "
             "or choose other images"
         )
-    if min(height, width) >= LARGE:
+    if min(height, width) >= _LARGE:
         large = defaults(data)
         return replace(large, options={**large.options, "threshold": PAPER_THRESHOLD}, decay_all=True)
     cifar100 = data.shape == (3, 32, 32) and len(data.classes) == 100
@@ -306,7 +306,7 @@ def train(
     return Model(module, train_data.shape, train_data.classes, run.preprocessing, recipe, train_data.name, metrics)
 
 
-ABSENT: dict[str, Any] = {"start": "", "decay_all": False}
+_ABSENT: dict[str, Any] = {"start": "", "decay_all": False}
 """What the state of a training means by saying nothing of a setting that it could not
 have had otherwise."""
 
@@ -582,7 +582,7 @@ class _Training:
         try:
             state = tensors.load(path)
             here = self._settings()
-            stored = here | ABSENT | state["config"]  # states of earlier versions say less
+            stored = here | _ABSENT | state["config"]  # states of earlier versions say less
             if not self._fits(stored, here, int(state["epochs_done"])):
                 other = ", ".join(_changed(stored, here))
                 raise FileError(f"{path} belongs to a training with other settings ({other}): delete it, or use those")

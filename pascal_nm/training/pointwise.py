@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
+_CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 """What is watched for: the functions that torch's modules and ``torch.nn.functional`` call."""
 
 
@@ -39,7 +39,7 @@ class StrideBySlicing(TorchFunctionMode):
     ) -> Any:
         """Torch's hook, which is called in place of every function of torch."""
         kwargs = kwargs or {}
-        return _convolution(func, *args, **kwargs) if func in CONVOLUTIONS else func(*args, **kwargs)
+        return _convolution(func, *args, **kwargs) if func in _CONVOLUTIONS else func(*args, **kwargs)
 
 
 def _convolution(

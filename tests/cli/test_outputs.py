@@ -12,7 +12,7 @@ from typing import get_type_hints
 import pytest
 
 from pascal_nm.cli.main import COMMANDS
-from pascal_nm.cli.outputs import declarations
+from pascal_nm.cli.outputs import _declarations
 
 TOKENS = {
     "adapt": ["m.pt"],
@@ -42,7 +42,7 @@ def function(name):
 
 def outputs(name):
     """Each option by which a command writes, as it is given, with what is declared."""
-    for option, declared in declarations(function(name)):
+    for option, declared in _declarations(function(name)):
         yield f"--{option}", declared
 
 

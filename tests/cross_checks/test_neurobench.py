@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from pascal_nm import build, convert, data, quantize
-from pascal_nm.network.graph import Conv2d, Dense
-from pascal_nm.simulation import activity, simulate
+from pascal_nm.network.operators import Conv2d, Dense
+from pascal_nm.simulation import events, simulate
 from tests import networks
 from tests.cores import Trains
 
@@ -74,7 +74,7 @@ def test_operations_are_neurobenchs_effective_accumulates():
     graph = quantize(convert(module, inputs, preprocessing=images.preprocessing()), 8)
     trains = Trains()
     result = simulate.steps(graph, inputs.numpy(), watcher=trains)
-    counted = {layer.name: float(layer.synaptic_operations.mean()) for layer in activity.events(graph, result)}
+    counted = {layer.name: float(layer.synaptic_operations.mean()) for layer in events.count(graph, result)}
     pooled = sum(counted[p.name] for p in graph.populations if p.kind == "max")
     ours = sum(counted.values()) - pooled
     assert pooled > 0

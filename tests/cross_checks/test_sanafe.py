@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import mapping
+from pascal_nm.hw_targets import cost, mapping
 from pascal_nm.hw_targets.traffic import Traffic
-from pascal_nm.network.graph import Conv2d, Dense, Graph, Population, Projection, Timing
-from pascal_nm.simulation import activity, schedule, simulate
+from pascal_nm.network.graph import Graph, Population, Projection, Timing
+from pascal_nm.network.operators import Conv2d, Dense
+from pascal_nm.simulation import events, schedule, simulate
 from tests.cores import Trains, core_of
 
 sanafe = pytest.importorskip("sanafe")
@@ -81,12 +82,12 @@ def test_energy_and_hops_are_sana_fes(seed, name):
     graph = network(seed).replace(timing=Timing(name))
     described = chips.load("loihi1_calibrated")
     described = dataclasses.replace(described, core=dataclasses.replace(described.core, neurons=12))
-    found = mapping.place(graph, described)
+    found = mapping.place(graph, described, "cores")
     assert found.cores > 16, "several tiles"
     inputs = np.random.default_rng(seed).integers(-9, 10, (1, 2, 6, 6)).astype(float)
     expected = theirs(graph, found, inputs)
-    result = simulate.steps(graph, inputs, watcher=Traffic(found, described))
-    hidden, output = activity.events(graph, result)
+    result = simulate.steps(graph, inputs, watcher=Traffic(found))
+    hidden, output = events.count(graph, result)
     assert int(hidden.hops_x[0] + hidden.hops_y[0]) == sum(expected["perf_trace"]["hops"])
     pj = {event: figure.value for event, figure in described.energy.items()}
     network_energy = (
@@ -109,14 +110,14 @@ def test_the_time_is_near_sana_fes_simple_model():
     graph = network(0)
     described = chips.load("loihi1_calibrated")
     described = dataclasses.replace(described, core=dataclasses.replace(described.core, neurons=12))
-    found = mapping.place(graph, described)
+    found = mapping.place(graph, described, "cores")
     inputs = np.random.default_rng(0).integers(-9, 10, (1, 2, 6, 6)).astype(float)
     expected = theirs(graph, found, inputs)["sim_time"]
     # The given neurons and inputs take no time there.
     idle = {event: chips.Figure(0.0, "given") for event in ("update", "idle")}
     timed = dataclasses.replace(described, latency={**described.latency, **idle})
     silent = np.zeros_like(inputs)
-    seconds = simulate.steps(graph, inputs, watcher=Traffic(found, timed)).chip.seconds[0]
-    rest = simulate.steps(graph, silent, watcher=Traffic(found, timed)).chip.seconds[0]
+    runs = [simulate.steps(graph, values, watcher=Traffic(found)) for values in (inputs, silent)]
+    seconds, rest = (cost.seconds(run, found, timed)[0] for run in runs)
     assert seconds > rest
     assert expected < seconds < 1.35 * expected

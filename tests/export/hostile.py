@@ -552,7 +552,7 @@ def called(*arguments):
             code = main.load(arguments[0]).main([*map(str, arguments[1:])], standalone_mode=False)
         except (PascalError, OSError) as error:  # as pascal_nm.cli.main has it
             return 2, str(error)
-        except main.USAGE_ERROR as error:
+        except main._USAGE_ERROR as error:
             return 2, str(error)
     return code or 0, shown.getvalue()
 

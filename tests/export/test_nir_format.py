@@ -15,7 +15,8 @@ from pascal_nm.export import from_nir, read_nir, write_nir
 from pascal_nm.export.nir_format import read_any
 from pascal_nm.export.unrolled import write_unrolled
 from pascal_nm.export.untrusted import read_raw
-from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Population, Preprocessing, Projection, SumPool2d
+from pascal_nm.network.graph import Graph, Population, Preprocessing, Projection
+from pascal_nm.network.operators import Conv2d, Dense, Identity, SumPool2d
 from tests.strategies import integer_graphs
 
 

@@ -17,7 +17,8 @@ from pascal_nm.data import Dataset
 from pascal_nm.errors import ConversionError
 from pascal_nm.export import unrolled
 from pascal_nm.interop import readers
-from pascal_nm.network.graph import Graph, Identity, Population, Projection, SumPool2d
+from pascal_nm.network.graph import Graph, Population, Projection
+from pascal_nm.network.operators import Identity, SumPool2d
 from pascal_nm.simulation import simulate
 from tests import networks
 from tests.strategies import inputs_for, integer_graphs, integer_qcfs
@@ -67,7 +68,7 @@ def unrolled_counts(graph, values, name):
 def test_every_count_of_every_random_graph_in_one_timestep(graph, seed, strict, reader):
     """Integer graphs meet thresholds exactly, where readers disagree on > and >=."""
     try:
-        raw = unrolled.unroll(graph, reader)
+        raw = unrolled.unrolled_network(graph, reader)
     except ConversionError as error:
         assert any(reason in str(error) for reason in REFUSED)
         event("refused")
@@ -97,7 +98,9 @@ def test_the_papers_networks_in_one_timestep(arch, pool):
     inputs = torch.randn(3, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).numpy()
     graph = quantize(convert(networks.randomized(module), torch.from_numpy(inputs)), input_range=6.0)
     expected = simulate.counts(graph, inputs)
-    values, most = one_timestep(unrolled.unroll(graph), graph.currents(inputs).astype(np.float64), strict=True)
+    values, most = one_timestep(
+        unrolled.unrolled_network(graph), graph.currents(inputs).astype(np.float64), strict=True
+    )
     assert most < 2
     for p in graph.populations:
         if p.kind in ("pasc", "max"):
@@ -110,7 +113,7 @@ def test_growth_is_what_the_file_holds(make):
     module = networks.randomized(make()).float()
     images = networks.images().float()
     graph = convert(module, images)
-    raw, cost = unrolled.unroll(graph), unrolled.growth(graph)
+    raw, cost = unrolled.unrolled_network(graph), unrolled.growth(graph)
     convolutions = [n for n in raw.nodes.values() if isinstance(n, nir.Conv2d)]
     assert sum(n.weight.size for n in convolutions) == cost.weights[1]
     assert sum(n.v_threshold.size for n in raw.nodes.values() if isinstance(n, nir.IF)) == cost.neurons[1]
@@ -121,22 +124,22 @@ def test_too_large_a_network_is_refused_with_its_size(monkeypatch):
     graph = convert(networks.randomized(networks.Residual()).float(), networks.images().float())
     monkeypatch.setattr("os.sysconf", lambda name: 100)
     with pytest.raises(ConversionError, match="GB"):
-        unrolled.unroll(graph)
+        unrolled.unrolled_network(graph)
 
 
 def test_an_unknown_reader_is_refused():
     graph = convert(networks.randomized(networks.Residual()).float(), networks.images().float())
     with pytest.raises(ConversionError, match="unknown reader 'brian'"):
-        unrolled.unroll(graph, "brian")
+        unrolled.unrolled_network(graph, "brian")
 
 
 def test_readers_without_this_form_are_refused_with_the_reason():
     graph = convert(networks.randomized(networks.Residual()).float(), networks.images().float())
     with pytest.raises(ConversionError, match="one timestep after"):
-        unrolled.unroll(graph, "spyx")
+        unrolled.unrolled_network(graph, "spyx")
     for tool in ("nengo", "lava-dl"):
         with pytest.raises(ConversionError, match="reads NIR files: there is nothing"):
-            unrolled.unroll(graph, tool)
+            unrolled.unrolled_network(graph, tool)
 
 
 def test_a_padded_minimum_has_no_unrolled_form():
@@ -155,7 +158,7 @@ def test_a_padded_minimum_has_no_unrolled_form():
         ),
     )
     with pytest.raises(ConversionError, match="padding over a QCFS with a negative threshold"):
-        unrolled.unroll(graph)
+        unrolled.unrolled_network(graph)
 
 
 def test_the_file_has_no_field_that_old_readers_refuse(tmp_path):

@@ -16,12 +16,13 @@ from torch import nn
 
 from pascal_nm import QCFS, convert
 from pascal_nm.errors import FileError, TargetError
-from pascal_nm.hw_targets import bill, find, fixed_point
+from pascal_nm.hw_targets import bill, cost, find, fixed_point
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets.tables import tomllib
-from pascal_nm.network.graph import Dense, Graph, Identity, Population, Projection, SumPool2d
+from pascal_nm.network.graph import Graph, Population, Projection
+from pascal_nm.network.operators import Dense, Identity, SumPool2d
 from pascal_nm.simulation import simulate
-from pascal_nm.simulation.activity import events, plain
+from pascal_nm.simulation.events import count, plain
 from tests.strategies import inputs_for, integer_graphs
 
 CHIP = """
@@ -106,8 +107,8 @@ def test_the_chip_target_refuses_before_it_runs():
 @given(graph=integer_graphs(), seed=st.integers(0, 2**32 - 1))
 def test_energy_is_events_times_figures(graph, seed):
     table = chips.load("loihi1")
-    layers = events(graph, simulate.steps(graph, inputs_for(graph, seed)))
-    for layer, priced in zip(layers, chips.energy(layers, table), strict=True):
+    layers = count(graph, simulate.steps(graph, inputs_for(graph, seed)))
+    for layer, priced in zip(layers, cost.energy(layers, table), strict=True):
         expected = 1e-12 * np.mean(
             23.6 * layer.synaptic_operations
             + 23.6 * layer.multiply_accumulates
@@ -120,7 +121,7 @@ def test_energy_is_events_times_figures(graph, seed):
 def one_spike():
     """The run of :func:`one_neuron` in which the neuron spikes once: its graph and its events."""
     graph = one_neuron()
-    hidden, output = events(graph, simulate.steps(graph, np.ones((1, 1))))
+    hidden, output = count(graph, simulate.steps(graph, np.ones((1, 1))))
     assert (hidden.multiply_accumulates, hidden.emitted, output.synaptic_operations) == (1, 1, 1)
     return graph, hidden, output
 
@@ -128,7 +129,7 @@ def one_spike():
 def test_memory_traffic_by_hand(chip):
     graph, hidden, output = one_spike()
     described = chip(lambda text: text + MEMORY, memory=True)
-    first, second = chips.energy([hidden, output], described)
+    first, second = cost.energy([hidden, output], described)
     bit = 10e-12 / 64
     assert first.joules["synaptic_memory"] == close(bit * (8 + 4))
     assert second.joules["synaptic_memory"] == close(bit * (8 + 2 * 16))
@@ -137,7 +138,7 @@ def test_memory_traffic_by_hand(chip):
     # Each of the two multiply-accumulates reads a weight and an input; each layer
     # writes its output.
     expected = 3e-12 + bit * (8 + 4 + 4)
-    assert chips.source_energy(graph, described) == close({"neuron": expected, "output": expected})
+    assert cost.source_energy(graph, described) == close({"neuron": expected, "output": expected})
 
 
 def test_max_pooling_of_the_source_network_reads_its_inputs_and_multiplies_nothing(chip):
@@ -156,9 +157,9 @@ def test_max_pooling_of_the_source_network_reads_its_inputs_and_multiplies_nothi
         ),
     )
     bit = 10e-12 / 64
-    found = chips.source_energy(graph, chip(lambda text: text + MEMORY, memory=True))
+    found = cost.source_energy(graph, chip(lambda text: text + MEMORY, memory=True))
     assert found["pool"] == close(bit * (4 + 1) * 4)
-    assert chips.source_energy(graph, chip())["pool"] == 0
+    assert cost.source_energy(graph, chip())["pool"] == 0
 
 
 def test_the_source_network_pools_before_it_multiplies(chip):
@@ -190,7 +191,7 @@ def test_the_source_network_pools_before_it_multiplies(chip):
         "source = 'a' }\nupdate = { value = 1, source = 'a' }\n"
     )
     described = chip(lambda text: re.sub(r"\[energy\].*", energy, text, flags=re.DOTALL))
-    found = list(chips.source_energy(graph, described).values())
+    found = list(cost.source_energy(graph, described).values())
     additions = (3 * 8 * 8, 4 * 4 * 4)
     assert found == close(
         [3e-12 * first, 3e-12 * second + 0.5e-12 * additions[0], 3e-12 * last + 0.5e-12 * additions[1]]
@@ -222,19 +223,20 @@ def test_working_time_is_events_times_latencies():
     described = chips.load("loihi1_calibrated")
     (updates, idle), (more, rest) = ((layer.updates[0], layer.idle[0]) for layer in (hidden, output))
     expected = 2 * 3.8 + (updates + more) * 9.7 + (idle + rest) * 6.0 + 30.0
-    assert chips.core_seconds([hidden, output], described) == close(1e-9 * expected)
+    assert cost.core_seconds([hidden, output], described) == close(1e-9 * expected)
     sent = dataclasses.replace(hidden, messages=np.array([2]), hops_x=np.array([7]))
-    assert chips.core_seconds([sent, output], described) == close(1e-9 * (expected + 2 * (5.1 + 16.0)))
-    assert chips.core_seconds([hidden, output], chips.load("cmos45_int8")) == 0
+    heard = dataclasses.replace(output, messages_in=np.array([2]))
+    assert cost.core_seconds([sent, heard], described) == close(1e-9 * (expected + 2 * (5.1 + 16.0)))
+    assert cost.core_seconds([hidden, output], chips.load("cmos45_int8")) == 0
 
 
 @settings(max_examples=20, deadline=None)
 @given(graph=integer_graphs(), seed=st.integers(0, 2**32 - 1), name=st.sampled_from(["loihi1", "cmos45_int8"]))
 def test_shares_say_where_all_the_energy_goes(graph, seed, name):
-    layers = chips.energy(events(graph, simulate.steps(graph, inputs_for(graph, seed))), chips.load(name, memory=True))
-    shares = chips.shares(layers)
+    layers = cost.energy(count(graph, simulate.steps(graph, inputs_for(graph, seed))), chips.load(name, memory=True))
+    shares = cost.shares(layers)
     assert sum(shares.values()) == close(1)
-    assert set(shares) <= set(chips.KINDS)
+    assert set(shares) <= set(cost.KINDS)
     total = sum(layer.total for layer in layers)
     for kind, share in shares.items():
         assert share * total == close(sum(layer.joules[kind] for layer in layers))
@@ -419,12 +421,12 @@ def mutated(dice):
     return bytes(text)
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(5000, marks=pytest.mark.slow)])
-def test_a_mutated_file_is_refused_in_a_line_or_prices_a_run_in_finite_numbers(count):
-    dice, read = random.Random(count), 0
+@pytest.mark.parametrize("files", [300, pytest.param(5000, marks=pytest.mark.slow)])
+def test_a_mutated_file_is_refused_in_a_line_or_prices_a_run_in_finite_numbers(files):
+    dice, read = random.Random(files), 0
     graph = one_neuron()
-    layers = events(graph, simulate.steps(graph, np.ones((1, 1))))
-    for _ in range(count):
+    layers = count(graph, simulate.steps(graph, np.ones((1, 1))))
+    for _ in range(files):
         text = mutated(dice)
         try:
             described = chips._parse("mutated", text)
@@ -433,10 +435,10 @@ def test_a_mutated_file_is_refused_in_a_line_or_prices_a_run_in_finite_numbers(c
             continue
         read += 1
         try:
-            bill.priced(graph, described)
+            bill.Priced.on(graph, {"mutated": described})
         except TargetError as error:
             assert "\n" not in str(error), text
-        figures = [layer.total for layer in chips.energy(layers, described)]
-        figures += [*chips.source_energy(graph, described).values(), chips.core_seconds(layers, described)]
+        figures = [layer.total for layer in cost.energy(layers, described)]
+        figures += [*cost.source_energy(graph, described).values(), cost.core_seconds(layers, described)]
         assert all(0 <= figure < 1e9 for figure in figures), text
-    assert count / 20 < read < count, "both are tried"
+    assert files / 20 < read < files, "both are tried"

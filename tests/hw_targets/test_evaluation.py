@@ -80,7 +80,7 @@ def test_verification_runs_the_source_network_once_for_each_batch(graph, digits,
     )
     for under_test in (reference, quantize(reference), other):
         seen.clear()
-        verification, result = evaluation.verify(source, reference, find("torch").compile(under_test), digits)
+        verification, _ = evaluation.verify(source, reference, find("torch").compile(under_test), digits)
         assert seen == [20, 20, 10]
         np.testing.assert_array_equal(
             verification.source_predictions, source(reference.preprocessing(digits.pixels)).argmax(1)

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from pascal_nm import build, convert, quantize
 from pascal_nm.errors import TargetError
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import mapping, traffic
+from pascal_nm.hw_targets import cost, mapping, traffic
 from pascal_nm.hw_targets.traffic import Traffic
-from pascal_nm.network.graph import Conv2d, Dense, Graph, Identity, Population, Projection, Timing
-from pascal_nm.simulation import activity, schedule, simulate
+from pascal_nm.network.graph import Graph, Population, Projection, Timing
+from pascal_nm.network.operators import Conv2d, Dense, Identity
+from pascal_nm.simulation import events, schedule, simulate
 from pascal_nm.source.tracing import SourceNetwork
 from tests.cores import Trains, core_of
 from tests.hw_targets.test_chip import one_neuron
@@ -116,7 +117,8 @@ def test_every_message_is_counted_once_for_each_core_that_it_reaches(graph, chip
     if found is None:
         return
     with mock.patch.object(traffic, "FRAME_VALUES", together):
-        result = simulate.steps(graph, inputs_for(graph, seed, 2), watcher=Traffic(found, chip))
+        result = simulate.steps(graph, inputs_for(graph, seed, 2), watcher=Traffic(found))
+    layers = {layer.name: layer for layer in events.count(graph, result)}
     operations = np.zeros((2, found.cores))
     for p in graph.populations:
         if p.name not in result.spikes:
@@ -133,16 +135,17 @@ def test_every_message_is_counted_once_for_each_core_that_it_reaches(graph, chip
                 sent += spikes[:, reached].sum(1)
                 way = np.abs(found.places[cores[reached]] - found.places[core])
                 hops += spikes[:, reached] @ way
-        np.testing.assert_array_equal(result.chip.messages[p.name].sent, sent, err_msg=p.name)
-        np.testing.assert_array_equal(result.chip.messages[p.name].hops_x, hops[:, 0])
-        np.testing.assert_array_equal(result.chip.messages[p.name].hops_y, hops[:, 1])
-    np.testing.assert_array_equal(result.chip.operations, operations)
-    total = sum(m.sent for m in result.chip.messages.values())
-    np.testing.assert_array_equal(result.chip.outgoing.sum(1), total)
-    np.testing.assert_array_equal(result.chip.incoming.sum(1), total)
-    by_layer = sum(layer.synaptic_operations for layer in activity.events(graph, result))
-    np.testing.assert_array_equal(result.chip.operations.sum(1), by_layer)
-    assert (result.chip.seconds > 1e-9 * 600 * result.timesteps).all()
+        np.testing.assert_array_equal(layers[p.name].messages, sent, err_msg=p.name)
+        np.testing.assert_array_equal(layers[p.name].hops_x, hops[:, 0])
+        np.testing.assert_array_equal(layers[p.name].hops_y, hops[:, 1])
+    np.testing.assert_array_equal(result.cores.by_core("synaptic_operation"), operations)
+    total = sum(layer.messages for layer in layers.values())
+    np.testing.assert_array_equal(result.cores.by_core("message").sum(1), total)
+    np.testing.assert_array_equal(result.cores.by_core("message_in").sum(1), total)
+    np.testing.assert_array_equal(sum(layer.messages_in for layer in layers.values()), total)
+    by_layer = sum(layer.synaptic_operations for layer in layers.values())
+    np.testing.assert_array_equal(operations.sum(1), by_layer)
+    assert (cost.seconds(result, found, chip) > 1e-9 * 600 * result.timesteps).all()
 
 
 @pytest.mark.slow
@@ -159,7 +162,7 @@ def test_the_time_of_an_image_is_that_of_a_loop_over_timesteps_and_synapses(grap
     if found is None:
         return
     inputs = inputs_for(graph, seed, 2)
-    result = simulate.steps(graph, inputs, watcher=Traffic(found, chip))
+    result = simulate.steps(graph, inputs, watcher=Traffic(found))
     simulate.steps(graph, inputs, watcher=(trains := Trains()))
     plan, ns = schedule.of(graph), chip.nanoseconds
     busy, way = np.zeros((plan.steps, 2, found.cores)), np.zeros((plan.steps, 2))
@@ -188,7 +191,7 @@ def test_the_time_of_an_image_is_that_of_a_loop_over_timesteps_and_synapses(grap
                     way[first + t, image] = max(way[first + t, image], hops)
     steps = busy.max(2) + way + chip.barrier.at(len(np.unique(found.places, axis=0)))
     expected = [1e-9 * steps[: result.timesteps[image], image].sum() for image in range(2)]
-    np.testing.assert_allclose(result.chip.seconds, expected, rtol=1e-5)
+    np.testing.assert_allclose(cost.seconds(result, found, chip), expected, rtol=1e-12)
 
 
 def test_operations_beyond_what_float32_holds_are_counted_exactly():
@@ -210,12 +213,12 @@ def test_operations_beyond_what_float32_holds_are_counted_exactly():
     core = dataclasses.replace(chip.core, neurons=2**20, memory_bits=2**40, in_axons=2**20, out_axons=2**20)
     chip = dataclasses.replace(chip, core=core)
     inputs = (np.random.default_rng(0).random((1, *shape)) < 0.9).astype(float)
-    result = simulate.steps(graph, inputs, watcher=Traffic(mapping.place(graph, chip), chip))
+    result = simulate.steps(graph, inputs, watcher=Traffic(mapping.place(graph, chip)))
     along = np.convolve(np.ones(64, int), np.ones(kernel, int))[16:-16]
     expected = int(inputs[0, 0].astype(int).ravel() @ np.outer(along, along).ravel()) * channels
     assert expected > 2**24
     assert expected % 4
-    assert result.chip.operations.sum() == expected
+    assert result.cores.by_core("synaptic_operation").sum() == expected
 
 
 def test_a_timestep_lasts_as_long_as_its_slowest_core():
@@ -224,7 +227,7 @@ def test_a_timestep_lasts_as_long_as_its_slowest_core():
     chip = chips.load("loihi1_calibrated")
     ns = {name: figure.value for name, figure in chip.latency.items()}
     found = mapping.place(graph, chip)
-    result = simulate.steps(graph, np.array([[2.0], [0.0]]), watcher=Traffic(found, chip))
+    result = simulate.steps(graph, np.array([[2.0], [0.0]]), watcher=Traffic(found))
     plan = schedule.of(graph)
     hops = np.abs(found.places[0] - found.places[1]) @ [ns["hop_x"], ns["hop_y"]]
     neuron, output = (plan.windows[name] for name in ("neuron", "output"))
@@ -238,7 +241,7 @@ def test_a_timestep_lasts_as_long_as_its_slowest_core():
             second = ns["update"] if output.start <= t < output.stop else ns["idle"]
             second += arriving * (ns["synaptic_operation"] + ns["message_in"])
             total += max(first, second) + spiking * hops + 600
-        assert result.chip.seconds[image] == pytest.approx(1e-9 * total, rel=1e-6)
+        assert cost.seconds(result, found, chip)[image] == pytest.approx(1e-9 * total, rel=1e-12)
 
 
 def test_what_cannot_fit_is_refused_with_the_limit_and_what_helps():
@@ -291,13 +294,14 @@ def test_counting_everything_takes_at_most_half_as_long_as_the_run(timing):
     """In the processor's time of one thread, of which other programs take nothing."""
     inputs, chip = images(32, 32), chips.load("loihi1")
     graph = network("vgg16", inputs, 10, width=0.125).replace(timing=timing)
-    watcher, threads = Traffic(mapping.place(graph, chip), chip), torch.get_num_threads()
+    watcher, threads = Traffic(mapping.place(graph, chip)), torch.get_num_threads()
 
     def seconds(watcher):
         start = time.process_time()
         result = simulate.steps(graph, inputs, watcher=watcher)
         if watcher is not None:
-            activity.events(graph, result)
+            events.count(graph, result)
+            cost.seconds(result, watcher.placement, chip)
         return time.process_time() - start
 
     torch.set_num_threads(1)

@@ -18,20 +18,18 @@ from pascal_nm import QCFS
 from pascal_nm.errors import TargetError
 from pascal_nm.hw_targets.lava import LavaTarget
 from pascal_nm.process_models.analog.models import AnalogInputFixed
-from pascal_nm.process_models.conv.models import ConvFixed
-from pascal_nm.process_models.dense.models import DenseFixed
-from pascal_nm.process_models.identity.models import IdentityFixed
 from pascal_nm.process_models.max_pool.models import MaxPoolModel
 from pascal_nm.process_models.memory import shared_zeros
 from pascal_nm.process_models.pasc.models import PascFixed
 from pascal_nm.process_models.readout.models import ReadoutFixed
 from pascal_nm.process_models.runtime import Session
+from pascal_nm.process_models.synapse.models import SynapseFixed
 from tests import networks
 from tests.processes import children, launcher, nothing_left, running, segments
 
 __all__ = ["launcher", "nothing_left"]
 
-KINDS = (AnalogInputFixed, ConvFixed, DenseFixed, IdentityFixed, MaxPoolModel, PascFixed, ReadoutFixed)
+KINDS = (AnalogInputFixed, MaxPoolModel, PascFixed, ReadoutFixed, SynapseFixed)
 
 
 class Branches(nn.Module):
@@ -125,7 +123,7 @@ def test_a_killed_child_ends_the_run(kind, program, inject, nothing_left):
 
 def test_a_stopped_child_ends_the_run(program, inject, impatient, nothing_left):
     lava, images = program
-    happened = inject(ConvFixed, 3, killed(signal.SIGSTOP))
+    happened = inject(SynapseFixed, 3, killed(signal.SIGSTOP))
     with pytest.raises(TargetError, match=r"does not go on: .* stopped"):
         lava.run(images)
     assert 0 < time.monotonic() - happened[0] < 5
@@ -169,7 +167,7 @@ def test_an_interrupted_program_ends_at_once_and_leaves_nothing(number, code, la
     shared = segments()
     program = f"""
 import pathlib
-from pascal_nm.process_models.conv.models import ConvFixed
+from pascal_nm.process_models.synapse.models import SynapseFixed
 from tests.process_models.test_faults import LavaTarget, branches
 
 def run_step(model, t):
@@ -177,7 +175,7 @@ def run_step(model, t):
     while True:
         pass
 
-ConvFixed.run_step = run_step
+SynapseFixed.run_step = run_step
 graph, images = branches()
 LavaTarget().compile(graph).run(images)
 """

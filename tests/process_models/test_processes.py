@@ -10,15 +10,16 @@ pytest.importorskip("lava.magma", exc_type=ImportError)
 from pascal_nm import convert, quantize
 from pascal_nm.errors import GraphError
 from pascal_nm.network.graph import Timing
+from pascal_nm.network.operators import Dense
+from pascal_nm.network.windows import Span, Window
 from pascal_nm.neuron import Stage
 from pascal_nm.process_models.analog.process import AnalogInput
-from pascal_nm.process_models.dense.process import Dense
 from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.pasc_network.process import PascNetwork
 from pascal_nm.process_models.readout.process import Readout
 from pascal_nm.process_models.runtime import Session
+from pascal_nm.process_models.synapse.process import Synapse
 from pascal_nm.simulation import simulate
-from pascal_nm.simulation.schedule import Span, Window
 from tests import networks
 
 
@@ -29,7 +30,7 @@ def encoder(levels: int) -> Window:
 def test_signed_counter_and_potential_can_be_read_as_vars():
     currents = np.array([[[7, -3, 25]]], np.int32)
     source = AnalogInput(currents=currents)
-    synapse = Dense(shape_in=(3,), weight=np.eye(3, dtype=np.int8), largest=25)
+    synapse = Synapse(Dense(np.eye(3, dtype=np.int8)), shape_in=(3,), largest=25)
     neuron = Pasc(shape=(3,), vth=np.array([5], np.int32), levels=4, window=encoder(4))
     source.s_out.connect(synapse.s_in)
     synapse.a_out.connect(neuron.a_in)
@@ -71,7 +72,7 @@ def test_spikes_drive_a_stock_lava_neuron():
     from lava.proc.lif.process import LIF
 
     source = AnalogInput(currents=np.array([[[13]]], np.int32))
-    synapse = Dense(shape_in=(1,), weight=np.ones((1, 1), np.int8), largest=13)
+    synapse = Synapse(Dense(np.ones((1, 1), np.int8)), shape_in=(1,), largest=13)
     neuron = Pasc(shape=(1,), vth=np.array([5], np.int32), levels=4, window=encoder(4))
     stock = LIF(shape=(1, 1), vth=1000, du=4095, dv=0)
     source.s_out.connect(synapse.s_in)

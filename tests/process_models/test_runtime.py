@@ -20,13 +20,14 @@ pytest.importorskip("lava.magma", exc_type=ImportError)
 
 from pascal_nm import convert
 from pascal_nm.errors import TargetError
+from pascal_nm.network.operators import Dense
 from pascal_nm.process_models import memory
 from pascal_nm.process_models.analog.process import AnalogInput
 from pascal_nm.process_models.compat import ProcessServer, RunSteps, VarServer
-from pascal_nm.process_models.dense.process import Dense
 from pascal_nm.process_models.pasc_network.process import PascNetwork
 from pascal_nm.process_models.readout.process import Readout
 from pascal_nm.process_models.runtime import Session
+from pascal_nm.process_models.synapse.process import Synapse
 from tests import networks
 from tests.process_models.faulty.process import Faulty
 from tests.processes import children, launcher, nothing_left, running
@@ -38,7 +39,7 @@ ROOT = Path(__file__).parents[2]
 
 def network(how: str, step: int = 3) -> Faulty:
     faulty = Faulty(step=step, how=how)
-    dense = Dense(shape_in=(2,), weight=np.ones((2, 2), np.int8))
+    dense = Synapse(Dense(np.ones((2, 2), np.int8)), shape_in=(2,))
     faulty.s_out.connect(dense.s_in)
     return faulty
 
@@ -125,7 +126,7 @@ def test_networks_run_at_the_same_time_in_threads_of_one_program(nothing_left):
     def run(levels):
         for _ in range(3):
             source = AnalogInput(currents=np.full((1, 1, 1), 5 * levels, np.int32))
-            synapse = Dense(shape_in=(1,), weight=np.ones((1, 1), np.int8), largest=5 * levels)
+            synapse = Synapse(Dense(np.ones((1, 1), np.int8)), shape_in=(1,), largest=5 * levels)
             readout = Readout(shape=(1,), window=range(1, 9))
             source.s_out.connect(synapse.s_in)
             synapse.a_out.connect(readout.a_in)
@@ -138,7 +139,7 @@ def test_networks_run_at_the_same_time_in_threads_of_one_program(nothing_left):
     together = threading.Barrier(3)
     with ThreadPoolExecutor(3) as pool:
         futures = [pool.submit(run, levels) for levels in (1, 2, 3)]
-        made = [Dense(shape_in=(2,), weight=np.ones((2, 2), np.int8)) for _ in range(100)]
+        made = [Synapse(Dense(np.ones((2, 2), np.int8)), shape_in=(2,)) for _ in range(100)]
     assert [future.result() for future in futures] == [5, 10, 15]
     assert all("timing" in process.proc_params._parameters for process in made)
 
@@ -154,7 +155,7 @@ def test_what_lava_registers_is_forgotten_but_what_the_user_made_is_kept():
     for process in whole:
         with Session(process, tag="floating_pt") as session:
             session.run(1)
-            dense = Dense(shape_in=(2,), weight=np.ones((2, 2), np.int8))
+            dense = Synapse(Dense(np.ones((2, 2), np.int8)), shape_in=(2,))
         assert "timing" in dense.proc_params._parameters
     assert registered() == [before[0] + 2, before[1], before[2] + 2, before[3]]
 

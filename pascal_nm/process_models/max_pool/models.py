@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.network.graph import SumPool2d
+from pascal_nm.network.operators import SumPool2d
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
 from pascal_nm.process_models.max_pool.process import MaxPool
 from pascal_nm.process_models.memory import Record

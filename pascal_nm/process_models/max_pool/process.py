@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pascal_nm.common.arrays import Array, Shape
-from pascal_nm.network.graph import SumPool2d
+from pascal_nm.network.operators import SumPool2d
 from pascal_nm.process_models.compat import AbstractProcess, InPort, OutPort
 from pascal_nm.process_models.memory import Record
 from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing, Windows

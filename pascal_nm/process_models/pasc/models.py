@@ -1,4 +1,4 @@
-"""How the PASC neuron behaves on a CPU: a shell around :mod:`pascal_nm.neuron`."""
+"""How the PASC neuron behaves on a CPU: a shell around :mod:`pascal_nm.simulation.clock`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pascal_nm import neuron
 from pascal_nm.common.arrays import Array
-from pascal_nm.neuron import LISTENING, SENDING, Stage, State
+from pascal_nm.network.windows import Window
+from pascal_nm.neuron import SENDING, Stage, State
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
 from pascal_nm.process_models.memory import Record
 from pascal_nm.process_models.model import FramePort, Model, SumPort, zeros
 from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.timing import Place, Rota
-from pascal_nm.simulation.schedule import Window
+from pascal_nm.simulation.clock import Clock
 
 BLOCK_NEURONS = 1 << 17
 """Neurons (times images) that are stepped together."""
@@ -34,13 +34,13 @@ class PascModel(Model):
         super().__init__(proc_params)
         self.window: Window = proc_params["window"]
         self.cycle: Rota = proc_params["cycle"]
-        self.levels: int = proc_params["levels"]
         self.record: Record | None = proc_params["record"]
         self.shape = (proc_params["batch"], *proc_params["shape"])
         self.block = max(1, BLOCK_NEURONS // math.prod(proc_params["shape"]))
-        self.theta, self.bias = (
+        theta, bias = (
             torch.from_numpy(np.asarray(proc_params[name], dtype=proc_params["dtype"])) for name in ("vth", "bias")
         )
+        self.clock = Clock(proc_params["dynamics"], self.window, theta, bias, proc_params["levels"])
 
     def run_step(self, t: int) -> None:
         """Receive, advance the neuron where a window is open, send."""
@@ -53,8 +53,7 @@ class PascModel(Model):
     def advance(self, place: Place, arriving: Array | None) -> Array | None:
         """One timestep inside a window; the spikes that leave, or None where there are none."""
         if place.t == self.window.start:
-            start = neuron.initial_potential(self.theta) if self.window.shift is None else torch.zeros_like(self.theta)
-            self.v = (zeros(self.shape, self.theta.dtype) + start).numpy()
+            self.v = (zeros(self.shape, self.clock.theta.dtype) + self.clock.rest()).numpy()
             self.s = zeros(self.shape, torch.int16).numpy()
             self.quiet = False
         span = self.window.at(place.t)
@@ -87,27 +86,14 @@ class PascModel(Model):
         spikes = torch.empty_like(s, dtype=torch.int8)
         for first in range(0, len(v), self.block):
             block = slice(first, first + self.block)
-            current = None
-            if stage in LISTENING:
-                current = self.current(t, None if arriving is None else arriving[block])
-            fired, state = neuron.step(stage, State(v[block], s[block]), current, self.theta, self.levels)
+            arrived = [] if arriving is None else [arriving[block].to(self.clock.theta.dtype)]
+            fired, state = self.clock.step(t, State(v[block], s[block]), arrived)
+            if fired is not None:
+                spikes[block] = fired  # before the state is written over, which it may be a part of
             if stage is not Stage.EMIT:  # which leaves the potential as it is
                 v[block] = state.v
             s[block] = state.s
-            if fired is not None:
-                spikes[block] = fired
         return None if fired is None else np.asarray(spikes.numpy())
-
-    def current(self, t: int, arriving: Tensor | None) -> Tensor:
-        """What arrives in timestep ``t``, and the bias's share."""
-        total = torch.zeros(()) if arriving is None else arriving
-        total = total.to(self.theta.dtype)
-        span = self.window.bias
-        if span.start <= t < span.stop:
-            total = total + neuron.bias_share(self.bias, t - span.start, span.steps)
-        if t == self.window.shift:
-            total = total + neuron.initial_potential(self.theta)
-        return total
 
 
 def write(record: Record, batch: int, spikes: Array) -> None:

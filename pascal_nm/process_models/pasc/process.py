@@ -9,11 +9,12 @@ import numpy.typing as npt
 
 from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.errors import GraphError
+from pascal_nm.network.dynamics import DYNAMICS, Dynamics
+from pascal_nm.network.windows import Window
 from pascal_nm.neuron import Stage
 from pascal_nm.process_models.compat import AbstractProcess, InPort, OutPort, Var
 from pascal_nm.process_models.memory import Record
 from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing
-from pascal_nm.simulation.schedule import Window
 
 
 class Pasc(AbstractProcess):
@@ -52,6 +53,7 @@ class Pasc(AbstractProcess):
         batch: B, the leading axis of ports and Vars.
         cycle: how the window repeats; None: back to back, for ever.
         timing: the timesteps in which frames travel.
+        dynamics: what the neurons do in a stage; those of the paper where it is left out.
         record: where to write counts and activity, for ``cycle.batches`` batches; None
             to write nothing.
         name: of the Process.
@@ -62,7 +64,7 @@ class Pasc(AbstractProcess):
 
     Ports:
         a_in: (B, \*shape), currents in the unit of ``vth``; several connections add up.
-        s_out: (B, \*shape), spikes in {-1, 0, +1}.
+        s_out: (B, \*shape), spikes in {-1, 0, +1}; graded ones up to L.
 
     Vars (Lava moves them element by element: read them from small networks only):
         v: (B, \*shape), membrane potential in the unit of ``vth``.
@@ -81,11 +83,13 @@ class Pasc(AbstractProcess):
         batch: int = 1,
         cycle: Rota | None = None,
         timing: Timing = EVERY_STEP,
+        dynamics: Dynamics = DYNAMICS["pasc"],
         record: Record | None = None,
         name: str | None = None,
     ) -> None:
         bias = np.zeros((1,) * len(shape), dtype) if bias is None else bias
-        _check(shape, {"vth": vth, "bias": bias}, levels, window, np.dtype(dtype))
+        _check(shape, {"vth": vth, "bias": bias}, np.dtype(dtype))
+        _check_levels(levels, window, dynamics)
         super().__init__(
             shape=shape,
             vth=vth,
@@ -96,6 +100,7 @@ class Pasc(AbstractProcess):
             batch=batch,
             cycle=cycle or Cycle(interval=window.stop - window.start),
             timing=timing,
+            dynamics=dynamics,
             record=record,
             name=name,
         )
@@ -105,7 +110,7 @@ class Pasc(AbstractProcess):
         self.s = Var(shape=(batch, *shape), init=0)
 
 
-def _check(shape: Shape, values: dict[str, Array], levels: int, window: Window, dtype: np.dtype[Any]) -> None:
+def _check(shape: Shape, values: dict[str, Array], dtype: np.dtype[Any]) -> None:
     """Refuse here, with a name, what would fail or go wrong in a child process."""
     for name, value in values.items():
         array = np.asarray(value)
@@ -119,7 +124,14 @@ def _check(shape: Shape, values: dict[str, Array], levels: int, window: Window, 
             raise GraphError(f"Pasc: {name} of shape {array.shape} does not broadcast to {shape}") from error
     if (np.asarray(values["vth"]) <= 0).any():
         raise GraphError("Pasc: vth must be positive")
-    if window.span(Stage.STREAM) is None and window.emit.steps != levels:
+
+
+def _check_levels(levels: int, window: Window, dynamics: Dynamics) -> None:
+    """Refuse more levels than spikes can stand for."""
+    if dynamics.graded:
+        if levels > (most := np.iinfo(np.int8).max):
+            raise GraphError(f"Pasc: a graded spike has 8 bits here, and carries up to {most}, not {levels}")
+    elif window.span(Stage.STREAM) is None and window.emit.steps != levels:
         raise GraphError(
             f"Pasc: a neuron of {levels} levels spikes in {levels} timesteps; "
             f"its window has {window.emit.steps} of stage emit"

@@ -36,7 +36,7 @@ class PascNetwork(AbstractProcess):
     def __init__(self, *, graph: Graph, batch: int = 1, name: str | None = None) -> None:
         super().__init__(graph=graph, batch=batch, name=name)
         self.interval = schedule.of(graph, delay=1).steps
-        last = [p for p in graph.populations if p.kind in ("pasc", "max")][-1]
+        last = graph.senders[-1]
         self.a_in = InPort(shape=(batch, *graph.input.shape))
         self.s_out = OutPort(shape=(batch, *last.shape))
         self.v = Var(shape=(batch, *graph.output.shape), init=0)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pascal_nm.network.graph import Graph, Identity, Population, Projection
-from pascal_nm.simulation import schedule
-from pascal_nm.simulation.schedule import Window
+if TYPE_CHECKING:
+    from pascal_nm.network.graph import Graph, Population, Projection
 
 NUMBERS = ("levels", "neurons")
 """Columns that stand right."""
@@ -14,15 +13,14 @@ NUMBERS = ("levels", "neurons")
 
 def text(graph: Graph) -> str:
     """A whole network as a table: a line for each population."""
-    plan = schedule.of(graph)
-    rows = [population(graph, p, plan.windows[p.name]) for p in graph.populations]
+    rows = [population(graph, p) for p in graph.populations]
     names = [*(name for name in rows[0] if name != "from"), "from"]  # the longest stands last
     columns = {name: [name, *(_text(row[name]) for row in rows)] for name in names}
     for name, column in columns.items():
         width = max(map(len, column))
         columns[name] = [cell.rjust(width) if name in NUMBERS else cell.ljust(width) for cell in column]
     numbers = f"{graph.quantization or 'given'} integers" if graph.is_integer else str(graph.dtype)
-    title = f"Spiking network in {numbers}, schedule {graph.timing.schedule}, {plan.steps} timesteps"
+    title = f"Spiking network in {numbers}, schedule {graph.timing.schedule}"
     return "\n".join([title, *("  ".join(line).rstrip() for line in zip(*columns.values(), strict=True))])
 
 
@@ -30,34 +28,23 @@ def _text(cell: object) -> str:
     return f"{cell:,}" if isinstance(cell, int) else str(cell)
 
 
-def population(graph: Graph, p: Population, window: Window) -> dict[str, Any]:
-    """What a population is, where its input comes from, and in which timesteps it works."""
+def population(graph: Graph, p: Population) -> dict[str, Any]:
+    """What a population is, and where its input comes from."""
     low, high = float(p.threshold.min()), float(p.threshold.max())
     return {
         "name": p.name,
         "kind": p.kind,
         "shape": "x".join(map(str, p.shape)),
-        "levels": p.levels if p.kind in ("pasc", "max") else "",
+        "levels": p.levels if p.dynamics.sends else "",
         "neurons": p.size,
         "threshold": f"{low:.6g}" if low == high else f"{low:.6g}…{high:.6g}",
         "from": ", ".join(projection(graph, q) for q in graph.incoming(p.name)),
-        "window": f"{window.start}-{window.stop - 1}",
     }
 
 
 def projection(graph: Graph, q: Projection) -> str:
     """Where a projection comes from, and what it does on the way."""
-    kernel = q.operator.weight.shape
-    how = (
-        "identity"
-        if isinstance(q.operator, Identity)
-        else f"{type(q.operator).__name__.lower()} {'x'.join(map(str, kernel))}"
-    )
-    if graph[q.target].kind == "max":
-        how = "window"
-    pooled = (
-        f"{'x'.join(map(str, q.pool.kernel))} {'' if graph[q.target].kind == 'max' else 'sum-pooled '}"
-        if q.pool
-        else ""
-    )
+    weighted = graph[q.target].dynamics.weighted
+    how = str(q.operator) if weighted else "window"
+    pooled = f"{'x'.join(map(str, q.pool.kernel))} {'sum-pooled ' if weighted else ''}" if q.pool else ""
     return f"{q.source} ({pooled}{how})"

@@ -1,4 +1,4 @@
-"""What the synapses Conv, Dense and Identity share: ports, the one-step delay, exact sums."""
+"""How synapses behave on a CPU: the one-step delay, exact sums."""
 
 from __future__ import annotations
 
@@ -7,38 +7,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from pascal_nm.common.arrays import Array, Shape
+from pascal_nm.common.arrays import Array
 from pascal_nm.network import bounds
-from pascal_nm.network.graph import Operator, Projection, SumPool2d
-from pascal_nm.process_models.compat import AbstractProcess, InPort, LavaPyType, OutPort
+from pascal_nm.network.graph import Projection
+from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
 from pascal_nm.process_models.model import FramePort, Model, SumPort
+from pascal_nm.process_models.synapse.process import Synapse
 from pascal_nm.simulation.simulate import delivery
 
 
-class Synapse(AbstractProcess):
-    r"""Abstract synapses: a weighted sum of the spikes of the timestep before.
-
-    :math:`a_{out}[t] = W * \mathrm{sumpool}(s_{in}[t-1])`, zero in timestep 0.
-
-    In every timestep the buffered current is sent first and the next spikes are received after, as
-    in Lava's stock ``Dense``. No work is done for a frame without spikes.
-
-    Ports:
-        s_in: (B, \*source shape), signed spikes or graded values.
-        a_out: (B, \*target shape), currents in the target's unit.
-    """
-
-    def __init__(
-        self, operator: Operator, *, shape_in: Shape, pool: SumPool2d | None, batch: int, largest: int, **params: Any
-    ) -> None:
-        projection = Projection("source", "target", operator, pool)
-        super().__init__(projection=projection, largest=largest, **params)
-        self.s_in = InPort(shape=(batch, *shape_in))
-        self.a_out = OutPort(shape=(batch, *projection.output_shape(shape_in)))
-
-
 class SynapseModel(Model):
-    """Behaviour of every synapse; a subclass chooses the arithmetic."""
+    """Behaviour of both models; they differ in the arithmetic."""
 
     s_in: Any
     a_out: Any
@@ -64,7 +43,10 @@ class SynapseModel(Model):
                     self.current = self.deliver(torch.from_numpy(spikes)).numpy()
 
 
-class FloatSynapseModel(SynapseModel):
+@implements(proc=Synapse, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class SynapseFloat(SynapseModel):
     """Floating point: computes in the type of the weights."""
 
     s_in = LavaPyType(SumPort, float)
@@ -75,7 +57,10 @@ class FloatSynapseModel(SynapseModel):
         return projection.operator.weight.dtype
 
 
-class FixedSynapseModel(SynapseModel):
+@implements(proc=Synapse, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class SynapseFixed(SynapseModel):
     """Fixed point, all exact: weights int8 (any integers), currents int32.
 
     Spikes are int8 or graded int32.

@@ -1,0 +1,165 @@
+"""Convolutional synapses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from pascal_nm.common.arrays import Array, Pair, Shape
+from pascal_nm.errors import GraphError
+from pascal_nm.network.operators.base import (
+    Convolution,
+    Operator,
+    SumPool2d,
+    pair,
+    register,
+    window_counts,
+)
+from pascal_nm.network.reach import Reach, windows
+
+if TYPE_CHECKING:
+    import nir
+    from torch import Tensor
+
+_POINT = (1, 1)
+
+
+@register("Conv2d")
+@dataclass(frozen=True, eq=False)
+class Conv2d(Operator):
+    """Convolution; ``weight`` has shape (C_out, C_in / groups, K_h, K_w).
+
+    There is no bias: populations have it.
+    """
+
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    name: ClassVar[str] = "conv2d"
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape of the target that an input of ``shape`` (C, H, W) projects to."""
+        channels, per_group = self.weight.shape[:2]
+        if len(shape) != 3 or shape[0] != per_group * self.groups or channels % self.groups:
+            raise GraphError(
+                f"a convolution with weight {self.weight.shape} and {self.groups} group(s) "
+                f"cannot take an input of shape {shape}"
+            )
+        return (channels, *window_counts(shape[1:], self.kernel, self.stride, self.padding, self.dilation))
+
+    @property
+    def kernel(self) -> Pair:
+        """(K_h, K_w)."""
+        return (self.weight.shape[2], self.weight.shape[3])
+
+    def reach(self, shape: tuple[int, int, int]) -> Reach:
+        """Channels by group, rows and columns by the kernel's windows."""
+        target = self.output_shape(shape)
+        blocks = np.ones((target[0] // self.groups, shape[0] // self.groups), np.int64)
+        rows, columns = (
+            windows(target[i + 1], shape[i + 1], self.kernel[i], self.stride[i], self.padding[i], self.dilation[i])
+            for i in (0, 1)
+        )
+        return Reach(np.kron(np.eye(self.groups, dtype=np.int64), blocks), rows, columns)
+
+    def as_convolution(self, shape: tuple[int, int, int]) -> Convolution:
+        """The same, with zeros between the groups."""
+        return Convolution(self._ungrouped, len(self.weight), self.kernel, self.stride, self.padding, self.dilation)
+
+    def _ungrouped(self) -> Array:
+        outputs, inputs, *kernel = self.weight.shape
+        groups = self.groups
+        result = np.zeros((groups, outputs // groups, groups, inputs, *kernel), self.weight.dtype)
+        each = self.weight.reshape(groups, outputs // groups, inputs, *kernel)
+        result[np.arange(groups), :, np.arange(groups)] = each
+        return result.reshape(outputs, groups * inputs, *kernel)
+
+    def apply(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
+        """The map of torch."""
+        import torch
+        from torch.nn import functional as F
+
+        # Convolutions run in this memory format whatever the input has: it is the faster one for
+        # batches of spikes.
+        filters = weight.contiguous(memory_format=torch.channels_last)
+        return lambda x: F.conv2d(x, filters, None, self.stride, self.padding, self.dilation, self.groups)
+
+    def scale_input(self, factor: Array, shape: Shape) -> Conv2d:
+        """The same convolution of ``factor * x``.
+
+        ``factor`` has one number per channel of an input of ``shape``.
+        """
+        column = np.broadcast_to(factor, (shape[0], 1, 1)).reshape(self.groups, 1, -1, 1, 1)
+        grouped = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
+        return self.with_weight((grouped * column).reshape(self.weight.shape))
+
+    def scale_output(self, factor: Array) -> Conv2d:
+        """``factor`` times the same convolution; ``factor`` has one number per output channel."""
+        return self.with_weight(self.weight * factor.reshape(-1, 1, 1, 1))
+
+    def after(self, first: Operator, shape: Shape, inner: Shape) -> Operator | None:
+        """One of two convolutions has to be of single pixels: else their borders differ."""
+        if not isinstance(first, Conv2d) or not first.groups == self.groups == 1:
+            return super().after(first, shape, inner)
+        if self._is_pointwise:
+            return first.with_weight(np.einsum("om,mihw->oihw", self.weight[:, :, 0, 0], first.weight))
+        if first._is_pointwise:
+            return self.with_weight(np.einsum("omhw,mi->oihw", self.weight, first.weight[:, :, 0, 0]))
+        return None
+
+    @property
+    def _is_pointwise(self) -> bool:
+        return self.kernel == self.stride == _POINT and self.padding == (0, 0)
+
+    def pooled(self, before: SumPool2d | None, pool: SumPool2d) -> tuple[Operator, SumPool2d | None] | None:
+        """A convolution with a wider kernel: the sum of the windows' convolutions."""
+        if self.dilation != (1, 1) or pool.padding != (0, 0):
+            return None
+        (sh, sw), (kh, kw), w = self.stride, pool.kernel, self.weight
+        wide = np.zeros((*w.shape[:2], w.shape[2] + (kh - 1) * sh, w.shape[3] + (kw - 1) * sw))
+        for i, j in np.ndindex(kh, kw):
+            wide[:, :, i * sh : i * sh + w.shape[2], j * sw : j * sw + w.shape[3]] += w
+        return replace(self, weight=wide, stride=(sh * pool.stride[0], sw * pool.stride[1])), before
+
+    def plus(self, other: Operator) -> Operator | None:
+        """Of the same geometry, or with a shortcut that the middle of the kernel can hold."""
+        if not other.passes:
+            return super().plus(other)
+        middle = (self.kernel[0] // 2, self.kernel[1] // 2)
+        centred = self.padding == (self.dilation[0] * middle[0], self.dilation[1] * middle[1])
+        odd = all(k % 2 for k in self.kernel)
+        if not (other.uniform and centred and odd and self.stride == _POINT and self.groups == 1):
+            return None
+        weight = self.weight.copy()
+        channels = np.arange(len(weight))
+        factor = np.broadcast_to(other.weight, (len(weight), 1, 1)).reshape(-1)
+        weight[channels, channels, middle[0], middle[1]] += factor
+        return self.with_weight(weight)
+
+    def repeated(self, inputs: int, outputs: int, shape: Shape) -> Conv2d:
+        """A convolution of more channels, in as many groups."""
+        return self.with_weight(self.weight.repeat(outputs, 0).repeat(inputs, 1))
+
+    def carried(self, bias: Array, shape: Shape) -> Array:
+        """Sums of the weights times the bias: without padding, the same at every pixel."""
+        per_input = np.broadcast_to(bias, (shape[0], 1, 1)).reshape(self.groups, 1, -1, 1, 1)
+        grouped = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
+        return np.asarray((grouped * per_input).sum((2, 3, 4)).reshape(-1, 1, 1))
+
+    def to_node(self, shape: Shape, bias: Array | None) -> nir.NIRNode:
+        """NIR's convolution, which always has a bias."""
+        import nir
+
+        bias = np.zeros(len(self.weight), np.float32) if bias is None else bias
+        parameters = (self.stride, self.padding, self.dilation, self.groups)
+        return nir.Conv2d((shape[1], shape[2]), self.weight, *parameters, bias)
+
+    @classmethod
+    def from_node(cls, node: nir.NIRNode) -> Conv2d:
+        """The convolution of a node."""
+        return cls(node.weight, pair(node.stride), pair(node.padding), pair(node.dilation), int(node.groups))

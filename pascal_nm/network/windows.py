@@ -1,0 +1,92 @@
+"""Stages in time: what a neuron does in which timesteps."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pascal_nm.errors import GraphError
+from pascal_nm.neuron import Stage
+
+
+class Span(NamedTuple):
+    """A stage in the timesteps ``start <= t < stop``."""
+
+    stage: Stage
+    start: int
+    stop: int
+
+    @property
+    def steps(self) -> int:
+        """Number of timesteps."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Window:
+    """The stages of one population, in order and without gaps.
+
+    Attributes:
+        spans: the stages, in order; a gap is a GraphError.
+        shift: the timestep in which the potential gets its theta / 2; None: it has
+            it from the start.
+    """
+
+    spans: tuple[Span, ...]
+    shift: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.spans or any(span.steps < 1 for span in self.spans):
+            raise GraphError("a window needs at least one stage, and each stage a timestep")
+        for before, after in itertools.pairwise(self.spans):
+            if before.stop != after.start:
+                raise GraphError(
+                    f"stages follow each other without gaps: {before.stage.value} ends before timestep {before.stop}, "
+                    f"{after.stage.value} starts in {after.start}"
+                )
+
+    @property
+    def start(self) -> int:
+        """First timestep in which input may arrive."""
+        return self.spans[0].start
+
+    @property
+    def stop(self) -> int:
+        """First timestep in which the population has nothing more to do."""
+        return self.spans[-1].stop
+
+    def span(self, stage: Stage) -> Span | None:
+        """The span of ``stage``, or None where the population has no such stage."""
+        return next((span for span in self.spans if span.stage is stage), None)
+
+    @property
+    def emit(self) -> Span:
+        """The timesteps in which spikes may leave; empty at the end for a readout."""
+        return self.span(Stage.EMIT) or self.span(Stage.STREAM) or Span(Stage.EMIT, self.stop, self.stop)
+
+    @property
+    def begun(self) -> int:
+        """The first timestep after the population's first emission and all that is no input.
+
+        What is no input are bias and shift.
+        """
+        return max(self.emit.start, -1 if self.shift is None else self.shift) + 1
+
+    @property
+    def bias(self) -> Span:
+        """The timesteps over which the bias is injected: the main window of Algorithm 1 or 2.
+
+        A streaming neuron gets it whole when it begins to fire.
+        """
+        if streaming := self.span(Stage.STREAM):
+            return streaming._replace(stop=streaming.start + 1)
+        return self.span(Stage.INTEGRATE) or self.span(Stage.ENCODE) or self.spans[0]
+
+    def __str__(self) -> str:
+        """First and last timestep: ``3-14``."""
+        return f"{self.start}-{self.stop - 1}"
+
+    def at(self, t: int) -> Span | None:
+        """The span that timestep ``t`` falls into, or None outside the window."""
+        return next((span for span in self.spans if span.start <= t < span.stop), None)

@@ -1,1 +1,0 @@
-"""All-to-all synapses."""

@@ -1,1 +1,0 @@
-"""One-to-one synapses."""

@@ -1,0 +1,1 @@
+"""Synapses of every kind."""

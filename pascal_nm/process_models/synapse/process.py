@@ -1,0 +1,50 @@
+"""The Process of synapses."""
+
+from __future__ import annotations
+
+from pascal_nm.common.arrays import Shape
+from pascal_nm.network.graph import Projection
+from pascal_nm.network.operators import Operator, SumPool2d
+from pascal_nm.process_models.compat import AbstractProcess, InPort, OutPort
+from pascal_nm.process_models.timing import EVERY_STEP, Timing
+
+
+class Synapse(AbstractProcess):
+    r"""Synapses of any operator: a weighted sum of the spikes of the timestep before.
+
+    :math:`a_{out}[t] = W * \mathrm{sumpool}(s_{in}[t-1])`, zero in timestep 0.
+
+    In every timestep the buffered current is sent first and the next spikes are received after, as
+    in Lava's stock ``Dense``. No work is done for a frame without spikes.
+
+    Args:
+        operator: of :mod:`pascal_nm.network.operators`; its weights are floats for ``floating_pt``
+            models, integers for ``fixed_pt``.
+        shape_in: of the source, without the batch.
+        pool: sum-pooling between the source and the operator.
+        batch: B, the leading axis of both ports.
+        largest: largest magnitude of an entry of ``s_in`` (1 for spikes), from which ``fixed_pt``
+            proves that its sums are exact.
+        timing: the timesteps in which frames travel.
+        name: of the Process.
+
+    Ports:
+        s_in: (B, \*shape_in), signed spikes or graded values.
+        a_out: (B, \*target shape), currents in the target's unit.
+    """
+
+    def __init__(
+        self,
+        operator: Operator,
+        *,
+        shape_in: Shape,
+        pool: SumPool2d | None = None,
+        batch: int = 1,
+        largest: int = 1,
+        timing: Timing = EVERY_STEP,
+        name: str | None = None,
+    ) -> None:
+        projection = Projection("source", "target", operator, pool)
+        super().__init__(projection=projection, largest=largest, timing=timing, name=name)
+        self.s_in = InPort(shape=(batch, *shape_in))
+        self.a_out = OutPort(shape=(batch, *projection.output_shape(shape_in)))

@@ -1,0 +1,197 @@
+"""The vocabulary of events, and how many of each a run was; no spike rate is assumed.
+
+A new event is a field of :class:`LayerEvents` and the line of :func:`count` that counts it: tables,
+pictures, prices and ``--json`` take it from there, and a chip's file may price it by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, get_origin, get_type_hints
+
+import numpy as np
+
+from pascal_nm.common.arrays import Array, Shape
+from pascal_nm.network import reach
+from pascal_nm.network.graph import Graph, Projection
+from pascal_nm.simulation.result import CoreEvents, RunResult
+
+
+@dataclass(frozen=True)
+class Event:
+    """What an event is called, and how it is shown.
+
+    Attributes:
+        name: its key in a chip's file, and in joules by event.
+        label: in words.
+        column: the heading of its column in a table, which others may share; empty for none.
+        colour: its place in :data:`pascal_nm.report.style.COLOURS`.
+        hatch: in pictures, where another event has the same colour.
+        priced: a chip's file may give it an energy.
+        lasts_as: the event whose time it takes; None for its own, empty for none.
+        travels: that time is spent between cores, and not by a core.
+    """
+
+    name: str
+    label: str
+    column: str = ""
+    colour: int = 0
+    hatch: str = ""
+    priced: bool = True
+    lasts_as: str | None = None
+    travels: bool = False
+
+    @property
+    def latency(self) -> str:
+        """The key of the time that it takes in a chip's file; empty where it takes none."""
+        return self.name if self.lasts_as is None else self.lasts_as
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LayerEvents:
+    """Events that one population causes or performs, per image.
+
+    Each is an int64 array of shape (N,), or one number for all. Messages are 0 where the network is
+    not on a chip's cores.
+
+    Attributes:
+        name: the population.
+        synaptic_operations: accumulations in the synapses onto it: each arriving spike times its
+            fan-out.
+        multiply_accumulates: operations in synapses from the analog input, dense: each input value
+            times its fan-out. One takes the time of a synaptic operation.
+        updates: neuron updates inside the population's window of the schedule; under ``streaming``
+            until the network is quiet.
+        idle: neuron updates in the other timesteps of the sample.
+        emitted: spikes that leave it.
+        internal: excitatory and inhibitory spikes inside its neurons (they move the counter, and
+            cause no message).
+        messages: spikes that travel to a core, once for each core that they reach.
+        messages_in: messages that reach its cores.
+        hops_x: the hops of ``messages`` along the columns of the mesh.
+        hops_y: along its rows.
+    """
+
+    name: str
+    synaptic_operations: Annotated[
+        Array, Event("synaptic_operation", "synaptic operations", column="synaptic op.", colour=0)
+    ]
+    multiply_accumulates: Annotated[
+        int,
+        Event(
+            *("multiply_accumulate", "multiply-accumulates", "multiply-acc."), colour=5, lasts_as="synaptic_operation"
+        ),
+    ]
+    updates: Annotated[Array, Event("update", "neuron updates", column="updates", colour=2)]
+    idle: Annotated[Array, Event("idle", "idle updates", column="idle updates", colour=1)]
+    emitted: Annotated[Array, Event("emitted", "spikes out", column="spikes out", colour=3)]
+    internal: Annotated[Array, Event("internal", "spikes inside", column="inside", priced=False, lasts_as="")]
+    messages: Annotated[Array | int, Event("message", "messages", column="messages", colour=4)] = 0
+    messages_in: Annotated[Array | int, Event("message_in", "messages in", priced=False)] = 0
+    hops_x: Annotated[Array | int, Event("hop_x", "hops along columns", column="hops", colour=6, travels=True)] = 0
+    hops_y: Annotated[
+        Array | int, Event("hop_y", "hops along rows", column="hops", colour=6, hatch="....", travels=True)
+    ] = 0
+
+    def means(self) -> dict[str, float]:
+        """Every count by its name, mean over the images."""
+        return {name: float(np.mean(getattr(self, name))) for name in EVENTS}
+
+    @staticmethod
+    def join(parts: Sequence[LayerEvents]) -> LayerEvents:
+        """The events of consecutive batches as one."""
+        counted = {name: [getattr(part, name) for part in parts] for name in EVENTS}
+        joined: dict[str, Any] = {name: np.concatenate(each) for name, each in counted.items() if np.ndim(each[0])}
+        return replace(parts[0], **joined)
+
+
+EVENTS: dict[str, Event] = {
+    name: hint.__metadata__[0]
+    for name, hint in get_type_hints(LayerEvents, include_extras=True).items()
+    if get_origin(hint) is Annotated
+}
+"""Every event, by the name of its counts."""
+
+
+def count(graph: Graph, result: RunResult) -> list[LayerEvents]:
+    """The events of a run, population by population (without the analog input).
+
+    Operations are counted at the borders as they are: a spike in a corner reaches fewer neurons.
+    """
+    images = len(result.potential)
+    layers = []
+    for p in graph.populations:
+        if p.dynamics.injects:
+            continue
+        operations, macs = np.zeros(images, np.int64), 0
+        for projection in graph.incoming(p.name):
+            source = graph[projection.source]
+            driven = fan_out(projection, source.shape)
+            if source.dynamics.injects:
+                macs += int(driven.sum())
+            else:
+                spikes = result.spikes[source.name].reshape(images, -1).astype(np.float64)
+                operations += (spikes @ driven.reshape(-1).astype(np.float64)).astype(np.int64)
+        activity = result.activity.get(p.name)
+        silent = np.zeros(images, np.int64)
+        window = result.schedule.windows[p.name]
+        steps = np.maximum(np.minimum(result.timesteps, window.stop) - window.start, 0)
+        layers.append(
+            LayerEvents(
+                name=p.name,
+                synaptic_operations=operations,
+                multiply_accumulates=macs,
+                updates=p.size * steps,
+                idle=p.size * (result.timesteps - steps),
+                emitted=silent if activity is None else activity.emitted,
+                internal=silent if activity is None else activity.excitatory + activity.inhibitory,
+                **_messages(result.cores, p.name),
+            )
+        )
+    return layers
+
+
+def _messages(cores: CoreEvents | None, name: str) -> dict[str, Any]:
+    """What a population's messages are counted as, where it is on cores."""
+    if cores is None:
+        return {}
+    hops = cores.hops(name)
+    sent, arrived = (cores.total(event, name) for event in ("message", "message_in"))
+    return {"messages": sent, "messages_in": arrived, "hops_x": hops[:, 0], "hops_y": hops[:, 1]}
+
+
+def plain(graph: Graph, layers: Sequence[LayerEvents]) -> list[LayerEvents]:
+    """The same run with plain integrate-and-fire neurons, to compare with.
+
+    Section 4.2.1 of the paper compares so.
+
+    Spikes and operations stay (those too that streaming takes back); each spiking neuron is updated
+    once in each of its L timesteps, and no neuron waits for another layer.
+    """
+    result = []
+    for layer in layers:
+        p = graph[layer.name]
+        updates = np.full_like(layer.updates, p.levels * p.size) if p.dynamics.fires else layer.updates
+        result.append(replace(layer, updates=updates, idle=np.zeros_like(layer.idle)))
+    return result
+
+
+def fan_out(projection: Projection, shape: Shape) -> Array:
+    """Synapses that each source neuron of ``shape`` drives, int64."""
+    return reach.of(projection, shape).fan_out.reshape(shape)
+
+
+def source_operations(projection: Projection, shape: Shape) -> tuple[int, int]:
+    """Additions and multiply-accumulates that a projection from ``shape`` is in the source network.
+
+    There, a pooling is added up first, and what follows it sees one value for each window, where
+    each spike goes through every window that it is in. A shortcut adds.
+    """
+    additions = 0
+    if projection.pool is not None:
+        additions, shape = int(projection.pool.reach(shape).fan_out.sum()), projection.pool.output_shape(shape)
+    synapses = int(fan_out(replace(projection, pool=None), shape).sum())
+    if not projection.operator.multiplies:
+        return additions or synapses, 0
+    return additions, synapses
