@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pascal_nm.common import memory
 from pascal_nm.data import load
 from pascal_nm.errors import DataError
 from pascal_nm.interop import ann2snn, readers
@@ -174,7 +175,7 @@ def test_the_batches_in_which_images_run_change_nothing(monkeypatch):
     graph = networks.for_digits()
     inputs = graph.preprocessing(load("digits", limit=9).pixels)
     whole = rate_coding.run(rate_coding.qcfs(graph), inputs, 5)
-    monkeypatch.setattr(rate_coding, "NUMBERS", 128)
+    monkeypatch.setattr(memory, "STATE", 128)
     parts = rate_coding.run(rate_coding.qcfs(graph), inputs, 5)
     assert np.array_equal(whole.answers, parts.answers)
     assert np.array_equal(whole.spikes, parts.spikes)

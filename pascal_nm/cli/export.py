@@ -240,7 +240,7 @@ def _export_rate(
         assert images is not None, "_check_options refuses a picture without"
         lines = {f"reset: {after}": [m for m in measured if m.reset == after] for after in rates.RESETS}
         plots.accuracy_against_timesteps(
-            lines, rates.source_accuracy(graph, images), f"{path.name}, {len(images):,} images of {images.name}", plot
+            lines, rates.exact_accuracy(graph, images), f"{path.name}, {len(images):,} images of {images.name}", plot
         )
     if as_json:
         print_json(

@@ -146,7 +146,7 @@ def _draw(outcomes: Sequence[Outcome], graph: Graph, images: Dataset, path: Path
             measured = Measured(o.timesteps, reset, o.images, o.accuracy, o.agreement)
             lines.setdefault(f"{o.reader} {o.version} (reset: {reset})", []).append(measured)
     plots.accuracy_against_timesteps(
-        lines, rates.source_accuracy(graph, images), f"rate profile, {len(images):,} images of {images.name}", path
+        lines, rates.exact_accuracy(graph, images), f"rate profile, {len(images):,} images of {images.name}", path
     )
 
 

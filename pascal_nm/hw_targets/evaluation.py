@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pascal_nm.common import memory
-from pascal_nm.common.arrays import Array
+from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError
 from pascal_nm.network.graph import Graph, Pixels, Quantization
@@ -215,8 +215,7 @@ def verify(
     if given is not None and integer and not given.is_integer:
         verification.differences[:0] = reference.replace(timing=given.timing).differences(given)
 
-    forms = ([(p.name, p.shape) for p in graph.populations] for graph in (expected, program.graph))
-    alike = len(set(map(tuple, forms))) == 1
+    alike = _layers(expected) == _layers(program.graph)
 
     def compared() -> Iterator[Batch]:
         for batch in run_batches(program, data, progress=progress):
@@ -231,6 +230,10 @@ def verify(
 
     evaluation = Evaluation.of(program.graph, compared())
     return verification, evaluation
+
+
+def _layers(graph: Graph) -> list[tuple[str, Shape]]:
+    return [(p.name, p.shape) for p in graph.populations]
 
 
 def summary(verification: Verification, result: Evaluation) -> dict[str, Any]:

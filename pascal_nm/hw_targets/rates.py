@@ -71,6 +71,6 @@ def measure(
     return sorted(found, key=lambda m: (RESETS.index(cast("Reset", m.reset)), m.timesteps))
 
 
-def source_accuracy(graph: Graph, data: Dataset) -> float:
-    """Share of the source network's right classes."""
+def exact_accuracy(graph: Graph, data: Dataset) -> float:
+    """Share of right classes of the network itself, in closed form."""
     return float(np.mean(evaluation.predictions(graph, data) == data.labels))

@@ -11,7 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from pascal_nm.errors import FileError
-from pascal_nm.export import read_nir, write_nir
+from pascal_nm.export import from_nir, read_nir, write_nir
+from pascal_nm.export.nir_format import read_any
+from pascal_nm.export.unrolled import write_unrolled
+from pascal_nm.export.untrusted import read_raw
 from pascal_nm.network.graph import Graph, Population, Preprocessing, Projection
 from pascal_nm.network.operators import Conv2d, Dense, Identity, SumPool2d
 from tests.strategies import integer_graphs
@@ -73,6 +76,54 @@ def test_the_file_holds_standard_primitives_that_nir_itself_checks(graph, tmp_pa
 def test_a_float_graph_with_a_max_population_of_its_own_type_is_the_one_in_its_file(graph, tmp_path):
     write_nir(graph.astype(np.float32), tmp_path / "g.nir")
     assert graph.astype(np.float32).differences(read_nir(tmp_path / "g.nir")) == []
+
+
+def test_no_number_in_a_file_is_ignored(graph, tmp_path):
+    """Each array of the file in turn, changed in its last entry: it is refused, or the network is
+    another.
+    """
+    path, numbers = tmp_path / "g.nir", []
+    write_nir(graph, path)
+    whole = path.read_bytes()
+
+    def see(name, item):
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "iuf":
+            numbers.append(name)
+
+    with h5py.File(path) as file:
+        file.visititems(see)
+    assert len(numbers) > 50
+    for name in numbers:
+        path.write_bytes(whole)
+        with h5py.File(path, "a") as file:
+            array = np.asarray(file[name][()])
+            array.reshape(-1)[-1] += 1
+            file[name][()] = array
+        try:
+            found = graph.differences(read_nir(path))
+        except FileError:
+            continue
+        assert found, name
+
+
+def test_the_weights_of_a_network_are_the_arrays_of_its_file(graph, tmp_path):
+    write_nir(graph, tmp_path / "g.nir")
+    raw = read_raw(tmp_path / "g.nir")
+    read = from_nir(raw)
+    for q in read.projections:
+        if not isinstance(q.operator, Identity):
+            assert q.operator.weight is raw.nodes[q.name].weight
+
+
+def test_what_a_file_holds_is_what_its_metadata_say(graph, tmp_path):
+    write_nir(graph, tmp_path / "g.nir")
+    write_unrolled(graph, tmp_path / "u.nir")
+    nir.write(str(tmp_path / "f.nir"), nir.NIRGraph.from_list(nir.Linear(np.ones((2, 3)))))
+    assert graph.differences(read_any(tmp_path / "g.nir")) == []
+    forms = [read_any(tmp_path / f"{name}.nir").form for name in ("u", "f")]
+    assert forms == ["unrolled", "foreign"]
+    with pytest.raises(FileError, match="is the unrolled form of a network"):
+        read_nir(tmp_path / "u.nir")
 
 
 def test_levels_for_other_readers_that_were_changed_by_hand_are_refused(graph, tmp_path):

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from pascal_nm import data, quantize
+from pascal_nm.common import memory
 from pascal_nm.errors import DataError
 from pascal_nm.hw_targets import evaluation, find
 from pascal_nm.source.architectures import build
 from pascal_nm.source.checkpoint import Model
+from pascal_nm.source.tracing import SourceNetwork
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,38 @@ def test_an_integer_graph_of_other_weights_is_not_exact(graph, digits):
     verdict, _ = evaluation.verify(source, graph, find("torch").compile(altered), digits)
     assert not verdict.exact
     assert verdict.culprit == first.target
+
+
+def test_verification_runs_the_source_network_once_for_each_batch(graph, digits, monkeypatch):
+    module = build("cnn", digits.shape, 10, 4, width=0.25).eval()
+    model = Model(module, digits.shape, digits.classes, digits.preprocessing()).in_double()
+    source, reference, seen = model.source(), model.graph(), []
+    batches = SourceNetwork.batches
+
+    def counting(self, inputs, *dtype):
+        seen.append(len(inputs))
+        return batches(self, inputs, *dtype)
+
+    monkeypatch.setattr(SourceNetwork, "batches", counting)
+    monkeypatch.setattr(memory, "KEPT", 20 * sum(p.size for p in reference.populations))
+    named = dataclasses.replace(reference.populations[1], name="renamed")
+    other = reference.replace(
+        populations=tuple(named if p is reference.populations[1] else p for p in reference.populations),
+        projections=tuple(
+            dataclasses.replace(
+                q,
+                **{end: "renamed" for end in ("source", "target") if getattr(q, end) == reference.populations[1].name},
+            )
+            for q in reference.projections
+        ),
+    )
+    for under_test in (reference, quantize(reference), other):
+        seen.clear()
+        verification, _ = evaluation.verify(source, reference, find("torch").compile(under_test), digits)
+        assert seen == [20, 20, 10]
+        np.testing.assert_array_equal(
+            verification.source_predictions, source(reference.preprocessing(digits.pixels)).argmax(1)
+        )
 
 
 @pytest.mark.parametrize(

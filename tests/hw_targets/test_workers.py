@@ -62,7 +62,8 @@ def test_a_killed_worker_that_runs_lava_is_replaced_and_the_result_is_that_of_on
 
 
 class Deadly(Preprocessing):
-    def __call__(self, pixels):
+    @property
+    def centre(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -74,7 +75,8 @@ def test_workers_that_always_die_end_the_run(graph, digits, nothing_left):
 
 
 class Failing(Preprocessing):
-    def __call__(self, pixels):
+    @property
+    def centre(self):
         raise DataError("these pixels are not pixels")
 
 
@@ -82,7 +84,7 @@ def test_an_error_in_a_worker_is_the_runs_error(graph, digits, nothing_left):
     failing = dataclasses.replace(graph, preprocessing=Failing(**vars(graph.preprocessing)))
     with pytest.raises(DataError, match=r"^these pixels are not pixels$") as caught:
         workers.evaluate(failing, "torch", digits.head(1), 1)
-    assert "__call__" in str(caught.value.__cause__), "the cause shows where in the worker"
+    assert "in centre" in str(caught.value.__cause__), "the cause shows where in the worker"
 
 
 class Unreadable:
