@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from pascal_nm.hw_targets import objectives
 from pascal_nm.hw_targets.blocks import Blocks, Joins
 from pascal_nm.hw_targets.chip import Chip, Mesh
 from pascal_nm.hw_targets.mesh import arranged
-from pascal_nm.hw_targets.objectives import OBJECTIVES
+from pascal_nm.hw_targets.objectives import OBJECTIVES, Estimate
 from pascal_nm.hw_targets.splitting import Splitter, Use
 from pascal_nm.network.graph import Graph
 
@@ -105,12 +105,28 @@ def place(graph: Graph, chip: Chip, objective: str = "time") -> Placement:
     blocks = splitter.fewest()
     if (cores := sum(b.cores for b in blocks.values())) > MOST_CORES:
         raise TargetError(f"the network needs {cores:,} cores of {chip.name}, and at most {MOST_CORES:,} are mapped")
-    reached = objective if objectives.has_figures(chip, objective) else "cores"
-    if reached != "cores":
-        blocks = objectives.improved(splitter, blocks, chip, chip.mesh, reached)
+    if objective == "cores" or not objectives.has_figures(chip, objective):
+        return _placed(splitter, blocks, chip.mesh, "cores")
+    estimate = Estimate(splitter.joins, chip, chip.mesh)
+    if objective == "time":
+        return _placed(splitter, objectives.faster(splitter, blocks, estimate), chip.mesh, objective)
+    cuts = (blocks, objectives.quieter(splitter, blocks, estimate))
+    return min((_placed(splitter, cut, chip.mesh, objective) for cut in cuts), key=partial(joules, estimate))
+
+
+def joules(estimate: Estimate, placement: Placement) -> float:
+    """Energy of an image's messages on their ways, before any run."""
+    blocks = placement.blocks.items()
+    spikes = np.concatenate([np.full(each.cores, estimate.spikes(name)) for name, each in blocks])
+    sources, targets = np.nonzero(placement.messages)
+    messages = placement.messages[sources, targets] * spikes[sources]
+    return estimate.joules(messages, placement.distances(sources, targets))
+
+
+def _placed(splitter: Splitter, blocks: dict[str, Blocks], mesh: Mesh, objective: str) -> Placement:
     use = {name: splitter.use(name, blocks) for name in blocks}
     messages = _messages(splitter.joins, blocks)
-    return Placement(graph, chip.mesh, blocks, use, arranged(messages, chip.mesh), messages, reached)
+    return Placement(splitter.graph, mesh, blocks, use, arranged(messages, mesh), messages, objective)
 
 
 def _messages(joins: Joins, blocks: dict[str, Blocks]) -> Array:

@@ -28,9 +28,11 @@ def arranged(messages: Array, mesh: Mesh) -> Array:
     sources, targets = np.nonzero(messages)
     weights = messages[sources, targets].astype(np.float64)
     places = min(orders, key=lambda p: float(np.abs(p[sources] - p[targets]).sum(1) @ weights))
-    swaps = _Swaps(messages + messages.T, places.copy())
+    traffic = messages + messages.T
+    np.fill_diagonal(traffic, 0)  # what a core sends itself goes nowhere
+    swaps = _Swaps(traffic, places)
     swaps.run()
-    return swaps.places
+    return np.ascontiguousarray(swaps.places.T)
 
 
 class _Swaps:
@@ -39,56 +41,62 @@ class _Swaps:
     Whole numbers in float64 are exact, so the sum falls with every swap, and there is a last one.
 
     Attributes:
-        places: column and row of each core's tile.
+        traffic: messages between each two cores, in both directions, (cores, cores).
+        places: column and row of each core's tile, (2, cores).
     """
 
     def __init__(self, traffic: Array, places: Array) -> None:
-        self.traffic, self.places = traffic, places
+        self.traffic, self.places = traffic, np.ascontiguousarray(places.T)
+        cores, others = np.nonzero(traffic)
+        ends = np.searchsorted(cores, np.arange(1, len(traffic)))
+        self._others = np.split(others, ends)
+        self._messages = np.split(traffic[cores, others].astype(np.float64), ends)
         # The ways of each core's messages if it stood in another column, or row: (places, cores).
-        self._ways = [self._along(axis) for axis in (0, 1)]
-        self._now = self._where_they_stand()
+        self._ways = [self._along(place) for place in self.places]
+        self._now = np.zeros(len(traffic))
+        self._stand(np.arange(len(traffic)))
 
-    def _along(self, axis: int) -> Array:
-        stand = np.arange(self.places[:, axis].max(initial=0) + 1)
-        apart = np.abs(self.places[:, axis] - stand[:, None]).astype(np.float64)
+    def _along(self, place: Array) -> Array:
+        apart = np.abs(place - np.arange(place.max() + 1)[:, None]).astype(np.float64)
         rows = range(0, len(self.traffic), ROWS)
         return np.concatenate([apart @ self.traffic[i : i + ROWS].T.astype(np.float64) for i in rows], 1)
 
-    def _where_they_stand(self) -> Array:
-        """The ways of each core's messages, (cores,)."""
-        cores = np.arange(len(self.places))
-        return np.asarray(sum(ways[place, cores] for ways, place in zip(self._ways, self.places.T, strict=True)))
+    def _stand(self, cores: Array) -> None:
+        """Note the ways of these cores' messages from where they stand."""
+        (ways_x, ways_y), (x, y) = self._ways, self.places[:, cores]
+        self._now[cores] = ways_x[x, cores] + ways_y[y, cores]
 
     def run(self) -> None:
         """Look for each core's best swap in turn, until no core of all has one that gains."""
-        cores = itertools.cycle(range(len(self.places)))
+        cores = itertools.cycle(range(len(self._now)))
         futile = 0
-        while futile < len(self.places):
+        while futile < len(self._now):
             futile = 0 if self._swapped(next(cores)) else futile + 1
 
     def _swapped(self, a: int) -> bool:
-        x, y = self.places.T
-        ways_x, ways_y = self._ways
-        there = ways_x[x, a] + ways_y[y, a]
-        here = ways_x[x[a]] + ways_y[y[a]]
-        apart = np.abs(x - x[a]) + np.abs(y - y[a])
-        now = self._now[a] + self._now
-        longer = there + here - now + 2.0 * self.traffic[a] * apart  # what both send each other goes as far as before
+        (ways_x, ways_y), (x, y) = self._ways, self.places
+        longer = ways_x[:, a][x] + ways_y[:, a][y]  # a in the place of each
+        longer += ways_x[x[a]]
+        longer += ways_y[y[a]]  # and each in the place of a
+        longer -= self._now
+        near = self._others[a]  # what both send each other goes as far as before
+        longer[near] += 2.0 * self._messages[a] * np.abs(self.places[:, near] - self.places[:, a : a + 1]).sum(0)
         b = int(longer.argmin())
-        if longer[b] >= 0:
+        if longer[b] >= self._now[a]:
             return False
-        self._move(a, self.places[b].copy(), b, self.places[a].copy())
+        to_a, to_b = self.places[:, b].copy(), self.places[:, a].copy()
+        self._move(a, to_a)
+        self._move(b, to_b)
+        self._stand(np.concatenate([[a, b], self._others[a], self._others[b]]))
         return True
 
-    def _move(self, a: int, to_a: Array, b: int, to_b: Array) -> None:
-        for core, to in ((a, to_a), (b, to_b)):
-            heard = np.flatnonzero(self.traffic[core])
-            for ways, before, after in zip(self._ways, self.places[core], to, strict=True):
+    def _move(self, core: int, to: Array) -> None:
+        others, messages = self._others[core], self._messages[core]
+        for ways, before, after in zip(self._ways, self.places[:, core], to, strict=True):
+            if before != after:
                 stand = np.arange(len(ways))
-                change = np.abs(stand - after) - np.abs(stand - before)
-                ways[:, heard] += change[:, None] * self.traffic[core, heard].astype(np.float64)
-            self.places[core] = to
-        self._now = self._where_they_stand()
+                ways[:, others] += (np.abs(stand - after) - np.abs(stand - before))[:, None] * messages
+        self.places[:, core] = to
 
 
 def _chip_grid(mesh: Mesh, cores: int) -> list[tuple[int, int]]:

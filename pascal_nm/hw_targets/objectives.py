@@ -6,8 +6,8 @@ one neuron in four, of 2 and more one in eight, up to its L levels. The image en
 these spikes has arrived. Everything else is the chip's: a timestep lasts as long as the formula of
 :mod:`pascal_nm.hw_targets.cost` says, where a population's slowest core has the most neurons,
 operations and messages that any of its cores has, and the longest way of a message goes through
-all of the nearly square rectangle of tiles that the cores fill. For energy, a message goes through
-half of it. No other part of the energy depends on where the neurons are.
+all of the nearly square rectangle of tiles that the cores fill. Of the energy, only that of
+messages and their hops depends on where the neurons are.
 """
 
 from __future__ import annotations
@@ -44,22 +44,14 @@ def has_figures(chip: Chip, objective: str) -> bool:
     return {"time": bool(chip.latency), "energy": any(e in chip.energy for e in TRAVEL)}.get(objective, True)
 
 
-def improved(splitter: Splitter, blocks: Cut, chip: Chip, mesh: Mesh, objective: str) -> Cut:
-    """Blocks that serve an objective better than those on the fewest cores.
+def faster(splitter: Splitter, blocks: Cut, estimate: Estimate) -> Cut:
+    """Blocks that take less time than those on the fewest cores, on what these leave free.
 
-    They take the cores that these leave free on their chips, and no further chip.
-    """
-    fewest = _cores(blocks)
-    most = min(-(-fewest // mesh.cores) * mesh.cores, max(fewest, MOST_CORES))
-    estimate = Estimate(splitter.joins, chip, mesh)
-    return (_faster if objective == "time" else _thriftier)(splitter, blocks, estimate, most)
-
-
-def _faster(splitter: Splitter, blocks: Cut, estimate: Estimate, most: int) -> Cut:
-    """Split the population that binds, again and again, until none can be split; the fastest cut.
+    Split the population that binds, again and again, until none can be split; the fastest cut.
 
     Where several bind together, nothing is gained before the last of them is split.
     """
+    most = _most(blocks, estimate.mesh)
     best, least = blocks, estimate.seconds(blocks)
     final: set[str] = set()
     while (name := estimate.binding(blocks, final)) is not None:
@@ -73,16 +65,23 @@ def _faster(splitter: Splitter, blocks: Cut, estimate: Estimate, most: int) -> C
     return best
 
 
-def _thriftier(splitter: Splitter, blocks: Cut, estimate: Estimate, most: int) -> Cut:
-    """Cut every population such that fewest messages reach it, as long as that gains."""
-    least, before = estimate.joules(blocks), None
+def quieter(splitter: Splitter, blocks: Cut, estimate: Estimate) -> Cut:
+    """Blocks that cause fewer messages than those on the fewest cores, on what these leave free."""
+    most = _most(blocks, estimate.mesh)
+    least, before = estimate.messages(blocks), None
     while before is not blocks:
         before = blocks
         for name in blocks:
             other = splitter.quieter(name, blocks, most - _cores(blocks) + blocks[name].cores)
-            if other is not None and (joules := estimate.joules(other)) < least:
-                blocks, least = other, joules
+            if other is not None and (messages := estimate.messages(other)) < least:
+                blocks, least = other, messages
     return blocks
+
+
+def _most(blocks: Cut, mesh: Mesh) -> int:
+    """The cores of the chips that blocks need anyway."""
+    fewest = _cores(blocks)
+    return min(-(-fewest // mesh.cores) * mesh.cores, max(fewest, MOST_CORES))
 
 
 def _cores(blocks: Cut) -> int:
@@ -111,17 +110,22 @@ class Estimate:
         way = x * self.chip.nanoseconds("hop_x") + y * self.chip.nanoseconds("hop_y")
         return 1e-9 * float(slowest.sum() + len(slowest) * (barrier + way))
 
-    def joules(self, blocks: Cut) -> float:
-        """Energy of an image that depends on where its neurons are: that of messages."""
-        price = {event: figure.value for event, figure in self.chip.energy.items()}
-        _, (x, y) = self._tiles(blocks)
-        each = price.get("message", 0.0) + (x * price.get("hop_x", 0.0) + y * price.get("hop_y", 0.0)) / 2
-        messages = sum(
-            float(self._sent[q.source].sum()) * math.prod(int(axis.sum()) for axis in self.joins.reached(q, blocks))
+    def messages(self, blocks: Cut) -> float:
+        """Messages of an image, wherever the cores are."""
+        return sum(
+            self.spikes(q.source) * math.prod(int(axis.sum()) for axis in self.joins.reached(q, blocks))
             for q in self.graph.projections
             if q.source in blocks
         )
-        return PJ * messages * each
+
+    def joules(self, messages: Array, hops: Array) -> float:
+        """Energy of so many messages (ways,) on ways of so many hops, (ways, 2)."""
+        message, *hop = (self.chip.energy[e].value if e in self.chip.energy else 0.0 for e in TRAVEL)
+        return float(PJ * messages @ (message + hops @ hop))
+
+    def spikes(self, name: str) -> float:
+        """Spikes that each neuron of a population sends for an image."""
+        return float(self._sent[name].sum())
 
     def binding(self, blocks: Cut, final: Set[str]) -> str | None:
         """The population whose slowest core others wait for the longest, but for ``final`` ones."""

@@ -80,6 +80,7 @@ class Splitter:
         self.populations = [p for p in self.graph.populations if not p.dynamics.injects]
         self.bits = {q.name: weight_bits(q) for q in self.graph.projections}
         self._shapes: dict[str, _Shapes] = {}
+        self._spans: dict[tuple[str, int, int], Array] = {}
 
     def fewest(self) -> dict[str, Blocks]:
         """Blocks of every population, on the fewest cores.
@@ -90,7 +91,9 @@ class Splitter:
         for _ in range(ROUNDS):
             blocks: dict[str, Blocks] = {}
             for p in self.populations:
-                blocks[p.name] = self._fitting(p, blocks, caps[p.name])
+                found = self._fitting(p, blocks, caps[p.name])
+                assert found is not None, "what one neuron alone exceeds is refused"
+                blocks[p.name] = found
             crowded = {
                 name: share
                 for name in blocks
@@ -113,10 +116,10 @@ class Splitter:
 
         None where there is no such split within all limits.
         """
-        p, largest = self.graph[name], int(blocks[name].sizes.max())
-        if largest == 1 or not self._fits(p, blocks, largest - 1).any():
+        largest = int(blocks[name].sizes.max())
+        if largest == 1 or (finer := self._fitting(self.graph[name], blocks, largest - 1)) is None:
             return None
-        return self._allowed(name, {**blocks, name: self._fitting(p, blocks, largest - 1)})
+        return self._allowed(name, {**blocks, name: finer})
 
     def quieter(self, name: str, blocks: dict[str, Blocks], cores: int) -> dict[str, Blocks] | None:
         """The same with a population on at most so many cores, onto which fewest messages come."""
@@ -156,11 +159,11 @@ class Splitter:
             self._refuse(p, shapes.memory[0, 0, 0], axons[0, 0, 0])
         return np.asarray(fits & (shapes.neurons <= most))
 
-    def _fitting(self, p: Population, before: dict[str, Blocks], most: int) -> Blocks:
+    def _fitting(self, p: Population, before: dict[str, Blocks], most: int) -> Blocks | None:
         """The split of a population with fewest cores, and of these that which hears least."""
-        shapes = self._of(p)
-        best = np.where(self._fits(p, before, most), shapes.cores * 1e12 + shapes.heard * shapes.cores, np.inf)
-        return shapes.blocks(int(best.argmin()))
+        shapes, fits = self._of(p), self._fits(p, before, most)
+        best = np.where(fits, shapes.cores * 1e12 + shapes.heard * shapes.cores, np.inf)
+        return shapes.blocks(int(best.argmin())) if fits.any() else None
 
     def lists(self, projection: Projection) -> int:
         """Different lists of synapses in a dense projection.
@@ -181,9 +184,11 @@ class Splitter:
     def _cores_heard(self, projection: Projection, axes: list[Array], source: Blocks) -> Array:
         """The most cores of the source that blocks of each shape hear."""
         spans = []
-        for matrix, sizes, of in zip(self.joins.reach[projection.name], axes, source, strict=True):
-            cores = np.logical_or.reduceat(matrix > 0, of[:-1], axis=1)
-            spans.append(_heard(cores, sizes).max)
+        for i, (matrix, of) in enumerate(zip(self.joins.reach[projection.name], source, strict=True)):
+            key = (projection.name, i, len(of))
+            if key not in self._spans:
+                self._spans[key] = _heard(np.logical_or.reduceat(matrix > 0, of[:-1], axis=1), axes[i]).max
+            spans.append(self._spans[key])
         return _outer(spans)
 
     def _refuse(self, p: Population, memory: float, axons: float) -> None:

@@ -3,6 +3,7 @@ over single neurons.
 """
 
 import dataclasses
+import itertools
 import statistics
 import time
 from unittest import mock
@@ -12,16 +13,21 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from pascal_nm import build, convert, quantize
 from pascal_nm.errors import TargetError
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import cost, mapping, traffic
+from pascal_nm.hw_targets import cost, fixed_point, mapping, mesh, traffic
+from pascal_nm.hw_targets.blocks import Joins
+from pascal_nm.hw_targets.objectives import OBJECTIVES, TRAVEL, Estimate
 from pascal_nm.hw_targets.traffic import Traffic
-from pascal_nm.network.graph import Graph, Population, Projection, Timing
+from pascal_nm.network.graph import Graph, Population, Projection, Quantization, Timing
 from pascal_nm.network.operators import Conv2d, Dense, Identity
 from pascal_nm.simulation import events, schedule, simulate
+from pascal_nm.source import checkpoint
 from pascal_nm.source.tracing import SourceNetwork
+from tests import digests
 from tests.cores import Trains, core_of
 from tests.hw_targets.test_chip import one_neuron
 from tests.strategies import inputs_for, integer_graphs
@@ -53,9 +59,9 @@ def small_chips(draw):
     return dataclasses.replace(chips.load("loihi1_calibrated"), core=core, mesh=mesh)
 
 
-def placed(graph, chip):
+def placed(graph, chip, objective="time"):
     try:
-        return mapping.place(graph, chip)
+        return mapping.place(graph, chip, objective)
     except TargetError as error:
         assert "bits, a core has" in str(error) or "axons" in str(error)
         return None
@@ -72,9 +78,9 @@ def synapses(projection, shape):
 
 
 @SMALL
-@given(graph=integer_graphs(), chip=small_chips())
-def test_every_core_keeps_every_limit(graph, chip):
-    found = placed(graph, chip)
+@given(graph=integer_graphs(), chip=small_chips(), objective=st.sampled_from(OBJECTIVES))
+def test_every_core_keeps_every_limit(graph, chip, objective):
+    found = placed(graph, chip, objective)
     if found is None:
         return
     assert len(found.places) == sum(blocks.cores for blocks in found.blocks.values())
@@ -148,6 +154,29 @@ def test_every_message_is_counted_once_for_each_core_that_it_reaches(graph, chip
     assert (cost.seconds(result, found, chip) > 1e-9 * 600 * result.timesteps).all()
 
 
+@SMALL
+@given(graph=integer_graphs(), chip=small_chips(), name=st.sampled_from(["pasc", "two_phase", "streaming"]))
+def test_each_objective_is_served_at_least_as_well_as_by_the_fewest_cores_on_no_more_chips(graph, chip, name):
+    graph = graph.replace(timing=Timing(name))
+    found = {objective: placed(graph, chip, objective) for objective in OBJECTIVES}
+    if None in found.values():
+        return
+    estimate = Estimate(Joins(graph), chip, chip.mesh)
+    assert estimate.seconds(found["time"].blocks) <= estimate.seconds(found["cores"].blocks)
+    assert mapping.joules(estimate, found["energy"]) <= mapping.joules(estimate, found["cores"])
+    assert len({placement.chips for placement in found.values()}) == 1
+    for objective, placement in found.items():
+        assert placement.cores >= found["cores"].cores
+        assert placement.objective == objective
+        assert placement.same_as(mapping.place(graph, chip, objective)), "the same every time"
+
+
+def timed(chip, which):
+    """A chip with the times of another one."""
+    other = chips.load(which)
+    return dataclasses.replace(chip, latency=other.latency, barrier=other.barrier)
+
+
 @pytest.mark.slow
 @SMALL
 @given(
@@ -155,8 +184,10 @@ def test_every_message_is_counted_once_for_each_core_that_it_reaches(graph, chip
     chip=small_chips(),
     seed=st.integers(0, 2**32 - 1),
     name=st.sampled_from(["pasc", "two_phase", "streaming"]),
+    together=st.sampled_from([1, cost.CORE_NUMBERS]),
 )
-def test_the_time_of_an_image_is_that_of_a_loop_over_timesteps_and_synapses(graph, chip, seed, name):
+def test_the_time_of_an_image_is_that_of_a_loop_over_timesteps_and_synapses(graph, chip, seed, name, together):
+    """On two chips, of one run."""
     graph = graph.replace(timing=Timing(name))
     found = placed(graph, chip)
     if found is None:
@@ -164,6 +195,14 @@ def test_the_time_of_an_image_is_that_of_a_loop_over_timesteps_and_synapses(grap
     inputs = inputs_for(graph, seed, 2)
     result = simulate.steps(graph, inputs, watcher=Traffic(found))
     simulate.steps(graph, inputs, watcher=(trains := Trains()))
+    for priced in (chip, timed(chip, "loihi2")):
+        with mock.patch.object(cost, "CORE_NUMBERS", together):
+            seconds = cost.seconds(result, found, priced)
+        np.testing.assert_allclose(seconds, looped(graph, found, trains, result, priced), rtol=1e-12)
+
+
+def looped(graph, found, trains, result, chip):
+    """Seconds of each image, by a loop over timesteps, spikes and synapses."""
     plan, ns = schedule.of(graph), chip.nanoseconds
     busy, way = np.zeros((plan.steps, 2, found.cores)), np.zeros((plan.steps, 2))
     for p in graph.populations:
@@ -190,8 +229,78 @@ def test_the_time_of_an_image_is_that_of_a_loop_over_timesteps_and_synapses(grap
                     hops = np.abs(found.places[core] - found.places[other]) @ [ns("hop_x"), ns("hop_y")]
                     way[first + t, image] = max(way[first + t, image], hops)
     steps = busy.max(2) + way + chip.barrier.at(len(np.unique(found.places, axis=0)))
-    expected = [1e-9 * steps[: result.timesteps[image], image].sum() for image in range(2)]
-    np.testing.assert_allclose(cost.seconds(result, found, chip), expected, rtol=1e-12)
+    return [1e-9 * steps[: result.timesteps[image], image].sum() for image in range(2)]
+
+
+@SMALL
+@given(
+    graph=integer_graphs(),
+    chip=small_chips(),
+    seed=st.integers(0, 2**32 - 1),
+    name=st.sampled_from(["pasc", "streaming"]),
+)
+def test_images_run_one_by_one_cause_what_they_cause_together(graph, chip, seed, name):
+    """Their trains of spikes are of different lengths where they stream."""
+    graph = graph.replace(timing=Timing(name))
+    found = placed(graph, chip)
+    if found is None:
+        return
+    inputs = inputs_for(graph, seed, 3)
+    whole = simulate.steps(graph, inputs, watcher=Traffic(found))
+    with mock.patch.object(simulate, "STEPS_NUMBERS", 1):
+        parts = simulate.steps(graph, inputs, watcher=Traffic(found))
+    for event in ("emitted", "message", "message_in", "synaptic_operation", "multiply_accumulate"):
+        np.testing.assert_array_equal(parts.cores.by_core(event), whole.cores.by_core(event), err_msg=event)
+    np.testing.assert_array_equal(cost.seconds(parts, found, chip), cost.seconds(whole, found, chip))
+
+
+@pytest.mark.parametrize("name", ["loihi1", "loihi2"])
+def test_mnist_runs_faster_placed_for_time_than_on_the_fewest_cores(name):
+    """The committed network, and a measured run: the time is what the events of a run take."""
+    chip = chips.load(name)
+    graph = fixed_point.fit(checkpoint.load(digests.MODELS / "mnist.pt").graph(), chip, Quantization(8))
+    inputs = graph.preprocessing(digests.images(graph.input.shape))
+    runs = {}
+    for objective in OBJECTIVES:
+        found = mapping.place(graph, chip, objective)
+        runs[objective] = result = simulate.steps(graph, inputs, watcher=Traffic(found))
+        runs[objective] = cost.seconds(result, found, chip), cost.energy(events.count(graph, result), chip)
+    seconds = {objective: seconds.mean() for objective, (seconds, _) in runs.items()}
+    joules = {objective: sum(layer.total for layer in layers) for objective, (_, layers) in runs.items()}
+    assert seconds["time"] < seconds["cores"] / 2
+    assert joules["energy"] <= joules["cores"] < joules["time"] < 1.05 * joules["cores"]
+
+
+def test_on_a_chip_without_times_the_fewest_cores_are_taken_and_it_says_so():
+    chip = dataclasses.replace(chips.load("loihi1"), latency={})
+    module = build("cnn", (1, 8, 8), 10, 4, width=0.5).eval()
+    graph = quantize(convert(module, torch.zeros(1, 1, 8, 8)), input_range=1.0)
+    fewest, other = (mapping.place(graph, chip, objective) for objective in ("cores", "time"))
+    assert other.same_as(fewest)
+    assert other.objective == "cores"
+    assert np.isnan(cost.seconds(simulate.steps(graph, np.zeros((1, 1, 8, 8)), watcher=Traffic(other)), other, chip))
+    free = dataclasses.replace(chip, energy={k: v for k, v in chip.energy.items() if k not in TRAVEL})
+    assert mapping.place(graph, free, "energy").objective == "cores"
+    assert mapping.place(graph, chip, "energy").objective == "energy"
+    with pytest.raises(TargetError, match="unknown objective 'speed': choose from time, energy, cores"):
+        mapping.place(graph, chip, "speed")
+
+
+@SMALL
+@given(data=st.data(), cores=st.integers(1, 14))
+def test_cores_are_put_where_no_swap_of_two_shortens_the_ways(data, cores):
+    messages = data.draw(arrays(np.float32, (cores, cores), elements=st.integers(0, 5)))
+    grid = chips.Mesh(data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3)), 2, 5, "a test")
+    places = mesh.arranged(messages, dataclasses.replace(grid, cores=min(5, 2 * grid.width * grid.height)))
+
+    def length(places):
+        return (np.abs(places[:, None] - places).sum(2) * messages).sum()
+
+    for a, b in itertools.combinations(range(cores), 2):
+        swapped = places.copy()
+        swapped[[a, b]] = swapped[[b, a]]
+        assert length(swapped) >= length(places)
+    assert np.unique(places, axis=0, return_counts=True)[1].max() <= 2
 
 
 def test_operations_beyond_what_float32_holds_are_counted_exactly():
@@ -294,7 +403,7 @@ def test_counting_everything_takes_at_most_half_as_long_as_the_run(timing):
     """In the processor's time of one thread, of which other programs take nothing."""
     inputs, chip = images(32, 32), chips.load("loihi1")
     graph = network("vgg16", inputs, 10, width=0.125).replace(timing=timing)
-    watcher, threads = Traffic(mapping.place(graph, chip)), torch.get_num_threads()
+    watcher, threads = Traffic(mapping.place(graph, chip, "cores")), torch.get_num_threads()
 
     def seconds(watcher):
         start = time.process_time()
