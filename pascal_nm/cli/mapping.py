@@ -14,8 +14,8 @@ from pascal_nm.cli.outputs import PICTURE
 from pascal_nm.common.arrays import Array
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, fixed_point, mapping
+from pascal_nm.hw_targets.loihi import LoihiTarget
 from pascal_nm.hw_targets.mapping import LIMITS, RELIEF, Mapping
-from pascal_nm.hw_targets.simulator import LoihiTarget
 from pascal_nm.network.graph import Graph, Quantization
 
 

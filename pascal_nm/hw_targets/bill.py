@@ -15,11 +15,11 @@ import numpy as np
 from pascal_nm.data import Dataset
 from pascal_nm.errors import FileError
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import evaluation, find
+from pascal_nm.hw_targets import evaluation, find, fixed_point
 from pascal_nm.hw_targets.chip import NEURON_KINDS, Chip, LayerEnergy
 from pascal_nm.hw_targets.evaluation import Evaluation, Progress
+from pascal_nm.hw_targets.loihi import LoihiTarget
 from pascal_nm.hw_targets.mapping import Mapping
-from pascal_nm.hw_targets.simulator import LoihiTarget
 from pascal_nm.hw_targets.traffic import Traffic
 from pascal_nm.network.graph import Graph
 from pascal_nm.paper import analysis
@@ -40,8 +40,9 @@ def priced(graph: Graph, chip: Chip) -> Program:
     Raises:
         TargetError: the network does not fit the chip.
     """
-    target = LoihiTarget(chip, cores=chip.core is not None) if chip.widths else find("torch")
-    return target.compile(graph)
+    if chip.widths and chip.core is not None:
+        return LoihiTarget(chip, cores=True).compile(graph)
+    return find("torch").compile(fixed_point.fit(graph, chip) if chip.widths else graph)
 
 
 @dataclass(frozen=True, eq=False)

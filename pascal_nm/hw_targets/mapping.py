@@ -172,9 +172,20 @@ def place(graph: Graph, chip: Chip) -> Mapping:
     blocks = mapper.split()
     if (cores := sum(b.cores for b in blocks.values())) > MOST_CORES:
         raise TargetError(f"the network needs {cores:,} cores of {chip.name}, and at most {MOST_CORES:,} are mapped")
+    return held(graph, chip, blocks, _placement(mapper.messages(blocks), chip.mesh))
+
+
+def held(graph: Graph, chip: Chip, blocks: dict[str, Blocks], places: Array) -> Mapping:
+    """The mapping of a graph whose blocks stand on given tiles.
+
+    Raises:
+        TargetError: the chip's file describes no cores.
+    """
+    if chip.core is None or chip.mesh is None:
+        raise TargetError(f"{chip.name} is described without cores: its file has no [core] and [mesh]")
+    mapper = _Mapper(graph, chip.core)
     use = {name: mapper.use(name, blocks) for name in blocks}
-    messages = mapper.messages(blocks)
-    return Mapping(graph, chip.mesh, blocks, use, _placement(messages, chip.mesh), messages)
+    return Mapping(graph, chip.mesh, blocks, use, places, mapper.messages(blocks))
 
 
 class _Mapper:

@@ -15,6 +15,7 @@ barrier at its end:
 from __future__ import annotations
 
 import math
+from collections import abc
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,6 +30,9 @@ from pascal_nm.network import reach
 from pascal_nm.network.bounds import carrier
 from pascal_nm.network.graph import Projection
 from pascal_nm.simulation.schedule import Schedule
+
+Routes = abc.Mapping[str, Array]
+"""By projection, pairs of cores (n, 2)."""
 
 
 class Messages(NamedTuple):
@@ -103,10 +107,17 @@ class Path:
         inside: by axis, which indices of the source each of its blocks holds, (blocks, indices).
         onto: by axis, synapses from each index onto each block of the target, (blocks, indices).
         exact: a float type that holds the operations of a core in one timestep.
+        routes: of the projection, (n, 2); see :class:`Traffic`.
     """
 
     def __init__(
-        self, mapping: Mapping, projection: Projection, inside: list[Array], onto: list[Array], exact: type[Any]
+        self,
+        mapping: Mapping,
+        projection: Projection,
+        inside: list[Array],
+        onto: list[Array],
+        exact: type[Any],
+        routes: Array | None = None,
     ) -> None:
         source, target = mapping.blocks[projection.source], mapping.blocks[projection.target]
         pairs = [Pairs.of(i, o) for i, o in zip(inside, onto, strict=True)]
@@ -118,7 +129,18 @@ class Path:
             [np.eye(n)[:, p.targets] for n, p in zip(target.grid, pairs, strict=True)], np.float64
         )
         sources = _flat([p.sources for p in pairs], source.grid) + mapping.first[projection.source]
-        self.hops = mapping.distances(sources, _flat([p.targets for p in pairs], target.grid) + self.cores.start)
+        targets = _flat([p.targets for p in pairs], target.grid) + self.cores.start
+        self.hops = mapping.distances(sources, targets)
+        self._routed: Tensor | None = None  # of pairs, where not all are joined by routes
+        if routes is not None:
+            ends = [mapping.cores, 1]  # a pair as one number
+            routed = np.isin(np.stack([sources, targets], 1) @ ends, routes @ ends)
+            routed = routed.reshape([len(p.sources) for p in pairs])
+            if not routed.all():
+                self._routed = torch.from_numpy(routed).movedim(0, -1).double()
+                self._pair_synapses = _tensors(
+                    [p.reached * o[p.targets] for p, o in zip(pairs, onto, strict=True)], exact
+                )
 
     def count(self, spikes: Tensor) -> tuple[Array, Array, Array, Array]:
         """What spikes (steps, N, H, W, groups of channels) cause: arrays (steps, N, ...).
@@ -127,8 +149,13 @@ class Path:
         core, those into each target core.
         """
         sent = _contracted(spikes, self._pairs).double()
+        if self._routed is None:
+            operations = _contracted(spikes, self._synapses)
+        else:
+            sent = sent * self._routed
+            operations = _contracted(_contracted(spikes, self._pair_synapses).double() * self._routed, self._arriving)
         out, into = (_contracted(sent, ends) for ends in (self._leaving, self._arriving))
-        return _flattened(_contracted(spikes, self._synapses)), _flattened(sent), _flattened(out), _flattened(into)
+        return _flattened(operations), _flattened(sent), _flattened(out), _flattened(into)
 
 
 class Sender:
@@ -143,7 +170,7 @@ class Sender:
         values: the most numbers that one frame of its spikes becomes while it is counted.
     """
 
-    def __init__(self, mapping: Mapping, name: str) -> None:
+    def __init__(self, mapping: Mapping, name: str, routes: Routes | None = None) -> None:
         projections, size = mapping.graph.outgoing(name), mapping.graph[name].size
         inside = [_inside(edges) for edges in mapping.blocks[name]]
         onto = [_onto(mapping, q) for q in projections]
@@ -154,7 +181,9 @@ class Sender:
         for axes in (inside, *onto):
             axes[0] = axes[0][:, first[order]]
         ways = zip(projections, onto, exact, strict=True)
-        paths = [Path(mapping, q, inside, axes, bound) for q, axes, bound in ways]
+        paths = [
+            Path(mapping, q, inside, axes, bound, None if routes is None else routes[q.name]) for q, axes, bound in ways
+        ]
         self.cores = _cores(mapping, name)
         self.paths = [path for path in paths if len(path.hops)]
         self.values = max([size, *(len(path.hops) for path in self.paths)])
@@ -232,15 +261,20 @@ class Traffic:
     Args:
         mapping: where the populations are.
         chip: for the times.
+        routes: by projection, the pairs of cores (n, 2) between which messages travel; None for all
+            that synapses join.
     """
 
-    def __init__(self, mapping: Mapping, chip: Chip) -> None:
+    def __init__(self, mapping: Mapping, chip: Chip, routes: Routes | None = None) -> None:
         self.mapping, self.chip = mapping, chip
-        self.senders = {name: Sender(mapping, name) for name in mapping.blocks}
+        self.senders = {name: Sender(mapping, name, routes) for name in mapping.blocks}
         self.injected = []  # cores that hear the analog input, and their operations for an image
         for q in mapping.graph.outgoing(mapping.graph.input.name):
-            dense = math.prod(np.ix_(*(axis.sum(1) for axis in _onto(mapping, q))))
-            self.injected.append((_cores(mapping, q.target), np.asarray(dense).reshape(1, 1, -1)))
+            cores = _cores(mapping, q.target)
+            dense = np.asarray(math.prod(np.ix_(*(axis.sum(1) for axis in _onto(mapping, q))))).reshape(-1)
+            if routes is not None:
+                dense = dense * np.isin(np.arange(cores.start, cores.stop), routes[q.name][:, 1])
+            self.injected.append((cores, dense.reshape(1, 1, -1)))
 
     def start(self, images: int, plan: Schedule) -> Count:
         """A count of the next ``images`` images."""
