@@ -163,6 +163,9 @@ def read(folder: str | Path) -> tuple[ChipProgram, dict[str, Array], dict[str, A
     manifest = bundle.read_manifest(folder)
     try:
         program = _read_program(Path(folder))
+        said = {"chip": program.chip, "cores": len(program.cores), "delay": program.schedule.delay}
+        if wrong := [key for key, value in said.items() if manifest.get(key) != value]:
+            raise FileError(f"the manifest does not say {wrong[0]!r} as the program does")
         if differences := read_nir(Path(folder) / "network.nir").differences(program.graph):
             raise FileError(f"network.nir is not the network in the registers ({differences[0]})")
         _check_program(program)
