@@ -48,7 +48,7 @@ class Neurons:
         shape: without the batch.
         levels: most spikes of a neuron for an image; of the input its largest magnitude.
         exponent: one unit of the population's integers is ``2**(shift + exponent)`` units of the
-            membrane, with the program's ``shift``.
+            membrane, with the program's ``shift``. The input has no registers, and none.
     """
 
     name: str
@@ -244,13 +244,13 @@ class ChipProgram:
         register = {key: self.registers.get(f"{p.name}.{key}") for key in ("scale", "threshold", "bias")}
         fields: dict[str, Any] = {}
         if register["threshold"] is not None:
-            fields["threshold"] = _integers(register["threshold"], -p.exponent, f"the threshold of {p.name}")
+            fields["threshold"] = _integers(register["threshold"], -p.exponent, f"a threshold of {p.name}")
         if register["scale"] is not None:
             fields["threshold"] = register["scale"]
         bias = np.zeros((), np.int32)
         if register["bias"] is not None:
             powers = self.registers[f"{p.name}.bias_exponents"].astype(np.int64) - (self.shift + p.exponent)
-            bias = _integers(register["bias"], powers, f"the bias of {p.name}")
+            bias = _integers(register["bias"], powers, f"a bias of {p.name}")
             if not self.held[p.name].all():
                 bias = bias * self.held[p.name].reshape(p.shape)
         return Population(p.name, p.kind, p.shape, p.levels, bias=bias, **fields)  # type: ignore[arg-type]
@@ -258,7 +258,7 @@ class ChipProgram:
     def _projection(self, q: Synapses) -> Projection:
         (target,) = (p for p in self.populations if p.name == q.target)
         weight = _integers(
-            self.registers[f"{q.name}.weight"], q.exponent - target.exponent, f"the weights of {q.source} -> {q.target}"
+            self.registers[f"{q.name}.weight"], q.exponent - target.exponent, f"a weight of {q.source} -> {q.target}"
         )
         pool = None if q.pool is None else SumPool2d(q.pool.kernel, q.pool.stride, q.pool.padding)
         return Projection(q.source, q.target, OPERATORS[q.operator](weight, **q.parameters), pool)
@@ -314,10 +314,12 @@ class ChipProgram:
         """Where the populations are, for who counts what happens there.
 
         Raises:
-            TargetError: the cores of a population are no grid of blocks.
+            TargetError: the cores of a population are no grid of blocks, or leave neurons out.
         """
         blocks, order = {}, []
         for p in self.populations[1:]:
+            if not self.held[p.name].all():
+                raise TargetError(f"neurons of {p.name!r} are on no core, and events are not counted")
             mine = [self.cores[i] for i in self.numbers[p.name]]
             edges = [np.unique([core.spans[axis] for core in mine]) for axis in range(3)]
             blocks[p.name] = Blocks(*edges)
@@ -345,7 +347,7 @@ def _integers(mantissas: Array, exponents: Array | int, what: str) -> Array:
     values = mantissas.astype(np.float64) * 2.0 ** np.asarray(exponents, np.float64)
     limit = np.iinfo(mantissas.dtype).max
     if np.any(values != np.floor(values)) or np.abs(values).max(initial=0) > limit:
-        raise GraphError(f"{what} is no whole number of at most {limit:,}")
+        raise GraphError(f"{what} is no whole number up to {limit:,}")
     return values.astype(mantissas.dtype)
 
 

@@ -36,6 +36,7 @@ from pascal_nm.hw_targets.loihi import Execution
 from pascal_nm.hw_targets.program import ChipProgram, Host, Neurons, Slice, Synapses
 from pascal_nm.hw_targets.tables import Names, Within
 from pascal_nm.network.bounds import potential_bound
+from pascal_nm.network.graph import Graph
 from pascal_nm.neuron import Stage
 from pascal_nm.simulation import schedule as schedules
 from pascal_nm.simulation.result import RunResult
@@ -166,9 +167,7 @@ def read(folder: str | Path) -> tuple[ChipProgram, dict[str, Array], dict[str, A
         said = {"chip": program.chip, "cores": len(program.cores), "delay": program.schedule.delay}
         if wrong := [key for key, value in said.items() if manifest.get(key) != value]:
             raise FileError(f"the manifest does not say {wrong[0]!r} as the program does")
-        if differences := read_nir(Path(folder) / "network.nir").differences(program.graph):
-            raise FileError(f"network.nir is not the network in the registers ({differences[0]})")
-        _check_program(program)
+        _check_program(program, read_nir(Path(folder) / "network.nir"))
         check = _read_check(Path(folder) / "check.npz", program)
     except PascalError as error:
         raise FileError(f"{folder} is no whole bundle: {error}") from error
@@ -242,21 +241,33 @@ def _read_routes(folder: Path, description: _Description) -> dict[str, Array]:
     return found
 
 
-def _check_program(program: ChipProgram) -> None:
+def _check_program(program: ChipProgram, known: Graph) -> None:
     """That nothing of a program contradicts the rest, and no register can overflow."""
-    graph = program.graph
     for name, held in program.held.items():
         if missing := int(held.size - np.count_nonzero(held)):
             raise FileError(f"cores.json has {missing:,} neurons of {name!r} on no core")
-    if program.schedule != schedules.of(graph):
+    if differences := known.differences(program.graph):
+        raise FileError(f"network.nir is not the network in the registers ({differences[0]})")
+    if program.populations[0].exponent:
+        raise FileError("program.json gives the input an exponent, and it has no registers")
+    if program.schedule != schedules.of(program.graph):
         raise FileError("schedule.json is not the schedule of the network in the registers")
     if sorted(program.registers) != sorted(program.needed_registers()):
         raise FileError("registers.npz does not hold the registers of the program")
-    for name, routes in program.needed().items():
-        if not np.array_equal(routes, program.routes[name]):
-            raise FileError(f"routes.npz is not the ways that messages of {name} take")
+    for name, needed in program.needed().items():
+        _check_routes(name, program.routes[name].tolist(), needed.tolist())
     for p in program.populations[1:]:
         _check_widths(program, p)
+
+
+def _check_routes(name: str, routes: list[list[int]], needed: list[list[int]]) -> None:
+    if routes == needed:
+        return
+    given = set(map(tuple, routes))
+    for source, target in needed:
+        if (source, target) not in given:
+            raise FileError(f"routes.npz lacks the route of {name} from core {source} to core {target}")
+    raise FileError(f"routes.npz holds a route of {name} that no spike needs, or one twice")
 
 
 def _check_widths(program: ChipProgram, p: Neurons) -> None:

@@ -192,6 +192,30 @@ def arrays(**change):
     return changed
 
 
+def npz(name, change):
+    """One file of arrays, changed."""
+
+    def changed(folder, parts):
+        with np.load(folder / name) as file:
+            held = dict(file)
+        np.savez_compressed(folder / name, **(change(held) or held))
+
+    return changed
+
+
+def program(change):
+    def changed(folder, parts):
+        path = folder / "program.json"
+        described = json.loads(path.read_text())
+        path.write_text(json.dumps(change(described) or described))
+
+    return changed
+
+
+def parameter(name, value):
+    return program(lambda p: p["projections"][0]["parameters"].__setitem__(name, value))
+
+
 def text(name, written):
     return lambda folder, parts: (folder / name).write_text(written)
 
@@ -231,6 +255,47 @@ GARBAGE = {
     "cores: text for a number": cores(lambda listed: listed[0].update(rows=["0", "1"])),
     "cores: part of a neuron": cores(lambda listed: listed[0].update(rows=[0, 0.5])),
     "cores: tile": cores(lambda listed: listed[0].update(tile=[0, -1])),
+    "program: text": text("program.json", "garbage"),
+    "program: a list": text("program.json", "[]"),
+    "program: more": program(lambda p: p.update(more=1)),
+    "program: no populations": program(lambda p: p.update(populations=[])),
+    "program: a population less": program(lambda p: p["populations"].pop() and None),
+    "program: a population twice": program(lambda p: p["populations"].append(p["populations"][1])),
+    "program: kind": program(lambda p: p["populations"][1].update(kind="lif")),
+    "program: shape": program(lambda p: p["populations"][1].update(shape=[4, 4, 4])),
+    "program: no shape": program(lambda p: p["populations"][1].update(shape=[])),
+    "program: huge shape": program(lambda p: p["populations"][1].update(shape=[10**6, 10**6, 10**6])),
+    "program: levels": program(lambda p: p["populations"][1].update(levels=3)),
+    "program: exponent": program(lambda p: p["populations"][1].update(exponent=10**400)),
+    "program: operator": program(lambda p: p["projections"][0].update(operator="lstm")),
+    "program: no such end": program(lambda p: p["projections"][0].update(target="x")),
+    "program: no stride": parameter("stride", [0, 0]),
+    "program: a negative stride": parameter("stride", [-1, -1]),
+    "program: half a stride": parameter("stride", [1.0, 1.0]),
+    "program: a stride of text": parameter("stride", "ab"),
+    "program: groups": parameter("groups", 10**30),
+    "program: another parameter": parameter("depth", 1),
+    "program: pool": program(lambda p: p["projections"][0].update(pool={"kernel": [1, 1]})),
+    "program: shift": program(lambda p: p.update(shift=1)),
+    "program: widths": program(lambda p: p["widths"].update(weight=2)),
+    "program: width of the membrane": program(lambda p: p["widths"].update(membrane=8)),
+    "program: chip": program(lambda p: p.update(chip="another")),
+    "program: timing": program(lambda p: p["host"]["timing"].update(lag=-1)),
+    "program: classes": program(lambda p: p["host"].update(classes=["one"])),
+    "registers: text": text("registers.npz", "garbage"),
+    "registers: one less": npz("registers.npz", lambda held: held.popitem() and None),
+    "registers: one more": npz("registers.npz", lambda held: {**held, "x.weight": np.zeros(3, np.int8)}),
+    "registers: floats": npz("registers.npz", lambda held: {n: a.astype(float) for n, a in held.items()}),
+    "registers: 64 bits": npz("registers.npz", lambda held: {n: a.astype(int) for n, a in held.items()}),
+    "registers: flat": npz("registers.npz", lambda held: {n: a.reshape(-1) for n, a in held.items()}),
+    "registers: not finite": npz(
+        "registers.npz", lambda held: {n: a * np.nan if a.dtype.kind == "f" else a for n, a in held.items()}
+    ),
+    "routes: text": text("routes.npz", "garbage"),
+    "routes: none": npz("routes.npz", lambda held: {n: a[:0] for n, a in held.items()}),
+    "routes: flat": npz("routes.npz", lambda held: {n: a.reshape(-1) for n, a in held.items()}),
+    "routes: of a projection less": npz("routes.npz", lambda held: held.popitem() and None),
+    "schedule: a stage": text("schedule.json", '{"populations": {"input": {"stages": [{"stage": "x"}]}}}'),
     "schedule: text": text("schedule.json", "garbage"),
     "schedule: another": text("schedule.json", "{}"),
     "check: text": text("check.npz", "garbage"),
@@ -258,6 +323,50 @@ def test_what_contradicts_the_network_is_refused_though_every_sum_is_right(bundl
     with pytest.raises(PascalError, match="bundle") as refused:
         read(bundle)
     assert "\n" not in str(refused.value)
+
+
+def one_more(array):
+    """The array with its first number one larger."""
+    array.reshape(-1)[0] += 1
+
+
+def redirected(routes, program):
+    """The last route leads to another core of the program."""
+    routes[-1, 1] = (routes[-1, 1] + 1) % len(program.cores)
+
+
+def smaller(core):
+    """The core holds a channel less."""
+    core["channels"][1] -= 1
+
+
+def every_change(made):
+    """One register, exponent, route or part of a core is another."""
+    for name in made.registers:
+        yield npz("registers.npz", lambda held, name=name: one_more(held[name]))
+    for kind in ("populations", "projections"):
+        for i in range(len(getattr(made, kind))):
+            yield program(lambda held, of=kind, i=i: held[of][i].update(exponent=held[of][i]["exponent"] + 1))
+    for name, routes in made.routes.items():
+        for i in range(len(routes)):
+            yield npz("routes.npz", lambda held, name=name, i=i: {**held, name: np.delete(held[name], i, 0)})
+        yield npz("routes.npz", lambda held, name=name: redirected(held[name], made))
+        yield npz("routes.npz", lambda held, name=name: {**held, name: held[name][[*range(len(held[name])), 0]]})
+    for i in range(len(made.cores)):
+        yield cores(lambda listed, i=i: smaller(listed[i]))
+
+
+@pytest.mark.parametrize("which", ["parts", "fitted"])
+def test_every_changed_register_route_and_core_is_refused(which, tmp_path, request):
+    """The checksums are right, as who changes a bundle on purpose would make them."""
+    made = request.getfixturevalue(which)
+    write(tmp_path / "bundle", made)
+    for i, change in enumerate(every_change(made[0])):
+        folder = Path(shutil.copytree(tmp_path / "bundle", tmp_path / str(i)))
+        change(folder, made)
+        signed(folder)
+        with pytest.raises(FileError, match="is no whole bundle"):
+            read(folder)
 
 
 @pytest.mark.parametrize(
