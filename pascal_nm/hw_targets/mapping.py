@@ -114,6 +114,17 @@ def place(graph: Graph, chip: Chip, objective: str = "time") -> Placement:
     return min((_placed(splitter, cut, chip.mesh, objective) for cut in cuts), key=partial(joules, estimate))
 
 
+def held(graph: Graph, chip: Chip, blocks: dict[str, Blocks], places: Array, objective: str) -> Placement:
+    """The placement of a graph whose blocks stand on given tiles.
+
+    Raises:
+        TargetError: the chip's file describes no cores.
+    """
+    if chip.core is None or chip.mesh is None:
+        raise TargetError(f"{chip.name} is described without cores: its file has no [core] and [mesh]")
+    return _placed(Splitter(Joins(graph), chip.core), blocks, chip.mesh, objective, places)
+
+
 def joules(estimate: Estimate, placement: Placement) -> float:
     """Energy of an image's messages on their ways, before any run."""
     blocks = placement.blocks.items()
@@ -123,10 +134,13 @@ def joules(estimate: Estimate, placement: Placement) -> float:
     return estimate.joules(messages, placement.distances(sources, targets))
 
 
-def _placed(splitter: Splitter, blocks: dict[str, Blocks], mesh: Mesh, objective: str) -> Placement:
+def _placed(
+    splitter: Splitter, blocks: dict[str, Blocks], mesh: Mesh, objective: str, places: Array | None = None
+) -> Placement:
     use = {name: splitter.use(name, blocks) for name in blocks}
     messages = _messages(splitter.joins, blocks)
-    return Placement(splitter.graph, mesh, blocks, use, arranged(messages, mesh), messages, objective)
+    places = arranged(messages, mesh) if places is None else places
+    return Placement(splitter.graph, mesh, blocks, use, places, messages, objective)
 
 
 def _messages(joins: Joins, blocks: dict[str, Blocks]) -> Array:

@@ -34,6 +34,9 @@ from pascal_nm.simulation.result import Activity, CoreEvents, RunResult
 
 Synapse = Callable[[Tensor], Tensor]
 
+Delivery = Callable[[Projection, Tensor, Synapse], Tensor]
+"""How spikes (B, *source shape) come through a projection's synapses."""
+
 MOST_NUMBERS = 1 << 31
 """Numbers of one image's spike train beyond which ``steps`` would take tens of gigabytes."""
 
@@ -165,8 +168,17 @@ class Watch(Protocol):
         """What they caused on the cores of a chip; None from who knows of none."""
 
 
+def everywhere(projection: Projection, spikes: Tensor, synapse: Synapse) -> Tensor:
+    """The delivery of a simulator: every spike comes to all its synapses."""
+    return synapse(spikes)
+
+
 def steps(
-    graph: Graph, inputs: Inputs, plan: schedule.Schedule | None = None, watcher: Watcher | None = None
+    graph: Graph,
+    inputs: Inputs,
+    plan: schedule.Schedule | None = None,
+    watcher: Watcher | None = None,
+    delivered: Delivery = everywhere,
 ) -> RunResult:
     """Run N inputs (N, *input shape) timestep by timestep, counting every spike.
 
@@ -178,12 +190,13 @@ def steps(
         inputs: as for :meth:`pascal_nm.network.graph.Graph.currents`.
         plan: the schedule; the graph's own where it is None.
         watcher: is told of all spikes; the events on cores that it counts are the result's.
+        delivered: brings spikes to their synapses.
 
     Raises:
         GraphError: one image's spikes are more than memory holds.
     """
     plan = plan or schedule.of(graph)
-    return _in_batches(graph, inputs, _images_together(graph, plan), _Network(graph, plan, watcher).run)
+    return _in_batches(graph, inputs, _images_together(graph, plan), _Network(graph, plan, watcher, delivered).run)
 
 
 def _images_together(graph: Graph, plan: schedule.Schedule) -> int:
@@ -221,8 +234,8 @@ def spike_synapse(projection: Projection, graph: Graph) -> Synapse:
 class _Network:
     """A graph with its synapses made ready, for any number of batches."""
 
-    def __init__(self, graph: Graph, plan: schedule.Schedule, watcher: Watcher | None = None) -> None:
-        self.graph, self.plan, self.watcher = graph, plan, watcher
+    def __init__(self, graph: Graph, plan: schedule.Schedule, watcher: Watcher | None, delivered: Delivery) -> None:
+        self.graph, self.plan, self.watcher, self.delivered = graph, plan, watcher, delivered
         self.synapses = {
             q.name: spike_synapse(q, graph) for q in graph.projections if graph[q.target].dynamics.weighted
         }
@@ -268,7 +281,7 @@ class _Network:
         return result if watch is None else replace(result, cores=watch.events())
 
     def _arrival(self, projection: Projection, train: Tensor) -> _Arrival:
-        frames = self.synapses[projection.name](train.flatten(0, 1))
+        frames = self.delivered(projection, train.flatten(0, 1), self.synapses[projection.name])
         start = self.plan.windows[projection.source].emit.start + self.plan.delay
         return _Arrival(start, _frames(frames, len(train)))
 
@@ -276,11 +289,14 @@ class _Network:
         (projection,) = self.graph.incoming(p.name)
         train, pool = trains[projection.source], projection.pool
         assert pool is not None, "Graph refuses a max population without a window"
+
         # Every count moves by one at most in a timestep, and so does the largest: its change is a
         # spike. Of thermometers, it is their OR.
-        largest = _frames(
-            window_max(train.cumsum(0).flatten(0, 1), pool, _constant(p.threshold, train.dtype)), len(train)
-        )
+        def counted(spikes: Tensor) -> Tensor:
+            counts = _frames(spikes, len(train)).cumsum(0).flatten(0, 1)
+            return window_max(counts, pool, _constant(p.threshold, train.dtype))
+
+        largest = _frames(self.delivered(projection, train.flatten(0, 1), counted), len(train))
         pooled = torch.cat([largest[:1], largest[1:] - largest[:-1]])
         pooled[max(0, self.plan.steps - self.plan.windows[p.name].start) :] = 0  # not in the time that was run
         return pooled

@@ -22,6 +22,7 @@ from torch import nn
 from pascal_nm import QCFS, __version__
 from pascal_nm.cli.main import main
 from pascal_nm.common.layer_files import read_levels
+from pascal_nm.export.bundle import FILES
 from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.hw_targets.cost import KINDS
 from pascal_nm.network.unroll import unroll
@@ -687,23 +688,18 @@ def test_deploy_writes_a_bundle_that_runs(pascal, trained, tmp_path):
         8,
         "streaming",
     )
-    assert set(os.listdir(tmp_path / "chip")) == {
-        "network.nir",
-        "cores.json",
-        "schedule.json",
-        "check.npz",
-        "manifest.json",
-        "README.md",
-        "registers.npz",
-    }
-    again = json.loads(
-        pascal("run", tmp_path / "chip" / "network.nir", "--limit", 50, "--target", "loihi", "--json")[1]
-    )
+    assert set(os.listdir(tmp_path / "chip")) == {*FILES, "manifest.json"}
+    again = json.loads(pascal("run", tmp_path / "chip", "--limit", 50, "--json")[1])
+    assert again["target"] == "loihi"
     usual = json.loads(pascal("run", trained / "model.pt", "--bits", 8, "--limit", 50, "--json")[1])
     assert (again["accuracy"], again["schedule"]) == (usual["accuracy"], "streaming")
     assert pascal(*command[:4], "--chip", "loihi1")[0] == 0, "a bundle is replaced"
-    with np.load(tmp_path / "chip" / "registers.npz") as registers:
-        assert registers["shift"] == 6
+    assert json.loads((tmp_path / "chip" / "program.json").read_text())["shift"] == 6
+    for option in (["--bits", 4], ["--target", "lava"], ["--lag", 1], ["--workers", 2], ["-T", 5]):
+        refused(pascal("run", tmp_path / "chip", *option), "runs as it was deployed")
+    (tmp_path / "chip" / "routes.npz").unlink()
+    refused(pascal("run", tmp_path / "chip"), "no whole bundle", "routes.npz")
+    refused(pascal("run", tmp_path), "no whole bundle")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "manifest.json").write_text('{"name": "My web app", "icons": []}')
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
