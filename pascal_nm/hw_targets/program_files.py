@@ -4,7 +4,7 @@
 ``program.json``   populations, projections with their operators, exponents and widths of registers,
                    and what the host does
 ``registers.npz``  mantissas of weights, thresholds and biases, with the exponents of the biases;
-                   the scales of input and readout
+                   the scales of input and readout, and the offset of the input
 ``schedule.json``  the stages of every population, in timesteps of one image
 ``cores.json``     what each core holds: a population, its channels, rows and columns; and its tile
 ``routes.npz``     by projection, from which core to which its messages travel
@@ -60,6 +60,7 @@ class _Description:
     host: Host
     populations: tuple[Neurons, ...]
     projections: tuple[Synapses, ...]
+    objective: str
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def executed(folder: str | Path) -> Execution:
     """
     program, check, _ = read(folder)
     execution = Execution(program)
-    inputs = check["inputs"] * program.graph.input.threshold
+    inputs = program.graph.input.inputs(check["inputs"])
     found = checks(check["inputs"], execution.run(inputs))
     if different := [name for name in check if not np.array_equal(found[name], check[name])]:
         raise FileError(f"{folder} does not run to the counts that it was written with: {different[0]} differs")
@@ -219,8 +220,8 @@ def _read_registers(folder: Path, description: _Description) -> dict[str, Array]
     found = bundle.read_arrays(folder / "registers.npz")
     for name, array in found.items():
         owner, _, quantity = name.rpartition(".")
-        kinds = {"scale": "f", "weight": "i"}.get(quantity, "i")
-        if array.dtype.kind not in kinds or array.dtype.itemsize > (8 if kinds == "f" else 4):
+        kinds = {"scale": "f", "offset": "fi"}.get(quantity, "i")
+        if array.dtype.kind not in kinds or array.dtype.itemsize > (8 if "f" in kinds else 4):
             raise FileError(f"registers.npz holds {name!r} of type {array.dtype}")
         shapes = [p.shape for p in description.populations if p.name == owner]
         if quantity != "weight" and not (shapes and _broadcasts(array.shape, shapes[0])):
@@ -335,7 +336,7 @@ become inputs, the classes, and what schedule and integers were made by |
 | `registers.npz` | `NAME.threshold`, `NAME.bias`, `NAME.bias_exponents` of populations, `SOURCE__TARGET.weight` of \
 projections: mantissas. In units of the membrane a weight is mantissa * 2**(s + e), a threshold mantissa * 2**s, a \
 bias mantissa * 2**exponent; a unit of a population's own integers is 2**(s + E) of them. `NAME.scale` of the input \
-(what one unit of it stands for) and of the readout (its potential over it is the source network's output) |
+(what one unit of it stands for), its `NAME.offset` (added behind the division, before rounding) and of the readout (its potential over it is the source network's output) |
 | `schedule.json` | for every population its stages, in timesteps of one image (half-open) |
 | `cores.json` | for every core its tile (column, row over all chips side by side), \
 population, and ranges of channels, rows and columns (half-open) |
