@@ -310,7 +310,7 @@ class ChipProgram:
     def needed_registers(self) -> list[str]:
         """The names of all registers that the program has."""
         graph = self.graph
-        ends, weighted = (graph.input.name, graph.output.name), {p.name for p in graph.weighted}
+        ends, weighted = {graph.input.name, *graph.columns}, {p.name for p in graph.weighted}
         found = [f"{p.name}.{'scale' if p.name in ends else 'threshold'}" for p in graph.populations]
         found += [f"{name}.{key}" for name in weighted for key in ("bias", "bias_exponents")]
         found.append(f"{graph.input.name}.offset")
@@ -403,7 +403,7 @@ def _registers(fitted: Fitted) -> Iterator[tuple[str, Array]]:
     """What :attr:`ChipProgram.registers` has."""
     graph = fitted.graph
     for p in graph.populations:
-        if p in (graph.input, graph.output):
+        if p in (graph.input, *graph.outputs):
             yield f"{p.name}.scale", p.threshold
         if p is graph.input:
             yield f"{p.name}.offset", p.bias

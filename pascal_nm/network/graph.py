@@ -20,6 +20,7 @@ Arrays are NumPy, so that a graph needs neither torch nor Lava.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -405,8 +406,8 @@ class Graph:
     """A spiking network: populations in topological order, and the projections between them.
 
     Construction validates everything: a Graph that exists is well formed. Exactly one
-    population is ``analog`` (the input) and one is ``readout`` (the output). Printed, it is a
-    table of its populations.
+    population is ``analog`` (the input) and one or more are ``readout`` (the outputs). Printed, it
+    is a table of its populations.
     """
 
     populations: tuple[Population, ...]
@@ -442,8 +443,19 @@ class Graph:
 
     @property
     def output(self) -> Population:
-        """The readout population."""
-        return next(p for p in self.populations if p.dynamics.reads_out)
+        """The readout population; of several the first, whose largest output is the answer."""
+        return self.outputs[0]
+
+    @property
+    def outputs(self) -> tuple[Population, ...]:
+        """The readout populations, in order."""
+        return tuple(p for p in self.populations if p.dynamics.reads_out)
+
+    @property
+    def columns(self) -> dict[str, slice]:
+        """Where each readout stands among all outputs side by side, by name."""
+        ends = list(itertools.accumulate((p.size for p in self.outputs), initial=0))
+        return {p.name: slice(*span) for p, span in zip(self.outputs, itertools.pairwise(ends), strict=True)}
 
     @property
     def weighted(self) -> tuple[Population, ...]:
@@ -557,10 +569,9 @@ def _validate(graph: Graph) -> None:
     _require(len(set(names)) == len(names), f"population names must be unique: {names}")
     clash = sorted({q.name for q in graph.projections} & set(names))
     _require(not clash, f"population {', '.join(clash)} has the name of a projection: call it something else")
-    for kind in ("injects", "reads_out"):
-        found = [p.name for p in graph.populations if getattr(p.dynamics, kind)]
-        what = "analog" if kind == "injects" else "readout"
-        _require(len(found) == 1, f"a graph needs exactly one {what} population, not {found}")
+    inputs = [p.name for p in graph.populations if p.dynamics.injects]
+    _require(len(inputs) == 1, f"a graph needs exactly one analog population, not {inputs}")
+    _require(bool(graph.outputs), "a graph needs a readout population")
     edges = [(p.source, p.target) for p in graph.projections]
     seen: set[str] = set()
     for population in graph.populations:
