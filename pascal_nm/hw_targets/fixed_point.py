@@ -118,7 +118,7 @@ def check(graph: Graph, chip: Chip) -> dict[str, Encoding]:
             continue
         _require_width(chip, "membrane", layer.bound, p.name)
         _require_width(chip, "bias", float(np.abs(p.bias).max()), p.name)
-        if p.kind == "pasc":
+        if p.dynamics.fires:
             _require_width(chip, "threshold", float(p.threshold.max()), p.name)
         found[p.name] = layer.plain()
     return found
@@ -164,7 +164,7 @@ class _Integers:
     def plain(self) -> Encoding:
         """The registers of a chip whose thresholds and biases are whole numbers."""
         p = self.population
-        threshold = None if p.kind == "readout" else p.threshold
+        threshold = None if p.dynamics.reads_out else p.threshold
         return Encoding(0, self.exponents, threshold, p.bias, np.zeros_like(p.bias))
 
     def encoded(self, chip: Chip, numbers: FixedPoint) -> Encoding:
@@ -194,7 +194,7 @@ class _Integers:
         if not all(low <= e <= high for e in weights.values()):
             return f"its weights need exponents beyond {low} to {high}: quantize to fewer bits"
         threshold = None
-        if p.kind == "pasc":
+        if p.dynamics.fires:
             threshold = p.threshold.astype(np.int64) >> -exponent
             if np.any(threshold << -exponent != p.threshold) or threshold.max() > 2 ** widths["threshold"] - 1:
                 return (

@@ -126,7 +126,7 @@ class Layers:
         integers = {p.name: (p, incoming) for p, incoming in made}
         populations, projections = [self.input], []
         for p in self.source.populations:
-            if p.kind == "analog":
+            if p.dynamics.injects:
                 continue
             population, incoming = integers.get(p.name) or self._unweighted(p)
             populations.append(population)
@@ -177,7 +177,7 @@ def _grid(
     grids = [_aligned(p, finest * clip, recipe) for clip in CLIPS]
     weights = list(zip(incoming, powers, strict=True))
     errors = np.stack([sum(_squared_error(q, grid, e, recipe.largest) for q, e in weights) for grid in grids])
-    if p.kind == "readout":
+    if p.dynamics.reads_out:
         return grids[int(errors.reshape(len(grids), -1).sum(1).argmin())]
     return np.asarray(np.take_along_axis(np.stack(grids), errors.argmin(0)[None], 0)[0])
 
@@ -187,7 +187,7 @@ def _aligned(p: Population, grid: Array, recipe: LayerQuantization) -> Array:
 
     That number is a multiple of ``2**shift``. A readout has one grid for all.
     """
-    if p.kind == "readout":
+    if p.dynamics.reads_out:
         return np.full_like(grid, grid.max() or 1.0)
     theta = p.threshold.astype(np.float64)
     if math.prod(theta.shape[1:]) > 1:
@@ -212,7 +212,7 @@ def _squared_error(projection: Projection, grid: Array, exponent: int, largest: 
 
 def _quantize_population(p: Population, grid: Array, bias_bits: int) -> Population:
     bias = p.bias.astype(np.float64)
-    if p.kind == "readout":
+    if p.dynamics.reads_out:
         scale = p.threshold.astype(np.float64) / grid
         return replace(p, threshold=scale, bias=_rounded_bias(bias / grid, bias_bits, p.name))
     theta = np.rint(p.threshold.astype(np.float64) / grid)
