@@ -56,7 +56,7 @@ def test_an_altered_threshold_is_found_and_its_layer_named(name):
 def test_a_flip_at_a_rounding_boundary_is_counted_and_excused():
     source, graph, inputs = setup("perceptron", dtype=torch.float32)
     result = simulate.steps(graph, inputs)
-    name = next(graph.spiking).name
+    name = graph.spiking[0].name
     p = graph[name]
     weight = graph.incoming(name)[0].operator.weight
     # Move one image until it lies on a boundary of neuron 0, to the last bit of float32.
@@ -78,7 +78,7 @@ def test_a_flip_at_a_rounding_boundary_is_counted_and_excused():
 def test_a_flip_away_from_any_boundary_is_not_excused():
     source, graph, inputs = setup("perceptron", dtype=torch.float32)
     result = simulate.steps(graph, inputs)
-    name = next(graph.spiking).name
+    name = graph.spiking[0].name
     flipped = {k: v.copy() for k, v in result.counts.items()}
     flipped[name][:, 0] = 1 - flipped[name][:, 0]
     verification = Verification()
@@ -94,7 +94,7 @@ def test_an_integer_run_that_differs_by_one_count_is_not_exact():
     verification = Verification()
     verification.add_integer(expected, result, expected.logits, "8-bit weights")
     assert verification.exact
-    name = next(integer.spiking).name
+    name = integer.spiking[0].name
     counts = {k: v.copy() for k, v in result.counts.items()}
     counts[name].reshape(-1)[0] += 1
     verification.add_integer(expected, replace(result, counts=counts), expected.logits, "8-bit weights")

@@ -103,7 +103,7 @@ class Evaluation:
         The populations are those of the graph that ran. It is the paper's Figure 4.
         """
         emitted = {layer.name: float(layer.emitted.mean()) for layer in self.events}
-        return {p.name: emitted[p.name] / p.size for p in graph.populations if p.kind in ("pasc", "max")}
+        return {p.name: emitted[p.name] / p.size for p in graph.senders}
 
     @staticmethod
     def of(graph: Graph, batches: Iterator[Batch]) -> Evaluation:

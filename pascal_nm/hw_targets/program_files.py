@@ -4,7 +4,7 @@
 ``program.json``   populations, projections with their operators, exponents and widths of registers,
                    and what the host does
 ``registers.npz``  mantissas of weights, thresholds and biases, with the exponents of the biases;
-                   the scales of input and readout
+                   the scales of input and readout, and the offset of the input
 ``schedule.json``  the stages of every population, in timesteps of one image
 ``cores.json``     what each core holds: a population, its channels, rows and columns; and its tile
 ``routes.npz``     by projection, from which core to which its messages travel
@@ -35,7 +35,7 @@ from pascal_nm.hw_targets import tables
 from pascal_nm.hw_targets.chip import WIDTHS, Width
 from pascal_nm.hw_targets.loihi import Execution
 from pascal_nm.hw_targets.program import ChipProgram, Host, Neurons, Slice, Synapses
-from pascal_nm.hw_targets.tables import Names, Verbatim, Within
+from pascal_nm.hw_targets.tables import Names, Within
 from pascal_nm.network.bounds import potential_bound
 from pascal_nm.network.graph import Graph
 from pascal_nm.network.windows import Span, Window
@@ -61,7 +61,7 @@ class _Description:
     host: Host
     populations: tuple[Neurons, ...]
     projections: tuple[Synapses, ...]
-    objective: Annotated[str, Verbatim()]
+    objective: str
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def executed(folder: str | Path) -> Execution:
     """
     program, check, _ = read(folder)
     execution = Execution(program)
-    inputs = check["inputs"] * program.graph.input.threshold
+    inputs = program.graph.input.inputs(check["inputs"])
     found = checks(check["inputs"], execution.run(inputs))
     if different := [name for name in check if not np.array_equal(found[name], check[name])]:
         raise FileError(f"{folder} does not run to the counts that it was written with: {different[0]} differs")
@@ -336,7 +336,7 @@ Run as written here it gives, bit for bit, the integer QCFS network's spike coun
 |---|---|
 | `program.json` | populations (kind, shape, levels, `exponent` E), projections (ends, operator with its parameters, \
 `exponent` e, pooling in front), the `shift` s of the registers and their `widths` in bits; of the host: how pixels \
-become inputs, the classes, and what schedule and integers were made by |
+become inputs, the classes, and what schedule and integers were made by; what the places of cores serve |
 | `registers.npz` | `NAME.threshold`, `NAME.bias`, `NAME.bias_exponents` of populations, `SOURCE__TARGET.weight` of \
 projections: mantissas. In units of the membrane a weight is mantissa * 2**(s + e), a threshold mantissa * 2**s, a \
 bias mantissa * 2**exponent; a unit of a population's own integers is 2**(s + E) of them. `NAME.scale` of the input \

@@ -211,7 +211,7 @@ class Verification:
             layer = judged(wide, p, levels)
             check = self.layers.setdefault(layer.name, LayerCheck(layer.name))
             check.neurons += layer.size * len(inputs)
-            if p.kind == "pasc":
+            if p.dynamics.fires:
                 check.flips += int(np.count_nonzero(there.counts[layer.name] != here.counts[layer.name]))
             same = all(
                 q.source == wide.input.name or np.array_equal(there.counts[q.source], here.counts[q.source])
@@ -222,7 +222,7 @@ class Verification:
                 if side is here and not same:
                     value = _argument(wide, p, here.counts, inputs)
                 found = side.found(layer)
-                if p.kind == "pasc" and np.array_equal(_pooled(wide, layer, _level(value, p)), found):
+                if p.dynamics.fires and np.array_equal(_pooled(wide, layer, _level(value, p)), found):
                     continue  # as nearly always: nothing that a bound would have to explain
                 expected = interval(wide, p, layer, side.counts, inputs, side.arithmetic, side.sent, value)
                 wrong = expected.excludes(found, p)
@@ -272,7 +272,7 @@ class _Side(NamedTuple):
 
     def found(self, p: Population) -> Array:
         """What stands against the interval of a population."""
-        return self.outputs.reshape(-1, *p.shape) if p.kind == "readout" else self.counts[p.name]
+        return self.outputs.reshape(-1, *p.shape) if p.dynamics.reads_out else self.counts[p.name]
 
 
 def judged(graph: Graph, p: Population, counts: Mapping[str, Array]) -> Population:
@@ -280,7 +280,7 @@ def judged(graph: Graph, p: Population, counts: Mapping[str, Array]) -> Populati
 
     It is ``p`` itself, or the max behind it where the source network pools first.
     """
-    return p if p.kind == "readout" or p.name in counts else graph[graph.outgoing(p.name)[0].target]
+    return p if p.dynamics.reads_out or p.name in counts else graph[graph.outgoing(p.name)[0].target]
 
 
 class Interval(NamedTuple):
@@ -305,7 +305,7 @@ class Interval(NamedTuple):
 
     def excludes(self, found: Array, p: Population) -> Array:
         """Where a level (of a readout: an output) is found that no value of the interval gives."""
-        if p.kind == "readout":
+        if p.dynamics.reads_out:
             return ~self.holds(found)
         low, high = _level(self.low, p), _level(self.high, p)
         return ~np.asarray((low <= found) & (found <= high))
@@ -336,7 +336,7 @@ def interval(
         value: what is computed without rounding, where it is known.
     """
     value = _argument(graph, p, counts, inputs) if value is None else value
-    size = _argument(graph, p, sent or counts, inputs, magnitudes=True) + (1 if p.kind == "pasc" else 0)
+    size = _argument(graph, p, sent or counts, inputs, magnitudes=True) + (1 if p.dynamics.fires else 0)
     spikes = {q.source: _spikes(graph[q.source], sent) for q in graph.incoming(p.name)}
     terms = sum(_fan_in(graph, q) * (spikes[q.source] + 1) for q in graph.incoming(p.name)) + 2 * p.levels + _MARGIN
     error = (size + float(arithmetic.tiny) / p.threshold) * rounding.gamma(terms, arithmetic)
@@ -352,7 +352,7 @@ def with_max_populations(graph: Graph, levels: Mapping[str, Array]) -> dict[str,
     """Levels of the QCFS layers, completed by those of the max populations behind them."""
     counts = dict(levels)
     for p in graph.populations:
-        if p.kind == "max" and p.name not in counts:
+        if p.dynamics.relays and p.name not in counts:
             counts[p.name] = _pooled(graph, p, counts[graph.incoming(p.name)[0].source])
     return counts
 
@@ -367,7 +367,7 @@ def _pooled(graph: Graph, p: Population, counts: Array) -> Array:
 
     Those of another population are its own.
     """
-    if p.kind != "max":
+    if not p.dynamics.relays:
         return counts
     pool = graph.incoming(p.name)[0].pool
     assert pool is not None, "Graph refuses a max population without a window"
@@ -384,12 +384,12 @@ def _argument(
     """
     total = np.abs(p.bias) if magnitudes else p.bias
     for q in graph.incoming(p.name):
-        value = graph.currents(inputs) if graph[q.source].kind == "analog" else counts[q.source].astype(np.float64)
+        value = graph.currents(inputs) if graph[q.source].dynamics.injects else counts[q.source].astype(np.float64)
         if magnitudes:
             q = replace(q, operator=replace(q.operator, weight=np.abs(q.operator.weight)))
             value = np.abs(value)
         total = total + simulate.delivery(q, np.dtype(np.float64))(torch.from_numpy(value)).numpy()
-    return np.asarray(total / p.threshold + (0 if p.kind == "readout" else 0.5))
+    return np.asarray(total / p.threshold + (0 if p.dynamics.reads_out else 0.5))
 
 
 def _fan_in(graph: Graph, projection: Projection) -> int:
