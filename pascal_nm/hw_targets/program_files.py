@@ -19,6 +19,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -29,7 +30,7 @@ import numpy as np
 from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.errors import FileError, PascalError
 from pascal_nm.export import bundle
-from pascal_nm.export.nir_format import read_nir, write_nir
+from pascal_nm.export.nir_format import LARGEST, read_nir, write_nir
 from pascal_nm.hw_targets import tables
 from pascal_nm.hw_targets.chip import WIDTHS, Width
 from pascal_nm.hw_targets.loihi import Execution
@@ -178,6 +179,9 @@ def read(folder: str | Path) -> tuple[ChipProgram, dict[str, Array], dict[str, A
 
 def _read_program(folder: Path) -> ChipProgram:
     description = _record(_Description, folder / "program.json")
+    for p in description.populations:
+        if math.prod(p.shape) > LARGEST:
+            raise FileError(f"program.json has a population of {math.prod(p.shape):,} neurons, and at most {LARGEST:,}")
     plan = _record(_Plan, folder / "schedule.json")
     windows = {name: _window(name, window) for name, window in plan.populations.items()}
     cores = []
@@ -220,8 +224,8 @@ def _read_registers(folder: Path, description: _Description) -> dict[str, Array]
     found = bundle.read_arrays(folder / "registers.npz")
     for name, array in found.items():
         owner, _, quantity = name.rpartition(".")
-        kinds = {"scale": "f", "offset": "fi"}.get(quantity, "i")
-        if array.dtype.kind not in kinds or array.dtype.itemsize > (8 if "f" in kinds else 4):
+        kinds, size = ("if", 8) if quantity in ("scale", "offset") else ("i", 4)
+        if array.dtype.kind not in kinds or array.dtype.itemsize > size:
             raise FileError(f"registers.npz holds {name!r} of type {array.dtype}")
         shapes = [p.shape for p in description.populations if p.name == owner]
         if quantity != "weight" and not (shapes and _broadcasts(array.shape, shapes[0])):
@@ -336,12 +340,12 @@ Run as written here it gives, bit for bit, the integer QCFS network's spike coun
 |---|---|
 | `program.json` | populations (kind, shape, levels, `exponent` E), projections (ends, operator with its parameters, \
 `exponent` e, pooling in front), the `shift` s of the registers and their `widths` in bits; of the host: how pixels \
-become inputs, the classes, and what schedule and integers were made by |
+become inputs, the classes, and what schedule and integers were made by; what the places of cores serve |
 | `registers.npz` | `NAME.threshold`, `NAME.bias`, `NAME.bias_exponents` of populations, `SOURCE__TARGET.weight` of \
 projections: mantissas. In units of the membrane a weight is mantissa * 2**(s + e), a threshold mantissa * 2**s, a \
 bias mantissa * 2**exponent; a unit of a population's own integers is 2**(s + E) of them. `NAME.scale` of the input \
-(what one unit of it stands for), its `NAME.offset` (added behind the division, before rounding) and of the \
-readout (its potential over it is the source network's output) |
+(an input over it, plus `NAME.offset`, is what is injected) and of the readout (its potential over it is the source \
+network's output) |
 | `schedule.json` | for every population its stages, in timesteps of one image (half-open) |
 | `cores.json` | for every core its tile (column, row over all chips side by side), \
 population, and ranges of channels, rows and columns (half-open) |

@@ -36,7 +36,7 @@ def decoded(graph, p, encoding):
     """Everything in units of the membrane, from the registers alone."""
     shift = LOIHI.fixed_point.shift
     weights = {
-        q.source: mantissa(q.operator.weight.astype(np.int64)) * 2.0 ** (shift + encoding.weights[q.name])
+        q.name: mantissa(q.operator.weight.astype(np.int64)) * 2.0 ** (shift + encoding.weights[q.name])
         for q in graph.incoming(p.name)
     }
     theta = None if encoding.threshold is None else encoding.threshold * 2**shift
@@ -56,7 +56,7 @@ def test_registers_hold_the_integers_themselves_within_their_widths(graph, strea
         unit = 2.0 ** (6 + encoding.exponent)
         weights, theta, bias = decoded(graph, p, encoding)
         for q in graph.incoming(p.name):
-            np.testing.assert_array_equal(weights[q.source], q.operator.weight * unit)
+            np.testing.assert_array_equal(weights[q.name], q.operator.weight * unit)
             assert -8 <= encoding.weights[q.name] <= 7
         if p.kind == "pasc":
             np.testing.assert_array_equal(theta, p.threshold * unit)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pascal_nm.errors import TargetError
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import fixed_point, mapping, program_files
+from pascal_nm.hw_targets import cost, fixed_point, mapping, program_files
 from pascal_nm.hw_targets.loihi import Execution, LoihiTarget
 from pascal_nm.hw_targets.program import HOST, lower
 from pascal_nm.hw_targets.traffic import Traffic
@@ -106,11 +106,13 @@ def test_a_program_runs_to_the_counts_and_events_of_its_network(made, seed):
     inputs = inputs_for(graph, seed, 2)
     result, exact = Execution(program, chip).run(inputs), integer_qcfs(graph, inputs)
     same(result, {name: value.reshape(2, -1) for name, value in exact.items()}, graph)
-    counted = simulate.steps(graph, inputs, watcher=Traffic(mapping.place(graph, chip), chip))
-    for name in ("operations", "outgoing", "incoming", "seconds"):
-        np.testing.assert_array_equal(getattr(result.chip, name), getattr(counted.chip, name))
-    for name, messages in counted.chip.messages.items():
-        np.testing.assert_array_equal(result.chip.messages[name], messages)
+    placement = mapping.place(graph, chip)
+    counted = simulate.steps(graph, inputs, watcher=Traffic(placement))
+    for event in ("synaptic_operation", "multiply_accumulate", "emitted", "message", "message_in"):
+        np.testing.assert_array_equal(result.cores.by_core(event), counted.cores.by_core(event), err_msg=event)
+    for p in graph.populations:
+        np.testing.assert_array_equal(result.cores.hops(p.name), counted.cores.hops(p.name))
+    np.testing.assert_array_equal(cost.seconds(result, placement, chip), cost.seconds(counted, placement, chip))
     for name, activity in counted.activity.items():
         np.testing.assert_array_equal(result.activity[name], activity)
 
@@ -140,8 +142,8 @@ def test_spikes_pass_along_routes_only(made, seed, data):
             onto = count[targets == target].sum(0) * (own == source)
             incoming[:, target] += spikes @ (onto > 0)
             operations[:, target] += spikes @ onto
-    np.testing.assert_array_equal(result.chip.incoming, incoming)
-    np.testing.assert_array_equal(result.chip.operations, operations)
+    np.testing.assert_array_equal(result.cores.by_core("message_in"), incoming)
+    np.testing.assert_array_equal(result.cores.by_core("synaptic_operation"), operations)
 
 
 @SMALL
