@@ -16,7 +16,11 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.data import Dataset
 from pascal_nm.errors import FileError
+<<<<<<< HEAD
 from pascal_nm.hw_targets import cost, evaluation, fixed_point
+=======
+from pascal_nm.hw_targets import cost, evaluation, objectives
+>>>>>>> h-events
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.cost import NEURON_KINDS, LayerEnergy
 from pascal_nm.hw_targets.evaluation import Batch, Evaluation, Progress
@@ -58,8 +62,9 @@ class Priced:
             objective: what placements serve, as :func:`.mapping.place` takes it.
 
         Raises:
-            TargetError: the network does not fit a chip.
+            TargetError: the network does not fit a chip, or the objective is none.
         """
+        objectives.check(objective)
         graphs: dict[object, Graph] = {}
         found: list[Priced] = []
         for name, chip in described.items():
