@@ -16,11 +16,7 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.data import Dataset
 from pascal_nm.errors import FileError
-<<<<<<< HEAD
-from pascal_nm.hw_targets import cost, evaluation, fixed_point
-=======
-from pascal_nm.hw_targets import cost, evaluation, objectives
->>>>>>> h-events
+from pascal_nm.hw_targets import cost, evaluation, fixed_point, objectives
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.cost import NEURON_KINDS, LayerEnergy
 from pascal_nm.hw_targets.evaluation import Batch, Evaluation, Progress

@@ -283,7 +283,7 @@ class ChipProgram:
         """Likewise from parts of the source, (axes, parts, 2)."""
         target = self._spans(projection.target)
         found = np.ones((target.shape[1], source.shape[1]), np.int64)
-        axes = reach.of(projection, self.graph[projection.source].shape)
+        axes = projection.reach(self.graph[projection.source].shape)
         for matrix, onto, of in zip(axes, target, source, strict=True):
             different, which = np.unique(onto, axis=0, return_inverse=True)
             heard = np.asarray([matrix[low:high].any(0) for low, high in different]).reshape(-1, matrix.shape[1])

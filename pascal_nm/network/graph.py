@@ -36,6 +36,7 @@ from pascal_nm.errors import DataError, GraphError
 from pascal_nm.network import dynamics, summary
 from pascal_nm.network.dynamics import Dynamics
 from pascal_nm.network.operators import Operator, SumPool2d
+from pascal_nm.network.reach import Reach, volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +170,14 @@ class Projection:
         """Values that a pooling in front adds up; 1 without one."""
         return self.pool.size if self.pool else 1
 
-    def reach(self) -> float:
+    def reach(self, shape: Shape) -> Reach:
+        """The synapses from a source of ``shape``, those of a pooling in front included."""
+        if self.pool is None:
+            return self.operator.reach(volume(shape))
+        behind = self.operator.reach(volume(self.pool.output_shape(shape)))
+        return Reach(*(after @ before for after, before in zip(behind, self.pool.reach(shape), strict=True)))
+
+    def largest_sum(self) -> float:
         """No sum over a target neuron's synapses is larger, where sources send values up to 1."""
         weight = self.operator.weight
         largest = max(abs(float(weight.max())), abs(float(weight.min()))) if weight.size else 0.0
@@ -525,7 +533,7 @@ class Graph:
         currents = self.input.currents(inputs, self.dtype)
         if not self.is_integer and currents.size:
             largest = float(np.abs(currents).max())
-            reach = max(q.reach() for q in self.outgoing(self.input.name))
+            reach = max(q.largest_sum() for q in self.outgoing(self.input.name))
             if not largest * max(reach, 1.0) < self._most:
                 raise DataError(f"the data reaches {largest:.3g}: with the network's weights, beyond {self.dtype}")
         return currents
@@ -658,7 +666,7 @@ def _validate_types(graph: Graph) -> None:
     _require(len(types) == 1, f"a float graph has one type, not {' and '.join(sorted(map(str, types)))}")
     for q in graph.projections:
         source = graph[q.source]
-        if not source.dynamics.injects and q.reach() * source.levels > graph._most:
+        if not source.dynamics.injects and q.largest_sum() * source.levels > graph._most:
             raise GraphError(
                 f"projection {q.source} -> {q.target}: "
                 f"the sum of its weights times {source.levels} spikes is beyond the range of {graph.dtype}"
