@@ -132,7 +132,7 @@ def main():
         graph = quantize(model.graph(), options.bits)
         inputs = graph.pixels(images.pixels)
         expected = simulate.counts(graph, inputs)
-        watcher = Traffic(mapping.place(graph, described)) if described.core else None
+        watcher = Traffic(mapping.place(graph, described, "cores")) if described.core else None
         layers = sum(1 for _ in graph.spiking) + 1
         depth = max(w.start for w in schedule.streaming(graph).windows.values())
         print(f"{title}: L = {levels}, {layers} layers, {depth} populations on the longest path\n{HEADER}", flush=True)

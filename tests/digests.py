@@ -40,7 +40,7 @@ from pascal_nm.cli.main import main as command_line
 from pascal_nm.export.unrolled import write_unrolled
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import cost, find, fixed_point
-from pascal_nm.hw_targets.simulator import LoihiTarget
+from pascal_nm.hw_targets.loihi import LoihiTarget
 from pascal_nm.hw_targets.traffic import Traffic
 from pascal_nm.network.graph import Graph, Inputs, Quantization, Timing
 from pascal_nm.simulation import events as vocabulary
@@ -325,15 +325,16 @@ def bundle(path: Path, chip: str, names: Sequence[str]) -> Content:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "bundle"
         deploy(path, chip, folder)
-        cores, plan, manifest = (
+        cores, plan, manifest, program = (
             json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-            for name in ("cores", "schedule", "manifest")
+            for name in ("cores", "schedule", "manifest", "program")
         )
-        check, registers = arrays(folder / "check.npz"), arrays(folder / "registers.npz")
+        check, shift = arrays(folder / "check.npz"), program["shift"]
+        registers = flat_registers(arrays(folder / "registers.npz"), program) if shift else {}
         network = by_owner(nodes(folder / "network.nir"), names)
     by_layer: dict[str, dict[str, Any]] = {
         "core map": {n: hashed([core for core in cores["cores"] if core["population"] == n]) for n in names},
-        "stages": {n: hashed(plan["populations"][n]) for n in names},
+        "stages": {n: hashed({"shift": None, **plan["populations"][n]}) for n in names},
         "counts to check": {n: digest(check[f"count_{n}"]) for n in names if f"count_{n}" in check},
         **registers_by_layer(registers, names),
     }
@@ -341,13 +342,26 @@ def bundle(path: Path, chip: str, names: Sequence[str]) -> Content:
     kept |= {"timesteps": plan["timesteps"], "quantization": hashed(manifest["quantization"])}
     kept |= {f"{name} to check": digest(check[name]) for name in ("inputs", "potential")}
     if registers:
-        kept["register shift"] = int(registers["shift"])
+        kept["register shift"] = shift
     return {**kept, "network.nir": network, ROWS: rows(names, by_layer)}
 
 
 def arrays(path: Path) -> dict[str, Array]:
-    """The arrays of a .npz file; none where there is no such file."""
-    return dict(np.load(path)) if path.exists() else {}
+    """The arrays of a .npz file."""
+    return dict(np.load(path))
+
+
+def flat_registers(registers: Mapping[str, Array], program: Content) -> dict[str, Array]:
+    """Thresholds, biases and every exponent of a bundle, by one name each."""
+    found = {key.replace(".", "_"): a for key, a in registers.items() if not key.endswith((".weight", ".scale"))}
+    weighted = [p for p in program["populations"] if f"{p['name']}.bias" in registers]
+    found = {key: a for key, a in found.items() if any(key.startswith(f"{p['name']}_") for p in weighted)}
+    found |= {f"{p['name']}_exponent": np.asarray(p["exponent"]) for p in weighted}
+    onto = {p["name"] for p in weighted}
+    for q in program["projections"]:
+        if q["target"] in onto:
+            found[f"{q['target']}_weight_exponent_from_{q['source']}"] = np.asarray(q["exponent"])
+    return found
 
 
 REGISTERS = ("exponent", "threshold", "bias", "bias_exponents", "weight_exponent")

@@ -12,13 +12,10 @@ from pascal_nm import __version__
 from pascal_nm.cli import options
 from pascal_nm.cli.output import print_json, progress, say
 from pascal_nm.cli.outputs import Writes
-from pascal_nm.errors import FileError
-from pascal_nm.export.bundle import cores_json, place, read_bundle, write_bundle
+from pascal_nm.export.bundle import place
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import fixed_point, mapping
-from pascal_nm.hw_targets.simulator import SimulatorProgram
-from pascal_nm.network.graph import Quantization
-from pascal_nm.simulation import schedule as schedules
+from pascal_nm.hw_targets import fixed_point, program_files
+from pascal_nm.hw_targets.program import lower
 from pascal_nm.simulation import simulate
 
 CHECKED = 4
@@ -40,22 +37,20 @@ def deploy(
 ) -> None:
     """Write what a chip needs to be programmed, and prove that it runs to the same counts.
 
-    The folder holds the integer network, core map, schedule and checksums.
+    The folder holds registers, cores, routes, schedule and checksums: `pascal-nm run` executes it.
     """
     place(output)
     described = chips.load(chip)
-    graph = options.load_network(network)
-    graph = options.timing(graph, schedule, lag, None)
-    graph = graph if graph.is_integer else fixed_point.fit(graph, described, Quantization(bits))
-    encoded = fixed_point.check(graph, described)
+    graph = options.timing(options.load_network(network), schedule, lag, None)
+    graph = fixed_point.fit(graph, described, bits)
     with progress("mapping"):
-        found = mapping.place(graph, described, objective)
+        program = lower(graph, described, objective=objective)
+        found = program.placement(described)
     options.note_objective(objective, described, found)
     levels = graph.input.levels
     integers = np.random.default_rng(0).integers(-levels, levels + 1, (CHECKED, *graph.input.shape))
-    result = simulate.steps(graph, graph.input.inputs(integers))
-    check = {f"count_{name}": count for name, count in result.counts.items()}
-    check |= {"inputs": integers.astype(np.int32), "potential": result.potential}
+    expected = simulate.counts if graph.timing.stop is None else simulate.steps
+    check = program_files.checks(integers, expected(graph, graph.input.inputs(integers)))
     about = {
         "network": network.name,
         "chip": described.name,
@@ -64,14 +59,10 @@ def deploy(
         "quantization": None if graph.quantization is None else vars(graph.quantization),
         "cores": found.cores,
         "chips": found.chips,
-        "delay": schedules.of(graph).delay,
+        "delay": program.schedule.delay,
         **vars(graph.timing),
     }
-    registers = {f"{name}_{key}": a for name, encoding in encoded.items() for key, a in encoding.arrays().items()}
-    if described.fixed_point is not None:
-        registers["shift"] = np.asarray(described.fixed_point.shift)
-    cores = cores_json(found.blocks, found.places)
-    write_bundle(output, graph, schedules.of(graph), cores, check, about, registers, _prove)
+    program_files.write(output, program, check, about)
     if as_json:
         print_json({"folder": str(output), "pascal_nm": __version__, **about})
         return
@@ -80,15 +71,6 @@ def deploy(
         f"chip(s), {described.name}"
     )
     say(
-        f"read back and run: every count of {CHECKED} inputs as before; no potential, weight, "
-        "threshold or bias can overflow"
+        f"read back and executed from registers and routes: every count of {CHECKED} inputs is the network's; "
+        "no potential, weight, threshold or bias can overflow"
     )
-
-
-def _prove(folder: Path) -> None:
-    """Run the bundle from its files, and compare with its own counts."""
-    graph, check, _ = read_bundle(folder)
-    again = SimulatorProgram(graph).run(graph.input.inputs(check["inputs"]))
-    counts = all(np.array_equal(count, check[f"count_{name}"]) for name, count in again.counts.items())
-    if not counts or not np.array_equal(again.potential, check["potential"]):
-        raise FileError("the bundle does not run to the counts that it was written with: none was written")

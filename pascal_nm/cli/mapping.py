@@ -13,12 +13,11 @@ from pascal_nm.cli.output import percent, print_json, progress, say, table
 from pascal_nm.cli.outputs import PICTURE
 from pascal_nm.common.arrays import Array
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import evaluation, fixed_point, mapping
+from pascal_nm.hw_targets import evaluation
+from pascal_nm.hw_targets.loihi import Execution
 from pascal_nm.hw_targets.mapping import Placement
-from pascal_nm.hw_targets.simulator import SimulatorProgram
+from pascal_nm.hw_targets.program import lower
 from pascal_nm.hw_targets.splitting import LIMITS, RELIEF
-from pascal_nm.hw_targets.traffic import Traffic
-from pascal_nm.network.graph import Quantization
 
 
 def map(
@@ -47,11 +46,12 @@ def map(
     """
     described = chips.load(chip)
     graph = options.load_network(network)
-    graph = graph if graph.is_integer else fixed_point.fit(graph, described, Quantization(bits))
     with progress("mapping"):
-        found = mapping.place(graph, described, objective)
+        program = Execution(lower(graph, described, bits, objective), described)
+        found = program.placement
+    assert found is not None, "the program is for the cores of a chip"
     options.note_objective(objective, described, found)
-    load = None if data_name is None else _load(found, data_name, limit)
+    load = None if data_name is None else _load(program, data_name, limit)
     if plot is not None:
         sizes = np.concatenate([blocks.sizes for blocks in found.blocks.values()]).astype(float)
         traffic = found.messages.sum(0) + found.messages.sum(1)
@@ -85,11 +85,11 @@ def map(
         say("the limits of this chip's file are estimates in part: see its sources")
 
 
-def _load(found: Placement, data_name: str, limit: int | None) -> tuple[Array, Array]:
+def _load(program: Execution, data_name: str, limit: int | None) -> tuple[Array, Array]:
     """Synaptic operations and messages of each core, mean over the images."""
-    data = options.load_data(data_name, limit, network=found.graph)
+    data = options.load_data(data_name, limit, network=program.graph)
     with progress("running") as update:
-        loads = evaluation.evaluate(SimulatorProgram(found.graph, Traffic(found)), data, progress=update).loads
+        loads = evaluation.evaluate(program, data, progress=update).loads
     return loads["synaptic_operation"].mean(0), (loads["message"] + loads["message_in"]).mean(0)
 
 

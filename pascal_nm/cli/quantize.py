@@ -133,9 +133,7 @@ def _made(
     with progress("searching bits") as update:
         found = precision.fewest_bits(graph, inputs, data.labels, drop / 100, recipe, make=make, progress=update)
     integer = quantization.quantize(graph, found.recipe)
-    if chip is not None:
-        fixed_point.check(integer, chip)
-    return integer
+    return integer if chip is None else fixed_point.fit(integer, chip)
 
 
 def _measured(graph: Graph, integer: Graph, data: Dataset | None) -> tuple[list[LayerLoss], dict[str, float]]:

@@ -15,8 +15,9 @@ from pascal_nm.cli.outputs import PICTURE, Writes
 from pascal_nm.common.files import write_answers
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import OtherNir, read_nir
-from pascal_nm.hw_targets import compiled, evaluation, workers
+from pascal_nm.hw_targets import compiled, evaluation, program_files, workers
 from pascal_nm.network.graph import Graph
+from pascal_nm.simulation.result import Program
 from pascal_nm.source.verification import Verification
 
 
@@ -83,13 +84,19 @@ def run(
 ) -> None:
     """Run a spiking network on images: accuracy, spikes and operations, counted.
 
+    A folder from `pascal-nm deploy` is executed from its registers and routes.
     A NIR file of another tool runs, too, on torch and lava; --timesteps, --dt,
     --reset, --mean, --std and --scale say what it leaves open.
     """
     wishes = nir_files.Wishes(timesteps, dt, reset, options.preprocessing(mean, std, scale))
     if scheduler is not None and count != 1:
         raise DataError("--workers are of this machine, --scheduler has its own: give one")
-    graph = options.load_any(network, mean, std, scale)
+    deployed = program_files.executed(network) if network.is_dir() else None
+    if deployed is not None:
+        if (target, bits, schedule, lag, timesteps, count, scheduler) != ("torch", None, None, None, None, 1, None):
+            raise DataError(f"{network} runs as it was deployed: leave out what changes the network or where it runs")
+        target = "loihi"
+    graph = options.load_any(network, mean, std, scale) if deployed is None else deployed.graph
     if isinstance(graph, OtherNir):
         if (bits, schedule, lag, count, scheduler, plot) != (None, None, None, 1, None, None):
             raise DataError(
@@ -99,12 +106,12 @@ def run(
         images = options.load_data(data_name, limit, image_column, label_column)
         nir_files.run(graph, target, images, wishes, output, as_json=as_json)
         return
-    says = ("dt", "reset", *(["preprocessing"] if network.suffix == ".nir" else []))
+    says = ("dt", "reset", *(["preprocessing"] if network.suffix == ".nir" or deployed is not None else []))
     wishes.refuse_for(f"{network} is exact and says that itself; the option is for NIR of other tools", *says)
     if bits is not None and graph.is_integer:
         raise DataError(f"{network} holds integer weights already: leave --bits out")
     graph = options.timing(graph, schedule, lag, timesteps)
-    program = compiled(graph, target, bits)
+    program: Program = deployed or compiled(graph, target, bits)
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     start = time.perf_counter()
     with progress(f"running on {target}") as update:

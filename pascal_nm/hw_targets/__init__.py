@@ -31,14 +31,13 @@ def compiled(graph: Graph, name: str, bits: int | None = None) -> Program:
     """
     if bits is None or graph.is_integer:
         return find(name).compile(graph)
-    from pascal_nm.hw_targets import simulator
+    if name == "loihi":
+        from pascal_nm.hw_targets.loihi import LoihiTarget
+
+        return LoihiTarget(bits=bits).compile(graph)
     from pascal_nm.network.quantization import quantize
 
-    return (
-        simulator.LoihiTarget(bits=bits).compile(graph)
-        if name == "loihi"
-        else find(name).compile(quantize(graph, bits))
-    )
+    return find(name).compile(quantize(graph, bits))
 
 
 def find(name: str) -> Target:
@@ -47,12 +46,14 @@ def find(name: str) -> Target:
     Raises:
         TargetError: there is no such target.
     """
-    from pascal_nm.hw_targets import simulator
-
     if name == "torch":
-        return simulator.TorchTarget()
+        from pascal_nm.hw_targets.simulator import TorchTarget
+
+        return TorchTarget()
     if name == "loihi":
-        return simulator.LoihiTarget()
+        from pascal_nm.hw_targets.loihi import LoihiTarget
+
+        return LoihiTarget()
     if name == "lava":
         from pascal_nm.hw_targets.lava import LavaTarget
 

@@ -16,13 +16,14 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.data import Dataset
 from pascal_nm.errors import FileError
-from pascal_nm.hw_targets import cost, evaluation
+from pascal_nm.hw_targets import cost, evaluation, fixed_point, objectives
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.cost import NEURON_KINDS, LayerEnergy
 from pascal_nm.hw_targets.evaluation import Batch, Evaluation, Progress
-from pascal_nm.hw_targets.mapping import Placement, place
-from pascal_nm.hw_targets.simulator import LoihiTarget, SimulatorProgram
-from pascal_nm.hw_targets.traffic import Traffic
+from pascal_nm.hw_targets.loihi import Execution
+from pascal_nm.hw_targets.mapping import Placement
+from pascal_nm.hw_targets.program import lower
+from pascal_nm.hw_targets.simulator import SimulatorProgram
 from pascal_nm.network.graph import Graph
 from pascal_nm.paper import analysis
 from pascal_nm.simulation import events
@@ -42,7 +43,7 @@ class Priced:
 
     program: Program
     placement: Placement | None
-    chips: Mapping[str, Chip]
+    chips: dict[str, Chip]
 
     @staticmethod
     def on(graph: Graph, described: Mapping[str, Chip], objective: str = "time") -> list[Priced]:
@@ -57,25 +58,22 @@ class Priced:
             objective: what placements serve, as :func:`.mapping.place` takes it.
 
         Raises:
-            TargetError: the network does not fit a chip.
+            TargetError: the network does not fit a chip, or the objective is none.
         """
+        objectives.check(objective)
         graphs: dict[object, Graph] = {}
-        found: list[tuple[Graph, Placement | None, dict[str, Chip]]] = []
+        found: list[Priced] = []
         for name, chip in described.items():
             registers = (*sorted(chip.widths.items()), chip.fixed_point)
-            if registers not in graphs:
-                graphs[registers] = LoihiTarget(chip).compile(graph).graph if chip.widths else graph
-            held = graphs[registers]
-            placement = place(held, chip, objective) if chip.widths and chip.core is not None else None
-            same = (chips for other, where, chips in found if other is held and _same(where, placement))
-            if (chips := next(same, None)) is None:
-                found.append((held, placement, {name: chip}))
+            program, placement = _program(graphs.get(registers, graph), chip, objective)
+            graphs.setdefault(registers, program.graph)
+            for other in found:
+                if other.program.graph is graphs[registers] and _same(other.placement, placement):
+                    other.chips[name] = chip
+                    break
             else:
-                chips[name] = chip
-        return [
-            Priced(SimulatorProgram(held, None if where is None else Traffic(where)), where, chips)
-            for held, where, chips in found
-        ]
+                found.append(Priced(program, placement, {name: chip}))
+        return found
 
     @property
     def title(self) -> str:
@@ -106,6 +104,16 @@ class Priced:
             if bills[name].total <= 0:
                 raise FileError(f"chip {chip.name} prices every counted event at nothing")
         return bills
+
+
+def _program(graph: Graph, chip: Chip, objective: str) -> tuple[Program, Placement | None]:
+    """The program of a network for a chip: on its cores where its file has some."""
+    if not chip.widths:
+        return SimulatorProgram(graph), None
+    if chip.core is None:
+        return SimulatorProgram(fixed_point.fit(graph, chip)), None
+    execution = Execution(lower(graph, chip, objective=objective), chip)
+    return execution, execution.placement
 
 
 def _same(one: Placement | None, other: Placement | None) -> bool:

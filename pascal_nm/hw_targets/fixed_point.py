@@ -11,8 +11,8 @@ population's own. Then, with mantissas m of the chip's widths,
     b \, 2^{s + E} = m \, 2^{e'}, \qquad |v| \, 2^{s + E} < 2^{membrane - 1}
 
 for every weight, threshold and bias, and for every potential that
-:mod:`pascal_nm.network.bounds` proves reachable. On a chip without the section the
-same integers go into the registers as they are.
+:mod:`pascal_nm.network.bounds` proves reachable. On a chip without the section thresholds and
+biases go into the registers as they are: s, E and e' are 0.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import TargetError
 from pascal_nm.hw_targets.chip import Chip, FixedPoint
-from pascal_nm.network.bounds import common_exponent, exponents, mantissa, potential_bound
-from pascal_nm.network.graph import Graph, Population, Quantization
-from pascal_nm.network.quantization import quantize
+from pascal_nm.network.bounds import common_exponent, exponents, largest_input, reachable
+from pascal_nm.network.graph import Graph, Population, Projection, Quantization
+from pascal_nm.network.quantization import Layer, Layers
 
 CHOOSES = "`pascal-nm quantize --chip` makes integers that fit from the float network"
 
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """The registers of one population on a chip with ``[fixed_point]``.
+    """The registers of one population.
 
     Attributes:
         exponent: E: one unit of the population's integers is ``2**(shift + exponent)`` units
             of the membrane.
-        weights: exponent of the mantissas of each projection onto it, by the projection's source.
+        weights: exponent of the mantissas of each projection onto it, by the projection's name.
         threshold: mantissas, broadcastable to the population; of a readout none.
         bias: mantissas, likewise.
         bias_exponents: of the same shape.
@@ -51,11 +51,50 @@ class Encoding:
     bias: Array
     bias_exponents: Array
 
-    def arrays(self) -> dict[str, Array]:
-        """All of it by name."""
-        found = {"exponent": np.asarray(self.exponent), "bias": self.bias, "bias_exponents": self.bias_exponents}
-        found |= {f"weight_exponent_from_{source}": np.asarray(e) for source, e in self.weights.items()}
-        return found if self.threshold is None else {**found, "threshold": self.threshold}
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """An integer network that fits a chip, and the registers of each of its layers, by name."""
+
+    graph: Graph
+    encodings: Mapping[str, Encoding]
+
+
+def fit(network: Graph, chip: Chip, recipe: Quantization | int = 8) -> Graph:
+    """The integers that a chip holds; see :func:`fitted`."""
+    return fitted(network, chip, recipe).graph
+
+
+def fitted(network: Graph, chip: Chip, recipe: Quantization | int = 8) -> Fitted:
+    """A network in integers that fit a chip: proven from weights and levels, before any run.
+
+    Args:
+        network: integers stay as they are. Of a float network, each layer is quantized such that it
+            fits: where registers need it, thresholds become multiples of powers of two, and biases
+            get as many significant bits as a mantissa has.
+        chip: the chip.
+        recipe: for a float network, bits, or more.
+
+    Raises:
+        TargetError: names the population, what overflows, by how many bits, and what to do.
+    """
+    if network.is_integer:
+        return Fitted(network, check(network, chip))
+    recipe = recipe if isinstance(recipe, Quantization) else Quantization(recipe)
+    if (numbers := chip.fixed_point) is None:
+        layers = Layers(network, recipe)
+        integer = layers.graph([layer.quantized(layer.recipe) for layer in layers])
+        return Fitted(integer, check(integer, chip))
+    layers = Layers(network, replace(recipe, bias_bits=min(32, chip.widths["bias"])))
+    levels = {p.name: largest_input(p) for p in (*network.populations, layers.input)}
+    shifts, integers, encodings = zip(*(_least_shift(layer, levels, chip, numbers) for layer in layers), strict=True)
+    for each in integers:
+        each.require_weights(chip)
+    made = [(each.population, each.incoming) for each in integers]
+    return Fitted(
+        layers.graph(made, replace(layers.recipe, shift=shifts)),
+        {each.population.name: encoding for each, encoding in zip(integers, encodings, strict=True)},
+    )
 
 
 def check(graph: Graph, chip: Chip) -> dict[str, Encoding]:
@@ -64,124 +103,110 @@ def check(graph: Graph, chip: Chip) -> dict[str, Encoding]:
     It is proven from weights and levels, before any run.
 
     Returns:
-        By population what its registers hold, where the chip's file describes them by
-        mantissa and exponent.
+        By population what its registers hold.
 
     Raises:
         TargetError: names the population, what overflows, by how many bits, and what to do.
     """
+    levels = {p.name: largest_input(p) for p in graph.populations}
     found = {}
     for p in graph.weighted:
-        for projection in graph.incoming(p.name):
-            where = f"{projection.source} -> {p.name}"
-            _require_width(
-                chip, "weight", int(np.abs(mantissa(projection.operator.weight.astype(np.int64))).max()), where
-            )
+        layer = _Integers(p, list(graph.incoming(p.name)), levels)
+        layer.require_weights(chip)
         if chip.fixed_point is not None:
-            found[p.name] = encode(graph, p, chip, chip.fixed_point)
+            found[p.name] = layer.encoded(chip, chip.fixed_point)
             continue
-        _require_width(chip, "membrane", potential_bound(graph, p.name), p.name)
+        _require_width(chip, "membrane", layer.bound, p.name)
         _require_width(chip, "bias", float(np.abs(p.bias).max()), p.name)
-        if p.kind == "pasc":
+        if p.dynamics.fires:
             _require_width(chip, "threshold", float(p.threshold.max()), p.name)
+        found[p.name] = layer.plain()
     return found
 
 
-def encode(graph: Graph, p: Population, chip: Chip, numbers: FixedPoint) -> Encoding:
-    """The registers of one population: with the largest exponent at which everything fits.
+def _least_shift(
+    layer: Layer, levels: Mapping[str, int], chip: Chip, numbers: FixedPoint
+) -> tuple[int, _Integers, Encoding]:
+    """The integers of a layer with the finest thresholds that fit, whose shift comes first.
 
     Raises:
-        TargetError: there is none; says what does not fit.
+        TargetError: there are none.
     """
-    why = ""
-    for exponent in range(0, max(-numbers.shift, numbers.weight_exponents[0]) - 1, -1):
-        tried = _Trial(graph, p, chip, numbers, exponent)
-        if tried.overflows():
-            continue
-        if not (reason := tried.misfit()):
-            return tried.encoding()
-        why = why or reason
-    overflow = (
-        f"the membrane can reach {potential_bound(graph, p.name):.0f}, beyond {chip.widths['membrane']} bits: "
-        "quantize to fewer bits, or use fewer levels"
-    )
-    raise TargetError(f"{p.name} does not fit {chip.name}: {why or overflow}")
+    for shift in range(numbers.shift + 1):
+        integers = _Integers(*layer.quantized(layer.recipe._replace(shift=shift)), levels)
+        try:
+            return shift, integers, integers.encoded(chip, numbers)
+        except TargetError as error:
+            why = error
+    raise why
 
 
-def fit(graph: Graph, chip: Chip, recipe: Quantization) -> Graph:
-    """Quantize a float graph such that it fits a chip.
+class _Integers:
+    """An integer population, of whose weights everything is asked once.
 
-    Where its registers need it, thresholds become multiples of powers of two, and biases get as
-    many significant bits as a mantissa has.
-
-    Raises:
-        TargetError: a population cannot fit with these bits.
+    Args:
+        population: it.
+        incoming: the projections onto it.
+        levels: the largest inputs that populations send, by name.
     """
-    if chip.fixed_point is None:
-        integer = quantize(graph, recipe)
-        check(integer, chip)
-        return integer
-    layers = [p.name for p in graph.weighted]
-    shifts: dict[str, int] = {}
-    why: dict[str, TargetError] = {}
-    for shift in range(chip.fixed_point.shift + 1):
-        integer = quantize(graph, replace(recipe, shift=shift, bias_bits=min(32, chip.widths["bias"])))
-        for p in integer.weighted:
-            if p.name not in shifts:
-                try:
-                    encode(integer, p, chip, chip.fixed_point)
-                    shifts[p.name] = shift
-                except TargetError as error:
-                    why[p.name] = error
-        if len(shifts) == len(layers):
-            made = integer.quantization
-            assert made is not None, "quantize leaves its recipe"
-            integer = quantize(graph, replace(made, shift=tuple(shifts[name] for name in layers)))
-            check(integer, chip)
-            return integer
-    raise next(why[name] for name in layers if name not in shifts)
 
+    def __init__(self, population: Population, incoming: list[Projection], levels: Mapping[str, int]) -> None:
+        self.population, self.incoming = population, incoming
+        self.bound = reachable(population, incoming, [levels[q.source] for q in incoming])
+        self.exponents = {q.name: common_exponent(q.operator.weight) for q in incoming}
 
-class _Trial:
-    """A population with one exponent; all in units of its own integers."""
+    def require_weights(self, chip: Chip) -> None:
+        """Refuse mantissas of weights that are wider than the chip's."""
+        for q in self.incoming:
+            largest = int(np.abs(q.operator.weight).max()) >> self.exponents[q.name]
+            _require_width(chip, "weight", largest, f"{q.source} -> {q.target}")
 
-    def __init__(self, graph: Graph, p: Population, chip: Chip, numbers: FixedPoint, exponent: int) -> None:
-        self.graph, self.p, self.chip, self.numbers, self.exponent = graph, p, chip, numbers, exponent
-        self.unit = 2 ** (numbers.shift + exponent)  # of the membrane
-        self.weights = {q.source: exponent + common_exponent(q.operator.weight) for q in graph.incoming(p.name)}
+    def plain(self) -> Encoding:
+        """The registers of a chip whose thresholds and biases are whole numbers."""
+        p = self.population
+        threshold = None if p.dynamics.reads_out else p.threshold
+        return Encoding(0, self.exponents, threshold, p.bias, np.zeros_like(p.bias))
 
-    def overflows(self) -> bool:
-        """Whether a potential can leave the membrane's register."""
-        return bool(potential_bound(self.graph, self.p.name) * self.unit > 2 ** (self.chip.widths["membrane"] - 1) - 1)
+    def encoded(self, chip: Chip, numbers: FixedPoint) -> Encoding:
+        """Mantissas and exponents: with the largest exponent E at which everything fits.
 
-    def misfit(self) -> str:
-        """What is no mantissa and exponent of the chip's; empty if all is."""
-        p, widths, numbers = self.p, self.chip.widths, self.numbers
-        low, high = numbers.weight_exponents
-        if not all(low <= e <= high for e in self.weights.values()):
+        Raises:
+            TargetError: there is none; says what does not fit.
+        """
+        why = ""
+        for exponent in range(0, max(-numbers.shift, numbers.weight_exponents[0]) - 1, -1):
+            if self.bound * 2 ** (numbers.shift + exponent) > 2 ** (chip.widths["membrane"] - 1) - 1:
+                continue
+            encoding = self._with(exponent, chip, numbers)
+            if isinstance(encoding, Encoding):
+                return encoding
+            why = why or encoding
+        overflow = (
+            f"the membrane can reach {self.bound:.0f}, beyond {chip.widths['membrane']} bits: "
+            "quantize to fewer bits, or use fewer levels"
+        )
+        raise TargetError(f"{self.population.name} does not fit {chip.name}: {why or overflow}")
+
+    def _with(self, exponent: int, chip: Chip, numbers: FixedPoint) -> Encoding | str:
+        """The registers with an exponent E, or what is no mantissa and exponent of the chip's."""
+        p, widths, (low, high) = self.population, chip.widths, numbers.weight_exponents
+        weights = {name: exponent + common for name, common in self.exponents.items()}
+        if not all(low <= e <= high for e in weights.values()):
             return f"its weights need exponents beyond {low} to {high}: quantize to fewer bits"
-        if p.kind == "pasc":
-            threshold = p.threshold.astype(np.float64) * 2.0**self.exponent
-            if np.any(threshold != np.floor(threshold)) or threshold.max() > 2 ** widths["threshold"] - 1:
+        threshold = None
+        if p.dynamics.fires:
+            threshold = p.threshold.astype(np.int64) >> -exponent
+            if np.any(threshold << -exponent != p.threshold) or threshold.max() > 2 ** widths["threshold"] - 1:
                 return (
-                    f"its thresholds are no multiples of {2**-self.exponent}, "
+                    f"its thresholds are no multiples of {2**-exponent}, "
                     f"or exceed {widths['threshold']} bits: {CHOOSES}"
                 )
-        mantissas, powers = self._bias()
+        value = p.bias.astype(np.float64) * 2 ** (numbers.shift + exponent)
+        powers = np.maximum(exponents(value, widths["bias"]), numbers.bias_exponents[0])
+        mantissas = value / 2.0**powers
         if np.any(mantissas != np.floor(mantissas)) or powers.max() > numbers.bias_exponents[1]:
             return f"its biases have more bits than a mantissa of {widths['bias']}: {CHOOSES}"
-        return ""
-
-    def encoding(self) -> Encoding:
-        mantissas, powers = self._bias()
-        threshold = None if self.p.kind == "readout" else self.p.threshold.astype(np.int64) >> -self.exponent
-        return Encoding(self.exponent, self.weights, threshold, mantissas.astype(np.int64), powers)
-
-    def _bias(self) -> tuple[Array, Array]:
-        """Mantissas, and the smallest exponents at which they fit."""
-        value = self.p.bias.astype(np.float64) * self.unit
-        found = np.maximum(exponents(value, self.chip.widths["bias"]), self.numbers.bias_exponents[0])
-        return value / 2.0**found, found
+        return Encoding(exponent, weights, threshold, mantissas.astype(np.int64), powers)
 
 
 def _require_width(chip: Chip, quantity: str, largest: float, where: str) -> None:

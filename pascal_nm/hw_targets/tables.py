@@ -1,11 +1,12 @@
-"""TOML read into dataclasses, whose annotated fields are the format.
+"""TOML and JSON read into dataclasses, whose annotated fields are the format.
 
 Whatever else a file says is refused by its name.
 
 A field is a ``str``, ``bool``, ``int`` or ``float``, a ``tuple`` of these, another dataclass,
-``X | None``, or a ``Mapping`` from names. ``Annotated`` adds what its values may be:
-:class:`Within` for numbers, :class:`Names` for the keys of a mapping. No value is converted but for
-whole numbers where a ``float`` is asked for.
+``X | None``, ``X | tuple[X, ...]``, or a ``Mapping`` from names; ``Any`` takes whole numbers, texts
+and lists of these. ``Annotated`` adds what its values may be: :class:`Within` for numbers,
+:class:`Names` for the keys of a mapping. No value is converted but for whole numbers where a
+``float`` is asked for, and texts, which become one line, but where they are :class:`Verbatim`.
 """
 
 from __future__ import annotations
@@ -49,6 +50,11 @@ class Names:
     names: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Verbatim:
+    """A text that is kept as it is, not as a line."""
+
+
 def parse(kind: type[T], text: bytes) -> T:
     """Read the text of a TOML file.
 
@@ -66,6 +72,15 @@ def parse(kind: type[T], text: bytes) -> T:
         raw = tomllib.loads(text.decode())
     except (ValueError, RecursionError) as error:  # of numbers with thousands of digits, and of tables in tables
         raise FileError(f"not valid TOML: {described(error)}") from error
+    return record(kind, raw)
+
+
+def record(kind: type[T], raw: Any) -> T:
+    """What a file holds, as a reader of TOML or JSON gives it, as a dataclass.
+
+    Raises:
+        FileError: as :func:`parse`.
+    """
     return cast("T", _read(kind, raw, ""))
 
 
@@ -74,7 +89,7 @@ def _read(kind: Any, value: Any, place: str) -> Any:
     base, *notes = get_args(kind) if get_origin(kind) is Annotated else (kind,)
     origin, arguments = get_origin(base), get_args(base)
     if origin in (Union, UnionType):
-        return _read(arguments[0], value, place)
+        return None if value is None else _either(arguments, value, place)
     if is_dataclass(base):
         return _record(base, value, place)
     if origin is Mapping:
@@ -87,11 +102,28 @@ def _read(kind: Any, value: Any, place: str) -> Any:
         if not value or len(value) != len(kinds):
             raise FileError(f"{place} has {len(value)} values, and needs {len(kinds) or 'one or more'}")
         return tuple(_read(each, one, f"{place}[{i}]") for i, (each, one) in enumerate(zip(kinds, value, strict=True)))
+    if base is Any:
+        return _plain(value, place)
     if base is str:
-        return _line(value, place)
+        return _typed(str, value, place, "text") if Verbatim() in notes else _line(value, place)
     if base is bool:
         return _typed(bool, value, place, "true or false")
     return _number(base, value, place, next((note for note in notes if isinstance(note, Within)), None))
+
+
+def _either(kinds: tuple[Any, ...], value: Any, place: str) -> Any:
+    """A value of one of some types: a list is a tuple."""
+    tuples = [kind for kind in kinds if get_origin(kind) is tuple]
+    return _read(tuples[0] if tuples and isinstance(value, list) else kinds[0], value, place)
+
+
+def _plain(value: Any, place: str) -> Any:
+    """A whole number, a text, or a tuple of such."""
+    if isinstance(value, list):
+        return tuple(_plain(each, f"{place}[{i}]") for i, each in enumerate(value))
+    if type(value) not in (int, str) or not _short(value):
+        raise _wrong(value, place, "a whole number, a text or a list")
+    return value
 
 
 def _record(kind: Any, value: Any, place: str) -> Any:

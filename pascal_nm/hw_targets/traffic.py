@@ -8,6 +8,7 @@ spike is one message to each core that it reaches.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,9 @@ from pascal_nm.network.bounds import carrier
 from pascal_nm.network.graph import Projection
 from pascal_nm.simulation.result import CoreEvents, Counted, Ways
 from pascal_nm.simulation.schedule import Schedule
+
+Routes = Mapping[str, Array]
+"""By projection, pairs of cores (n, 2)."""
 
 
 class Pairs(NamedTuple):
@@ -57,10 +61,17 @@ class Path:
         inside: by axis, which indices of the source each of its blocks holds, (blocks, indices).
         onto: by axis, synapses from each index onto each block of the target, (blocks, indices).
         exact: a float type that holds the operations of a core in one timestep.
+        routes: of the projection, (n, 2); see :class:`Traffic`.
     """
 
     def __init__(
-        self, placement: Placement, projection: Projection, inside: list[Array], onto: list[Array], exact: type[Any]
+        self,
+        placement: Placement,
+        projection: Projection,
+        inside: list[Array],
+        onto: list[Array],
+        exact: type[Any],
+        routes: Array | None = None,
     ) -> None:
         source, target = placement.blocks[projection.source], placement.blocks[projection.target]
         pairs = [Pairs.of(i, o) for i, o in zip(inside, onto, strict=True)]
@@ -72,7 +83,16 @@ class Path:
         self._leaving = _tensors([np.eye(n)[:, p.sources] for n, p in zip(source.grid, pairs, strict=True)], messages)
         self._arriving = _tensors([np.eye(n)[:, p.targets] for n, p in zip(target.grid, pairs, strict=True)], messages)
         sources = _flat([p.sources for p in pairs], source.grid) + placement.first[projection.source]
-        self.hops = placement.distances(sources, _flat([p.targets for p in pairs], target.grid) + first)
+        targets = _flat([p.targets for p in pairs], target.grid) + first
+        self.hops = placement.distances(sources, targets)
+        self._routed: Tensor | None = None  # of pairs, where not all are joined by routes
+        if routes is not None:
+            ends = [placement.cores, 1]  # a pair as one number
+            routed = np.isin(np.stack([sources, targets], 1) @ ends, routes @ ends)
+            if not routed.all():
+                self._routed = torch.from_numpy(routed.reshape([len(p.sources) for p in pairs])).movedim(0, -1)
+                both = [p.reached * o[p.targets] for p, o in zip(pairs, onto, strict=True)]
+                self._pair_synapses = _tensors(both, exact)
 
     def count(self, spikes: Tensor) -> tuple[Array, Array, Array, Array]:
         """What spikes (steps, N, H, W, groups of channels) cause: arrays (steps, N, ...).
@@ -81,8 +101,14 @@ class Path:
         core, those into each target core.
         """
         sent = _contracted(spikes, self._pairs)
+        if self._routed is None:
+            operations = _contracted(spikes, self._synapses)
+        else:
+            sent = sent * self._routed
+            each = _contracted(spikes, self._pair_synapses).double() * self._routed
+            operations = _contracted(each, [ends.double() for ends in self._arriving])
         out, into = (_contracted(sent, ends) for ends in (self._leaving, self._arriving))
-        return _flattened(_contracted(spikes, self._synapses)), _flattened(sent), _flattened(out), _flattened(into)
+        return _flattened(operations), _flattened(sent), _flattened(out), _flattened(into)
 
 
 class Sorted(NamedTuple):
@@ -123,7 +149,7 @@ class Sender:
         values: the most numbers that one frame of its spikes becomes while it is counted.
     """
 
-    def __init__(self, placement: Placement, name: str) -> None:
+    def __init__(self, placement: Placement, name: str, routes: Routes | None = None) -> None:
         projections, size = placement.graph.outgoing(name), placement.graph[name].size
         inside = [_inside(edges) for edges in placement.blocks[name]]
         onto = [_onto(placement, q) for q in projections]
@@ -134,7 +160,10 @@ class Sender:
         for axes in (inside, *onto):
             axes[0] = axes[0][:, first[order]]
         ways = zip(projections, onto, exact, strict=True)
-        paths = [Path(placement, q, inside, axes, bound) for q, axes, bound in ways]
+        paths = [
+            Path(placement, q, inside, axes, bound, None if routes is None else routes[q.name])
+            for q, axes, bound in ways
+        ]
         self.paths = [path for path in paths if len(path.hops)]
         pairs = np.concatenate([np.zeros((0, 2), np.int64), *(path.hops for path in self.paths)])
         self.hops, way = np.unique(pairs, axis=0, return_inverse=True)
@@ -145,11 +174,12 @@ class Sender:
         (self._groups,) = _tensors([np.eye(len(first))[order][:, group.reshape(-1)]], carrier(size))
 
     def grouped(self, train: Tensor) -> Tensor:
-        """Spikes of either sign (steps, N, *shape), counted in each group of channels.
+        """Spikes of any sign and size (steps, N, *shape), counted in each group of channels.
 
         Gives (steps, N, H, W, groups).
         """
-        spikes = train.abs().reshape(*train.shape[:2], *reach.volume(tuple(train.shape[2:]))).movedim(2, -1)
+        there = train.ne(0).to(train.dtype)
+        spikes = there.reshape(*train.shape[:2], *reach.volume(tuple(train.shape[2:]))).movedim(2, -1)
         return spikes if len(self._groups) == spikes.shape[-1] else spikes.to(self._groups.dtype) @ self._groups.T
 
     def count(self, spikes: Tensor, ways: Array) -> list[Array]:
@@ -174,7 +204,7 @@ def _cores(placement: Placement, name: str) -> slice:
 
 def _onto(placement: Placement, projection: Projection) -> list[Array]:
     """By axis, synapses from each index of the source onto each target block: (blocks, indices)."""
-    matrices = reach.of(projection, placement.graph[projection.source].shape)
+    matrices = projection.reach(placement.graph[projection.source].shape)
     blocks = placement.blocks[projection.target]
     return [np.add.reduceat(m, edges[:-1], axis=0) for m, edges in zip(matrices, blocks, strict=True)]
 
@@ -222,15 +252,21 @@ class Traffic:
 
     Args:
         placement: where the populations are.
+        routes: by projection, the pairs of cores (n, 2) between which messages travel; None for all
+            that synapses join.
     """
 
-    def __init__(self, placement: Placement) -> None:
+    def __init__(self, placement: Placement, routes: Routes | None = None) -> None:
         self.placement = placement
-        self.senders = {name: Sender(placement, name) for name in placement.blocks}
+        self.senders = {name: Sender(placement, name, routes) for name in placement.blocks}
         self.injected = []  # by projection, the cores that hear the analog input, and their operations for an image
         for q in placement.graph.outgoing(placement.graph.input.name):
-            dense = math.prod(np.ix_(*(axis.sum(1) for axis in _onto(placement, q))))
-            self.injected.append((q.target, np.asarray(dense, np.float64).reshape(1, 1, -1)))
+            synapses = math.prod(np.ix_(*(axis.sum(1) for axis in _onto(placement, q))))
+            dense = np.asarray(synapses, np.float64).reshape(-1)
+            if routes is not None:
+                cores = _cores(placement, q.target)
+                dense = dense * np.isin(np.arange(cores.start, cores.stop), routes[q.name][:, 1])
+            self.injected.append((q.target, dense.reshape(1, 1, -1)))
 
     def start(self, images: int, plan: Schedule) -> Count:
         """A count of the next ``images`` images."""

@@ -15,6 +15,8 @@ negative v, and leaves it below the threshold.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pascal_nm.common.arrays import Array
@@ -73,9 +75,13 @@ def potential_bound(graph: Graph, name: str) -> float:
 
     It holds for all neurons, in any stage.
     """
-    population = graph[name]
     incoming = graph.incoming(name)
-    current = sum(float(current_bound(p, largest_input(graph[p.source])).max()) for p in incoming)
+    return reachable(graph[name], incoming, [largest_input(graph[q.source]) for q in incoming])
+
+
+def reachable(population: Population, incoming: Sequence[Projection], largest: Sequence[int]) -> float:
+    """The same of a population alone: each projection brings inputs up to its ``largest``."""
+    current = sum(float(current_bound(q, most).max()) for q, most in zip(incoming, largest, strict=True))
     theta = float(population.threshold.max()) if population.dynamics.fires else 0.0
     return current + float(np.abs(population.bias).max()) + theta
 

@@ -15,10 +15,10 @@ for all classes, so that its integer potentials can be compared directly.
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import replace
-from functools import reduce
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
 
 import numpy as np
 
@@ -52,26 +52,93 @@ def quantize(graph: Graph, recipe: Quantization | int = 8, *, input_range: float
         GraphError: the graph is quantized already, the recipe is for another number of layers, or
             the range of the input is unknown.
     """
-    if graph.is_integer:
-        raise GraphError("the graph is quantized already; quantize the float graph that it came from")
     recipe = recipe if isinstance(recipe, Quantization) else Quantization(recipe)
-    recipe.check([p.name for p in graph.weighted])
-    source = _quantize_input(graph, input_range)
-    populations, projections = [source], []
-    layers = itertools.count()
-    for p in graph.populations:
-        if p.kind == "analog":
-            continue
-        incoming = [_absorb_input(graph, q, source) for q in graph.incoming(p.name)]
-        if p.kind == "max":
-            populations.append(replace(p, threshold=p.threshold.astype(np.int32), bias=np.zeros((), np.int32)))
-            projections += [_with_weight(q, q.operator.weight.astype(np.int8)) for q in incoming]
-            continue
-        own = recipe.layer(next(layers))
-        powers, grid = _grid(p, incoming, own)
-        populations.append(_quantize_population(p, grid, own.bias_bits))
-        projections += [_quantize_projection(q, grid, e, own.largest) for q, e in zip(incoming, powers, strict=True)]
-    return graph.replace(populations=tuple(populations), projections=tuple(projections), quantization=recipe)
+    layers = Layers(graph, recipe, input_range)
+    return layers.graph([layer.quantized(layer.recipe) for layer in layers])
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A population with weights, made ready to be quantized any number of times.
+
+    Attributes:
+        population: of the float graph.
+        incoming: the projections onto it, in float64; from integer inputs where it takes the
+            network's.
+        recipe: how it is to be quantized.
+    """
+
+    population: Population
+    incoming: list[Projection]
+    recipe: LayerQuantization
+
+    def quantized(self, recipe: LayerQuantization) -> tuple[Population, list[Projection]]:
+        """The integer population and the projections onto it.
+
+        Raises:
+            GraphError: its grid has no such integers.
+        """
+        p, (powers, widest) = self.population, self._widest
+        grid = _grid(p, self.incoming, powers, widest / recipe.largest, recipe)
+        ends = zip(self.incoming, powers, strict=True)
+        return (
+            _quantize_population(p, grid, recipe.bias_bits),
+            [_quantize_projection(q, grid, e, recipe.largest) for q, e in ends],
+        )
+
+    @cached_property
+    def _widest(self) -> tuple[list[int], Array]:
+        """The exponent of each projection, and the largest weight of each channel without it."""
+        peaks = [q.operator.peaks(len(self.population.shape)) for q in self.incoming]
+        tops = [float(peak.max()) for peak in peaks]
+        smallest = min((top for top in tops if top > 0), default=1.0)
+        powers = [max(0, round(np.log2(top / smallest))) if top > 0 else 0 for top in tops]
+        return powers, reduce(np.maximum, [peak / 2**e for peak, e in zip(peaks, powers, strict=True)])
+
+
+class Layers:
+    """The layers of a float graph, each of which is quantized for itself.
+
+    Args:
+        graph: a float graph.
+        recipe: as for :func:`quantize`, as are the range of the input and the errors.
+        input_range: largest magnitude of the network's input.
+
+    Attributes:
+        input: the quantized input population.
+    """
+
+    def __init__(self, graph: Graph, recipe: Quantization, input_range: float | None = None) -> None:
+        if graph.is_integer:
+            raise GraphError("the graph is quantized already; quantize the float graph that it came from")
+        recipe.check([p.name for p in graph.weighted])
+        self.source, self.recipe = graph, recipe
+        self.input = _quantize_input(graph, input_range)
+
+    def __iter__(self) -> Iterator[Layer]:
+        """The layers in order, each made when it is asked for."""
+        for i, p in enumerate(self.source.weighted):
+            incoming = [_absorb_input(self.source, q, self.input) for q in self.source.incoming(p.name)]
+            yield Layer(p, incoming, self.recipe.layer(i))
+
+    def graph(self, made: Iterable[tuple[Population, list[Projection]]], recipe: Quantization | None = None) -> Graph:
+        """The integer graph of quantized layers, in order; it holds the recipe that made them."""
+        integers = {p.name: (p, incoming) for p, incoming in made}
+        populations, projections = [self.input], []
+        for p in self.source.populations:
+            if p.dynamics.injects:
+                continue
+            population, incoming = integers.get(p.name) or self._unweighted(p)
+            populations.append(population)
+            projections += incoming
+        return self.source.replace(
+            populations=tuple(populations), projections=tuple(projections), quantization=recipe or self.recipe
+        )
+
+    def _unweighted(self, p: Population) -> tuple[Population, list[Projection]]:
+        """A population that only passes spikes on."""
+        incoming = [_with_weight(q, q.operator.weight.astype(np.int8)) for q in self.source.incoming(p.name)]
+        return replace(p, threshold=p.threshold.astype(np.int32), bias=np.zeros((), np.int32)), incoming
 
 
 def _quantize_input(graph: Graph, input_range: float | None) -> Population:
@@ -101,21 +168,18 @@ def _absorb_input(graph: Graph, projection: Projection, source: Population) -> P
     return replace(projection, operator=projection.operator.scale_input(source.threshold, shape))
 
 
-def _grid(p: Population, incoming: list[Projection], recipe: LayerQuantization) -> tuple[list[int], Array]:
-    """The exponent of each projection, and the grid of each channel."""
-    peaks = [q.operator.peaks(len(p.shape)) for q in incoming]
-    tops = [float(peak.max()) for peak in peaks]
-    smallest = min((top for top in tops if top > 0), default=1.0)
-    powers = [max(0, round(np.log2(top / smallest))) if top > 0 else 0 for top in tops]
-    widest = reduce(np.maximum, [peak / 2**e for peak, e in zip(peaks, powers, strict=True)]) / recipe.largest
+def _grid(
+    p: Population, incoming: list[Projection], powers: list[int], finest: Array, recipe: LayerQuantization
+) -> Array:
+    """The grid of each channel: by the range ``max`` the finest one that clips no weight."""
     if recipe.range == "max":
-        return powers, _aligned(p, widest, recipe)
-    grids = [_aligned(p, widest * clip, recipe) for clip in CLIPS]
+        return _aligned(p, finest, recipe)
+    grids = [_aligned(p, finest * clip, recipe) for clip in CLIPS]
     weights = list(zip(incoming, powers, strict=True))
     errors = np.stack([sum(_squared_error(q, grid, e, recipe.largest) for q, e in weights) for grid in grids])
-    if p.kind == "readout":
-        return powers, grids[int(errors.reshape(len(grids), -1).sum(1).argmin())]
-    return powers, np.take_along_axis(np.stack(grids), errors.argmin(0)[None], 0)[0]
+    if p.dynamics.reads_out:
+        return grids[int(errors.reshape(len(grids), -1).sum(1).argmin())]
+    return np.asarray(np.take_along_axis(np.stack(grids), errors.argmin(0)[None], 0)[0])
 
 
 def _aligned(p: Population, grid: Array, recipe: LayerQuantization) -> Array:
@@ -123,7 +187,7 @@ def _aligned(p: Population, grid: Array, recipe: LayerQuantization) -> Array:
 
     That number is a multiple of ``2**shift``. A readout has one grid for all.
     """
-    if p.kind == "readout":
+    if p.dynamics.reads_out:
         return np.full_like(grid, grid.max() or 1.0)
     theta = p.threshold.astype(np.float64)
     if math.prod(theta.shape[1:]) > 1:
@@ -148,7 +212,7 @@ def _squared_error(projection: Projection, grid: Array, exponent: int, largest: 
 
 def _quantize_population(p: Population, grid: Array, bias_bits: int) -> Population:
     bias = p.bias.astype(np.float64)
-    if p.kind == "readout":
+    if p.dynamics.reads_out:
         scale = p.threshold.astype(np.float64) / grid
         return replace(p, threshold=scale, bias=_rounded_bias(bias / grid, bias_bits, p.name))
     theta = np.rint(p.threshold.astype(np.float64) / grid)

@@ -1,5 +1,6 @@
 """Bundles: whole or not there, nothing else touched, every file checked, and enough to run from."""
 
+import dataclasses
 import io
 import json
 import os
@@ -19,22 +20,23 @@ import pytest
 from pascal_nm import build, convert, quantize
 from pascal_nm.common.files import aside, sha256
 from pascal_nm.errors import FileError, PascalError
-from pascal_nm.export.bundle import FILES, cores_json, read_bundle, write_bundle
+from pascal_nm.export.bundle import FILES, write_bundle
 from pascal_nm.export.nir_format import write_nir
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import fixed_point, mapping
-from pascal_nm.network.graph import Preprocessing, Quantization, Timing
-from pascal_nm.simulation import schedule, simulate
+from pascal_nm.hw_targets import program_files
+from pascal_nm.hw_targets.program import lower
+from pascal_nm.hw_targets.program_files import read
+from pascal_nm.network.graph import Preprocessing, Timing
+from pascal_nm.simulation import simulate
 from tests import networks
 
 
-def parts_of(graph, chip):
-    """What :func:`write` takes: the network, its mapping, and arrays to check with."""
-    levels = graph.input.levels
-    integers = np.random.default_rng(0).integers(-levels, levels + 1, (3, *graph.input.shape))
-    result = simulate.steps(graph, graph.input.inputs(integers))
-    check = {f"count_{name}": count for name, count in result.counts.items()}
-    return graph, mapping.place(graph, chip), {**check, "inputs": integers, "potential": result.potential}
+def parts_of(network, chip):
+    """What :func:`write` takes: a program, and arrays to check with."""
+    program = lower(network, chip)
+    source = program.graph.input
+    integers = np.random.default_rng(0).integers(-source.levels, source.levels + 1, (3, *source.shape))
+    return program, program_files.checks(integers, simulate.counts(program.graph, source.inputs(integers)))
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +51,14 @@ def fitted():
     """A small network in the registers of a chip."""
     module = networks.randomized(build("mlp", (1, 4, 4), 3, 4, width=0.05))
     inputs = networks.images(2)[:, :1, :4, :4]
-    graph = convert(module, inputs, preprocessing=Preprocessing(1.0, (0.0,), (1.0,)))
-    chip = chips.load("loihi1")
-    return parts_of(fixed_point.fit(graph, chip, Quantization(8)), chip)
+    pre = Preprocessing(1.0, (0.0,), (1.0,))
+    return parts_of(convert(module, inputs, preprocessing=pre, classes=("a  b", "c", "\u00e9")), chips.load("loihi1"))
 
 
-def write(folder, parts, about=None, **more):
-    graph, found, check = parts
-    said = {"chip": "a chip", "cores": found.cores, "chips": found.chips, "delay": schedule.of(graph).delay}
-    cores = cores_json(found.blocks, found.places)
-    write_bundle(folder, graph, schedule.of(graph), cores, check, {**said, **(about or {})}, **more)
+def write(folder, parts, about=None):
+    program, check = parts
+    said = {"chip": program.chip, "cores": len(program.cores), "chips": 1, "delay": program.schedule.delay}
+    program_files.write(folder, program, check, {**said, **(about or {})})
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +74,9 @@ def bundle(written, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def with_registers(fitted, tmp_path_factory):
-    chip = chips.load("loihi1")
-    encoded = fixed_point.check(fitted[0], chip)
-    registers = {f"{name}_{key}": a for name, each in encoded.items() for key, a in each.arrays().items()}
-    folder = tmp_path_factory.mktemp("registers") / "bundle"
-    write(folder, fitted, registers=registers | {"shift": np.asarray(chip.fixed_point.shift)})
+def with_exponents(fitted, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exponents") / "bundle"
+    write(folder, fitted)
     return folder
 
 
@@ -96,51 +93,48 @@ def signed(folder):
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_bundle_reads_back_as_it_was_written(parts, tmp_path):
-    graph, found, check = parts
+@pytest.mark.parametrize("which", ["parts", "fitted"])
+def test_a_program_reads_back_as_it_was_written(which, tmp_path, request):
+    program, check = request.getfixturevalue(which)
     for _ in range(2):  # the second replaces the first
-        write(tmp_path / "bundle", parts)
-    again, arrays, manifest = read_bundle(tmp_path / "bundle")
-    assert graph.differences(again) == []
+        write(tmp_path / "bundle", (program, check))
+    again, arrays, manifest = read(tmp_path / "bundle")
     for name, array in check.items():
         np.testing.assert_array_equal(arrays[name], array)
-    assert manifest["cores"] == found.cores
-    cores = json.loads((tmp_path / "bundle" / "cores.json").read_text())["cores"]
-    assert len(cores) == found.cores
-    neurons = sum(np.prod([b - a for a, b in (c["channels"], c["rows"], c["columns"])]) for c in cores)
-    assert neurons == sum(p.size for p in graph.populations if p.kind != "analog")
-    stages = json.loads((tmp_path / "bundle" / "schedule.json").read_text())["populations"]
-    assert {s["stage"] for p in stages.values() for s in p["stages"]} == {"accumulate", "stream", "emit"}
+    for held, other in ((program.registers, again.registers), (program.routes, again.routes)):
+        assert {n: (a.dtype, a.tolist()) for n, a in held.items()} == {
+            n: (a.dtype, a.tolist()) for n, a in other.items()
+        }
+    for field in dataclasses.fields(program):
+        if field.name not in ("registers", "routes"):
+            assert getattr(again, field.name) == getattr(program, field.name), field.name
+    assert program.graph.differences(again.graph) == []
+    assert manifest["cores"] == len(program.cores)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"], "nothing is left beside it"
-
-
-def test_a_bundle_with_registers_reads_back(with_registers):
-    assert read_bundle(with_registers)[2]["registers"]
-    assert "`registers.npz`" in (with_registers / "README.md").read_text()
 
 
 def test_changed_and_missing_files_are_found(bundle):
     (bundle / "cores.json").write_text("{}")
     with pytest.raises(FileError, match=r"cores\.json is not the file that the manifest names"):
-        read_bundle(bundle)
+        read(bundle)
     (bundle / "cores.json").unlink()
     with pytest.raises(FileError, match=r"no whole bundle: cores\.json is missing"):
-        read_bundle(bundle)
+        read(bundle)
 
 
-@pytest.mark.parametrize("name", ["network.nir", "cores.json", "schedule.json", "check.npz", "README.md"])
+@pytest.mark.parametrize("name", FILES)
 def test_every_file_is_there_with_its_sum(bundle, name):
     (bundle / name).unlink()
     signed(bundle)
     with pytest.raises(FileError, match=rf"no whole bundle: {name} is missing"):
-        read_bundle(bundle)
+        read(bundle)
 
 
 def test_a_manifest_without_files_vouches_for_nothing(bundle):
     manifest = json.loads((bundle / "manifest.json").read_text())
     (bundle / "manifest.json").write_text(json.dumps(manifest | {"files": {}}))
     with pytest.raises(FileError, match="no whole bundle"):
-        read_bundle(bundle)
+        read(bundle)
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "x", "sub/network.nir", "manifest.json"])
@@ -149,16 +143,16 @@ def test_a_manifest_names_files_of_a_bundle_only(bundle, parts, tmp_path, name):
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest["files"][name] = sha256(tmp_path / "x")
     (bundle / "manifest.json").write_text(json.dumps(manifest))
-    for use in (read_bundle, lambda folder: write(folder, parts)):
+    for use in (read, lambda folder: write(folder, parts)):
         with pytest.raises(FileError, match="bundle"):
             use(bundle)
-    assert (tmp_path / "x").read_text() == "mine" and len(list(bundle.iterdir())) == 6
+    assert (tmp_path / "x").read_text() == "mine" and len(list(bundle.iterdir())) == len(FILES) + 1
 
 
 def test_a_file_that_no_bundle_has_is_named(bundle, parts):
     (bundle / "thesis.tex").write_text("years of work")
     with pytest.raises(FileError, match=r"also holds 'thesis\.tex'"):
-        read_bundle(bundle)
+        read(bundle)
     before = content(bundle)
     with pytest.raises(FileError, match=r"thesis\.tex.*not replaced"):
         write(bundle, parts)
@@ -176,7 +170,7 @@ def test_only_files_themselves_are_read_and_replaced(bundle, parts, tmp_path, ki
         case "folder":
             place.mkdir()
     with pytest.raises(FileError, match=r"cores\.json"):
-        read_bundle(bundle)
+        read(bundle)
     with pytest.raises(FileError, match=r"cores\.json.*not replaced"):
         write(bundle, parts)
     assert (tmp_path / "kept.json").exists() and place.lstat()
@@ -193,9 +187,33 @@ def cores(change):
 
 def arrays(**change):
     def changed(folder, parts):
-        np.savez_compressed(folder / "check.npz", **{k: v for k, v in (parts[2] | change).items() if v is not None})
+        np.savez_compressed(folder / "check.npz", **{k: v for k, v in (parts[1] | change).items() if v is not None})
 
     return changed
+
+
+def npz(name, change):
+    """One file of arrays, changed."""
+
+    def changed(folder, parts):
+        with np.load(folder / name) as file:
+            held = dict(file)
+        np.savez_compressed(folder / name, **(change(held) or held))
+
+    return changed
+
+
+def program(change):
+    def changed(folder, parts):
+        path = folder / "program.json"
+        described = json.loads(path.read_text())
+        path.write_text(json.dumps(change(described) or described))
+
+    return changed
+
+
+def parameter(name, value):
+    return program(lambda p: p["projections"][0]["parameters"].__setitem__(name, value))
 
 
 def text(name, written):
@@ -213,15 +231,15 @@ def manifest(**said):
 def bomb(folder, parts):
     """A few bytes that declare an array of terabytes."""
     with zipfile.ZipFile(folder / "check.npz", "w") as archive:
-        for name in parts[2]:
+        for name in parts[1]:
             header = io.BytesIO()
-            shape = (2**40, *parts[0].input.shape)
+            shape = (2**40, *parts[0].graph.input.shape)
             np.lib.format.write_array_header_1_0(header, {"descr": "<i4", "fortran_order": False, "shape": shape})
             archive.writestr(f"{name}.npy", header.getvalue())
 
 
 def other_network(folder, parts):
-    write_nir(parts[0].replace(timing=Timing("pasc")), folder / "network.nir")
+    write_nir(parts[0].graph.replace(timing=Timing("pasc")), folder / "network.nir")
 
 
 GARBAGE = {
@@ -237,6 +255,47 @@ GARBAGE = {
     "cores: text for a number": cores(lambda listed: listed[0].update(rows=["0", "1"])),
     "cores: part of a neuron": cores(lambda listed: listed[0].update(rows=[0, 0.5])),
     "cores: tile": cores(lambda listed: listed[0].update(tile=[0, -1])),
+    "program: text": text("program.json", "garbage"),
+    "program: a list": text("program.json", "[]"),
+    "program: more": program(lambda p: p.update(more=1)),
+    "program: no populations": program(lambda p: p.update(populations=[])),
+    "program: a population less": program(lambda p: p["populations"].pop() and None),
+    "program: a population twice": program(lambda p: p["populations"].append(p["populations"][1])),
+    "program: kind": program(lambda p: p["populations"][1].update(kind="lif")),
+    "program: shape": program(lambda p: p["populations"][1].update(shape=[4, 4, 4])),
+    "program: no shape": program(lambda p: p["populations"][1].update(shape=[])),
+    "program: huge shape": program(lambda p: p["populations"][1].update(shape=[10**5, 10**5, 10])),
+    "program: levels": program(lambda p: p["populations"][1].update(levels=3)),
+    "program: exponent": program(lambda p: p["populations"][1].update(exponent=10**400)),
+    "program: operator": program(lambda p: p["projections"][0].update(operator="lstm")),
+    "program: no such end": program(lambda p: p["projections"][0].update(target="x")),
+    "program: no stride": parameter("stride", [0, 0]),
+    "program: a negative stride": parameter("stride", [-1, -1]),
+    "program: half a stride": parameter("stride", [1.0, 1.0]),
+    "program: a stride of text": parameter("stride", "ab"),
+    "program: groups": parameter("groups", 10**30),
+    "program: another parameter": parameter("depth", 1),
+    "program: pool": program(lambda p: p["projections"][0].update(pool={"kernel": [1, 1]})),
+    "program: shift": program(lambda p: p.update(shift=1)),
+    "program: widths": program(lambda p: p["widths"].update(weight=2)),
+    "program: width of the membrane": program(lambda p: p["widths"].update(membrane=8)),
+    "program: chip": program(lambda p: p.update(chip="another")),
+    "program: timing": program(lambda p: p["host"]["timing"].update(lag=-1)),
+    "program: classes": program(lambda p: p["host"].update(classes=["one"])),
+    "registers: text": text("registers.npz", "garbage"),
+    "registers: one less": npz("registers.npz", lambda held: held.popitem() and None),
+    "registers: one more": npz("registers.npz", lambda held: {**held, "x.weight": np.zeros(3, np.int8)}),
+    "registers: floats": npz("registers.npz", lambda held: {n: a.astype(float) for n, a in held.items()}),
+    "registers: 64 bits": npz("registers.npz", lambda held: {n: a.astype(int) for n, a in held.items()}),
+    "registers: flat": npz("registers.npz", lambda held: {n: a.reshape(-1) for n, a in held.items()}),
+    "registers: not finite": npz(
+        "registers.npz", lambda held: {n: a * np.nan if a.dtype.kind == "f" else a for n, a in held.items()}
+    ),
+    "routes: text": text("routes.npz", "garbage"),
+    "routes: none": npz("routes.npz", lambda held: {n: a[:0] for n, a in held.items()}),
+    "routes: flat": npz("routes.npz", lambda held: {n: a.reshape(-1) for n, a in held.items()}),
+    "routes: of a projection less": npz("routes.npz", lambda held: held.popitem() and None),
+    "schedule: a stage": text("schedule.json", '{"populations": {"input": {"stages": [{"stage": "x"}]}}}'),
     "schedule: text": text("schedule.json", "garbage"),
     "schedule: another": text("schedule.json", "{}"),
     "check: text": text("check.npz", "garbage"),
@@ -253,7 +312,6 @@ GARBAGE = {
     "manifest: cores": manifest(cores=10**6),
     "manifest: chip": manifest(chip=5),
     "manifest: delay": manifest(delay=7),
-    "manifest: registers": manifest(registers=True),
     "manifest: version": manifest(bundle=99),
 }
 
@@ -263,21 +321,52 @@ def test_what_contradicts_the_network_is_refused_though_every_sum_is_right(bundl
     change(bundle, parts)
     signed(bundle)
     with pytest.raises(PascalError, match="bundle") as refused:
-        read_bundle(bundle)
+        read(bundle)
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("key", ["shift", "threshold", "bias", "exponent"])
-def test_registers_that_are_not_the_network_are_refused(with_registers, tmp_path, key):
-    folder = Path(shutil.copytree(with_registers, tmp_path / "bundle"))
-    with np.load(folder / "registers.npz") as file:
-        held = dict(file)
-    name = next(name for name in held if name.endswith(key))
-    held[name] = held[name] + 1
-    np.savez_compressed(folder / "registers.npz", **held)
-    signed(folder)
-    with pytest.raises(FileError, match=r"registers\.npz does not hold"):
-        read_bundle(folder)
+def one_more(array):
+    """The array with its first number one larger."""
+    array.reshape(-1)[0] += 1
+
+
+def redirected(routes, program):
+    """The last route leads to another core of the program."""
+    routes[-1, 1] = (routes[-1, 1] + 1) % len(program.cores)
+
+
+def smaller(core):
+    """The core holds a channel less."""
+    core["channels"][1] -= 1
+
+
+def every_change(made):
+    """One register, exponent, route or part of a core is another: of each owner some."""
+    for name in made.registers:
+        yield npz("registers.npz", lambda held, name=name: one_more(held[name]))
+    for kind in ("populations", "projections"):
+        for i in range(len(getattr(made, kind))):
+            yield program(lambda held, of=kind, i=i: held[of][i].update(exponent=held[of][i]["exponent"] + 1))
+    for name, routes in made.routes.items():
+        for i in {0, len(routes) // 2, len(routes) - 1}:
+            yield npz("routes.npz", lambda held, name=name, i=i: {**held, name: np.delete(held[name], i, 0)})
+        yield npz("routes.npz", lambda held, name=name: redirected(held[name], made))
+        yield npz("routes.npz", lambda held, name=name: {**held, name: held[name][[*range(len(held[name])), 0]]})
+    for i in {0, len(made.cores) // 2, len(made.cores) - 1}:
+        yield cores(lambda listed, i=i: smaller(listed[i]))
+
+
+@pytest.mark.parametrize("which", ["parts", "fitted"])
+def test_every_changed_register_route_and_core_is_refused(which, tmp_path, request):
+    """The checksums are right, as who changes a bundle on purpose would make them."""
+    made = request.getfixturevalue(which)
+    write(tmp_path / "bundle", made)
+    for i, change in enumerate(every_change(made[0])):
+        folder = Path(shutil.copytree(tmp_path / "bundle", tmp_path / str(i)))
+        change(folder, made)
+        signed(folder)
+        with pytest.raises(FileError, match="is no whole bundle"):
+            read(folder)
 
 
 @pytest.mark.parametrize(
@@ -331,23 +420,23 @@ def test_the_current_folder_is_not_replaced(bundle, parts, monkeypatch):
 
 def test_a_link_to_a_bundle_stays_a_link(bundle, parts, tmp_path):
     (tmp_path / "link").symlink_to(bundle.name)
-    write(tmp_path / "link", parts, {"chip": "the new one"})
+    write(tmp_path / "link", parts, {"network": "the new one"})
     assert (tmp_path / "link").is_symlink() and not bundle.is_symlink()
-    assert read_bundle(tmp_path / "link")[2]["chip"] == "the new one"
+    assert read(tmp_path / "link")[2]["network"] == "the new one"
     (tmp_path / "app").mkdir()
     (tmp_path / "other").symlink_to("app")
     with pytest.raises(FileError, match="no bundle"):
         write(tmp_path / "other", parts)
 
 
-def test_a_proof_that_fails_leaves_the_old_one(bundle, parts, tmp_path):
+def test_a_proof_that_fails_leaves_the_old_one(bundle, written, tmp_path):
     def fails(folder):
         assert (folder / "manifest.json").exists()
         raise FileError("no proof")
 
     before = content(tmp_path)
     with pytest.raises(FileError, match="no proof"):
-        write(bundle, parts, {"chip": "the new one"}, prove=fails)
+        write_bundle(bundle, lambda place: shutil.copytree(written, place, dirs_exist_ok=True), {}, fails)
     assert content(tmp_path) == before
 
 
@@ -364,7 +453,7 @@ CALLS = ("rename", "replace", "unlink", "rmdir", "mkdir", "chmod", "fsync", "ope
     ],
 )
 def test_whatever_call_fails_one_of_the_two_is_there_whole(
-    with_registers, fitted, tmp_path, monkeypatch, there, failure
+    with_exponents, fitted, tmp_path, monkeypatch, there, failure
 ):
     """Every call of the system that changes something fails in turn, for good,
     as on a full disk.
@@ -375,7 +464,7 @@ def test_whatever_call_fails_one_of_the_two_is_there_whole(
             folder = tmp_path / f"{name}{last}" / "bundle"
             folder.parent.mkdir()
             if there:
-                shutil.copytree(with_registers, folder)
+                shutil.copytree(with_exponents, folder)
             done = 0
             original = getattr(os, name)
 
@@ -389,20 +478,20 @@ def test_whatever_call_fails_one_of_the_two_is_there_whole(
             with monkeypatch.context() as patch:
                 patch.setattr(os, name, call)
                 try:
-                    write(folder, fitted, {"chip": "the new one"})
+                    write(folder, fitted, {"network": "the new one"})
                     outcome = "written"
                 except (FileError, KeyboardInterrupt):
                     outcome = "failed"
             if outcome == "written":
-                assert read_bundle(folder)[2]["chip"] == "the new one"
+                assert read(folder)[2]["network"] == "the new one"
                 if done <= last:
                     fewest.append(last)
                     break
             else:
                 whole = [p for p in (folder, aside(folder)) if p.exists()]
-                assert bool(whole) == there or read_bundle(folder)[2]["chip"] == "the new one"
+                assert bool(whole) == there or read(folder)[2]["network"] == "the new one"
                 for each in whole[:1]:
-                    read_bundle(each)
+                    read(each)
             shutil.rmtree(folder.parent)
     assert len(fewest) == len(CALLS) and max(fewest) > 3, "the calls were made to fail"
 
@@ -410,7 +499,7 @@ def test_whatever_call_fails_one_of_the_two_is_there_whole(
 def test_a_run_that_was_killed_between_the_two_moves_is_mended_by_the_next(bundle, parts):
     bundle.rename(aside(bundle))
     with pytest.raises(FileError, match=rf"to be replaced is in .*{aside(bundle).name}"):
-        read_bundle(bundle)
+        read(bundle)
     (aside(bundle) / "README.md").write_text("my notes")
     with pytest.raises(FileError, match=r"README\.md was changed"):
         write(bundle, parts)
@@ -433,15 +522,15 @@ print("ready", flush=True)
 n = 0
 while True:
     n += 1
-    write(Path(sys.argv[1]), parts, {"chip": str(n)})
+    write(Path(sys.argv[1]), parts, {"network": str(n)})
 """
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
-def test_a_kill_at_any_moment_leaves_one_of_them_whole(with_registers, fitted, tmp_path, kills):
+def test_a_kill_at_any_moment_leaves_one_of_them_whole(with_exponents, fitted, tmp_path, kills):
     (tmp_path / "parts").write_bytes(pickle.dumps(fitted))
     folder = tmp_path / "bundle"
-    shutil.copytree(with_registers, folder)
+    shutil.copytree(with_exponents, folder)
     dice = random.Random(kills)
     for _ in range(kills):
         command = [sys.executable, "-c", KILLED, str(folder), str(tmp_path / "parts")]
@@ -455,12 +544,12 @@ def test_a_kill_at_any_moment_leaves_one_of_them_whole(with_registers, fitted, t
             process.send_signal(signal.SIGSTOP)
             os.waitid(os.P_PID, process.pid, os.WSTOPPED)
             whole = folder if folder.exists() else aside(folder)
-            read_bundle(whole)
+            read(whole)
             process.send_signal(signal.SIGCONT)
         process.kill()
         process.wait()
         process.stdout.close()
-        read_bundle(folder if folder.exists() else aside(folder))
+        read(folder if folder.exists() else aside(folder))
 
 
 @pytest.mark.parametrize("count", [60, pytest.param(2000, marks=pytest.mark.slow)])
@@ -494,17 +583,10 @@ def test_a_mutated_bundle_is_refused_in_a_line(written, parts, tmp_path, count):
             signed(folder)
         start = time.process_time()
         try:
-            graph, _, said = read_bundle(folder)
+            program, _, said = read(folder)
             assert again or not changed or path.name == "manifest.json"
-            assert path.name in (
-                "README.md",
-                "manifest.json",
-                "network.nir",
-                "check.npz",
-                "cores.json",
-                "schedule.json",
-            )
-            assert said["cores"] == parts[1].cores and graph.is_integer
+            assert path.name in (*FILES, "manifest.json")
+            assert said["cores"] == len(program.cores) == len(parts[0].cores) and program.graph.is_integer
             whole += 1
         except PascalError as error:
             assert "\n" not in str(error)

@@ -36,7 +36,7 @@ def decoded(graph, p, encoding):
     """Everything in units of the membrane, from the registers alone."""
     shift = LOIHI.fixed_point.shift
     weights = {
-        q.source: mantissa(q.operator.weight.astype(np.int64)) * 2.0 ** (shift + encoding.weights[q.source])
+        q.name: mantissa(q.operator.weight.astype(np.int64)) * 2.0 ** (shift + encoding.weights[q.name])
         for q in graph.incoming(p.name)
     }
     theta = None if encoding.threshold is None else encoding.threshold * 2**shift
@@ -56,8 +56,8 @@ def test_registers_hold_the_integers_themselves_within_their_widths(graph, strea
         unit = 2.0 ** (6 + encoding.exponent)
         weights, theta, bias = decoded(graph, p, encoding)
         for q in graph.incoming(p.name):
-            np.testing.assert_array_equal(weights[q.source], q.operator.weight * unit)
-            assert -8 <= encoding.weights[q.source] <= 7
+            np.testing.assert_array_equal(weights[q.name], q.operator.weight * unit)
+            assert -8 <= encoding.weights[q.name] <= 7
         if p.kind == "pasc":
             np.testing.assert_array_equal(theta, p.threshold * unit)
             assert 0 < encoding.threshold.min() <= encoding.threshold.max() < 2**17
@@ -126,7 +126,7 @@ def test_lavas_bit_accurate_neuron_reaches_the_same_potential(seed, theta, bias)
     assume(encoding.exponent == 0)
     value = int(rng.integers(-200, 201))
     (projection,) = graph.incoming("neuron")
-    weight = mantissa(projection.operator.weight.astype(np.int64)) << encoding.weights["input"]
+    weight = mantissa(projection.operator.weight.astype(np.int64)) << encoding.weights["input__neuron"]
     model = PyLifModelBitAcc({})
     model.u, model.v, model.du, model.dv = np.zeros(1, np.int32), np.zeros(1, np.int32), 4095, 0
     model.bias_mant, model.bias_exp, model.vth = encoding.bias, encoding.bias_exponents, encoding.threshold
@@ -140,7 +140,8 @@ def test_lavas_bit_accurate_neuron_reaches_the_same_potential(seed, theta, bias)
 
 def test_chips_without_the_section_take_whole_numbers():
     plain = dataclasses.replace(LOIHI, fixed_point=None)
-    assert fixed_point.check(one_neuron(bias=4095), plain) == {}
+    held = fixed_point.check(one_neuron(bias=4095, theta=3), plain)["neuron"]
+    assert (held.exponent, held.threshold, held.bias, held.bias_exponents) == (0, [3], [4095], [0])
     with pytest.raises(TargetError, match="the bias can reach 4096"):
         fixed_point.check(one_neuron(bias=4096), plain)
 
