@@ -127,7 +127,7 @@ class Splitter:
         return self._best(name, blocks, np.where(fits, shapes.arriving * 1e6 + shapes.cores, np.inf))
 
     def _best(self, name: str, blocks: dict[str, Blocks], order: Array) -> dict[str, Blocks] | None:
-        """Blocks with the first shape of a population, if it and its neighbours keep their axons."""
+        """Blocks with the first shape of a population, if it and neighbours keep their axons."""
         if np.isinf(order.min()):
             return None
         blocks = {**blocks, name: self._of(self.graph[name]).blocks(int(order.argmin()))}
