@@ -46,6 +46,10 @@ RUNS = {
         [MODEL, "--data", "digits", "--search", "digits", "--images", 40, "--bits", "8,4", "--drop", 20],
         r"searched, [\d.]+ on average(.|\n)+bits by layer: ",
     ),
+    "bundles.py": (
+        [MODEL, "--data", "digits", "--limit", 4, "--threads", 1],
+        r"differing(.|\n)+ +[\d,]+ +0 +[\d.]+ +[\d.]+\n",
+    ),
     "counting.py": (
         [MODEL, "--data", "digits", "--limit", 4, "--rounds", 1, "--threads", 1],
         r"streaming.* loihi2( +[\d.]+){4}\n",
