@@ -855,7 +855,7 @@ def test_quantize_chooses_bits_by_data_and_says_what_each_layer_lost(pascal, tra
     assert pascal("verify", trained / "model.pt", "--nir", file, "--target", "loihi", "--limit", 40)[0] == 0
     assert pascal("deploy", file, "--chip", "loihi1", "-o", tmp_path / "chip")[0] == 0
     with np.load(tmp_path / "chip" / "registers.npz") as registers:
-        assert "output_bias" in registers.files
+        assert "output.bias" in registers.files
     refused(pascal(*command[:2], "-o", file, "--accuracy-drop", 1), "--data")
     refused(pascal(*command[:2], "-o", file, "--bits", "4,x"), "--bits")
     refused(pascal(*command[:2], "-o", file, "--range", "wide"), "--range takes")
