@@ -354,7 +354,7 @@ def test_no_sum_is_beyond_the_reach_of_a_projection(operator, window):
     # of all synapses.
     whole = ones if window is None else torch.full((1, *window.output_shape((2, 5, 6))), np.prod(window.kernel) * 1.0)
     largest = float(torch_of(same, whole.double()).max())
-    assert projection.reach() == pytest.approx(largest)
+    assert projection.largest_sum() == pytest.approx(largest)
     assert projection.output_shape((2, 5, 6)) == torch_of(operator, whole.double()).shape[1:]
 
 

@@ -109,8 +109,11 @@ def plan(graph: Graph, coding: Coding) -> tuple[list[Layer], Growth]:
     Raises:
         ConversionError: it would not fit in memory (says how large it is); a max population with
             padding and negative thresholds; a layer after the first that uses the analog input;
-            branches whose strides do not line up.
+            branches whose strides do not line up; several readouts.
     """
+    if len(graph.outputs) > 1:
+        names = ", ".join(graph.columns)
+        raise ConversionError(f"as a chain, a network has one readout, not {names}: export it without --profile")
     layers = _layers(graph, coding)
     cost = growth(graph, layers)
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast, overload
 
-from pascal_nm.common.arrays import Array
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, TargetError
-from pascal_nm.network.graph import Graph
+from pascal_nm.network.graph import Graph, Inputs
 from pascal_nm.simulation.result import Program, RunResult, Target
 
 if TYPE_CHECKING:
@@ -63,20 +62,20 @@ def find(name: str) -> Target:
 
 
 @overload
-def run(graph: Graph, data: Array | Tensor, target: str = "torch") -> RunResult: ...
+def run(graph: Graph, data: Inputs | Tensor, target: str = "torch") -> RunResult: ...
 
 
 @overload
 def run(graph: Graph, data: Dataset, target: str = "torch") -> Evaluation: ...
 
 
-def run(graph: Graph, data: Array | Tensor | Dataset, target: str = "torch") -> RunResult | Evaluation:
+def run(graph: Graph, data: Inputs | Tensor | Dataset, target: str = "torch") -> RunResult | Evaluation:
     """Run a network on a target.
 
     Args:
         graph: float or integer; ``loihi`` quantizes a float graph first.
-        data: the network's inputs, preprocessed, of shape (N, *input shape); or labelled images,
-            whose pixels the graph's own ``preprocessing`` turns into inputs, a batch at a time.
+        data: the network's inputs, preprocessed, of shape (N, *input shape), or stored pixels
+            (``graph.pixels``); or labelled images, whose pixels are taken a batch at a time.
         target: ``torch``, ``lava`` or ``loihi``.
 
     Returns:
@@ -88,7 +87,7 @@ def run(graph: Graph, data: Array | Tensor | Dataset, target: str = "torch") -> 
     """
     program = find(target).compile(graph)
     if not isinstance(data, Dataset):
-        return program.run(cast("Array", data))  # every target takes tensors, too: Graph.currents
+        return program.run(cast("Inputs", data))  # every target takes tensors, too: Graph.currents
     from pascal_nm.hw_targets import evaluation
 
     return evaluation.evaluate(program, data)

@@ -16,7 +16,7 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.data import Dataset
 from pascal_nm.errors import FileError
-from pascal_nm.hw_targets import cost, evaluation, fixed_point
+from pascal_nm.hw_targets import cost, evaluation, fixed_point, objectives
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.cost import NEURON_KINDS, LayerEnergy
 from pascal_nm.hw_targets.evaluation import Batch, Evaluation, Progress
@@ -58,21 +58,20 @@ class Priced:
             objective: what placements serve, as :func:`.mapping.place` takes it.
 
         Raises:
-            TargetError: the network does not fit a chip.
+            TargetError: the network does not fit a chip, or the objective is none.
         """
-        graphs: dict[object, Graph] = {}
-        found: list[Priced] = []
+        objectives.check(objective)
+        found: dict[object, list[Priced]] = {}  # by registers
         for name, chip in described.items():
-            registers = (*sorted(chip.widths.items()), chip.fixed_point)
-            program, placement = _program(graphs.get(registers, graph), chip, objective)
-            graphs.setdefault(registers, program.graph)
-            for other in found:
-                if other.program.graph is graphs[registers] and _same(other.placement, placement):
+            alike = found.setdefault((*sorted(chip.widths.items()), chip.fixed_point), [])
+            program, placement = _program(alike[0].program.graph if alike else graph, chip, objective)
+            for other in alike:
+                if _same(other.placement, placement):
                     other.chips[name] = chip
                     break
             else:
-                found.append(Priced(program, placement, {name: chip}))
-        return found
+                alike.append(Priced(program, placement, {name: chip}))
+        return [each for alike in found.values() for each in alike]
 
     @property
     def title(self) -> str:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.network import reach
 from pascal_nm.network.graph import Graph, Projection
 
 
@@ -68,7 +67,7 @@ class Joins:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.reach = {q.name: reach.of(q, graph[q.source].shape) for q in graph.projections}
+        self.reach = {q.name: q.reach(graph[q.source].shape) for q in graph.projections}
         self._reached: dict[tuple[str, int, int, int], Array] = {}
         self._fan_in = {name: [axis.sum(1) for axis in axes] for name, axes in self.reach.items()}
 

@@ -103,7 +103,7 @@ def estimate(graph: Graph, images: int, batch_size: int) -> int:
     counts = sum(p.size for p in spiking) * (4 if plan.streams else 2)
     # Inputs once as they come and once in batches; the readout's potential over time once as the
     # children write it and once in one piece.
-    kept = counts + 2 * real * graph.input.size + 3 * real * plan.steps * graph.output.size
+    kept = counts + 2 * real * graph.input.size + 3 * real * plan.steps * sum(p.size for p in graph.outputs)
     return children * CHILD + weights + batch * bytes_per_image(graph) + batches * batch * kept
 
 

@@ -19,7 +19,7 @@ from pascal_nm.hw_targets import objectives
 from pascal_nm.hw_targets.blocks import Blocks, Joins
 from pascal_nm.hw_targets.chip import Chip, Mesh
 from pascal_nm.hw_targets.mesh import arranged
-from pascal_nm.hw_targets.objectives import OBJECTIVES, Estimate
+from pascal_nm.hw_targets.objectives import Estimate
 from pascal_nm.hw_targets.splitting import Splitter, Use
 from pascal_nm.network.graph import Graph
 
@@ -39,7 +39,7 @@ class Placement:
         use: likewise.
         places: (cores, 2) column and row of each core's tile, over all chips side by side.
         messages: (cores, cores), how many neurons of a core reach another one.
-        objective: what it serves, one of :data:`OBJECTIVES`.
+        objective: what it serves, one of :data:`.objectives.OBJECTIVES`.
     """
 
     graph: Graph
@@ -88,15 +88,15 @@ def place(graph: Graph, chip: Chip, objective: str = "time") -> Placement:
     Args:
         graph: the network, under its own schedule.
         chip: with cores.
-        objective: one of :data:`OBJECTIVES`. On a chip whose file lacks the figures that it needs,
-            it is the fewest cores; the placement says which it was.
+        objective: one of :data:`.objectives.OBJECTIVES`. On a chip whose file lacks the figures
+            that it needs, it is the fewest cores; the placement says which it was.
 
     Raises:
         TargetError: the chip's file describes no cores, one neuron alone exceeds a limit (the
-            message names population and limit), or the network needs more than :data:`MOST_CORES`.
+            message names population and limit), the objective is none, or the network needs more
+            than :data:`MOST_CORES`.
     """
-    if objective not in OBJECTIVES:
-        raise TargetError(f"unknown objective {objective!r}: choose from {', '.join(OBJECTIVES)}")
+    objectives.check(objective)
     if chip.core is None or chip.mesh is None:
         raise TargetError(f"{chip.name} is described without cores: its file has no [core] and [mesh]")
     if not graph.is_integer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -67,13 +68,20 @@ class _Swaps:
         self._now[cores] = ways_x[x, cores] + ways_y[y, cores]
 
     def run(self) -> None:
-        """Look for each core's best swap in turn, until no core of all has one that gains."""
-        cores = itertools.cycle(range(len(self._now)))
-        futile = 0
-        while futile < len(self._now):
-            futile = 0 if self._swapped(next(cores)) else futile + 1
+        """Look for each core's best swap in turn, until no core of all has one that gains.
 
-    def _swapped(self, a: int) -> bool:
+        Between two looks at all of them, only those are looked at that were near a swap.
+        """
+        every = range(len(self._now))
+        cores: Sequence[int] = every
+        while True:
+            near = sorted(set().union(*(self._swapped(core) for core in cores)))
+            if not near and cores is every:
+                return
+            cores = near or every
+
+    def _swapped(self, a: int) -> Iterable[int]:
+        """Swap a core with that which gains most; gives the cores near to a swap."""
         (ways_x, ways_y), (x, y) = self._ways, self.places
         longer = ways_x[:, a][x] + ways_y[:, a][y]  # a in the place of each
         longer += ways_x[x[a]]
@@ -83,12 +91,13 @@ class _Swaps:
         longer[near] += 2.0 * self._messages[a] * np.abs(self.places[:, near] - self.places[:, a : a + 1]).sum(0)
         b = int(longer.argmin())
         if longer[b] >= self._now[a]:
-            return False
+            return ()
         to_a, to_b = self.places[:, b].copy(), self.places[:, a].copy()
         self._move(a, to_a)
         self._move(b, to_b)
-        self._stand(np.concatenate([[a, b], self._others[a], self._others[b]]))
-        return True
+        changed = np.concatenate([[a, b], self._others[a], self._others[b]])
+        self._stand(changed)
+        return set(changed.tolist())
 
     def _move(self, core: int, to: Array) -> None:
         others, messages = self._others[core], self._messages[core]

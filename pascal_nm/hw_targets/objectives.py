@@ -19,6 +19,7 @@ from functools import cached_property
 import numpy as np
 
 from pascal_nm.common.arrays import Array
+from pascal_nm.errors import TargetError
 from pascal_nm.hw_targets.blocks import Blocks, Joins
 from pascal_nm.hw_targets.chip import PJ, Chip, Mesh
 from pascal_nm.hw_targets.splitting import Splitter
@@ -37,6 +38,16 @@ be known."""
 
 Cut = dict[str, Blocks]
 """The blocks of every population."""
+
+
+def check(objective: str) -> None:
+    """Refuse what is no objective.
+
+    Raises:
+        TargetError: it is none.
+    """
+    if objective not in OBJECTIVES:
+        raise TargetError(f"unknown objective {objective!r}: choose from {', '.join(OBJECTIVES)}")
 
 
 def has_figures(chip: Chip, objective: str) -> bool:

@@ -283,7 +283,7 @@ class ChipProgram:
         """Likewise from parts of the source, (axes, parts, 2)."""
         target = self._spans(projection.target)
         found = np.ones((target.shape[1], source.shape[1]), np.int64)
-        axes = reach.of(projection, self.graph[projection.source].shape)
+        axes = projection.reach(self.graph[projection.source].shape)
         for matrix, onto, of in zip(axes, target, source, strict=True):
             different, which = np.unique(onto, axis=0, return_inverse=True)
             heard = np.asarray([matrix[low:high].any(0) for low, high in different]).reshape(-1, matrix.shape[1])
@@ -310,7 +310,7 @@ class ChipProgram:
     def needed_registers(self) -> list[str]:
         """The names of all registers that the program has."""
         graph = self.graph
-        ends, weighted = (graph.input.name, graph.output.name), {p.name for p in graph.weighted}
+        ends, weighted = {graph.input.name, *graph.columns}, {p.name for p in graph.weighted}
         found = [f"{p.name}.{'scale' if p.name in ends else 'threshold'}" for p in graph.populations]
         found += [f"{name}.{key}" for name in weighted for key in ("bias", "bias_exponents")]
         found.append(f"{graph.input.name}.offset")
@@ -403,7 +403,7 @@ def _registers(fitted: Fitted) -> Iterator[tuple[str, Array]]:
     """What :attr:`ChipProgram.registers` has."""
     graph = fitted.graph
     for p in graph.populations:
-        if p in (graph.input, graph.output):
+        if p in (graph.input, *graph.outputs):
             yield f"{p.name}.scale", p.threshold
         if p is graph.input:
             yield f"{p.name}.offset", p.bias

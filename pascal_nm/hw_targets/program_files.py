@@ -295,9 +295,12 @@ def _read_check(path: Path, program: ChipProgram) -> dict[str, Array]:
     graph = program.graph
     limits: dict[str, tuple[Shape, int | None]] = {}
     limits |= {
-        f"count_{p.name}": (p.shape, p.levels) for p in graph.populations if p not in (graph.input, graph.output)
+        f"count_{p.name}": (p.shape, p.levels) for p in graph.populations if p not in (graph.input, *graph.outputs)
     }
-    limits |= {"inputs": (graph.input.shape, graph.input.levels), "potential": ((graph.output.size,), None)}
+    limits |= {
+        "inputs": (graph.input.shape, graph.input.levels),
+        "potential": ((sum(p.size for p in graph.outputs),), None),
+    }
     found = bundle.read_arrays(path)
     if sorted(found) != sorted(limits):
         raise FileError(f"{path.name} does not hold the arrays of this network")
@@ -326,7 +329,8 @@ def _readme(program: ChipProgram, about: Mapping[str, Any]) -> str:
     shapes = "x".join(str(n) for n in graph.input.shape)
     return f"""# A spiking network for {program.chip}
 
-An integer network: inputs of shape {shapes}, {graph.output.size} outputs, {sum(1 for _ in graph.spiking)} spiking \
+An integer network: inputs of shape {shapes}, {sum(p.size for p in graph.outputs)} outputs, \
+{sum(1 for _ in graph.spiking)} spiking \
 layers, {about["cores"]} cores on {about["chips"]} chip(s).
 {about.get("remark") or ""}
 Run as written here it gives, bit for bit, the integer QCFS network's spike counts and potentials; \

@@ -204,7 +204,7 @@ def _cores(placement: Placement, name: str) -> slice:
 
 def _onto(placement: Placement, projection: Projection) -> list[Array]:
     """By axis, synapses from each index of the source onto each target block: (blocks, indices)."""
-    matrices = reach.of(projection, placement.graph[projection.source].shape)
+    matrices = projection.reach(placement.graph[projection.source].shape)
     blocks = placement.blocks[projection.target]
     return [np.add.reduceat(m, edges[:-1], axis=0) for m, edges in zip(matrices, blocks, strict=True)]
 

@@ -20,6 +20,7 @@ Arrays are NumPy, so that a graph needs neither torch nor Lava.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ from pascal_nm.errors import DataError, GraphError
 from pascal_nm.network import dynamics, summary
 from pascal_nm.network.dynamics import Dynamics
 from pascal_nm.network.operators import Operator, SumPool2d
+from pascal_nm.network.reach import Reach, volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +170,14 @@ class Projection:
         """Values that a pooling in front adds up; 1 without one."""
         return self.pool.size if self.pool else 1
 
-    def reach(self) -> float:
+    def reach(self, shape: Shape) -> Reach:
+        """The synapses from a source of ``shape``, those of a pooling in front included."""
+        if self.pool is None:
+            return self.operator.reach(volume(shape))
+        behind = self.operator.reach(volume(self.pool.output_shape(shape)))
+        return Reach(*(after @ before for after, before in zip(behind, self.pool.reach(shape), strict=True)))
+
+    def largest_sum(self) -> float:
         """No sum over a target neuron's synapses is larger, where sources send values up to 1."""
         weight = self.operator.weight
         largest = max(abs(float(weight.max())), abs(float(weight.min()))) if weight.size else 0.0
@@ -405,8 +414,8 @@ class Graph:
     """A spiking network: populations in topological order, and the projections between them.
 
     Construction validates everything: a Graph that exists is well formed. Exactly one
-    population is ``analog`` (the input) and one is ``readout`` (the output). Printed, it is a
-    table of its populations.
+    population is ``analog`` (the input) and one or more are ``readout`` (the outputs). Printed, it
+    is a table of its populations.
     """
 
     populations: tuple[Population, ...]
@@ -442,8 +451,19 @@ class Graph:
 
     @property
     def output(self) -> Population:
-        """The readout population."""
-        return next(p for p in self.populations if p.dynamics.reads_out)
+        """The readout population; of several the first, whose largest output is the answer."""
+        return self.outputs[0]
+
+    @property
+    def outputs(self) -> tuple[Population, ...]:
+        """The readout populations, in order."""
+        return tuple(p for p in self.populations if p.dynamics.reads_out)
+
+    @property
+    def columns(self) -> dict[str, slice]:
+        """Where each readout stands among all outputs side by side, by name."""
+        ends = list(itertools.accumulate((p.size for p in self.outputs), initial=0))
+        return {p.name: slice(*span) for p, span in zip(self.outputs, itertools.pairwise(ends), strict=True)}
 
     @property
     def weighted(self) -> tuple[Population, ...]:
@@ -513,7 +533,7 @@ class Graph:
         currents = self.input.currents(inputs, self.dtype)
         if not self.is_integer and currents.size:
             largest = float(np.abs(currents).max())
-            reach = max(q.reach() for q in self.outgoing(self.input.name))
+            reach = max(q.largest_sum() for q in self.outgoing(self.input.name))
             if not largest * max(reach, 1.0) < self._most:
                 raise DataError(f"the data reaches {largest:.3g}: with the network's weights, beyond {self.dtype}")
         return currents
@@ -557,10 +577,9 @@ def _validate(graph: Graph) -> None:
     _require(len(set(names)) == len(names), f"population names must be unique: {names}")
     clash = sorted({q.name for q in graph.projections} & set(names))
     _require(not clash, f"population {', '.join(clash)} has the name of a projection: call it something else")
-    for kind in ("injects", "reads_out"):
-        found = [p.name for p in graph.populations if getattr(p.dynamics, kind)]
-        what = "analog" if kind == "injects" else "readout"
-        _require(len(found) == 1, f"a graph needs exactly one {what} population, not {found}")
+    inputs = [p.name for p in graph.populations if p.dynamics.injects]
+    _require(len(inputs) == 1, f"a graph needs exactly one analog population, not {inputs}")
+    _require(bool(graph.outputs), "a graph needs a readout population")
     edges = [(p.source, p.target) for p in graph.projections]
     seen: set[str] = set()
     for population in graph.populations:
@@ -647,7 +666,7 @@ def _validate_types(graph: Graph) -> None:
     _require(len(types) == 1, f"a float graph has one type, not {' and '.join(sorted(map(str, types)))}")
     for q in graph.projections:
         source = graph[q.source]
-        if not source.dynamics.injects and q.reach() * source.levels > graph._most:
+        if not source.dynamics.injects and q.largest_sum() * source.levels > graph._most:
             raise GraphError(
                 f"projection {q.source} -> {q.target}: "
                 f"the sum of its weights times {source.levels} spikes is beyond the range of {graph.dtype}"

@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from pascal_nm.common.arrays import Array, Shape
-
-if TYPE_CHECKING:
-    from pascal_nm.network.graph import Projection
 
 
 class Reach(NamedTuple):
@@ -43,15 +40,6 @@ def volume(shape: Shape) -> tuple[int, int, int]:
     """The shape with three axes."""
     channels, height, width = (*shape, 1, 1)[:3]
     return channels, height, width
-
-
-def of(projection: Projection, shape: Shape) -> Reach:
-    """The synapses of a projection from a source of ``shape``."""
-    pool = projection.pool
-    if pool is None:
-        return projection.operator.reach(volume(shape))
-    behind = projection.operator.reach(volume(pool.output_shape(shape)))
-    return Reach(*(after @ before for after, before in zip(behind, pool.reach(shape), strict=True)))
 
 
 def windows(target: int, source: int, kernel: int, stride: int, padding: int, dilation: int) -> Array:

@@ -19,7 +19,7 @@ from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing, Tur
 from pascal_nm.simulation import schedule
 from pascal_nm.simulation.result import Activity, RunResult
 from pascal_nm.simulation.schedule import Schedule
-from pascal_nm.simulation.simulate import answers
+from pascal_nm.simulation.simulate import answers, scales
 
 LOOK = 2
 """Timesteps between two looks at whether a streaming network is quiet."""
@@ -36,7 +36,7 @@ class Wiring:
         windows: frames travel only in the timesteps that both ends know. Otherwise in every one, as
             between Lava's own Processes.
         records: by population, where counts and activity are written.
-        potential: where the readout's is written.
+        potentials: by readout, where its potential is written.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class Wiring:
         *,
         windows: bool = False,
         records: Mapping[str, Record] | None = None,
-        potential: Array | None = None,
+        potentials: Mapping[str, Array] | None = None,
     ) -> None:
         self.graph, self.batch, self.cycle, self.inlet = graph, batch, cycle, inlet
-        self.windows, self.records, self.potential = windows, records or {}, potential
+        self.windows, self.records, self.potentials = windows, records or {}, potentials or {}
         self.schedule: Schedule = schedule.of(graph, delay=1)
         self.processes: dict[str, Any] = {p.name: self._population(p) for p in graph.populations[1:]}
         for projection in graph.projections:
@@ -84,12 +84,12 @@ class Wiring:
             "name": p.name,
         }
         if p.dynamics.reads_out:
-            return Readout(window=listening(self.graph, p, self.schedule), potential=self.potential, **shared)
-        window = self.schedule.windows[p.name]
+            window = listening(self.graph, p, self.schedule)
+            return Readout(window=window, potential=self.potentials.get(p.name), **shared)
         return Pasc(
             vth=p.threshold,
             levels=p.levels,
-            window=window,
+            window=self.schedule.windows[p.name],
             dynamics=p.dynamics,
             record=self.records.get(p.name),
             **shared,
@@ -162,9 +162,11 @@ class Network:
         self.records: dict[str, Record] = {
             p.name: Record.create(self.batches, self.batch, p.shape, signed=self.counted) for p in graph.senders
         }
-        self.heard = listening(graph, graph.output, self.schedule)
-        shape = (self.batches, len(self.heard), self.batch, *graph.output.shape)
-        self.potential = shared_zeros(shape, graph.dtype)
+        self.heard = {p.name: listening(graph, p, self.schedule) for p in graph.outputs}
+        self.potentials = {
+            p.name: shared_zeros((self.batches, len(self.heard[p.name]), self.batch, *p.shape), graph.dtype)
+            for p in graph.outputs
+        }
         self.ran = np.full(self.batches, self.schedule.steps)
         timing = Windows(range(0), sending(graph.input, self.schedule), self.cycle)
         self.entry = AnalogInput(currents=currents, cycle=self.cycle, timing=timing, name=graph.input.name)
@@ -176,7 +178,7 @@ class Network:
             self.entry.s_out,
             windows=True,
             records=self.records,
-            potential=self.potential,
+            potentials=self.potentials,
         )
         self.processes: list[Any] = [self.entry, *wiring.processes.values()]
 
@@ -214,10 +216,8 @@ class Network:
         def flat(array: Array) -> Array:
             return array.reshape(-1, *array.shape[2:])[:count]
 
-        output, streams = self.graph.output, self.schedule.streams
-        scale = np.broadcast_to(output.threshold, output.shape).reshape(-1).astype(np.float64)
-        potential = np.moveaxis(self._over_time(), 0, 1)  # (steps, K, B, ...)
-        potential = potential.reshape(len(potential), -1, output.size)[:, :count]
+        streams, scale, classes = self.schedule.streams, scales(self.graph), self.graph.output.size
+        potential = np.concatenate([self._over_time(p)[:, :count] for p in self.graph.outputs], 2)
         return RunResult(
             counts={name: flat(record.counts) for name, record in self.records.items()},
             potential=potential[-1],
@@ -227,27 +227,26 @@ class Network:
                 for name, r in self.records.items()
             },
             schedule=self.schedule,
-            answers=answers(potential, scale),
+            answers=answers(potential, scale, classes),
             sent={name: flat(record.sent) for name, record in self.records.items()} if self.counted else None,
             settled=self.schedule.settled({n: flat(r.last) for n, r in self.records.items()}) if streams else None,
+            classes=classes,
         )
 
-    def _over_time(self) -> Array:
-        """The readout's potential after each timestep of a batch, (K, steps, B, *shape).
+    def _over_time(self, p: Population) -> Array:
+        """A readout's potential after each timestep of a batch, (steps, K * B, size).
 
         That includes the timesteps before it hears anything, and after a batch has ended.
         """
-        bias = np.broadcast_to(np.asarray(self.graph.output.bias, self.graph.dtype), self.potential.shape[2:])
-        over_time = np.empty((self.batches, self.schedule.steps, *self.potential.shape[2:]), self.graph.dtype)
+        heard, written = self.heard[p.name], self.potentials[p.name]
+        bias = np.broadcast_to(np.asarray(p.bias, self.graph.dtype), written.shape[2:])
+        over_time = np.empty((self.schedule.steps, self.batches, *written.shape[2:]), self.graph.dtype)
         for batch, ran in enumerate(self.ran):
-            heard = min(self.heard.stop, int(ran)) - self.heard.start
-            over_time[batch, : self.heard.start] = bias
-            if heard > 0:
-                over_time[batch, self.heard.start : self.heard.start + heard] = self.potential[batch, :heard]
-            over_time[batch, max(0, self.heard.start + heard) :] = (
-                self.potential[batch, heard - 1] if heard > 0 else bias
-            )
-        return over_time
+            steps = max(0, min(heard.stop, int(ran)) - heard.start)
+            over_time[: heard.start, batch] = bias
+            over_time[heard.start : heard.start + steps, batch] = written[batch, :steps]
+            over_time[heard.start + steps :, batch] = written[batch, steps - 1] if steps else bias
+        return over_time.reshape(self.schedule.steps, -1, p.size)
 
 
 def _per_image(sent: Array) -> Array:

@@ -77,7 +77,8 @@ def losses(graph: Graph, integer: Graph, inputs: Inputs | None = None) -> list[L
         for row, p, error in zip(sums, graph.weighted, errors, strict=True):
             if p.dynamics.reads_out:
                 changed = rounded.predictions != exact.predictions
-                scaled = error.square / (exact.logits - exact.logits.mean(1, keepdims=True)).var()
+                logits = exact.logits[:, graph.columns[p.name]]
+                scaled = error.square / (logits - logits.mean(1, keepdims=True)).var()
             else:
                 changed, scaled = rounded.counts[p.name] != exact.counts[p.name], error.square
             row += np.asarray([scaled, error.changed, changed.mean()]) * len(batch)
@@ -212,7 +213,7 @@ class _Search:
         )
 
     def accuracy(self, graph: Graph) -> float:
-        return float(np.mean(self.logits(graph).argmax(1) == self.labels))
+        return float(np.mean(self.logits(graph)[:, : graph.output.size].argmax(1) == self.labels))
 
     def measured(self, bits: tuple[int, ...]) -> float:
         if bits not in self.known:

@@ -13,7 +13,6 @@ from typing import Annotated, Any, get_origin, get_type_hints
 import numpy as np
 
 from pascal_nm.common.arrays import Array, Shape
-from pascal_nm.network import reach
 from pascal_nm.network.graph import Graph, Projection
 from pascal_nm.simulation.result import CoreEvents, RunResult
 
@@ -179,7 +178,7 @@ def plain(graph: Graph, layers: Sequence[LayerEvents]) -> list[LayerEvents]:
 
 def fan_out(projection: Projection, shape: Shape) -> Array:
     """Synapses that each source neuron of ``shape`` drives, int64."""
-    return reach.of(projection, shape).fan_out.reshape(shape)
+    return projection.reach(shape).fan_out.reshape(shape)
 
 
 def source_operations(projection: Projection, shape: Shape) -> tuple[int, int]:

@@ -229,7 +229,7 @@ class _Batch:
         """Spikes of all populations (0 or 1) in the next timestep, and the readout's current."""
         spikes: dict[str, Tensor] = {}
         for p in self.graph.populations:
-            if p.dynamics.injects:
+            if p.dynamics.injects or (p.dynamics.reads_out and p is not self.graph.output):
                 continue
             if p.dynamics.relays:
                 (q,) = self.graph.incoming(p.name)

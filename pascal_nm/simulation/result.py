@@ -124,7 +124,8 @@ class RunResult:
     Attributes:
         counts: by population of kind ``pasc`` or ``max``: spikes emitted by each neuron, integers
             of shape (N, *shape).
-        potential: the readout's membrane potential, (N, classes), in the graph's own type.
+        potential: the readout's membrane potential, (N, outputs), in the graph's own type; those of
+            several readouts stand side by side (:attr:`pascal_nm.network.graph.Graph.columns`).
         scale: the readout's threshold: logits are ``potential / scale``.
         activity: by population, as ``counts``; empty where the engine does not count (``counts``).
         schedule: the timesteps that the run took.
@@ -132,6 +133,7 @@ class RunResult:
             timesteps (``counts``).
         sent: by population, spikes of either sign that each neuron sent, (N, *shape); None where no
             spike is negative, and they are the counts.
+        classes: how many of the outputs, the first, are the answer's; None for all.
         cores: what happened on the cores of a chip; None where the network is on none.
         settled: timesteps until the network was quiet, (N,): from then on every count is final;
             more than were run where it was not. None where the schedule's own length is that time.
@@ -145,6 +147,7 @@ class RunResult:
     answers: Array | None = None
     sent: Mapping[str, Array] | None = None
     settled: Array | None = None
+    classes: int | None = None
     cores: CoreEvents | None = None
 
     @property
@@ -171,13 +174,13 @@ class RunResult:
 
     @property
     def logits(self) -> Array:
-        """The network's output in the source network's units: float64 of shape (N, classes)."""
+        """The network's outputs in the source network's units: float64 of shape (N, outputs)."""
         return np.asarray(self.potential.astype(np.float64) / self.scale)
 
     @property
     def predictions(self) -> Array:
-        """The class of the largest logit, (N,); the first of equals."""
-        return np.asarray(self.logits.argmax(axis=1))
+        """The class of the largest logit of the answer, (N,); the first of equals."""
+        return np.asarray(self.logits[:, : self.classes].argmax(axis=1))
 
     @staticmethod
     def join(results: Sequence[RunResult]) -> RunResult:
@@ -187,6 +190,7 @@ class RunResult:
             counts={name: np.concatenate([r.counts[name] for r in results]) for name in first.counts},
             potential=np.concatenate([r.potential for r in results]),
             scale=first.scale,
+            classes=first.classes,
             activity={
                 name: Activity(
                     *(np.concatenate(parts) for parts in zip(*(r.activity[name] for r in results), strict=True))

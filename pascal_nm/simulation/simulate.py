@@ -106,6 +106,7 @@ def _in_batches(graph: Graph, inputs: Inputs, size: int, run: Callable[[Tensor],
 def _counts(graph: Graph, currents: Tensor) -> RunResult:
     values = {graph.input.name: currents}
     recorded: dict[str, Array] = {}
+    potentials: list[Tensor] = []
     for p in graph.populations:
         if p.dynamics.injects:
             continue
@@ -117,13 +118,14 @@ def _counts(graph: Graph, currents: Tensor) -> RunResult:
             z = sum_currents(graph, p, values)
             z = z.add_(_constant(p.bias, z.dtype))
             if p.dynamics.reads_out:
-                potential = z.to(_integer_type(graph, p.name)) if graph.is_integer else z
+                potentials.append(z.to(_integer_type(graph, p.name)) if graph.is_integer else z)
                 continue
             value = p.dynamics.level(z, p, _constant(p.threshold, z.dtype))
         values[p.name] = value
         recorded[p.name] = value.to(torch.int16).numpy()
         _forget(values, graph, p)
-    return RunResult(recorded, potential.flatten(1).numpy(), _scale(graph), {}, schedule.of(graph))
+    potential = torch.cat([each.flatten(1) for each in potentials], 1).numpy()
+    return RunResult(recorded, potential, scales(graph), {}, schedule.of(graph), classes=graph.output.size)
 
 
 def sum_currents(graph: Graph, population: Population, values: dict[str, Tensor]) -> Tensor:
@@ -249,13 +251,14 @@ class _Network:
             watch.see(graph.input.name, currents[None], 0)
         counts: dict[str, Array] = {}
         sent: dict[str, Array] = {}
+        over_time: list[Tensor] = []
         last: dict[str, Array] = {}
         activity: dict[str, Activity] = {}
         for p in graph.populations:
             if p.dynamics.injects:
                 continue
             if p.dynamics.reads_out:
-                potential, answers = self._readout(p, trains)
+                over_time.append(self._readout(p, trains))
                 continue
             window = self.plan.windows[p.name]
             if p.dynamics.relays:
@@ -273,7 +276,9 @@ class _Network:
                 last[p.name] = run.last
             activity[p.name] = Activity(_per_image(run.sent), run.excitatory, run.inhibitory)
             _forget(trains, graph, p)
-        result = RunResult(counts, potential, _scale(graph), activity, self.plan, answers)
+        potential, scale, classes = torch.cat(over_time, 2).numpy(), scales(graph), graph.output.size
+        answered = answers(potential, scale, classes)
+        result = RunResult(counts, potential[-1], scale, activity, self.plan, answered, classes=classes)
         if self.plan.streams or any(p.dynamics.graded for p in graph.senders):
             result = replace(result, sent=sent)
         if self.plan.streams:
@@ -301,11 +306,8 @@ class _Network:
         pooled[max(0, self.plan.steps - self.plan.windows[p.name].start) :] = 0  # not in the time that was run
         return pooled
 
-    def _readout(self, p: Population, trains: dict[str, Tensor]) -> tuple[Array, Array]:
-        """The potential after all timesteps, (N, classes), and the answer after each, (N, steps).
-
-        A readout only adds up.
-        """
+    def _readout(self, p: Population, trains: dict[str, Tensor]) -> Tensor:
+        """The potential after each timestep, (steps, N, size): a readout only adds up."""
         arrivals = [self._arrival(q, trains[q.source]) for q in self.graph.incoming(p.name)]
         frames = arrivals[0].frames
         over_time = torch.zeros((self.plan.steps, *frames.shape[1:]), dtype=frames.dtype)
@@ -313,16 +315,15 @@ class _Network:
             over_time[arrival.start : arrival.start + len(arrival.frames)] += arrival.frames[
                 : max(0, self.plan.steps - arrival.start)
             ]
-        potential = (over_time.cumsum(0, dtype=frames.dtype) + _constant(p.bias, frames.dtype)).flatten(2).numpy()
-        return potential[-1], answers(potential, _scale(self.graph))
+        return (over_time.cumsum(0, dtype=frames.dtype) + _constant(p.bias, frames.dtype)).flatten(2)
 
 
-def answers(potential: Array, scale: Array) -> Array:
+def answers(potential: Array, scale: Array, classes: int) -> Array:
     """The class of the largest logit after each timestep, int32 of shape (N, steps).
 
-    Potentials are (steps, N, classes).
+    Potentials are (steps, N, outputs), of which the first ``classes`` are the answer's.
     """
-    return np.asarray((potential / scale).argmax(2).T, np.int32)
+    return np.asarray((potential / scale)[:, :, :classes].argmax(2).T, np.int32)
 
 
 @dataclass
@@ -509,8 +510,10 @@ def _constant(array: Array, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)).to(dtype)
 
 
-def _scale(graph: Graph) -> Array:
-    return np.asarray(np.broadcast_to(graph.output.threshold, graph.output.shape).reshape(-1).astype(np.float64))
+def scales(graph: Graph) -> Array:
+    """The potential of one unit of each output, of all readouts side by side: float64."""
+    each = [np.broadcast_to(p.threshold, p.shape).reshape(-1).astype(np.float64) for p in graph.outputs]
+    return np.concatenate(each)
 
 
 def _forget(values: dict[str, Tensor], graph: Graph, p: Population) -> None:

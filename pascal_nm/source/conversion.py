@@ -13,8 +13,9 @@ float64. A QCFS activation closes the sum: it becomes a population, and its spik
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import getitem
 from typing import Any
@@ -285,16 +286,17 @@ class Converter:
 
     def _output(self, node: fx.Node) -> None:
         outputs = self.source.functional.graph_signature.user_outputs
-        if len(outputs) != 1:
-            raise ConversionError(f"the network returns {len(outputs)} values; exactly one can be converted")
-        results: Any = node.args[0]
-        result = next((r for r in results if isinstance(r, fx.Node) and r.name == outputs[0]), None)
-        if result is None:
-            raise ConversionError(f"the network returns {outputs[0]!r}, which is no tensor")
-        value = self.value(node, result)
-        if value.window is not None:
-            raise ConversionError("the network ends in a max-pooling without a QCFS activation behind it")
-        self._close(value, Population("output", "readout", value.shape))
+        given: Any = node.args[0]
+        results = {r.name: r for r in given if isinstance(r, fx.Node)}
+        for number, name in enumerate(outputs, 1):
+            if name not in results:
+                raise ConversionError(f"the network returns {name!r}, which is no tensor")
+            value = self.value(node, results[name])
+            if value.window is not None:
+                raise ConversionError("the network ends in a max-pooling without a QCFS activation behind it")
+            taken = {p.name for p in self.populations}
+            title = "output" if number == 1 else next(n for n in _numbered(number) if n not in taken)
+            self._close(value, Population(title, "readout", value.shape))
 
     def _close(self, value: Value, population: Population) -> None:
         """Add a population that receives ``value``.
@@ -314,7 +316,7 @@ class Converter:
 
     def _live(self) -> tuple[list[Population], list[Projection]]:
         """Leave out what does not reach the output."""
-        live, found = {"output", "input"}, 0
+        live, found = {p.name for p in self.populations if p.dynamics.injects or p.dynamics.reads_out}, 0
         while found != len(live):
             found = len(live)
             live |= {p.source for p in self.projections if p.target in live}
@@ -378,6 +380,11 @@ class Converter:
                     "which differs at the borders"
                 ),
             )
+
+
+def _numbered(number: int) -> Iterator[str]:
+    """Names for an output behind the first."""
+    return (f"output_{number}" + "_" * more for more in itertools.count())
 
 
 def _source_value(name: str, shape: Shape, amplitude: Array) -> Value:

@@ -161,17 +161,21 @@ def _problems(source: SourceNetwork, graph: Graph, inputs: Array, run: _Run) -> 
         graph, {name: level.reshape(-1, *graph[name].shape) for name, level in levels.items()}
     )
     errors = cache(lambda: rounding.errors(source, inputs, run.levels, _ARITHMETIC))
-    for p in (*graph.spiking, graph.output):
+    columns = graph.columns
+    for p in (*graph.spiking, *graph.outputs):
         layer = judged(graph, p, counts)
-        if p is not graph.output and p.levels != run.most[layer.name]:
+        if p.name not in columns and p.levels != run.most[layer.name]:
             yield f"{layer.name} has {run.most[layer.name]} levels in the source network, {p.levels} in the graph"
         expected = interval(graph, p, layer, counts, inputs, _ARITHMETIC)
-        found = (run.outputs if p is graph.output else run.arguments[layer.name]).reshape(expected.value.shape)
+        ends = columns.get(p.name)
+        found = run.arguments[layer.name] if ends is None else run.outputs[:, ends]
+        found = found.reshape(expected.value.shape)
         if not expected.holds(found).all():
-            expected = expected.widened(errors().of(layer.name).reshape(found.shape))
-        what = "outputs" if p is graph.output else f"pre-activations of {layer.name}"
+            error = errors().outputs[:, ends] if ends is not None else errors().activations[layer.name]
+            expected = expected.widened(error.reshape(found.shape))
+        what = "outputs" if ends is not None else f"pre-activations of {layer.name}"
         yield from _first(expected.holds(found), what, found, expected.value)
-        if p is not graph.output:
+        if ends is None:
             level, passed = np.clip(np.floor(found), 0, p.levels), run.found[layer.name].reshape(found.shape)
             yield from _first(level == passed, f"levels of {layer.name}", passed, level)
 

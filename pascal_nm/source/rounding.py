@@ -102,8 +102,10 @@ class _Magnitudes(fx.Interpreter):
         given = constants(program)
         placeholders = [n.name for n in program.graph.nodes if n.op == "placeholder"]
         results = self.run(*(given.get(name, _Sum(x.abs(), 0)) for name in placeholders))
-        output = results[-1]  # in front of it stand the changes of the input, where it was worked on in place
-        return Errors(self._activations, self._bound(output).reshape(len(x), -1))
+        # In front of the outputs stand the changes of the input, where it was worked on in place.
+        outputs = results[len(results) - len(program.graph_signature.user_outputs) :]
+        bounds = [self._bound(output).reshape(len(x), -1) for output in outputs]
+        return Errors(self._activations, np.concatenate(bounds, 1))
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node on the magnitudes of what comes from the input."""

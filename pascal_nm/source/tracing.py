@@ -129,7 +129,10 @@ class SourceNetwork:
     @torch.no_grad()
     @guarded()
     def __call__(self, inputs: Array | Tensor) -> Array:
-        """Logits of shape (N, classes) for inputs of shape (N, *input shape)."""
+        """Outputs of shape (N, outputs) for inputs of shape (N, *input shape).
+
+        Several stand side by side, as the logits of :class:`pascal_nm.RunResult` do.
+        """
         outputs = []
         for x, n in self.batches(inputs):
             args, kwargs = tree_unflatten([x], self.program.call_spec.in_spec)
@@ -181,9 +184,9 @@ class _Recorder(fx.Interpreter):
 
 
 def logits(output: Any) -> Array:
-    """The one output of a program, (N, classes); of 32 bits where torch has fewer."""
-    (tensor,) = tree_leaves(output)
-    return np.asarray(tensor.flatten(1).to(torch.promote_types(tensor.dtype, torch.float32)).numpy())
+    """The outputs of a program side by side, (N, outputs); of 32 bits where torch has fewer."""
+    each = [tensor.flatten(1).to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tree_leaves(output)]
+    return np.asarray(torch.cat(each, 1).numpy())
 
 
 def constants(program: ExportedProgram) -> dict[str, Tensor]:

@@ -171,22 +171,29 @@ class Verification:
         """The first population at which target and source part for another reason than rounding."""
         return next((layer.name for layer in self.layers.values() if layer.unexplained or layer.differing), None)
 
-    def _see(self, logits: Array) -> None:
-        """Note what the source network says of further images: logits, (N, classes)."""
+    def _see(self, logits: Array, result: RunResult) -> int:
+        """Note what the source network says of further images: logits, (N, outputs).
+
+        Gives how many of a run's predictions are others.
+        """
+        predictions = logits[:, : result.classes].argmax(1)
         self.images += len(logits)
-        self.source_predictions = np.append(self.source_predictions, logits.argmax(1))
+        self.source_predictions = np.append(self.source_predictions, predictions)
+        return int(np.count_nonzero(predictions != result.predictions))
 
     def add_answers(self, logits: Array, result: RunResult) -> None:
         """Compare the answers of another network with the source network's logits, (N, classes).
 
         Nothing else of two networks with other layers can be compared.
         """
-        self._see(logits)
-        self.prediction_mismatches += int(np.count_nonzero(logits.argmax(1) != result.predictions))
+        self.prediction_mismatches += self._see(logits, result)
 
-    def _note_outputs(self, expected: Array, found: Array) -> None:
-        """Keep how far outputs of further images lie apart, (N, classes) each."""
-        apart = [(expected, found), (_probabilities(expected), _probabilities(found))]
+    def _note_outputs(self, expected: Array, found: Array, classes: int | None) -> None:
+        """Keep how far outputs of further images lie apart, (N, outputs) each.
+
+        The first ``classes`` are those of the answer.
+        """
+        apart = [(expected, found), (_probabilities(expected[:, :classes]), _probabilities(found[:, :classes]))]
         outputs, shares = (float(np.abs(a - b).max(initial=0)) for a, b in apart)
         self.output_difference = max(self.output_difference, outputs)
         self.probability_difference = max(self.probability_difference, shares)
@@ -197,17 +204,19 @@ class Verification:
         ``reference`` is the graph converted from it.
         """
         logits, levels = source.levels(inputs)
-        self._see(logits)
+        self.prediction_mismatches += self._see(logits, result)
         self.arithmetic = str(reference.dtype)
-        self.prediction_mismatches += int(np.count_nonzero(logits.argmax(1) != result.predictions))
-        self._note_outputs(logits, result.logits)
+        self._note_outputs(logits, result.logits, result.classes)
         wide = reference.astype(np.float64)
         names, every = {p.name for p in wide.populations}, levels
         levels = {name: level.reshape(-1, *wide[name].shape) for name, level in levels.items() if name in names}
-        there = _Side(torch.finfo(source.dtype), with_max_populations(wide, levels), logits)
-        here = _Side(np.finfo(reference.dtype), result.counts, result.logits, result.spikes)
+        outputs, theirs = (
+            {name: each[:, ends] for name, ends in wide.columns.items()} for each in (result.logits, logits)
+        )
+        there = _Side(torch.finfo(source.dtype), with_max_populations(wide, levels), theirs)
+        here = _Side(np.finfo(reference.dtype), result.counts, outputs, result.spikes)
         errors = cache(lambda: rounding.errors(source, inputs, every, there.arithmetic))
-        for p in (*wide.spiking, wide.output):
+        for p in (*wide.spiking, *wide.outputs):
             layer = judged(wide, p, levels)
             check = self.layers.setdefault(layer.name, LayerCheck(layer.name))
             check.neurons += layer.size * len(inputs)
@@ -227,7 +236,9 @@ class Verification:
                 expected = interval(wide, p, layer, side.counts, inputs, side.arithmetic, side.sent, value)
                 wrong = expected.excludes(found, p)
                 if side is there and wrong.any():
-                    wrong = expected.widened(errors().of(layer.name).reshape(found.shape)).excludes(found, p)
+                    ends = wide.columns.get(p.name)
+                    error = errors().activations[layer.name] if ends is None else errors().outputs[:, ends]
+                    wrong = expected.widened(error.reshape(found.shape)).excludes(found, p)
                 check.unexplained += int(np.count_nonzero(wrong))
 
     def add_integer(self, expected: RunResult, result: RunResult, logits: Array, arithmetic: str) -> None:
@@ -239,10 +250,9 @@ class Verification:
             logits: of the float source network, (N, classes): they say what quantization changed.
             arithmetic: in words.
         """
-        self._see(logits)
+        self.changed += self._see(logits, result)
         self.arithmetic = arithmetic
-        self.changed += int(np.count_nonzero(logits.argmax(1) != result.predictions))
-        self._note_outputs(expected.logits, result.logits)
+        self._note_outputs(expected.logits, result.logits, result.classes)
         self.integer_mismatches += int(np.count_nonzero(expected.predictions != result.predictions))
         for name in expected.counts:
             check = self.layers.setdefault(name, LayerCheck(name))
@@ -267,12 +277,12 @@ class _Side(NamedTuple):
 
     arithmetic: rounding.Arithmetic
     counts: Mapping[str, Array]
-    outputs: Array
+    outputs: Mapping[str, Array]
     sent: Mapping[str, Array] | None = None
 
     def found(self, p: Population) -> Array:
         """What stands against the interval of a population."""
-        return self.outputs.reshape(-1, *p.shape) if p.dynamics.reads_out else self.counts[p.name]
+        return self.outputs[p.name].reshape(-1, *p.shape) if p.dynamics.reads_out else self.counts[p.name]
 
 
 def judged(graph: Graph, p: Population, counts: Mapping[str, Array]) -> Population:

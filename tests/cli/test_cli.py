@@ -11,6 +11,7 @@ import sys
 import time
 import xml.dom.minidom
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import nir
@@ -24,6 +25,7 @@ from pascal_nm.cli.main import main
 from pascal_nm.common.layer_files import read_levels
 from pascal_nm.export.bundle import FILES
 from pascal_nm.export.nir_format import read_nir, write_nir
+from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets.cost import KINDS
 from pascal_nm.network.unroll import unroll
 from pascal_nm.report.style import KIND_STYLES
@@ -547,6 +549,34 @@ def test_map_names_what_binds_and_draws_the_mesh(pascal, trained, tmp_path):
     assert (tmp_path / "mesh.svg").read_text().startswith("<?xml")
     refused(pascal("map", trained / "model.pt", "--chip", "cmos45_int8"), "without cores")
     refused(pascal(*command, "--plot", tmp_path / "mesh.txt"), ".png")
+
+
+def test_an_objective_chooses_the_placement_of_map_energy_and_deploy(pascal, trained, tmp_path):
+    model, found = trained / "model.pt", {}
+    for objective in ("time", "cores"):
+        option = ["--chip", "loihi1", "--objective", objective, "--json"]
+        mapped = json.loads(pascal("map", model, *option)[1])
+        folder = tmp_path / objective
+        assert json.loads(pascal("deploy", model, *option, "-o", folder)[1])["cores"] == mapped["cores"]
+        priced = json.loads(pascal("energy", model, *option, "--limit", 5)[1])
+        assert mapped["objective"] == objective
+        found[objective] = mapped["cores"], priced["seconds_per_image"]
+    assert found["time"][0] > found["cores"][0]
+    assert found["time"][1] < found["cores"][1]
+    assert json.loads(pascal("map", model, "--json")[1])["cores"] == found["time"][0], "the default"
+    refused(pascal("map", model, "--objective", "speed"), "speed", "time, energy, cores")
+    refused(pascal("energy", model, "--chip", "cmos45_int8", "--objective", "speed"), "speed", "time, energy, cores")
+
+
+def test_a_chip_without_times_takes_the_fewest_cores_and_says_so(pascal, trained, tmp_path):
+    text = (Path(chips.__file__).parent / "chips" / "loihi1.toml").read_text()
+    (tmp_path / "timeless.toml").write_text(re.sub(r"\[latency\].*?(?=\[barrier\])", "", text, flags=re.DOTALL))
+    for command in (["map"], ["energy", "--limit", 5], ["deploy", "-o", tmp_path / "bundle"]):
+        name, *more = command
+        code, _, said = pascal(name, trained / "model.pt", "--chip", tmp_path / "timeless.toml", *more)
+        assert code == 0
+        assert "Loihi 1: its file gives no times, so the network is placed on the fewest cores" in said
+    assert "fewest" not in pascal("map", trained / "model.pt")[2]
 
 
 def test_energy_of_a_chip_with_cores_counts_messages_hops_and_time(pascal, trained):
