@@ -80,7 +80,6 @@ def main() -> None:
     print(f"{'':16}{'schedule':18}{'chip':8}{'cores':>6}{'ms an image':>13}{'with events':>13}{'and cores':>11}")
     for path in options.models:
         graph = quantize(checkpoint.load(path).graph(), options.bits)
-        assert graph.preprocessing is not None, "a checkpoint says how pixels become inputs"
         inputs = graph.pixels(images.pixels)
         for name in CHIPS:
             described = chip.load(name)

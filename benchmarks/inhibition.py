@@ -54,7 +54,6 @@ def runs(graph: Graph, images: data.Dataset) -> Iterator[tuple[Array, RunResult,
     """Labels, the QCFS network in closed form, the spiking network with and without inhibitory
     spikes, and :func:`aligned`, a batch at a time.
     """
-    assert graph.preprocessing is not None, "the networks of `train` say how pixels become inputs"
     for pixels, labels in images.batches(BATCH):
         inputs = graph.pixels(pixels)
         expected, whole = simulate.counts(graph, inputs), simulate.steps(graph, inputs)

@@ -104,7 +104,7 @@ def test_what_does_not_fit_is_refused_in_words(net, digits):
 
 def test_a_printed_network_is_a_table_of_its_populations_and_not_its_weights(net):
     lines = repr(net).splitlines()
-    assert lines[0] == "Spiking network in float32, schedule pasc, 7 timesteps"
+    assert lines[0] == "Spiking network in float32, schedule pasc"
     assert [line.split()[0] for line in lines[1:]] == ["name", *(p.name for p in net.populations)]
     assert lines[-1].endswith(f"{next(iter(net.spiking)).name} (dense 10x16)")
     assert repr(pnm.quantize(net)).startswith("Spiking network in 8-bit integers")

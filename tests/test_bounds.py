@@ -39,7 +39,7 @@ class Peaks:
             self.found[name, stage] = max(peak, self.found.get((name, stage), 0.0))
         self._stages.clear()
 
-    def result(self, timesteps):
+    def events(self):
         return None
 
     def keep(self, stage, state, current, after):

@@ -7,6 +7,7 @@ are checked for what they name.
 """
 
 import contextlib
+import pkgutil
 import re
 import shlex
 import shutil
@@ -63,12 +64,20 @@ def folder(model, tmp_path, monkeypatch):
 @pytest.fixture
 def registers():
     """What a page registers is gone behind it."""
+    from pascal_nm import hw_targets
     from pascal_nm.network import dynamics, graph
     from pascal_nm.network.operators import base
     from pascal_nm.simulation import schedule
     from pascal_nm.source import conversion
 
-    tables = (base.OPERATORS, dynamics.DYNAMICS, graph.SCHEDULES, schedule._MAKERS, conversion._HANDLERS)
+    tables = (
+        base.OPERATORS,
+        dynamics.DYNAMICS,
+        graph.SCHEDULES,
+        schedule._MAKERS,
+        conversion._HANDLERS,
+        hw_targets._TARGETS,
+    )
     before = [dict(table) for table in tables]
     yield
     for table, content in zip(tables, before, strict=True):
@@ -162,6 +171,14 @@ def test_an_operator_takes_60_lines_at_most_and_a_dynamics_with_its_schedule_80(
     neurons = next(text for text in blocks if "dynamics.register" in text)
     assert len(operator.splitlines()) <= 60 and "conversion.register" in operator
     assert len(neurons.splitlines()) <= 80 and "schedule.register" in neurons
+
+
+def test_every_station_of_the_walk_is_there():
+    walk = (ROOT / "CONTRIBUTING.md").read_text().split("## A walk through the code")[1].split("\n## ")[0]
+    stations = [name for line in walk.splitlines() if line.startswith("| ") for name in re.findall(r"`([\w.]+)`", line)]
+    assert len(stations) > 15
+    for station in stations:
+        assert callable(pkgutil.resolve_name(f"pascal_nm.{station}")), station
 
 
 def test_links_and_files_that_pages_name_are_there():

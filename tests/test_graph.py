@@ -154,7 +154,10 @@ MISFITS = {
     "two populations of one name": ({"third": Population("first", "pasc", (2,))}, "names must be unique"),
     "two inputs": ({"again": Population("again", "analog", (2,))}, "exactly one analog population"),
     "no input": ({"input": Population("input", "pasc", (2, 6, 5))}, "exactly one analog population, not \\[\\]"),
-    "two outputs": ({"again": Population("again", "readout", (2,))}, "exactly one readout population"),
+    "an output of nothing": (
+        {"again": Population("again", "readout", (2,))},
+        "a population of kind readout cannot have 0 incoming",
+    ),
     "a population with a projection's name": (
         {"first__largest": Population("first__largest", "pasc", (2,))},
         "first__largest has the name of a projection",

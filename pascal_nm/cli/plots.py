@@ -217,7 +217,7 @@ def activity(
     left.invert_yaxis()
     left.margins(x=0.14)
     left.set(xlabel="spikes of a neuron for an image, mean", title="spike rate of each layer")
-    if any(population.dynamics.relays for population, _ in layers):
+    if len({population.kind for population, _ in layers}) > 1:
         left.legend(frameon=False, fontsize=9)
     right.plot(range(1, len(accuracy) + 1), 100 * accuracy, color=COLOURS[0])
     final = float(np.mean(timesteps))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast, overload
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError, TargetError
@@ -18,26 +22,50 @@ if TYPE_CHECKING:
     from pascal_nm.source.tracing import SourceNetwork
     from pascal_nm.source.verification import Verification
 
-TARGETS = ("torch", "lava", "loihi")
+_TARGETS: dict[str, Callable[[], Target]] = {}
+"""What makes a target, by its name."""
+
+
+def register(name: str, make: Callable[[], Target]) -> None:
+    """Give a target a name, for :func:`run` and the command line.
+
+    Args:
+        name: of the target.
+        make: gives the target, like its class.
+    """
+    _TARGETS[name] = make
+
+
+def _own(module: str, name: str) -> Target:
+    """A target of this package, whose module is imported when it is asked for."""
+    target: Target = getattr(importlib.import_module(f"pascal_nm.hw_targets.{module}"), name)()
+    return target
+
+
+register("torch", partial(_own, "simulator", "TorchTarget"))
+register("lava", partial(_own, "lava", "LavaTarget"))
+register("loihi", partial(_own, "loihi", "LoihiTarget"))
 
 
 def compiled(graph: Graph, name: str, bits: int | None = None) -> Program:
     """A graph made ready to run on the target called ``name``.
 
-    Where bits are given, a float graph is quantized for it.
+    Where bits are given, a float graph is quantized for it: by the target itself, where it has
+    ``bits``.
 
     Raises:
         PascalError: the target is unknown or not installed, or the graph does not fit.
     """
-    if bits is None or graph.is_integer:
-        return find(name).compile(graph)
-    if name == "loihi":
-        from pascal_nm.hw_targets.loihi import LoihiTarget
+    target: Any = find(name)
+    if bits is not None and not graph.is_integer:
+        if hasattr(target, "bits"):
+            target = replace(target, bits=bits)
+        else:
+            from pascal_nm.network.quantization import quantize
 
-        return LoihiTarget(bits=bits).compile(graph)
-    from pascal_nm.network.quantization import quantize
-
-    return find(name).compile(quantize(graph, bits))
+            graph = quantize(graph, bits)
+    program: Program = target.compile(graph)
+    return program
 
 
 def find(name: str) -> Target:
@@ -46,19 +74,9 @@ def find(name: str) -> Target:
     Raises:
         TargetError: there is no such target.
     """
-    if name == "torch":
-        from pascal_nm.hw_targets.simulator import TorchTarget
-
-        return TorchTarget()
-    if name == "loihi":
-        from pascal_nm.hw_targets.loihi import LoihiTarget
-
-        return LoihiTarget()
-    if name == "lava":
-        from pascal_nm.hw_targets.lava import LavaTarget
-
-        return LavaTarget()
-    raise TargetError(f"unknown target {name!r}: choose from {', '.join(TARGETS)}")
+    if name not in _TARGETS:
+        raise TargetError(f"unknown target {name!r}: choose from {', '.join(_TARGETS)}")
+    return _TARGETS[name]()
 
 
 @overload

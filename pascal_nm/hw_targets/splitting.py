@@ -91,9 +91,9 @@ class Splitter:
         for _ in range(ROUNDS):
             blocks: dict[str, Blocks] = {}
             for p in self.populations:
-                found = self._fitting(p, blocks, caps[p.name])
-                assert found is not None, "what one neuron alone exceeds is refused"
-                blocks[p.name] = found
+                shapes = self._of(p)
+                best = np.where(self._fits(p, blocks, caps[p.name]), shapes.preference, np.inf)
+                blocks[p.name] = shapes.blocks(int(best.argmin()))
             crowded = {
                 name: share
                 for name in blocks
@@ -116,24 +116,25 @@ class Splitter:
 
         None where there is no such split within all limits.
         """
-        largest = int(blocks[name].sizes.max())
-        if largest == 1 or (finer := self._fitting(self.graph[name], blocks, largest - 1)) is None:
-            return None
-        return self._allowed(name, {**blocks, name: finer})
+        shapes = self._of(self.graph[name])
+        fits = shapes.fits & (shapes.neurons < blocks[name].sizes.max())
+        return self._best(name, blocks, np.where(fits, shapes.preference, np.inf))
 
     def quieter(self, name: str, blocks: dict[str, Blocks], cores: int) -> dict[str, Blocks] | None:
         """The same with a population on at most so many cores, onto which fewest messages come."""
-        p, shapes = self.graph[name], self._of(self.graph[name])
-        fits = self._fits(p, blocks, self.core.neurons) & (shapes.cores <= cores)
-        best = np.where(fits, shapes.arriving * 1e6 + shapes.cores, np.inf)
-        return self._allowed(name, {**blocks, name: shapes.blocks(int(best.argmin()))}) if fits.any() else None
+        shapes = self._of(self.graph[name])
+        fits = shapes.fits & (shapes.cores <= cores)
+        return self._best(name, blocks, np.where(fits, shapes.arriving * 1e6 + shapes.cores, np.inf))
 
-    def _allowed(self, name: str, blocks: dict[str, Blocks]) -> dict[str, Blocks] | None:
-        """Blocks of which one population's are new, if it and its neighbours keep their axons."""
+    def _best(self, name: str, blocks: dict[str, Blocks], order: Array) -> dict[str, Blocks] | None:
+        """Blocks with the first shape of a population, if it and neighbours keep their axons."""
+        if np.isinf(order.min()):
+            return None
+        blocks = {**blocks, name: self._of(self.graph[name]).blocks(int(order.argmin()))}
         sources = {q.source for q in self.graph.incoming(name)} & blocks.keys()
         targets = {q.target for q in self.graph.outgoing(name)}
         crowded = any(self._axons(each, blocks, "out").max() > self.core.out_axons for each in {name, *sources})
-        deaf = any(self._axons(each, blocks, "in").max() > self.core.in_axons for each in targets)
+        deaf = any(self._axons(each, blocks, "in").max() > self.core.in_axons for each in {name, *targets})
         return None if crowded or deaf else blocks
 
     def by_population(self, projection: Projection) -> bool:
@@ -153,17 +154,10 @@ class Splitter:
             for q in self.graph.incoming(p.name)
             if q.source in before and self.by_population(q)
         )
-        fits = (shapes.neurons <= self.core.neurons) & (shapes.memory <= self.core.memory_bits)
-        fits &= axons <= self.core.in_axons
+        fits = shapes.fits & (axons <= self.core.in_axons)
         if not fits.any():
             self._refuse(p, shapes.memory[0, 0, 0], axons[0, 0, 0])
         return np.asarray(fits & (shapes.neurons <= most))
-
-    def _fitting(self, p: Population, before: dict[str, Blocks], most: int) -> Blocks | None:
-        """The split of a population with fewest cores, and of these that which hears least."""
-        shapes, fits = self._of(p), self._fits(p, before, most)
-        best = np.where(fits, shapes.cores * 1e12 + shapes.heard * shapes.cores, np.inf)
-        return shapes.blocks(int(best.argmin())) if fits.any() else None
 
     def lists(self, projection: Projection) -> int:
         """Different lists of synapses in a dense projection.
@@ -240,8 +234,9 @@ class _Shapes:
         neurons: of the largest.
         memory: bits of the weights onto it.
         axons: into it, but for those that serve a block of the source.
-        heard: source neurons that it hears.
         arriving: source neurons times blocks that they reach.
+        fits: within a core's limits, but for axons that serve a block of the source.
+        preference: the least has the fewest cores, and of these the cores that hear least.
     """
 
     def __init__(self, splitter: Splitter, p: Population) -> None:
@@ -250,7 +245,7 @@ class _Shapes:
         c, h, w = np.meshgrid(*self.axes, indexing="ij")
         self.cores = -(-shape[0] // c) * -(-shape[1] // h) * -(-shape[2] // w)
         self.neurons = c * h * w
-        self.memory, self.axons, self.heard, self.arriving = np.zeros((4, *c.shape))
+        self.memory, self.axons, heard, self.arriving = np.zeros((4, *c.shape))
         for q in graph.incoming(p.name):
             self.memory = self.memory + splitter.memory(q, c, self.neurons)
             if graph[q.source].dynamics.injects:
@@ -259,12 +254,15 @@ class _Shapes:
                 neurons, arriving = np.full(c.shape, graph[q.source].size), graph[q.source].size * self.cores
                 axons = np.full(c.shape, splitter.lists(q))
             else:
-                heard = [_heard(m, sizes) for m, sizes in zip(splitter.joins.reach[q.name], self.axes, strict=True)]
-                neurons, arriving = _outer([each.max for each in heard]), _outer([each.sum for each in heard])
+                spans = [_heard(m, sizes) for m, sizes in zip(splitter.joins.reach[q.name], self.axes, strict=True)]
+                neurons, arriving = _outer([each.max for each in spans]), _outer([each.sum for each in spans])
                 axons = neurons
-            self.heard, self.arriving = self.heard + neurons, self.arriving + arriving
+            heard, self.arriving = heard + neurons, self.arriving + arriving
             if not splitter.by_population(q):
                 self.axons = self.axons + axons
+        core = splitter.core
+        self.fits = (self.neurons <= core.neurons) & (self.memory <= core.memory_bits) & (self.axons <= core.in_axons)
+        self.preference = self.cores * 1e12 + heard * self.cores
 
     def blocks(self, number: int) -> Blocks:
         """The blocks of the shape of this number."""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pascal_nm import build, convert, quantize
+from pascal_nm.common import memory
 from pascal_nm.errors import TargetError
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import cost, fixed_point, mapping, mesh, traffic
@@ -247,7 +248,7 @@ def test_images_run_one_by_one_cause_what_they_cause_together(graph, chip, seed,
         return
     inputs = inputs_for(graph, seed, 3)
     whole = simulate.steps(graph, inputs, watcher=Traffic(found))
-    with mock.patch.object(simulate, "STEPS_NUMBERS", 1):
+    with mock.patch.object(memory, "TRAIN", 1):
         parts = simulate.steps(graph, inputs, watcher=Traffic(found))
     for event in ("emitted", "message", "message_in", "synaptic_operation", "multiply_accumulate"):
         np.testing.assert_array_equal(parts.cores.by_core(event), whole.cores.by_core(event), err_msg=event)
