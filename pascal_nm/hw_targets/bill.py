@@ -61,19 +61,17 @@ class Priced:
             TargetError: the network does not fit a chip, or the objective is none.
         """
         objectives.check(objective)
-        graphs: dict[object, Graph] = {}
-        found: list[Priced] = []
+        found: dict[object, list[Priced]] = {}  # by registers
         for name, chip in described.items():
-            registers = (*sorted(chip.widths.items()), chip.fixed_point)
-            program, placement = _program(graphs.get(registers, graph), chip, objective)
-            graphs.setdefault(registers, program.graph)
-            for other in found:
-                if other.program.graph is graphs[registers] and _same(other.placement, placement):
+            alike = found.setdefault((*sorted(chip.widths.items()), chip.fixed_point), [])
+            program, placement = _program(alike[0].program.graph if alike else graph, chip, objective)
+            for other in alike:
+                if _same(other.placement, placement):
                     other.chips[name] = chip
                     break
             else:
-                found.append(Priced(program, placement, {name: chip}))
-        return found
+                alike.append(Priced(program, placement, {name: chip}))
+        return [each for alike in found.values() for each in alike]
 
     @property
     def title(self) -> str:
