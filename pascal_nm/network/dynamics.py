@@ -145,8 +145,8 @@ class Dynamics:
         return nir.IF(ratio, theta, np.zeros_like(theta), metadata={**metadata, "levels_in": levels_in})
 
     def threshold(self, node: nir.NIRNode) -> Any:
-        """The threshold in a node that :meth:`to_node` gave."""
-        return node.v_threshold
+        """The threshold in a node that :meth:`to_node` gave: in its metadata, or its own."""
+        return node.metadata.get("threshold", getattr(node, "v_threshold", None))
 
 
 DYNAMICS: dict[str, Dynamics] = {}
@@ -177,7 +177,9 @@ def of(kind: str, where: str) -> Dynamics:
 class Analog(Dynamics):
     """Inject the network's input in the first timestep.
 
-    ``levels`` is the largest magnitude of the quantized input, or 0 where it is not quantized.
+    ``levels`` is the largest magnitude of the quantized input, or 0 where it is not quantized;
+    ``threshold`` the input that one unit of current stands for, ``bias`` the current of an input of
+    0: the fraction of a mean that lies between two pixels.
     """
 
     name = "analog"
@@ -199,10 +201,6 @@ class Analog(Dynamics):
         import nir
 
         return nir.Input({"input": np.array(p.shape)}, metadata={**metadata, "threshold": p.threshold})
-
-    def threshold(self, node: nir.NIRNode) -> Any:
-        """In the metadata: the input that one unit of current stands for."""
-        return node.metadata["threshold"]
 
 
 @register
@@ -250,10 +248,6 @@ class Max(Dynamics):
         half = np.full(p.shape, 0.5, np.float32)
         return nir.IF(np.ones_like(half), half, np.zeros_like(half), metadata={**metadata, "threshold": p.threshold})
 
-    def threshold(self, node: nir.NIRNode) -> Any:
-        """In the metadata: the sign."""
-        return node.metadata["threshold"]
-
 
 @register
 class Readout(Dynamics):
@@ -276,7 +270,3 @@ class Readout(Dynamics):
         import nir
 
         return nir.Output({"output": np.array(p.shape)}, metadata={**metadata, "threshold": p.threshold})
-
-    def threshold(self, node: nir.NIRNode) -> Any:
-        """In the metadata: the potential of one unit of the output."""
-        return node.metadata["threshold"]
