@@ -44,14 +44,11 @@ class Clock(NamedTuple):
             return self.bias
         return neuron.initial_potential(self.theta) if self.window.shift is None else self.theta * 0
 
-    def current(self, t: int, arrived: Sequence[Array]) -> Array | None:
-        """All that the neurons get in timestep ``t``; None where they hear nothing in it.
+    def current(self, t: int, arrived: Sequence[Array]) -> Array:
+        """All that the neurons get in timestep ``t``, in which they listen.
 
         That is what has arrived, their share of the bias, and a shift that comes late.
         """
-        span = self.window.at(t)
-        if span is None or span.stage not in LISTENING:
-            return None
         parts = [*arrived]
         biased = self.window.bias
         if biased.start <= t < biased.stop and not self.dynamics.reads_out:
@@ -67,4 +64,5 @@ class Clock(NamedTuple):
         """
         span = self.window.at(t)
         assert span is not None, "the timestep is inside the window"
-        return self.dynamics.step(span.stage, state, self.current(t, arrived), self.theta, self.levels)
+        current = self.current(t, arrived) if span.stage in LISTENING else None
+        return self.dynamics.step(span.stage, state, current, self.theta, self.levels)

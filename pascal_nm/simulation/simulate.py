@@ -250,7 +250,8 @@ class _Network:
         if watch is not None:
             watch.see(graph.input.name, currents[None], 0)
         counts: dict[str, Array] = {}
-        sent: dict[str, Array] = {}
+        counted = self.plan.streams or any(p.dynamics.graded for p in graph.senders)
+        sent: dict[str, Array] = {}  # where spikes are not what their counts say
         over_time: list[Tensor] = []
         last: dict[str, Array] = {}
         activity: dict[str, Activity] = {}
@@ -271,7 +272,8 @@ class _Network:
             if watch is not None:
                 watch.see(p.name, run.train, window.emit.start)
             counts[p.name] = run.count.to(torch.int16).numpy()
-            sent[p.name] = run.sent.to(torch.int16).numpy()
+            if counted:
+                sent[p.name] = run.sent.to(torch.int16).numpy()
             if self.plan.streams:
                 last[p.name] = run.last
             activity[p.name] = Activity(_per_image(run.sent), run.excitatory, run.inhibitory)
@@ -279,7 +281,7 @@ class _Network:
         potential, scale, classes = torch.cat(over_time, 2).numpy(), scales(graph), graph.output.size
         answered = answers(potential, scale, classes)
         result = RunResult(counts, potential[-1], scale, activity, self.plan, answered, classes=classes)
-        if self.plan.streams or any(p.dynamics.graded for p in graph.senders):
+        if counted:
             result = replace(result, sent=sent)
         if self.plan.streams:
             result = replace(result, settled=self.plan.settled(last))
