@@ -150,7 +150,10 @@ def export(
     graph = options.timing(graph, schedule, lag, timesteps)
     with replacing(output) as temporary:
         write_nir(graph, temporary)
-        if differences := graph.differences(read_nir(temporary)):
+        again = read_nir(temporary)
+        differences = graph.differences(again)
+        if differences or again.quantization != graph.quantization:
+            differences = differences or ["another recipe of quantization"]
             raise FileError(f"{output} would not read back as it was written, and was not: {differences[0]}")
     plan, size = schedules.of(graph), output.stat().st_size
     if as_json:

@@ -109,8 +109,10 @@ def plan(graph: Graph, coding: Coding) -> tuple[list[Layer], Growth]:
     Raises:
         ConversionError: it would not fit in memory (says how large it is); a max population with
             padding and negative thresholds; a layer after the first that uses the analog input;
-            branches whose strides do not line up; several readouts.
+            branches whose strides do not line up; several readouts; neurons other than QCFS.
     """
+    if other := [p.kind for p in graph.spiking if not p.dynamics.is_qcfs]:
+        raise ConversionError(f"as a chain, a network has neurons of QCFS, not {other[0]}: export it without --profile")
     if len(graph.outputs) > 1:
         names = ", ".join(graph.columns)
         raise ConversionError(f"as a chain, a network has one readout, not {names}: export it without --profile")
@@ -427,7 +429,7 @@ def _sum(q: Projection) -> str:
 
 def _pooled_size(graph: Graph, q: Projection) -> Pair:
     shape = graph[q.source].shape
-    _, height, width = _image(q.pool.output_shape(shape) if q.pool else shape)
+    _, height, width = _image(q.pooled(shape))
     return height, width
 
 

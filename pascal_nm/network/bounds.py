@@ -82,8 +82,7 @@ def potential_bound(graph: Graph, name: str) -> float:
 def reachable(population: Population, incoming: Sequence[Projection], largest: Sequence[int]) -> float:
     """The same of a population alone: each projection brings inputs up to its ``largest``."""
     current = sum(float(current_bound(q, most).max()) for q, most in zip(incoming, largest, strict=True))
-    theta = float(population.threshold.max()) if population.dynamics.fires else 0.0
-    return current + float(np.abs(population.bias).max()) + theta
+    return population.dynamics.bound(population, current)
 
 
 def carrier(bound: float) -> type[np.float32] | type[np.float64]:

@@ -15,7 +15,7 @@ asks the dynamics for its facts. A further one is a subclass with a name of its 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -34,12 +34,11 @@ MAX_LEVELS = 2**15 - 1
 """Most levels of a population: spike counts are of type int16."""
 
 
-class Rule(Protocol):
+class Rule:
     """A schedule's rule (:mod:`pascal_nm.simulation.schedule`): when neurons fire."""
 
-    @property
-    def relays(self) -> Stage:
-        """The stage of populations that pass on what arrives."""
+    relays: ClassVar[Stage] = Stage.EMIT
+    """The stage of populations that pass on what arrives."""
 
     def window(self, p: Population, arrivals: Sequence[Span], analog: bool) -> Window:
         """The stages of a population that fires.
@@ -48,7 +47,11 @@ class Rule(Protocol):
             p: the population.
             arrivals: when the spikes of each of its sources arrive.
             analog: whether all sources are analog.
+
+        Raises:
+            GraphError: the schedule knows no such neurons.
         """
+        raise GraphError(f"population {p.name!r}: its schedule has no windows for neurons of kind {p.kind}")
 
 
 class Dynamics:
@@ -77,6 +80,11 @@ class Dynamics:
         """Whether they send spikes."""
         return self.fires or self.relays
 
+    @property
+    def is_qcfs(self) -> bool:
+        """Whether their count is Equation 1's, sent in as many spikes: what other forms rely on."""
+        return type(self).level is Dynamics.level and not self.graded
+
     # -- what is valid -----------------------------------------------------------------------------
 
     levels: ClassVar[tuple[int, int]] = (1, MAX_LEVELS)
@@ -103,8 +111,15 @@ class Dynamics:
     # -- what they send, and when ------------------------------------------------------------------
 
     def largest(self, p: Population) -> int:
-        """The largest magnitude of what a neuron sends in a timestep."""
+        """The largest magnitude of what a neuron sends in a timestep.
+
+        Of neurons that relay it is what their source sends (:meth:`.graph.Graph.largest`).
+        """
         return p.levels if self.graded else 1
+
+    def bound(self, p: Population, current: float) -> float:
+        """Largest magnitude of the potential in any stage, for all currents up to ``current``."""
+        return current + float(np.abs(p.bias).max()) + (float(p.threshold.max()) if self.fires else 0.0)
 
     def timesteps(self, p: Population) -> int:
         """Timesteps in which a population sends one sample in the paper's schedule."""
@@ -156,8 +171,19 @@ Kind = TypeVar("Kind", bound=type[Dynamics])
 
 
 def register(cls: Kind) -> Kind:
-    """A class decorator: populations and files may have the dynamics."""
-    DYNAMICS[cls.name] = cls()
+    """A class decorator: populations and files may have the dynamics.
+
+    Raises:
+        GraphError: its neurons neither inject, nor relay, nor read out, nor fire, or several of
+            these; or they have steps or a level of their own and do not fire.
+    """
+    made = cls()
+    roles = (made.injects, made.relays, made.reads_out, made.fires)
+    if sum(roles) != 1 or made.weighted != (made.fires or made.reads_out):
+        raise GraphError(f"dynamics {cls.name!r}: neurons inject, relay, read out or fire; the latter two are weighted")
+    if not made.fires and (cls.step, cls.level) != (Dynamics.step, Dynamics.level):
+        raise GraphError(f"dynamics {cls.name!r}: only neurons that fire have steps and a level of their own")
+    DYNAMICS[cls.name] = made
     return cls
 
 

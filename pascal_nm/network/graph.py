@@ -170,11 +170,15 @@ class Projection:
         """Values that a pooling in front adds up; 1 without one."""
         return self.pool.size if self.pool else 1
 
+    def pooled(self, shape: Shape) -> Shape:
+        """What the operator takes from a source of ``shape``: behind a pooling, if there is one."""
+        return self.pool.output_shape(shape) if self.pool else shape
+
     def reach(self, shape: Shape) -> Reach:
         """The synapses from a source of ``shape``, those of a pooling in front included."""
         if self.pool is None:
             return self.operator.reach(volume(shape))
-        behind = self.operator.reach(volume(self.pool.output_shape(shape)))
+        behind = self.operator.reach(volume(self.pooled(shape)))
         return Reach(*(after @ before for after, before in zip(behind, self.pool.reach(shape), strict=True)))
 
     def largest_sum(self) -> float:
@@ -185,7 +189,7 @@ class Projection:
 
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of the target for a source of ``shape``."""
-        return self.operator.output_shape(self.pool.output_shape(shape) if self.pool else shape)
+        return self.operator.output_shape(self.pooled(shape))
 
 
 def projection_name(source: str, target: str, number: int) -> str:
@@ -480,6 +484,11 @@ class Graph:
         """The populations that send spikes: those that fire, and those that pass spikes on."""
         return tuple(p for p in self.populations if p.dynamics.sends)
 
+    def largest(self, name: str) -> int:
+        """The largest magnitude of what a neuron of population ``name`` sends in a timestep."""
+        p = self[name]
+        return self.largest(self.incoming(name)[0].source) if p.dynamics.relays else p.dynamics.largest(p)
+
     def incoming(self, name: str) -> tuple[Projection, ...]:
         """Projections onto the population ``name``."""
         return self._ends[1].get(name, ())
@@ -562,8 +571,7 @@ class Graph:
                 replace(p, threshold=p.threshold.astype(dtype), bias=p.bias.astype(dtype)) for p in self.populations
             ),
             projections=tuple(
-                replace(q, operator=replace(q.operator, weight=q.operator.weight.astype(dtype)))
-                for q in self.projections
+                replace(q, operator=q.operator.with_weight(q.operator.weight.astype(dtype))) for q in self.projections
             ),
         )
 

@@ -164,7 +164,7 @@ def _absorb_input(graph: Graph, projection: Projection, source: Population) -> P
     projection = _with_weight(projection, projection.operator.weight.astype(np.float64))
     if projection.source != source.name:
         return projection
-    shape = projection.pool.output_shape(source.shape) if projection.pool else source.shape
+    shape = projection.pooled(source.shape)
     return replace(projection, operator=projection.operator.scale_input(source.threshold, shape))
 
 
@@ -236,7 +236,7 @@ def _quantize_projection(projection: Projection, grid: Array, exponent: int, lar
 
 
 def _with_weight(projection: Projection, weight: Array) -> Projection:
-    return replace(projection, operator=replace(projection.operator, weight=weight))
+    return replace(projection, operator=projection.operator.with_weight(weight))
 
 
 def _to_int32(array: Array, what: str) -> Array:

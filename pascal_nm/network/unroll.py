@@ -77,8 +77,8 @@ def rolled(graph: Graph, counts: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _copies(p: Population) -> int:
-    """One for each timestep in which a population sends."""
-    return max(1, p.steps)
+    """One for each level of what a population sends."""
+    return p.levels if p.dynamics.sends else 1
 
 
 def _copied(p: Population) -> Population:
@@ -87,6 +87,8 @@ def _copied(p: Population) -> Population:
         return p
     threshold, bias = (np.broadcast_to(x, (p.shape[0], *x.shape[1:])).repeat(copies, 0) for x in (p.threshold, p.bias))
     if p.dynamics.fires:
+        if not p.dynamics.is_qcfs:
+            raise GraphError(f"population {p.name!r}: neurons of kind {p.kind} have no copies of one level")
         below = np.tile(np.arange(copies), p.shape[0]).reshape(-1, *(1,) * (threshold.ndim - 1))
         bias = _narrowed(bias - below * threshold, p)
     return replace(p, shape=(p.shape[0] * copies, *p.shape[1:]), levels=1, threshold=threshold, bias=bias)
@@ -112,7 +114,7 @@ def _repeated(graph: Graph, q: Projection) -> Projection:
             f"unrolled, the projection {q.source} -> {q.target} has {q.operator.weight.size * inputs * outputs:,} "
             "weights, too many: use fewer levels"
         )
-    shape = q.pool.output_shape(source.shape) if q.pool else source.shape
+    shape = q.pooled(source.shape)
     try:
         return replace(q, operator=q.operator.repeated(inputs, outputs, shape))
     except GraphError as error:

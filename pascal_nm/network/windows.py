@@ -39,6 +39,8 @@ class Window:
     def __post_init__(self) -> None:
         if not self.spans or any(span.steps < 1 for span in self.spans):
             raise GraphError("a window needs at least one stage, and each stage a timestep")
+        if len({span.stage for span in self.spans}) < len(self.spans):
+            raise GraphError("a window has each stage once")
         for before, after in itertools.pairwise(self.spans):
             if before.stop != after.start:
                 raise GraphError(

@@ -10,7 +10,8 @@ package does not.
 :mod:`~.pasc.process`            ``Pasc``: the PASC integrate-and-fire neuron
 :mod:`~.max_pool.process`        ``MaxPool``: OR (or AND) of the spikes in a window
 :mod:`~.readout.process`         ``Readout``: adds up, never fires
-:mod:`~.conv.process`            ``Conv``, and likewise ``Dense`` and ``Identity``: the synapses
+:mod:`~.synapse.process`         ``Synapse``: the synapses of any operator
+:mod:`~.nir_node.process`        ``NirNode``: a node of another tool's NIR graph
 :mod:`~.pasc_network.process`    ``PascNetwork``: a whole network as one Process
 ===============================  ===================================================================
 

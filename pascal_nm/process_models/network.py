@@ -116,7 +116,7 @@ class Wiring:
             shape_in=source.shape,
             pool=projection.pool,
             batch=self.batch,
-            largest=source.dynamics.largest(source),
+            largest=self.graph.largest(source.name),
             timing=timing,
             name=projection.name,
         )

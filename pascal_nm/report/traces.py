@@ -44,9 +44,9 @@ class Recording:
     def sent(self, name: str, neurons: Array, steps: int) -> Array:
         """What these neurons (flat indices) sent in each timestep.
 
-        Values are -1, 0, 1 of shape (steps, neurons).
+        Values are -1, 0, 1, or the number of a graded spike, of shape (steps, neurons).
         """
-        found = np.zeros((steps, len(neurons)), np.int8)
+        found = np.zeros((steps, len(neurons)), np.int16)
         train = self.trains[name].flatten(1)[:, neurons].numpy()[: max(0, steps - self.first[name])]
         found[self.first[name] : self.first[name] + len(train)] = train
         return found

@@ -364,7 +364,7 @@ def with_more_levels(graph: Graph, factor: int) -> Graph:
         return replace(p, levels=p.levels * factor, threshold=threshold) if p.name in spiking else p
 
     def divided(q: Projection) -> Projection:
-        return replace(q, operator=replace(q.operator, weight=q.operator.weight / factor))
+        return replace(q, operator=q.operator.with_weight(q.operator.weight / factor))
 
     def scaled(q: Projection) -> Projection:
         into_max = graph[q.target].dynamics.relays  # which hands levels on as they are

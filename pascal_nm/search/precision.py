@@ -283,7 +283,7 @@ def _weight_error(graph: Graph, integer: Graph, name: str) -> float:
     for q, rounded in zip(graph.incoming(name), integer.incoming(name), strict=True):
         operator = q.operator
         if q.source == graph.input.name:
-            shape = q.pool.output_shape(graph.input.shape) if q.pool else graph.input.shape
+            shape = q.pooled(graph.input.shape)
             operator = operator.scale_input(integer.input.threshold, shape)
         back = replace(rounded.operator, weight=rounded.operator.weight.astype(np.float64)).scale_output(unit)
         lost += float(np.square(back.weight - operator.weight).sum())

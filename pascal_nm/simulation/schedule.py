@@ -85,7 +85,7 @@ class Schedule:
         return np.asarray(np.maximum.reduce(ends))
 
 
-class _Phases:
+class _Phases(Rule):
     """The paper's rule (Algorithms 1 and 2): integrate, correct, emit.
 
     What arrives before the main window is accumulated without firing. Where all input is analog, it
@@ -110,7 +110,7 @@ class _Phases:
 
 
 @dataclass(frozen=True)
-class _Streams:
+class _Streams(Rule):
     """The rule of stage ``STREAM``; without lags, a layer waits for the end of its input."""
 
     lags: Mapping[str, int] | None

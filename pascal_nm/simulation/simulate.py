@@ -225,7 +225,7 @@ def spike_synapse(projection: Projection, graph: Graph) -> Synapse:
         if not graph.is_integer:
             return delivery(projection, graph.dtype)
         source = graph[projection.source]
-        bound = bounds.current_bound(projection, source.dynamics.largest(source)).max()
+        bound = bounds.current_bound(projection, graph.largest(source.name)).max()
         carried = delivery(projection, np.dtype(bounds.carrier(float(bound))))
         potential = _integer_type(graph, projection.target)
         return lambda x: carried(x).to(potential)
@@ -275,7 +275,7 @@ class _Network:
             if counted:
                 sent[p.name] = run.sent.to(torch.int16).numpy()
             if self.plan.streams:
-                last[p.name] = run.last
+                last[p.name] = run.last()
             activity[p.name] = Activity(_per_image(run.sent), run.excitatory, run.inhibitory)
             _forget(trains, graph, p)
         potential, scale, classes = torch.cat(over_time, 2).numpy(), scales(graph), graph.output.size
@@ -350,17 +350,23 @@ class _Run:
         train: spikes (steps, N, *shape), from the start of the window's emission on.
         count: sum of each neuron's spikes, (N, *shape).
         sent: number of each neuron's spikes, of either sign and any size, (N, *shape).
-        last: timestep of the last spike, (N,); -1 where there is none.
         excitatory: internal spikes that raised the counter, (N,).
         inhibitory: internal spikes that lowered it, (N,).
+        window: of the population.
     """
 
     train: Tensor
     count: Tensor
     sent: Tensor
-    last: Array
     excitatory: Array
     inhibitory: Array
+    window: Window
+
+    def last(self) -> Array:
+        """Timestep of each image's last spike, (N,); -1 where there is none."""
+        active = self.train.flatten(2).any(2).numpy()
+        latest = self.window.emit.start + len(active) - 1 - active[::-1].argmax(0)
+        return np.where(active.any(0), latest, -1)
 
 
 class _Signed(_Run):
@@ -370,8 +376,7 @@ class _Signed(_Run):
         self.train, self.count, self.sent = train, train.sum(0), _number(train)
         n = train.shape[1]
         self.excitatory, self.inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
-        active = train.flatten(2).any(2).numpy()
-        self.last = np.where(active.any(0), window.emit.start + len(train) - 1 - active[::-1].argmax(0), -1)
+        self.window = window
 
 
 class _Stepped(_Run):
@@ -419,7 +424,7 @@ class _StreamRun(_Stepped):
     def _prepare(self, n: int) -> None:
         self.blocks: list[tuple[slice, list[Tensor]]] = []
         self.count = _empty((n, *self.p.shape), self.spikes_dtype)
-        self.last = np.full(n, -1)
+        self._latest = np.full(n, -1)
 
     def _run(self, block: slice) -> None:
         state, begin, stop = self._at_rest(block), self.window.emit.start, min(self.window.stop, self.stop)
@@ -433,11 +438,15 @@ class _StreamRun(_Stepped):
             if active.any():
                 sent += [torch.zeros_like(spikes, dtype=self.spikes_dtype)] * (t - begin - len(sent))
                 sent.append(spikes.to(self.spikes_dtype))
-                self.last[block][active] = t
+                self._latest[block][active] = t
             elif t >= ended - 1:
                 break
         self.blocks.append((block, sent))
         self.count[block] = state.s
+
+    def last(self) -> Array:
+        """As it was noted on the way."""
+        return self._latest
 
     def _finish(self, n: int) -> None:
         steps = max(1, *(len(sent) for _, sent in self.blocks))

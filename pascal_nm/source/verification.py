@@ -396,7 +396,7 @@ def _argument(
     for q in graph.incoming(p.name):
         value = graph.currents(inputs) if graph[q.source].dynamics.injects else counts[q.source].astype(np.float64)
         if magnitudes:
-            q = replace(q, operator=replace(q.operator, weight=np.abs(q.operator.weight)))
+            q = replace(q, operator=q.operator.with_weight(np.abs(q.operator.weight)))
             value = np.abs(value)
         total = total + simulate.delivery(q, np.dtype(np.float64))(torch.from_numpy(value)).numpy()
     return np.asarray(total / p.threshold + (0 if p.dynamics.reads_out else 0.5))

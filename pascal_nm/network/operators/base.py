@@ -91,7 +91,9 @@ class Operator(ABC):
     multiplies: ClassVar[bool] = True
     """Whether the source network multiplies in it; a shortcut only adds."""
     shares_weights: ClassVar[bool] = True
-    """Whether a chip can keep its weights once for all positions, and an axon for many sources."""
+    """Whether a chip can keep its weights once for all positions, and an axon for many sources.
+
+    Without, every source has synapses of its own onto every neuron, as in a dense layer."""
     passes: ClassVar[bool] = False
     """Whether each neuron reaches its like alone, so that its value passes on times a factor."""
     takes_bias: ClassVar[bool] = True
@@ -230,7 +232,7 @@ class Operator(ABC):
     def to_nodes(self, name: str, shape: Shape, bias: Array | None) -> Iterator[tuple[str, nir.NIRNode]]:
         """All nodes that it takes, in order, by name; the last is called ``name``."""
         node = self.to_node(shape, bias)
-        if _NODES[type(node).__name__] is not type(self):
+        if _NODES.get(type(node).__name__) is not type(self):
             node.metadata = {"operator": self.name, **self.parameters()}
         yield name, node
 

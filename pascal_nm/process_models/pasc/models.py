@@ -87,10 +87,11 @@ class PascModel(Model):
         for first in range(0, len(v), self.block):
             block = slice(first, first + self.block)
             arrived = [] if arriving is None else [arriving[block].to(self.clock.theta.dtype)]
-            fired, state = self.clock.step(t, State(v[block], s[block]), arrived)
+            before = State(v[block], s[block])
+            fired, state = self.clock.step(t, before, arrived)
             if fired is not None:
                 spikes[block] = fired  # before the state is written over, which it may be a part of
-            if stage is not Stage.EMIT:  # which leaves the potential as it is
+            if state.v is not before.v:
                 v[block] = state.v
             s[block] = state.s
         return None if fired is None else np.asarray(spikes.numpy())
