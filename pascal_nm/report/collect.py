@@ -227,6 +227,7 @@ def _layers(
             "name": p.name,
             "kind": p.kind,
             "sends": p.dynamics.sends,
+            "weighted": p.dynamics.weighted,
             "neurons": p.size,
             "weights": sum(q.operator.weight.size for q in graph.incoming(p.name)),
             "spikes_per_neuron": float(events.emitted.mean()) / p.size,

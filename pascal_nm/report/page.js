@@ -62,8 +62,8 @@ function drawNeuron() {
   );
   const present = stages.filter((span) => span.start < steps.length).map((span) => span.stage);
   figure.data.push(...figures.stages.filter((style) => present.includes(style.stage)).map((style) => style.legend));
-  figure.layout.shapes = [...(layer.kind === "readout" ? [] : figure.layout.shapes), ...shapes];
-  if (layer.kind === "readout") figure.layout.yaxis.title.text = "logit";
+  figure.layout.shapes = [...(!layer.sends ? [] : figure.layout.shapes), ...shapes];
+  if (!layer.sends) figure.layout.yaxis.title.text = "logit";
   figure.layout.xaxis.range = figure.layout.xaxis2.range = [Math.max(-0.6, stages[0].start - 2.5), Math.min(steps.length - 0.4, stages.at(-1).stop + 1.5)];
   return draw("potential", figure);
 }
@@ -73,7 +73,7 @@ function pickNeuron(layer, neuron) {
   Object.assign(picked, { layer, neuron });
   options(byId("layer"), traced().map((i) => layers()[i].name));
   byId("layer").value = traced().indexOf(layer);
-  const name = (one) => (shown.kind === "readout" ? named(one.neuron[0]) : one.neuron.join(", "));
+  const name = (one) => (!shown.sends ? named(one.neuron[0]) : one.neuron.join(", "));
   const spikes = (one) => (one.spikes ? ` (${one.spikes.length - one.taken_back.length})` : "");
   options(byId("neuron"), shown.neurons.map((one) => name(one) + spikes(one)));
   byId("neuron").value = neuron;
