@@ -18,7 +18,7 @@ from pascal_nm.hw_targets import fixed_point, program_files
 from pascal_nm.hw_targets.program import lower
 from pascal_nm.simulation import simulate
 
-CHECKED = 4
+_CHECKED = 4
 """Inputs in the bundle with their counts."""
 
 
@@ -48,7 +48,7 @@ def deploy(
         found = program.placement(described)
     options.note_objective(objective, described, found)
     levels = graph.input.levels
-    integers = np.random.default_rng(0).integers(-levels, levels + 1, (CHECKED, *graph.input.shape))
+    integers = np.random.default_rng(0).integers(-levels, levels + 1, (_CHECKED, *graph.input.shape))
     expected = simulate.counts if graph.timing.stop is None else simulate.steps
     check = program_files.checks(integers, expected(graph, graph.input.inputs(integers)))
     about = {
@@ -71,6 +71,6 @@ def deploy(
         f"chip(s), {described.name}"
     )
     say(
-        f"read back and executed from registers and routes: every count of {CHECKED} inputs is the network's; "
+        f"read back and executed from registers and routes: every count of {_CHECKED} inputs is the network's; "
         "no potential, weight, threshold or bias can overflow"
     )

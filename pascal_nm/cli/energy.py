@@ -186,10 +186,10 @@ def _compare(bills: dict[str, Bill], changed: dict[str, int | None], title: str)
 def _goes(bill: Bill) -> list[str]:
     """Where the energy goes, the largest share first."""
     largest = sorted(bill.shares.items(), key=lambda item: -item[1])
-    return [f"{KINDS[kind].label} {percent(share)}" for kind, share in largest if share >= LEAST]
+    return [f"{KINDS[kind].label} {percent(share)}" for kind, share in largest if share >= _LEAST]
 
 
-LEAST = 5e-4
+_LEAST = 5e-4
 """The smallest share that is printed; --json has them all."""
 
 

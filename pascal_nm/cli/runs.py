@@ -176,7 +176,7 @@ def _arithmetic(graph: Graph) -> str:
     return "integers" if graph.quantization is None else f"{graph.quantization} weights"
 
 
-SHOWN = 4
+_SHOWN = 4
 """Differences between a file and its model that are listed one by one."""
 
 
@@ -266,7 +266,7 @@ def _show_verification(verification: Verification, found: dict[str, Any], graph:
     )
     if verification.prediction_mismatches and graph.dtype == np.float32 and verification.culprit is None:
         say("rounding explains every flip: --double compares the same network with less of it")
-    shown = verification.differences[:SHOWN]
+    shown = verification.differences[:_SHOWN]
     for difference in shown:
         say(f"[red]differs from the model:[/red] {difference}")
     if len(verification.differences) > len(shown):

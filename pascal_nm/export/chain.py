@@ -42,7 +42,7 @@ from pascal_nm.export.profile import Profile
 from pascal_nm.network.graph import Graph, Population, Projection
 from pascal_nm.network.operators import SumPool2d
 
-NEW_FIELDS = {"v_reset"}
+_NEW_FIELDS = {"v_reset"}
 """Not known to nir 1.0.4, which Sinabs pins; newer versions take 0 where a file
 does not say more."""
 
@@ -167,7 +167,7 @@ def write(raw: nir.NIRGraph, path: str | Path) -> None:
         nir.write(content, raw, compression=None)
         with h5py.File(content, "a") as file:
             for node in file["node/nodes"].values():
-                for field in NEW_FIELDS & set(node):
+                for field in _NEW_FIELDS & set(node):
                     if not np.any(node[field][()]):
                         del node[field]
 

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from pascal_nm.errors import FileError, described
 
-WALL_SECONDS = 60
+_WALL_SECONDS = 60
 """For a child that waits and computes nothing: on a disk that does not answer."""
 
 Answer = Callable[[Any], None]
@@ -91,7 +91,7 @@ def _run(work: Callable[[Answer], None], writing: int, seconds: int, memory: int
         faulthandler.disable()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGXCPU):
             signal.signal(number, signal.SIG_DFL)
-        signal.alarm(WALL_SECONDS)
+        signal.alarm(_WALL_SECONDS)
         _limit(resource.RLIMIT_CORE, 0)
         _limit(resource.RLIMIT_CPU, seconds)
         with suppress(OSError):  # systems without /proc do not hold a process to this limit either
@@ -133,5 +133,5 @@ def _why(status: int | None, seconds: int) -> str:
     if number == signal.SIGXCPU:
         return f"reading it takes more than {seconds} s"
     if number == signal.SIGALRM:
-        return f"reading it takes more than {WALL_SECONDS} s"
+        return f"reading it takes more than {_WALL_SECONDS} s"
     return "HDF5 crashes on it" if number is not None else "reading it ended early"

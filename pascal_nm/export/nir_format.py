@@ -50,10 +50,10 @@ from pascal_nm.network.operators import Identity, SumPool2d, of_node, pair
 
 T = TypeVar("T")
 
-METADATA = "pascal_nm"
+_METADATA = "pascal_nm"
 """Key in the metadata of the whole graph."""
 
-FORMAT = 1
+_FORMAT = 1
 """Version of the metadata. A reader refuses files of a newer one."""
 
 
@@ -92,7 +92,7 @@ def write_nir(graph: Graph, path: str | Path) -> None:
         _write(raw, content)
 
 
-LARGE = ("weight", "scale", "r", "v_threshold", "v_reset")
+_LARGE = ("weight", "scale", "r", "v_threshold", "v_reset")
 """Fields that hold most of a file. nir's own writing and ``to_dict`` copy every array twice, so
 these pass beside them."""
 
@@ -110,7 +110,7 @@ def _write(raw: nir.NIRGraph, content: BytesIO) -> None:
 
 
 def _large(node: nir.NIRNode) -> dict[str, Array]:
-    return {field: getattr(node, field) for field in LARGE if isinstance(getattr(node, field, None), np.ndarray)}
+    return {field: getattr(node, field) for field in _LARGE if isinstance(getattr(node, field, None), np.ndarray)}
 
 
 def _slim(node: nir.NIRNode) -> nir.NIRNode:
@@ -146,7 +146,7 @@ def read_any(path: str | Path) -> Graph | OtherNir:
         FileError: the file is missing, damaged or not NIR, or contradicts its metadata.
     """
     raw = read_raw(path)
-    if METADATA not in raw.metadata:
+    if _METADATA not in raw.metadata:
         return OtherNir(Path(path), raw, profile_of(raw, path))
     try:
         return from_nir(raw)
@@ -165,7 +165,7 @@ def to_nir(graph: Graph) -> nir.NIRGraph:
         edges += leading
     pre = graph.preprocessing
     header = {
-        "format": FORMAT,
+        "format": _FORMAT,
         **vars(graph.timing),
         "populations": [p.name for p in graph.populations],
         "projections": [(p.source, p.target) for p in graph.projections],
@@ -173,7 +173,7 @@ def to_nir(graph: Graph) -> nir.NIRGraph:
         "classes": graph.classes,
         "quantization": None if graph.quantization is None else vars(graph.quantization),
     }
-    return nir.NIRGraph(nodes, edges, metadata={METADATA: json.dumps(header)}, type_check=False)
+    return nir.NIRGraph(nodes, edges, metadata={_METADATA: json.dumps(header)}, type_check=False)
 
 
 def _parts(graph: Graph) -> Iterator[tuple[dict[str, nir.NIRNode], list[tuple[str, str]]]]:
@@ -197,10 +197,10 @@ def from_nir(raw: nir.NIRGraph) -> Graph:
     Raises:
         GraphError: it is not a valid network, or a value contradicts another one.
     """
-    header = plain.parsed(raw.metadata[METADATA])
-    if plain.whole(header["format"], "the format", 1) > FORMAT:
+    header = plain.parsed(raw.metadata[_METADATA])
+    if plain.whole(header["format"], "the format", 1) > _FORMAT:
         raise GraphError(
-            f"its metadata has format {header['format']}; this version reads up to {FORMAT}: update pascal-nm"
+            f"its metadata has format {header['format']}; this version reads up to {_FORMAT}: update pascal-nm"
         )
     pre = header["preprocessing"]
     names = plain.texts(header["populations"], "the populations")

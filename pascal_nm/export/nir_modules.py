@@ -24,7 +24,7 @@ from pascal_nm.export import nir_neuron, nir_nodes
 from pascal_nm.export.nir_neuron import Membrane, NirState, Reset
 from pascal_nm.export.nir_nodes import CannotRunError, Plan, fields_of, flattens_all, sides, whole
 
-SECONDS = 1e-4
+_SECONDS = 1e-4
 """Timestep that the field's readers assume where time constants are in seconds."""
 
 
@@ -171,11 +171,11 @@ def _network(raw: nir.NIRGraph, plan: Plan, reading: Reading, dtype: torch.dtype
     for name, node in raw.nodes.items():
         if isinstance(node, nir.NIRGraph):
             nodes[name] = _network(node, plan.inner[name], reading, dtype)
-        elif isinstance(node, NEURONS):
+        elif isinstance(node, _NEURONS):
             nodes[name] = Neurons(membrane(node, reading.dt), reading.after_spike, dtype)
         elif not isinstance(node, (nir.Input, nir.Output)):
             (arriving, *_) = (plan.shapes[source] for source in plan.sources[name])
-            nodes[name] = STATELESS[type(node)](node, dtype, len(arriving))
+            nodes[name] = _STATELESS[type(node)](node, dtype, len(arriving))
     return Network(plan, nodes)
 
 
@@ -195,7 +195,7 @@ def membrane(node: Any, dt: float | None) -> Membrane:
     """The constants of a neuron node for timesteps of ``dt``; see :class:`Reading`."""
     threshold, reset = getattr(node, "v_threshold", None), getattr(node, "v_reset", None)
     firing = {"threshold": threshold, "reset": 0.0 if reset is None else reset}
-    step = SECONDS if dt is None else dt
+    step = _SECONDS if dt is None else dt
     if isinstance(node, (nir.I, nir.IF)):
         per_second = bool(np.allclose(np.asarray(node.r) * step, 1))
         return Membrane(0.0, 0.0, np.asarray(node.r) * (step if per_second else 1.0), **firing)
@@ -211,7 +211,7 @@ def check_timestep(raw: nir.NIRGraph, dt: float | None) -> None:
     Raises:
         GraphError: the length is not positive and finite, or longer than a time constant.
     """
-    dt = SECONDS if dt is None else dt
+    dt = _SECONDS if dt is None else dt
     if not (math.isfinite(dt) and dt > 0):
         raise GraphError(f"a timestep must be positive and finite, not {dt}")
     for name, node in raw.nodes.items():
@@ -261,10 +261,10 @@ def _threshold(node: nir.Threshold, dtype: torch.dtype, rank: int) -> nn.Module:
     return Function(apply, dtype, threshold=node.threshold)
 
 
-NEURONS = (nir.I, nir.IF, nir.LI, nir.LIF, nir.CubaLI, nir.CubaLIF)
+_NEURONS = (nir.I, nir.IF, nir.LI, nir.LIF, nir.CubaLI, nir.CubaLIF)
 """Nodes with state."""
 
-STATELESS: Mapping[type, Callable[[Any, torch.dtype, int], nn.Module]] = {
+_STATELESS: Mapping[type, Callable[[Any, torch.dtype, int], nn.Module]] = {
     nir.Affine: lambda node, dtype, rank: Function(F.linear, dtype, weight=node.weight, bias=node.bias),
     nir.AvgPool2d: _pool,
     nir.Conv1d: _conv,

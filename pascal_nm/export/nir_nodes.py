@@ -19,21 +19,21 @@ import numpy as np
 from pascal_nm.common.arrays import Shape
 from pascal_nm.errors import GraphError
 
-NODES, EDGES = 5_000, 10_000
+_NODES, _EDGES = 5_000, 10_000
 """The most of a graph that runs. A timestep takes some 10 us for each of both,
 whatever their size."""
 
-VALUES = 1 << 24
+_VALUES = 1 << 24
 """What nodes may send in a timestep for one image, beyond as many values as the
 file itself holds."""
 
-AXES = 8
+_AXES = 8
 """The most axes of anything, and the most entries of a shape."""
 
-LARGEST_SIDE = 1 << 24
+_LARGEST_SIDE = 1 << 24
 """The largest size, stride or padding."""
 
-LARGEST = float(np.finfo(np.float32).max)
+_LARGEST = float(np.finfo(np.float32).max)
 """Values beyond are infinite in single precision."""
 
 
@@ -60,9 +60,9 @@ class Field(NamedTuple):
 
 
 def is_real(value: Any) -> bool:
-    """Whether a field holds numbers, of up to :data:`AXES` axes."""
+    """Whether a field holds numbers, of up to :data:`_AXES` axes."""
     return (
-        not isinstance(value, (str, bytes, dict)) and np.asarray(value).dtype.kind in "iuf" and np.ndim(value) <= AXES
+        not isinstance(value, (str, bytes, dict)) and np.asarray(value).dtype.kind in "iuf" and np.ndim(value) <= _AXES
     )
 
 
@@ -87,7 +87,7 @@ def _whole(least: int, sizes: tuple[int, ...] = (1,), *, optional: bool = False)
     def fits(value: Any) -> bool:
         if not _is_whole(value) or np.ndim(value) > 1 or np.size(value) not in sizes:
             return False
-        return least <= int(np.min(value)) and int(np.max(value)) <= LARGEST_SIDE
+        return least <= int(np.min(value)) and int(np.max(value)) <= _LARGEST_SIDE
 
     count = "a whole number" if sizes == (1,) else f"{' or '.join(map(str, sizes))} whole numbers"
     return Field(f"{count} of at least {least}", fits, optional)
@@ -102,8 +102,8 @@ def _padding(*sizes: int) -> Field:
 
 
 def _shape(*, optional: bool = False) -> Field:
-    field = _whole(1, tuple(range(1, AXES + 1)), optional=optional)
-    return Field(f"a shape: 1 to {AXES} whole numbers of at least 1", field.fits, optional)
+    field = _whole(1, tuple(range(1, _AXES + 1)), optional=optional)
+    return Field(f"a shape: 1 to {_AXES} whole numbers of at least 1", field.fits, optional)
 
 
 class Kind(NamedTuple):
@@ -256,7 +256,7 @@ KINDS: Mapping[str, Kind] = {
     "CubaLIF": Kind({**_CUBA, **_FIRES}, _like_input),
     "Delay": Kind({"delay": _each()}, None),
     "Flatten": Kind(
-        {"start_dim": _whole(-AXES), "end_dim": _whole(-AXES), "input_type": _shape(optional=True)}, _flatten
+        {"start_dim": _whole(-_AXES), "end_dim": _whole(-_AXES), "input_type": _shape(optional=True)}, _flatten
     ),
     "I": Kind({"r": _each()}, _like_input),
     "IF": Kind({"r": _each(), **_FIRES}, _like_input),
@@ -320,7 +320,7 @@ def _described(value: Any) -> str:
     if isinstance(value, dict):
         return "a group"
     array = np.asarray(value)
-    return str(array.tolist())[:40] if array.size <= AXES else f"{array.dtype} of shape {array.shape}"
+    return str(array.tolist())[:40] if array.size <= _AXES else f"{array.dtype} of shape {array.shape}"
 
 
 def check_content(name: str, content: Mapping[str, Any]) -> None:
@@ -386,7 +386,7 @@ def plan(raw: nir.NIRGraph) -> Plan:
     """
     found = _plan(raw, None)
     stored = sum(np.size(value) for node in _nodes(raw) for value in fields_of(node).values())
-    if found.values > VALUES + stored:
+    if found.values > _VALUES + stored:
         raise CannotRunError(f"its nodes send {found.values:,} values in a timestep, too many for a graph of this size")
     return found
 
@@ -452,7 +452,8 @@ def _checked(name: str, node: Any) -> dict[str, Any]:
     for field, value in fields.items():
         if isinstance(value, str):
             continue
-        if not (float(np.min(value)) >= -LARGEST and float(np.max(value)) <= LARGEST):  # half precision has no LARGEST
+        least, most = float(np.min(value)), float(np.max(value))
+        if not (least >= -_LARGEST and most <= _LARGEST):  # half precision has no such number
             raise GraphError(f"{field} of node {name!r} holds NaN, or values that are infinite in single precision")
         if KINDS[kind].fields[field].positive and not np.min(value) > 0:
             raise GraphError(f"{field} of node {name!r} must be positive")
@@ -469,9 +470,9 @@ def _end(raw: nir.NIRGraph, kind: type) -> str:
 
 def _sources(raw: nir.NIRGraph, source: str, sink: str) -> dict[str, list[str]]:
     """The nodes that each node hears."""
-    if len(raw.nodes) > NODES or len(raw.edges) > EDGES:
+    if len(raw.nodes) > _NODES or len(raw.edges) > _EDGES:
         raise CannotRunError(
-            f"a graph that can run has up to {NODES:,} nodes and {EDGES:,} edges, "
+            f"a graph that can run has up to {_NODES:,} nodes and {_EDGES:,} edges, "
             f"not {len(raw.nodes):,} and {len(raw.edges):,}"
         )
     sources: dict[str, list[str]] = {name: [] for name in raw.nodes}

@@ -15,7 +15,7 @@ import numpy as np
 
 from pascal_nm.errors import FileError
 
-LARGEST = 2**31 - 1
+_LARGEST = 2**31 - 1
 
 
 def parsed(text: Any) -> Content:
@@ -37,7 +37,7 @@ def _not_json(constant: str) -> NoReturn:
     raise FileError(f"{constant} is no number of JSON")
 
 
-def whole(value: Any, what: str, least: int = 0, most: int = LARGEST) -> int:
+def whole(value: Any, what: str, least: int = 0, most: int = _LARGEST) -> int:
     """A whole number: from JSON, or a single one of an array.
 
     Raises:

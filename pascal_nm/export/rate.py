@@ -34,7 +34,7 @@ from pascal_nm.export.profile import MOST_TIMESTEPS, Measured, describe
 from pascal_nm.export.readers import Start, dialect, shifted
 from pascal_nm.network.graph import Graph, Population
 
-JUST_ABOVE = 1 + 1 / MOST_TIMESTEPS["rate"]
+_JUST_ABOVE = 1 + 1 / MOST_TIMESTEPS["rate"]
 """What one spike must bring to make a neuron fire at once: above 1 for readers that ask for
 more than the threshold, and so little above it that what is left adds up to no further spike
 in all timesteps."""
@@ -115,7 +115,7 @@ class _Rates:
         self.timesteps, self.start = timesteps, start
         # A neuron whose zero is moved fires half a threshold below what a spike brings, and
         # keeps nothing of it.
-        self.spike = 1.0 if start == "shifted" else JUST_ABOVE
+        self.spike = 1.0 if start == "shifted" else _JUST_ABOVE
         self.relay = (self.spike, 0.0)
 
     def copies(self, p: Population) -> int:

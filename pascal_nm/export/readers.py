@@ -32,7 +32,7 @@ no field for one.
 ============  ======================================================================================
 """
 
-LIF_DT = 1e-4
+_LIF_DT = 1e-4
 """The length of a timestep that readers assume of a LIF node, in seconds."""
 
 
@@ -73,7 +73,7 @@ def _lif(tau: float) -> Node:
 
     def make(ones: Array) -> nir.NIRNode:
         zeros = np.zeros_like(ones)
-        return nir.LIF(ones * tau, ones * (tau / LIF_DT), zeros, ones, zeros)
+        return nir.LIF(ones * tau, ones * (tau / _LIF_DT), zeros, ones, zeros)
 
     return make
 

@@ -25,38 +25,38 @@ from pascal_nm.common.files import readable
 from pascal_nm.errors import FileError, GraphError, described
 from pascal_nm.export import confined, nir_nodes
 
-SPARE_BYTES, MOST_SPARE_BYTES = 1 << 26, 1 << 28
+_SPARE_BYTES, _MOST_SPARE_BYTES = 1 << 26, 1 << 28
 """By so much, and the file's size again up to so much, may arrays be larger than the file that
 holds them (compressed)."""
 
-OBJECTS = 20_000
+_OBJECTS = 20_000
 """The most groups and arrays of a file."""
 
-CHUNKS = 1 << 15
+_CHUNKS = 1 << 15
 """The most pieces that its arrays are stored in: HDF5 takes some 4 KB of memory for each."""
 
-DEPTH = 32
+_DEPTH = 32
 """The deepest nesting of groups."""
 
-TEXTS, TEXT_BYTES = 100_000, 1 << 24
+_TEXTS, _TEXT_BYTES = 100_000, 1 << 24
 """The most texts of a file, and what they may take together: many of them may stand for the same
 bytes of the file."""
 
 NAME = 1000
 """The longest name of a group or array."""
 
-SECONDS, BYTES_PER_SECOND = 2, 1 << 26
+_SECONDS, _BYTES_PER_SECOND = 2, 1 << 26
 """Processor time to read a file, and how much of its size takes another second. Files of this
 package take a tenth of it."""
 
-MEMORY = 1 << 27
+_MEMORY = 1 << 27
 """Bytes for HDF5 itself, beside the arrays, which it may hold once more."""
 
-FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_SZIP, h5z.FILTER_LZF}
+_FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_SZIP, h5z.FILTER_LZF}
 """Compressions that HDF5 and h5py bring themselves; for others, HDF5 looks for a
 library to load."""
 
-ALIGNMENT = 64
+_ALIGNMENT = 64
 
 
 def read_raw(path: str | Path) -> nir.NIRGraph:
@@ -103,11 +103,11 @@ def _unchecked(content: dict[str, Any]) -> dict[str, Any]:
 def _content(path: Path) -> dict[str, Any]:
     """The groups of a file as dictionaries."""
     size = path.stat().st_size
-    room = size + min(SPARE_BYTES + size, MOST_SPARE_BYTES)
+    room = size + min(_SPARE_BYTES + size, _MOST_SPARE_BYTES)
     shared = mmap.mmap(-1, room)  # pages that nothing is written to take no memory
     content: dict[str, Any] = {}
     for names, kind, *about in confined.answers(
-        lambda answer: _answer(path, shared, answer), SECONDS + size // BYTES_PER_SECOND, size + MEMORY
+        lambda answer: _answer(path, shared, answer), _SECONDS + size // _BYTES_PER_SECOND, size + _MEMORY
     ):
         *groups, name = names
         place = content
@@ -156,13 +156,13 @@ class _Scan:
         address = h5o.get_info(group).addr
         if address in self.groups:
             raise self.refused(f"its group /{'/'.join(names)} stands in two places")
-        if len(names) > DEPTH:
-            raise self.refused(f"its groups are nested more than {DEPTH} deep")
+        if len(names) > _DEPTH:
+            raise self.refused(f"its groups are nested more than {_DEPTH} deep")
         self.groups.add(address)
         for raw in group:
             self.objects += 1
-            if self.objects > OBJECTS:
-                raise self.refused(f"it holds more than {OBJECTS:,} objects")
+            if self.objects > _OBJECTS:
+                raise self.refused(f"it holds more than {_OBJECTS:,} objects")
             inner = [*names, self.name(raw)]
             place = "/" + "/".join(inner)
             if group.links.get_info(raw).type != h5l.TYPE_HARD:
@@ -186,19 +186,19 @@ class _Scan:
         shape, dtype, properties = array.shape, array.dtype, array.get_create_plist()
         if properties.get_external_count() or properties.get_layout() == h5d.VIRTUAL:
             raise self.refused(f"the values of {place} lie in other files")
-        if {properties.get_filter(i)[0] for i in range(properties.get_nfilters())} - FILTERS:
+        if {properties.get_filter(i)[0] for i in range(properties.get_nfilters())} - _FILTERS:
             raise self.refused(f"{place} is compressed in a way that needs a library of its own")
         if shape is None:
             raise self.refused(f"{place} holds nothing")
         if properties.get_layout() == h5d.CHUNKED:
             self.chunks += math.prod(-(-n // size) for n, size in zip(shape, properties.get_chunk(), strict=True))
-        if self.chunks > CHUNKS:
-            raise self.refused(f"its arrays are stored in more than {CHUNKS:,} pieces")
+        if self.chunks > _CHUNKS:
+            raise self.refused(f"its arrays are stored in more than {_CHUNKS:,} pieces")
         if h5py.check_string_dtype(dtype) is not None:
             return self.text(array, place)
         if dtype.kind not in "biuf":
             raise self.refused(f"{place} holds neither numbers nor text, but {dtype}")
-        start = -(-self.used // ALIGNMENT) * ALIGNMENT
+        start = -(-self.used // _ALIGNMENT) * _ALIGNMENT
         self.used = start + math.prod(shape) * dtype.itemsize
         if self.used > len(self.shared):
             raise self.refused(f"{place} declares {shape}, more than a file of this size can hold")
@@ -210,18 +210,18 @@ class _Scan:
 
     def text(self, array: h5d.DatasetID, place: str) -> tuple[Any, ...]:
         self.texts += math.prod(array.shape)
-        if self.texts > TEXTS:
-            raise self.refused(f"it holds more than {TEXTS:,} texts")
+        if self.texts > _TEXTS:
+            raise self.refused(f"it holds more than {_TEXTS:,} texts")
         if array.dtype.kind == "S":
             self.text_bytes += math.prod(array.shape) * array.dtype.itemsize
         found = np.empty(array.shape, array.dtype)
-        if self.text_bytes <= TEXT_BYTES and found.size:
+        if self.text_bytes <= _TEXT_BYTES and found.size:
             array.read(h5s.ALL, h5s.ALL, found)
         texts = found.reshape(-1).tolist()
         if array.dtype.kind == "O":
             self.text_bytes += sum(map(len, texts))
-        if self.text_bytes > TEXT_BYTES:
-            raise self.refused(f"its texts take more than {TEXT_BYTES:,} bytes")
+        if self.text_bytes > _TEXT_BYTES:
+            raise self.refused(f"its texts take more than {_TEXT_BYTES:,} bytes")
         try:
             return "texts", [text.decode("utf8") for text in texts], array.shape
         except UnicodeDecodeError as error:

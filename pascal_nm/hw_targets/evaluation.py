@@ -24,7 +24,7 @@ from pascal_nm.simulation.schedule import Schedule
 from pascal_nm.source.tracing import SourceNetwork
 from pascal_nm.source.verification import Verification
 
-LOADS = ("synaptic_operation", "message", "message_in")
+_LOADS = ("synaptic_operation", "message", "message_in")
 """The events that say how busy a core is beside its updates."""
 
 Progress = Callable[[int, int], None]
@@ -60,7 +60,7 @@ class Summary(NamedTuple):
         result, labels = batch.result, batch.labels
         counted = events.count(graph, result) if result.activity else []
         right = np.zeros(0) if result.answers is None else (result.answers == labels[:, None]).sum(0)
-        loads = {} if result.cores is None else {event: result.cores.by_core(event) for event in LOADS}
+        loads = {} if result.cores is None else {event: result.cores.by_core(event) for event in _LOADS}
         return Summary(
             result.predictions, labels, counted, result.schedule, result.timesteps, result.exact, right, loads
         )
@@ -77,7 +77,7 @@ class Evaluation:
         schedule: the windows of one image.
         timesteps: until the answer was final, or the image was stopped, (N,).
         exact: images whose answer is final, and so the source network's, (N,).
-        loads: what each core of a chip did, each of :data:`LOADS` by its name, (N, cores); empty
+        loads: what each core of a chip did, each of :data:`_LOADS` by its name, (N, cores); empty
             where the network is on none.
         accuracy_over_time: share of correct predictions after each timestep, (steps,); empty for an
             engine without timesteps.

@@ -29,7 +29,7 @@ from pascal_nm.network.bounds import common_exponent, exponents, largest_input, 
 from pascal_nm.network.graph import Graph, Population, Projection, Quantization
 from pascal_nm.network.quantization import Layer, Layers
 
-CHOOSES = "`pascal-nm quantize --chip` makes integers that fit from the float network"
+_CHOOSES = "`pascal-nm quantize --chip` makes integers that fit from the float network"
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,13 +199,13 @@ class _Integers:
             if np.any(threshold << -exponent != p.threshold) or threshold.max() > 2 ** widths["threshold"] - 1:
                 return (
                     f"its thresholds are no multiples of {2**-exponent}, "
-                    f"or exceed {widths['threshold']} bits: {CHOOSES}"
+                    f"or exceed {widths['threshold']} bits: {_CHOOSES}"
                 )
         value = p.bias.astype(np.float64) * 2 ** (numbers.shift + exponent)
         powers = np.maximum(exponents(value, widths["bias"]), numbers.bias_exponents[0])
         mantissas = value / 2.0**powers
         if np.any(mantissas != np.floor(mantissas)) or powers.max() > numbers.bias_exponents[1]:
-            return f"its biases have more bits than a mantissa of {widths['bias']}: {CHOOSES}"
+            return f"its biases have more bits than a mantissa of {widths['bias']}: {_CHOOSES}"
         return Encoding(exponent, weights, threshold, mantissas.astype(np.int64), powers)
 
 

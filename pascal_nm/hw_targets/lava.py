@@ -16,11 +16,11 @@ from pascal_nm.network.graph import Graph, Inputs
 from pascal_nm.simulation import schedule
 from pascal_nm.simulation.result import RunResult
 
-MEMORY = 2**28
+_MEMORY = 2**28
 """Bytes that the frames in flight of one batch may take, unless the caller sets the batch size or
 the machine has less."""
 
-CHILD = 12 * 2**20
+_CHILD = 12 * 2**20
 """Bytes that a child process takes for itself: measured, with what it changes of the pages that it
 shares with its parent."""
 
@@ -63,12 +63,12 @@ class LavaTarget:
         return LavaProgram(graph, self.batch_size or self._batch_size_for(graph), self.pipelined, self.memory)
 
     def _batch_size_for(self, graph: Graph) -> int:
-        """The largest batch whose frames in flight stay below :data:`MEMORY`.
+        """The largest batch whose frames in flight stay below :data:`_MEMORY`.
 
         They also take no more than half of what memory there is.
         """
         limit = available_memory() if self.memory is None else self.memory
-        budget = MEMORY if limit is None else min(MEMORY, limit // 2)
+        budget = _MEMORY if limit is None else min(_MEMORY, limit // 2)
         return max(1, budget // bytes_per_image(graph))
 
 
@@ -104,7 +104,7 @@ def estimate(graph: Graph, images: int, batch_size: int) -> int:
     # Inputs once as they come and once in batches; the readout's potential over time once as the
     # children write it and once in one piece.
     kept = counts + 2 * real * graph.input.size + 3 * real * plan.steps * sum(p.size for p in graph.outputs)
-    return children * CHILD + weights + batch * bytes_per_image(graph) + batches * batch * kept
+    return children * _CHILD + weights + batch * bytes_per_image(graph) + batches * batch * kept
 
 
 def divide(images: int, batch_size: int) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from pascal_nm.hw_targets.objectives import Estimate
 from pascal_nm.hw_targets.splitting import Splitter, Use
 from pascal_nm.network.graph import Graph
 
-MOST_CORES = 1 << 15
+_MOST_CORES = 1 << 15
 """Cores of a network at most: what each sends to each is kept in one array. A VGG-16 on ImageNet
 images takes some 15,000 of a Loihi 1."""
 
@@ -94,7 +94,7 @@ def place(graph: Graph, chip: Chip, objective: str = "time") -> Placement:
     Raises:
         TargetError: the chip's file describes no cores, one neuron alone exceeds a limit (the
             message names population and limit), the objective is none, or the network needs more
-            than :data:`MOST_CORES`.
+            than :data:`_MOST_CORES`.
     """
     objectives.check(objective)
     if chip.core is None or chip.mesh is None:
@@ -103,8 +103,8 @@ def place(graph: Graph, chip: Chip, objective: str = "time") -> Placement:
         raise TargetError("a chip holds integers: quantize the network first (--bits 8)")
     splitter = Splitter(Joins(graph), chip.core)
     blocks = splitter.fewest()
-    if (cores := sum(b.cores for b in blocks.values())) > MOST_CORES:
-        raise TargetError(f"the network needs {cores:,} cores of {chip.name}, and at most {MOST_CORES:,} are mapped")
+    if (cores := sum(b.cores for b in blocks.values())) > _MOST_CORES:
+        raise TargetError(f"the network needs {cores:,} cores of {chip.name}, and at most {_MOST_CORES:,} are mapped")
     if objective == "cores" or not objectives.has_figures(chip, objective):
         return _placed(splitter, blocks, chip.mesh, "cores")
     estimate = Estimate(splitter.joins, chip, chip.mesh)

@@ -11,7 +11,7 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.hw_targets.chip import Mesh
 
-ROWS = 512
+_ROWS = 512
 """Rows of the traffic between cores that are taken at once: in float64 they take little memory."""
 
 
@@ -59,8 +59,8 @@ class _Swaps:
 
     def _along(self, place: Array) -> Array:
         apart = np.abs(place - np.arange(place.max() + 1)[:, None]).astype(np.float64)
-        rows = range(0, len(self.traffic), ROWS)
-        return np.concatenate([apart @ self.traffic[i : i + ROWS].T.astype(np.float64) for i in rows], 1)
+        rows = range(0, len(self.traffic), _ROWS)
+        return np.concatenate([apart @ self.traffic[i : i + _ROWS].T.astype(np.float64) for i in rows], 1)
 
     def _stand(self, cores: Array) -> None:
         """Note the ways of these cores' messages from where they stand."""

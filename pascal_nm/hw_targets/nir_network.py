@@ -24,10 +24,10 @@ from pascal_nm.export.nir_modules import Reading
 from pascal_nm.hw_targets import evaluation
 from pascal_nm.hw_targets.evaluation import Progress
 
-MOST_TIMESTEPS = 2**15 - 1
+_MOST_TIMESTEPS = 2**15 - 1
 """For how long an image is shown at most: a neuron's spikes are counted in 16 bits."""
 
-MOST_PROCESSES = 500
+_MOST_PROCESSES = 500
 """The most nodes of a graph in Lava, where each is a process of the system."""
 
 
@@ -83,9 +83,9 @@ class NirProgram:
         target: str = "torch",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if not 1 <= timesteps <= MOST_TIMESTEPS:
+        if not 1 <= timesteps <= _MOST_TIMESTEPS:
             raise TargetError(
-                f"an image is shown for at least one timestep, not {timesteps}, and for {MOST_TIMESTEPS:,} at most"
+                f"an image is shown for at least one timestep, not {timesteps}, and for {_MOST_TIMESTEPS:,} at most"
             )
         if target not in ("torch", "lava"):
             raise TargetError(f"a NIR file without PASC metadata runs on torch or lava, not on {target!r}")
@@ -101,10 +101,10 @@ class NirProgram:
 
         for name in self.plan.inner:
             raise TargetError(f"Lava runs flat graphs; {name} is a graph of its own: use --target torch")
-        if len(self.plan.order) > MOST_PROCESSES:
+        if len(self.plan.order) > _MOST_PROCESSES:
             raise TargetError(
                 f"Lava starts a process for each of {len(self.plan.order):,} nodes, "
-                f"more than {MOST_PROCESSES}: use --target torch"
+                f"more than {_MOST_PROCESSES}: use --target torch"
             )
 
     @property

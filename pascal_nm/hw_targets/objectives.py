@@ -32,7 +32,7 @@ OBJECTIVES = ("time", "energy", "cores")
 TRAVEL = ("message", "hop_x", "hop_y")
 """Events whose number depends on the placement."""
 
-MOST_CORES = 1 << 12
+_MOST_CORES = 1 << 12
 """Cores that a network takes at most where it could do with fewer: what each sends to each has to
 be known."""
 
@@ -92,7 +92,7 @@ def quieter(splitter: Splitter, blocks: Cut, estimate: Estimate) -> Cut:
 def _most(blocks: Cut, mesh: Mesh) -> int:
     """The cores of the chips that blocks need anyway."""
     fewest = _cores(blocks)
-    return min(-(-fewest // mesh.cores) * mesh.cores, max(fewest, MOST_CORES))
+    return min(-(-fewest // mesh.cores) * mesh.cores, max(fewest, _MOST_CORES))
 
 
 def _cores(blocks: Cut) -> int:

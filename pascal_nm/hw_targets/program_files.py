@@ -44,7 +44,7 @@ from pascal_nm.simulation import schedule as schedules
 from pascal_nm.simulation.result import RunResult
 from pascal_nm.simulation.schedule import Schedule
 
-MOST_INPUTS = 16
+_MOST_INPUTS = 16
 """Inputs in ``check.npz`` at most."""
 
 Step = Annotated[int, Within(0, 1 << 40)]
@@ -305,8 +305,8 @@ def _read_check(path: Path, program: ChipProgram) -> dict[str, Array]:
     if sorted(found) != sorted(limits):
         raise FileError(f"{path.name} does not hold the arrays of this network")
     images = found["inputs"].shape[:1]
-    if any(n > MOST_INPUTS for n in images):
-        raise FileError(f"{path.name} holds more than {MOST_INPUTS} inputs")
+    if any(n > _MOST_INPUTS for n in images):
+        raise FileError(f"{path.name} holds more than {_MOST_INPUTS} inputs")
     for name, (shape, most) in limits.items():
         if found[name].shape != (*images, *shape) or found[name].dtype.kind != "i":
             raise FileError(f"{path.name} holds {name!r} of shape {found[name].shape}, which is not the network's")

@@ -40,7 +40,7 @@ RELIEF = {
 }
 """What helps where a limit binds."""
 
-ROUNDS = 24
+_ROUNDS = 24
 """Attempts at finer blocks for populations whose cores have too few out-axons."""
 
 
@@ -88,7 +88,7 @@ class Splitter:
         Sources are cut finer where their cores run out of out-axons.
         """
         caps = {p.name: self.core.neurons for p in self.populations}
-        for _ in range(ROUNDS):
+        for _ in range(_ROUNDS):
             blocks: dict[str, Blocks] = {}
             for p in self.populations:
                 shapes = self._of(p)

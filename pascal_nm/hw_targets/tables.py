@@ -25,7 +25,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-LARGEST = 1 << 14
+_LARGEST = 1 << 14
 """Bytes of a file at most, six times the largest that comes with the package: Python's own reader
 takes the square of a dotted key's length."""
 
@@ -66,8 +66,8 @@ def parse(kind: type[T], text: bytes) -> T:
         FileError: it is no TOML, or a key or a value is none of the dataclass; the message names
             it, and not the file.
     """
-    if len(text) > LARGEST:
-        raise FileError(f"it holds {len(text):,} bytes, and at most {LARGEST:,} are read")
+    if len(text) > _LARGEST:
+        raise FileError(f"it holds {len(text):,} bytes, and at most {_LARGEST:,} are read")
     try:
         raw = tomllib.loads(text.decode())
     except (ValueError, RecursionError) as error:  # of numbers with thousands of digits, and of tables in tables
@@ -162,13 +162,13 @@ def _typed(kind: type, value: Any, place: str, what: str) -> Any:
     return value
 
 
-SHOWN = 40
+_SHOWN = 40
 """Characters of a wrong value that a message repeats."""
 
 
 def _wrong(value: Any, place: str, what: str) -> FileError:
     shown = repr(value) if isinstance(value, (str, float, bool)) else str(value) if _short(value) else "too large"
-    shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"
+    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
     return FileError(f"{place or 'the file'} is {shown}, {what} is needed")
 
 
@@ -179,5 +179,5 @@ def _short(value: Any) -> bool:
 
 def _inside(place: str, name: str) -> str:
     """The dotted name of a key."""
-    shown = name if name.replace("_", "").isalnum() and len(name) <= SHOWN else f"{name[:SHOWN]!r}"
+    shown = name if name.replace("_", "").isalnum() and len(name) <= _SHOWN else f"{name[:_SHOWN]!r}"
     return f"{place}.{shown}" if place else shown

@@ -45,13 +45,13 @@ from pascal_nm.hw_targets.evaluation import Evaluation, Progress, Summary
 from pascal_nm.network.graph import Graph
 from pascal_nm.simulation.result import Program
 
-DEATHS = 3
+_DEATHS = 3
 """Deaths without a finished batch in between, after which the run is given up."""
 
-FILES = 5
+_FILES = 5
 """Open files that a worker takes in its parent while it is started; then it is one."""
 
-ANSWER = "10s"
+_ANSWER = "10s"
 """How long a scheduler may take to answer."""
 
 Task = tuple[Array, Array]
@@ -120,7 +120,7 @@ def evaluate_on(
     except ImportError as error:
         raise NotInstalledError("--scheduler needs Dask: pip install 'pascal-nm[dask]'") from error
     try:
-        client: Any = Client(scheduler, timeout=ANSWER, set_as_default=False)  # type: ignore[no-untyped-call]
+        client: Any = Client(scheduler, timeout=_ANSWER, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise TargetError(f"no Dask scheduler answers at {scheduler}: {first_line(error)}") from error
     with client:
@@ -198,7 +198,7 @@ class _Pool:
     """
 
     def __init__(self, graph: Graph, target: str, workers: int) -> None:
-        check_open_files(workers, FILES)
+        check_open_files(workers, _FILES)
         threads = torch.get_num_threads()
         if graph.is_integer:  # the number of threads may change how floating point rounds
             threads = max(1, threads // workers)
@@ -248,14 +248,14 @@ class _Pool:
     def _died(self, exitcode: int) -> None:
         """Go on with a new worker, but not for ever."""
         self._deaths += 1
-        if self._deaths >= DEATHS or self._closed:
+        if self._deaths >= _DEATHS or self._closed:
             advice = f": is there memory for {len(self._workers)} workers?" if exitcode == -signal.SIGKILL else ""
             raise TargetError(
-                f"{DEATHS} times a worker died before a batch was done, the last by {ending(exitcode)}{advice}"
+                f"{_DEATHS} times a worker died before a batch was done, the last by {ending(exitcode)}{advice}"
             )
 
 
-BOOT = (
+_BOOT = (
     "import sys; from multiprocessing.connection import Connection; pipe = Connection(int(sys.argv[1])); "
     "sys.path[:] = pipe.recv(); from pascal_nm.hw_targets import workers; workers.serve(pipe)"
 )
@@ -273,7 +273,7 @@ class _Worker:
             return
         self._pipe, theirs = multiprocessing.Pipe()
         with theirs:
-            command = [sys.executable, "-c", BOOT, str(theirs.fileno())]
+            command = [sys.executable, "-c", _BOOT, str(theirs.fileno())]
             try:
                 self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
             except OSError as error:

@@ -23,9 +23,9 @@ from pascal_nm.common.arrays import Array
 from pascal_nm.errors import GraphError
 from pascal_nm.network.graph import Graph, Population, Projection
 
-FLOAT32_EXACT = 2**24
+_FLOAT32_EXACT = 2**24
 """Integers up to this magnitude add without rounding in float32 (24-bit significand, IEEE 754)."""
-FLOAT64_EXACT = 2**53
+_FLOAT64_EXACT = 2**53
 
 
 def current_bound(projection: Projection, largest: int) -> Array:
@@ -91,9 +91,9 @@ def carrier(bound: float) -> type[np.float32] | type[np.float64]:
     Raises:
         GraphError: not even float64 is exact.
     """
-    if bound < FLOAT32_EXACT:
+    if bound < _FLOAT32_EXACT:
         return np.float32
-    if bound < FLOAT64_EXACT:
+    if bound < _FLOAT64_EXACT:
         return np.float64
     raise GraphError(
         f"integer sums can reach {bound:.3g}, beyond the 2**53 that are exact here: quantize to fewer bits"

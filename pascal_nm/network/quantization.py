@@ -27,11 +27,11 @@ from pascal_nm.errors import GraphError
 from pascal_nm.network.bounds import exponents
 from pascal_nm.network.graph import Graph, LayerQuantization, Population, Projection, Quantization
 
-THRESHOLD_MAX = 2**17 - 1
+_THRESHOLD_MAX = 2**17 - 1
 """Largest integer threshold: 17 bits, as on Loihi (Davies et al., IEEE Micro 2018)."""
 
 
-CLIPS = tuple(np.linspace(1.0, 0.3, 15))
+_CLIPS = tuple(np.linspace(1.0, 0.3, 15))
 """Shares of the largest weight at which the range ``mse`` may end."""
 
 
@@ -174,7 +174,7 @@ def _grid(
     """The grid of each channel: by the range ``max`` the finest one that clips no weight."""
     if recipe.range == "max":
         return _aligned(p, finest, recipe)
-    grids = [_aligned(p, finest * clip, recipe) for clip in CLIPS]
+    grids = [_aligned(p, finest * clip, recipe) for clip in _CLIPS]
     weights = list(zip(incoming, powers, strict=True))
     errors = np.stack([sum(_squared_error(q, grid, e, recipe.largest) for q, e in weights) for grid in grids])
     if p.dynamics.reads_out:
@@ -196,7 +196,7 @@ def _aligned(p: Population, grid: Array, recipe: LayerQuantization) -> Array:
         )
     unit = 2**recipe.shift
     multiples = np.floor(theta / (unit * np.maximum(grid, np.finfo(float).tiny)))
-    return np.asarray(theta / (unit * np.clip(multiples, 1, THRESHOLD_MAX // unit)))
+    return np.asarray(theta / (unit * np.clip(multiples, 1, _THRESHOLD_MAX // unit)))
 
 
 def _squared_error(projection: Projection, grid: Array, exponent: int, largest: int) -> Array:

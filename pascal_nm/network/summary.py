@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pascal_nm.network.graph import Graph, Population, Projection
 
-NUMBERS = ("levels", "neurons")
+_NUMBERS = ("levels", "neurons")
 """Columns that stand right."""
 
 
@@ -18,7 +18,7 @@ def text(graph: Graph) -> str:
     columns = {name: [name, *(_text(row[name]) for row in rows)] for name in names}
     for name, column in columns.items():
         width = max(map(len, column))
-        columns[name] = [cell.rjust(width) if name in NUMBERS else cell.ljust(width) for cell in column]
+        columns[name] = [cell.rjust(width) if name in _NUMBERS else cell.ljust(width) for cell in column]
     numbers = f"{graph.quantization or 'given'} integers" if graph.is_integer else str(graph.dtype)
     title = f"Spiking network in {numbers}, schedule {graph.timing.schedule}"
     return "\n".join([title, *("  ".join(line).rstrip() for line in zip(*columns.values(), strict=True))])

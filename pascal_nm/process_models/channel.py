@@ -25,11 +25,11 @@ from pascal_nm.process_models.memory import shared_zeros
 POLL = 0.05
 """Seconds between two looks of a guarded port at what it is guarded by."""
 
-SELECT_POLL = 0.0002
+_SELECT_POLL = 0.0002
 """Seconds between two looks of a Process that waits for several channels at once (only those
 with VarPorts do)."""
 
-BUSY, WAITING, POLLING = 0, 1, 2
+BUSY, _WAITING, POLLING = 0, 1, 2
 """What a child notes: it computes (or is stuck); it waits for a channel; it looks at several
 channels in turn."""
 
@@ -37,13 +37,13 @@ channels in turn."""
 class Pulse:
     """What this process does now, in a cell of memory that its parent reads.
 
-    One of :data:`BUSY`, :data:`WAITING`, :data:`POLLING`.
+    One of :data:`BUSY`, :data:`_WAITING`, :data:`POLLING`.
     """
 
     cell: Array = shared_zeros((1,), np.uint8)
 
     @classmethod
-    def waits(cls, wait: Callable[[], Any], how: int = WAITING) -> Any:
+    def waits(cls, wait: Callable[[], Any], how: int = _WAITING) -> Any:
         """Call ``wait`` and note so meanwhile."""
         cls.cell[0] = how
         try:
@@ -198,4 +198,4 @@ def select(selector: object, *channel_actions: tuple[Any, Callable[[], Any]]) ->
         for port, action in channel_actions:
             if port.probe():
                 return action()
-        Pulse.waits(lambda: time.sleep(SELECT_POLL), POLLING)
+        Pulse.waits(lambda: time.sleep(_SELECT_POLL), POLLING)

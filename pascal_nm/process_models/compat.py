@@ -3,7 +3,7 @@
 Lava was written for Python 3.10, and its project is archived. Three things stand between it
 and today's Python:
 
-- Its metadata refuses Python 3.11, so pip must be told to install it anyway (:data:`INSTALL`).
+- Its metadata refuses Python 3.11, so pip must be told to install it anyway (:data:`_INSTALL`).
 - ``lava.magma.compiler.var_model`` uses instances of the dataclass ``ByteEncoder`` as field
   defaults. Since Python 3.11 a default whose class has no ``__hash__`` is refused as mutable;
   :func:`_hashable_byte_encoder` gives it one during the import.
@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from pascal_nm.errors import NotInstalledError, TargetError
 
-INSTALL = "pip install 'asteval<0.10' scipy networkx && pip install --no-deps --ignore-requires-python lava-nc==0.10.0"
+_INSTALL = "pip install 'asteval<0.10' scipy networkx && pip install --no-deps --ignore-requires-python lava-nc==0.10.0"
 """What installs Lava on Python 3.10 to 3.13."""
 
 
@@ -244,7 +244,7 @@ else:
             from lava.magma.runtime.runtime import Runtime as LavaRuntime
             from lava.magma.runtime.runtime_services.runtime_service import LoihiPyRuntimeService
     except ImportError as error:
-        raise NotInstalledError(f"Lava does not load ({error}); install it with: {INSTALL}") from error
+        raise NotInstalledError(f"Lava does not load ({error}); install it with: {_INSTALL}") from error
 
 __all__ = [
     "CPU",

@@ -130,10 +130,10 @@ def _sweep() -> None:
             continue  # another user's program, which lives, or a name that somebody else gave
 
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """From <malloc.h> of the GNU C library."""
 
-KEPT, LARGEST = 2**30, 2**25
+_KEPT, _LARGEST = 2**30, 2**25
 """Bytes of freed memory that :func:`keep_memory` keeps, and the largest array of which it does so
 (the library allows no more)."""
 
@@ -146,8 +146,8 @@ def keep_memory() -> None:
     system = ctypes.CDLL(None)
     if hasattr(system, "mallopt"):  # other C libraries have none
         system.malloc_trim(0)
-        system.mallopt(M_MMAP_THRESHOLD, LARGEST)
-        system.mallopt(M_TRIM_THRESHOLD, KEPT)
+        system.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
+        system.mallopt(_M_TRIM_THRESHOLD, _KEPT)
 
 
 class Record(NamedTuple):

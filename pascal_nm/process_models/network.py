@@ -21,7 +21,7 @@ from pascal_nm.simulation.result import Activity, RunResult
 from pascal_nm.simulation.schedule import Schedule
 from pascal_nm.simulation.simulate import answers, scales
 
-LOOK = 2
+_LOOK = 2
 """Timesteps between two looks at whether a streaming network is quiet."""
 
 
@@ -202,7 +202,7 @@ class Network:
         while done < self.schedule.steps:
             steps = min(steps, self.schedule.steps - done)
             run(steps)
-            done, steps = done + steps, LOOK
+            done, steps = done + steps, _LOOK
             if self.schedule.streams and (self._settled(batch) <= done).all():
                 break
         return done

@@ -56,17 +56,17 @@ from pascal_nm.process_models.model import Model
 from pascal_nm.process_models.service import FreeService
 from pascal_nm.process_models.watchdog import PATIENCE, Watchdog
 
-GRACE = 1.0
+_GRACE = 1.0
 """Seconds that a dying child has to deliver its traceback."""
 
-SLOTS = 2
+_SLOTS = 2
 """Frames that a channel holds: one under way while the next is written."""
 
-FILES = 4
+_FILES = 4
 """Open files that a child takes in its parent: both ends of the pipe that brings its errors, and
 two that tell of its end."""
 
-MOST_STEPS = 2**31 - 1
+_MOST_STEPS = 2**31 - 1
 """Timesteps that one command to Lava's service can ask for: an int32, of which the negative ones
 are other commands."""
 
@@ -111,7 +111,7 @@ class Session:
         with ExitStack() as stack:
             stack.enter_context(_terminated_as_exit())
             with making():
-                executable = Compiler({"pypy_channel_size": SLOTS}).compile(self._process, self._run_config)
+                executable = Compiler({"pypy_channel_size": _SLOTS}).compile(self._process, self._run_config)
                 stack.callback(forget, [p for p in executable.proc_builders if p.parent_proc is not None])
                 _run_ahead(executable)
                 runtime = Runtime(executable, None, self._patience)
@@ -128,8 +128,8 @@ class Session:
 
     def run(self, steps: int) -> None:
         """Run ``steps`` timesteps, on from where the last call ended."""
-        if not isinstance(steps, int | np.integer) or not 1 <= steps <= MOST_STEPS:
-            raise TargetError(f"a run takes a whole number of timesteps, from 1 to {MOST_STEPS}, not {steps!r}")
+        if not isinstance(steps, int | np.integer) or not 1 <= steps <= _MOST_STEPS:
+            raise TargetError(f"a run takes a whole number of timesteps, from 1 to {_MOST_STEPS}, not {steps!r}")
         self._open.start(RunSteps(num_steps=int(steps)))
 
     @property
@@ -140,7 +140,7 @@ class Session:
     @property
     def _open(self) -> Runtime:
         if self._runtime is None:
-            raise TargetError(NOT_OPEN)
+            raise TargetError(_NOT_OPEN)
         return self._runtime
 
     def __exit__(
@@ -149,7 +149,7 @@ class Session:
         self._stack.close()
 
 
-NOT_OPEN = "this network does not run any more, or not yet: run it and read its Vars inside the Session's with block"
+_NOT_OPEN = "this network does not run any more, or not yet: run it and read its Vars inside the Session's with block"
 
 
 class Runtime(LavaRuntime):
@@ -166,7 +166,7 @@ class Runtime(LavaRuntime):
     def initialize(self, node_cfg_idx: int = 0) -> None:
         """Build channels and children."""
         count = len(self._executable.proc_builders) + len(self._executable.runtime_service_builders)
-        check_open_files(count, FILES)
+        check_open_files(count, _FILES)
         self._owner = os.getpid()
         with _signals_held(), own_semaphores():
             self._build_watchdog_manager()
@@ -215,7 +215,7 @@ class Runtime(LavaRuntime):
 
     def _check_open(self) -> None:
         if self._owner != os.getpid():
-            raise TargetError(NOT_OPEN)
+            raise TargetError(_NOT_OPEN)
 
     def _get_resp_for_run(self) -> None:
         """Wait until all timesteps are done: Lava's hook, called by start and wait."""
@@ -244,7 +244,7 @@ class Runtime(LavaRuntime):
 
     def _fail(self) -> NoReturn:
         """Raise the error of the child that failed first; it may still be writing its traceback."""
-        deadline = time.monotonic() + GRACE
+        deadline = time.monotonic() + _GRACE
         while time.monotonic() < deadline:
             for name, actor in self._children():
                 if actor.exception:

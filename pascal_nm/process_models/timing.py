@@ -44,13 +44,13 @@ class Turns:
 
     Attributes:
         starts: the timestep in which each batch starts, (K,) int64, in memory that all Processes of
-            a run share; :data:`LATER` for those that the program has not started yet. It changes
+            a run share; :data:`_LATER` for those that the program has not started yet. It changes
             between calls of ``Session.run`` only, so that all Processes see the same.
     """
 
     def __init__(self, batches: int) -> None:
         self.starts: Array = shared_zeros((batches,), np.int64)
-        self.starts[:] = LATER
+        self.starts[:] = _LATER
 
     def locate(self, t: int, window: range) -> Place | None:
         """The place of timestep ``t`` in a window, or None outside.
@@ -62,7 +62,7 @@ class Turns:
         return Place(batch, offset) if batch >= 0 and offset in window else None
 
 
-LATER = 2**62
+_LATER = 2**62
 """A timestep that never comes."""
 
 Rota = Cycle | Turns

@@ -23,16 +23,16 @@ from typing import IO, Any
 from pascal_nm.common.arrays import Array
 from pascal_nm.process_models.channel import BUSY, POLLING
 
-INTERVAL = 0.25
+_INTERVAL = 0.25
 """Seconds between two looks."""
 
 PATIENCE = 3.0
 """Seconds for which all children must be idle."""
 
-TRACE_WAIT = 0.5
+_TRACE_WAIT = 0.5
 """Seconds that a stuck child has to write its traceback."""
 
-STOPPED, WANTING = "Tt", "RD"
+_STOPPED, _WANTING = "Tt", "RD"
 """States of a process in /proc that are told apart here: stopped by a signal or debugger; running
 or waiting for a disk."""
 
@@ -49,32 +49,32 @@ class Watchdog:
 
     def __init__(self, pulses: Array, traces: IO[bytes], patience: float) -> None:
         self._pulses, self._traces = pulses, traces
-        self._limit = max(1, round(patience / INTERVAL))
+        self._limit = max(1, round(patience / _INTERVAL))
         self.reset()
 
     def reset(self) -> None:
         """A run begins."""
-        self._next = time.monotonic() + INTERVAL
+        self._next = time.monotonic() + _INTERVAL
         self._before: list[Any] = []
         self._idle = 0
 
     def look(self, pids: Mapping[str, int]) -> str | None:
         """What is wrong with the children of these names and process numbers, or None.
 
-        Looks every :data:`INTERVAL` seconds, however often it is called.
+        Looks every :data:`_INTERVAL` seconds, however often it is called.
         """
         if time.monotonic() < self._next:
             return None
-        self._next = time.monotonic() + INTERVAL
+        self._next = time.monotonic() + _INTERVAL
         now = [None if pulse == POLLING else ran(pid) for pid, pulse in zip(pids.values(), self._pulses, strict=False)]
-        wanting = any(done is not None and done[0] in WANTING for done in now)
+        wanting = any(done is not None and done[0] in _WANTING for done in now)
         self._idle = self._idle + 1 if now == self._before and not wanting else 0
         self._before = now
         return self._verdict(pids) if self._idle >= self._limit else None
 
     def _verdict(self, pids: Mapping[str, int]) -> str:
         states = {name: done[0] for name, done in zip(pids, self._before, strict=True) if done is not None}
-        if stopped := [name for name, state in states.items() if state in STOPPED]:
+        if stopped := [name for name, state in states.items() if state in _STOPPED]:
             return f"{', '.join(stopped)} stopped (by a signal or a debugger) and holds up the network"
         busy = [name for name, pulse in zip(pids, self._pulses, strict=False) if pulse == BUSY]
         if busy:
@@ -87,9 +87,9 @@ class Watchdog:
             if pulse == BUSY:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGUSR1)
-        deadline, before, size = time.monotonic() + TRACE_WAIT, 0, 0
+        deadline, before, size = time.monotonic() + _TRACE_WAIT, 0, 0
         while time.monotonic() < deadline and (size == 0 or size != before):
-            time.sleep(INTERVAL / 5)
+            time.sleep(_INTERVAL / 5)
             before, size = size, os.fstat(self._traces.fileno()).st_size
         self._traces.seek(0)
         return self._traces.read().decode(errors="replace")

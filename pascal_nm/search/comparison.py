@@ -35,7 +35,7 @@ TIMESTEPS = (1, 2, 4, 8, 16, 32, 64)
 CONFIDENCES = (0.95, 0.99)
 """Of early exits."""
 
-TIMINGS = (*map(Timing, SCHEDULES), Timing("streaming", 1))
+_TIMINGS = (*map(Timing, SCHEDULES), Timing("streaming", 1))
 """Those of the exact methods: each schedule, and streaming with a lag, too."""
 
 _LEVELS = "levels x"
@@ -241,7 +241,7 @@ def compare(
     made = _Judge(expected, data.labels)
     rows = [made.row("source network", True, expected)]
     curves: dict[str, list[float]] = {}
-    for timing in TIMINGS:
+    for timing in _TIMINGS:
         row, curve = _exact(graph, timing, data, made, progress)
         rows.append(row)
         curves[row.method] = curve

@@ -37,7 +37,7 @@ Synapse = Callable[[Tensor], Tensor]
 Delivery = Callable[[Projection, Tensor, Synapse], Tensor]
 """How spikes (B, *source shape) come through a projection's synapses."""
 
-MOST_NUMBERS = 1 << 31
+_MOST_NUMBERS = 1 << 31
 """Numbers of one image's spike train beyond which ``steps`` would take tens of gigabytes."""
 
 _PREPARED: WeakKeyDictionary[Graph, dict[tuple[str, str], Synapse]] = WeakKeyDictionary()
@@ -207,7 +207,7 @@ def _images_together(graph: Graph, plan: schedule.Schedule) -> int:
     for q in graph.projections:
         timesteps = max(16, plan.windows[q.source].emit.steps)  # shorter trains are as fast in no larger batches
         largest = max(largest, timesteps * max(graph[q.source].size, graph[q.target].size))
-    if largest > MOST_NUMBERS:
+    if largest > _MOST_NUMBERS:
         raise GraphError(
             f"the spikes of one image are {largest:,} numbers in one layer, too many to run timestep by timestep: use "
             "fewer levels, or the closed form (simulate.counts)"

@@ -65,7 +65,7 @@ def refused(path, message):
 
 @pytest.mark.parametrize(("index", "size"), [(0, 0), (1, 2**64 - 16)])
 def test_bytes_that_send_hdf5_into_a_loop_are_given_up(good, index, size, monkeypatch):
-    monkeypatch.setattr(untrusted, "SECONDS", 1)
+    monkeypatch.setattr(untrusted, "_SECONDS", 1)
     content = bytearray(good.read_bytes())
     heap = content.find(b"GCOL")
     content[heap + 16 : heap + 18], content[heap + 24 : heap + 32] = struct.pack("<H", index), struct.pack("<Q", size)
@@ -92,7 +92,7 @@ def test_texts_have_a_limit(good, texts):
 
 
 def test_many_groups_are_refused_at_once(good, monkeypatch):
-    monkeypatch.setattr(untrusted, "OBJECTS", 200)
+    monkeypatch.setattr(untrusted, "_OBJECTS", 200)
     with h5py.File(good, "a") as file:
         for i in range(200):
             file.create_group(f"node/nodes/{i}")

@@ -20,7 +20,7 @@ from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.timing import Place, Rota
 from pascal_nm.simulation.clock import Clock
 
-BLOCK_NEURONS = 1 << 17
+_BLOCK_NEURONS = 1 << 17
 """Neurons (times images) that are stepped together."""
 
 
@@ -36,7 +36,7 @@ class PascModel(Model):
         self.cycle: Rota = proc_params["cycle"]
         self.record: Record | None = proc_params["record"]
         self.shape = (proc_params["batch"], *proc_params["shape"])
-        self.block = max(1, BLOCK_NEURONS // math.prod(proc_params["shape"]))
+        self.block = max(1, _BLOCK_NEURONS // math.prod(proc_params["shape"]))
         theta, bias = (
             torch.from_numpy(np.asarray(proc_params[name], dtype=proc_params["dtype"])) for name in ("vth", "bias")
         )
