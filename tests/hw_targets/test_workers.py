@@ -226,7 +226,7 @@ def test_an_error_on_a_cluster_is_the_runs_error(graph, digits, cluster):
 
 def test_a_scheduler_that_does_not_answer_is_named(graph, digits, monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr(workers, "ANSWER", "1s")
+    monkeypatch.setattr(workers, "_ANSWER", "1s")
     with pytest.raises(TargetError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         workers.evaluate_on("tcp://127.0.0.1:9", graph, "torch", digits)
 
