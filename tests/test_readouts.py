@@ -16,6 +16,7 @@ from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation, find, fixed_point
 from pascal_nm.network.graph import SCHEDULES, Timing
+from pascal_nm.report import collect
 from pascal_nm.simulation import simulate
 from pascal_nm.source.tracing import SourceNetwork
 from tests import networks
@@ -85,6 +86,16 @@ def test_a_wrong_weight_of_a_further_output_is_found(module, graph):
     )
     found, _ = evaluation.verify(source, graph, find("torch").compile(wrong), data)
     assert not found.exact and found.culprit == "output_2" and found.prediction_mismatches == 0
+
+
+def test_a_report_shows_the_outputs_of_each_readout(graph):
+    data = pnm.Dataset("noise", PIXELS, np.zeros(len(PIXELS), np.int64), tuple("abcde"), 255.0)
+    layers = {layer["name"]: layer for layer in collect._image(graph.astype(np.float32), data, 0)["layers"]}
+    logits = simulate.steps(graph, graph.pixels(PIXELS[:1])).logits[0]
+    for name, columns in graph.columns.items():
+        shown = {one["neuron"][0]: one["potential"][-1] for one in layers[name]["neurons"]}
+        assert shown == pytest.approx(dict(enumerate(logits[columns])), abs=1e-3)
+        assert layers[name]["answers"] == (name == "output") and not layers[name]["sends"]
 
 
 def test_a_chain_for_other_readers_has_one_readout(graph):

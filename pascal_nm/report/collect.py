@@ -268,7 +268,8 @@ def _image(graph: Graph, data: Dataset, i: int) -> dict[str, Any]:
         if p.dynamics.injects:
             continue
         if p.dynamics.reads_out:
-            neurons = np.sort(np.argsort(-logits, kind="stable")[:_NEURONS])
+            outputs = logits[graph.columns[p.name]]
+            neurons = np.sort(np.argsort(-outputs, kind="stable")[:_NEURONS])
         else:
             neurons = np.sort(rng.choice(p.size, min(_NEURONS, p.size), replace=False))
         found = None if p.dynamics.relays else trace(graph, result, recording, p.name, neurons)
@@ -286,7 +287,8 @@ def _image(graph: Graph, data: Dataset, i: int) -> dict[str, Any]:
                     "down": _when(found.inside[:, n] < 0),
                 }
             shown.append(one)
-        layers.append({"name": p.name, "kind": p.kind, "sends": p.dynamics.sends, "levels": p.levels, "neurons": shown})
+        facts = {"sends": p.dynamics.sends, "answers": p is graph.output, "levels": p.levels}
+        layers.append({"name": p.name, "kind": p.kind, **facts, "neurons": shown})
     return {
         "image": i,
         "label": int(data.labels[i]),

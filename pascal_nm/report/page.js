@@ -73,7 +73,7 @@ function pickNeuron(layer, neuron) {
   Object.assign(picked, { layer, neuron });
   options(byId("layer"), traced().map((i) => layers()[i].name));
   byId("layer").value = traced().indexOf(layer);
-  const name = (one) => (!shown.sends ? named(one.neuron[0]) : one.neuron.join(", "));
+  const name = (one) => (shown.answers ? named(one.neuron[0]) : one.neuron.join(", "));
   const spikes = (one) => (one.spikes ? ` (${one.spikes.length - one.taken_back.length})` : "");
   options(byId("neuron"), shown.neurons.map((one) => name(one) + spikes(one)));
   byId("neuron").value = neuron;
