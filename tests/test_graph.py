@@ -13,6 +13,7 @@ import pascal_nm as pnm
 from pascal_nm.common import memory
 from pascal_nm.common.arrays import canonical
 from pascal_nm.errors import DataError, GraphError
+from pascal_nm.network import graph as graph_module
 from pascal_nm.network.dynamics import MAX_LEVELS
 from pascal_nm.network.graph import (
     Graph,
@@ -537,3 +538,12 @@ def test_all_that_differs_is_named_and_graphs_of_other_parts_by_their_parts():
     assert line == (
         "populations: ['input', 'first', 'largest', 'output'] against ['input', 'second', 'largest', 'output']"
     )
+
+
+@pytest.mark.parametrize("offset", [1e30, -1e30, 2.0**63, -(2.0**63)])
+def test_an_offset_of_the_input_that_no_pixel_can_have_is_refused_and_not_cast(offset):
+    pixels = Preprocessing(255.0, (0.0,), (1.0,))
+    source = Population("input", "analog", (2,), 255, pixels.step, np.array([offset]))
+    assert source.zero(pixels) is None
+    with pytest.raises(DataError, match="was quantized for values up to"):
+        source.currents(graph_module.Pixels(np.array([[3, 200]], np.uint8), pixels), np.dtype(np.int32))

@@ -143,7 +143,8 @@ class Population:
         per_channel = (-1, *(1,) * (len(self.shape) - 1))
         zero = preprocessing.centre.reshape(per_channel) - self.bias
         steps = preprocessing.step.reshape(per_channel)
-        return zero if np.all(self.threshold == steps) and np.all(zero == np.rint(zero)) else None
+        whole = np.all(zero == np.rint(zero)) and np.all(np.abs(zero) <= np.iinfo(np.int32).max)
+        return zero if np.all(self.threshold == steps) and whole else None
 
 
 @dataclass(frozen=True, eq=False)
