@@ -117,7 +117,7 @@ def test_the_bound_of_an_operation_is_its_magnitudes_times_gamma(shape, then, ma
     found = rounding.errors(source, inputs.numpy(), levels, FLOAT32)
     with torch.no_grad():
         size = magnitude(module, torch.from_numpy(levels["act"]) * (1.5 / 4)).flatten(1).numpy()
-    times = found.of("output") / (size * ROUNDOFF)
+    times = found.outputs / (size * ROUNDOFF)
     np.testing.assert_allclose(times, times.max(), rtol=1e-6, err_msg="one gamma for all")
     # A level times its step rounds twice. The bound may be a few roundings above what is
     # needed, not many.
@@ -129,7 +129,7 @@ def test_the_bound_of_an_activation_is_that_of_its_argument_in_steps_of_a_level(
     inputs = torch.linspace(-2, 2, 8, dtype=torch.float64).reshape(2, 4)
     source = SourceNetwork(module, inputs)
     found = rounding.errors(source, inputs.numpy(), {"act": np.zeros((2, 4))}, FLOAT32)
-    times = found.of("act") / ((np.abs(inputs.numpy()) * 3 + 7) * 4 / 1.5 * ROUNDOFF)
+    times = found.activations["act"] / ((np.abs(inputs.numpy()) * 3 + 7) * 4 / 1.5 * ROUNDOFF)
     np.testing.assert_allclose(times, times.max(), rtol=1e-6)
     assert 2 <= times.max() <= 32
     assert not found.outputs.any(), "a level of zero has no error"
@@ -143,9 +143,10 @@ def test_a_program_for_a_fixed_number_of_images_has_the_same_bounds(batch):
     fixed = SourceNetwork(torch.export.export(module, (inputs[:batch],)))
     whole = rounding.errors(SourceNetwork(module, inputs), inputs.numpy(), levels, FLOAT32)
     parts = rounding.errors(fixed, inputs.numpy(), levels, FLOAT32)
+    columns = {"output": slice(None)}
     for name in ("act", "output"):
-        assert parts.of(name).shape == (10, *whole.of(name).shape[1:])
-        np.testing.assert_allclose(parts.of(name), whole.of(name), rtol=1e-12)
+        assert parts.of(name, columns).shape == (10, *whole.of(name, columns).shape[1:])
+        np.testing.assert_allclose(parts.of(name, columns), whole.of(name, columns), rtol=1e-12)
 
 
 def test_gamma_is_highams_and_infinite_where_there_is_no_bound():

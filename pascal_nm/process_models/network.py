@@ -19,7 +19,7 @@ from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing, Tur
 from pascal_nm.simulation import schedule
 from pascal_nm.simulation.result import Activity, RunResult
 from pascal_nm.simulation.schedule import Schedule
-from pascal_nm.simulation.simulate import answers, scales
+from pascal_nm.simulation.simulate import answers, counts_apart, scales
 
 _LOOK = 2
 """Timesteps between two looks at whether a streaming network is quiet."""
@@ -157,10 +157,9 @@ class Network:
         fixed = not self.schedule.streams and self.schedule.steps == self.schedule.length
         interval = self.schedule.initiation_interval if pipelined else self.schedule.steps
         self.cycle: Rota = Cycle(interval, self.batches) if fixed else Turns(self.batches)
-        self.counted = self.schedule.streams or any(p.dynamics.graded for p in graph.senders)
-        """Whether spikes are counted apart from what they carry."""
+        self.apart = counts_apart(graph, self.schedule)
         self.records: dict[str, Record] = {
-            p.name: Record.create(self.batches, self.batch, p.shape, signed=self.counted) for p in graph.senders
+            p.name: Record.create(self.batches, self.batch, p.shape, signed=self.apart) for p in graph.senders
         }
         self.heard = {p.name: listening(graph, p, self.schedule) for p in graph.outputs}
         self.potentials = {
@@ -228,7 +227,7 @@ class Network:
             },
             schedule=self.schedule,
             answers=answers(potential, scale, classes),
-            sent={name: flat(record.sent) for name, record in self.records.items()} if self.counted else None,
+            sent={name: flat(record.sent) for name, record in self.records.items()} if self.apart else None,
             settled=self.schedule.settled({n: flat(r.last) for n, r in self.records.items()}) if streams else None,
             classes=classes,
         )

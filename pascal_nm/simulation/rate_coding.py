@@ -232,9 +232,7 @@ class _Batch:
             if p.dynamics.injects or (p.dynamics.reads_out and p is not self.graph.output):
                 continue
             if p.dynamics.relays:
-                (q,) = self.graph.incoming(p.name)
-                assert q.pool is not None, "Graph refuses a max population without a window"
-                spikes[p.name] = simulate.window_max(spikes[q.source], q.pool, _column(p.threshold))
+                spikes[p.name] = simulate.relayed(self.graph, p, spikes)
                 continue
             readout = p.dynamics.reads_out
             v = self.constant[p.name].clone() if readout else self.potential[p.name].add_(self.constant[p.name])
@@ -289,9 +287,7 @@ def _activations(graph: Graph, inputs: Inputs, keep: bool = True) -> dict[str, A
                 if p.dynamics.injects:
                     continue
                 if p.dynamics.relays:
-                    (q,) = graph.incoming(p.name)
-                    assert q.pool is not None, "Graph refuses a max population without a window"
-                    values[p.name] = simulate.window_max(values[q.source], q.pool, _column(p.threshold))
+                    values[p.name] = simulate.relayed(graph, p, values)
                     continue
                 z = simulate.sum_currents(graph, p, values) + _column(p.bias)
                 values[p.name] = z / _column(p.threshold)

@@ -10,7 +10,7 @@ proven exact (:mod:`pascal_nm.network.bounds`), everything else in int32.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -89,6 +89,27 @@ def window_max(x: Tensor, pool: SumPool2d, sign: Tensor) -> Tensor:
     return (F.max_pool2d(floating * sign, pool.kernel, pool.stride, pool.padding) * sign).to(x.dtype)
 
 
+def relayed(graph: Graph, p: Population, values: Mapping[str, Tensor]) -> Tensor:
+    """What a population that relays makes of its source's spikes, counts or activations.
+
+    Args:
+        graph: the network.
+        p: the population.
+        values: by name, (N, *source shape).
+    """
+    (projection,) = graph.incoming(p.name)
+    assert projection.pool is not None, "Graph refuses such a population without a window"
+    return window_max(values[projection.source], projection.pool, _constant(p.threshold, torch.float32))
+
+
+def counts_apart(graph: Graph, plan: schedule.Schedule) -> bool:
+    """Whether the number of a neuron's spikes may be another than its count.
+
+    Spikes may be taken back, or carry numbers.
+    """
+    return plan.streams or any(p.dynamics.graded for p in graph.senders)
+
+
 def counts(graph: Graph, inputs: Inputs) -> RunResult:
     """Run N inputs (N, *input shape) in closed form. The result has no activity."""
     size = memory.images_together(max(p.size for p in graph.populations), memory.LAYER)
@@ -111,9 +132,7 @@ def _counts(graph: Graph, currents: Tensor) -> RunResult:
         if p.dynamics.injects:
             continue
         if p.dynamics.relays:
-            (projection,) = graph.incoming(p.name)
-            assert projection.pool is not None, "Graph refuses such a population without a window"
-            value = window_max(values[projection.source], projection.pool, _constant(p.threshold, torch.float32))
+            value = relayed(graph, p, values)
         else:
             z = sum_currents(graph, p, values)
             z = z.add_(_constant(p.bias, z.dtype))
@@ -250,8 +269,8 @@ class _Network:
         if watch is not None:
             watch.see(graph.input.name, currents[None], 0)
         counts: dict[str, Array] = {}
-        counted = self.plan.streams or any(p.dynamics.graded for p in graph.senders)
-        sent: dict[str, Array] = {}  # where spikes are not what their counts say
+        apart = counts_apart(graph, self.plan)
+        sent: dict[str, Array] = {}
         over_time: list[Tensor] = []
         last: dict[str, Array] = {}
         activity: dict[str, Activity] = {}
@@ -272,7 +291,7 @@ class _Network:
             if watch is not None:
                 watch.see(p.name, run.train, window.emit.start)
             counts[p.name] = run.count.to(torch.int16).numpy()
-            if counted:
+            if apart:
                 sent[p.name] = run.sent.to(torch.int16).numpy()
             if self.plan.streams:
                 last[p.name] = run.last()
@@ -281,7 +300,7 @@ class _Network:
         potential, scale, classes = torch.cat(over_time, 2).numpy(), scales(graph), graph.output.size
         answered = answers(potential, scale, classes)
         result = RunResult(counts, potential[-1], scale, activity, self.plan, answered, classes=classes)
-        if counted:
+        if apart:
             result = replace(result, sent=sent)
         if self.plan.streams:
             result = replace(result, settled=self.plan.settled(last))

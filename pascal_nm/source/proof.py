@@ -171,8 +171,7 @@ def _problems(source: SourceNetwork, graph: Graph, inputs: Array, run: _Run) -> 
         found = run.arguments[layer.name] if ends is None else run.outputs[:, ends]
         found = found.reshape(expected.value.shape)
         if not expected.holds(found).all():
-            error = errors().outputs[:, ends] if ends is not None else errors().activations[layer.name]
-            expected = expected.widened(error.reshape(found.shape))
+            expected = expected.widened(errors().of(layer.name, columns).reshape(found.shape))
         what = "outputs" if ends is not None else f"pre-activations of {layer.name}"
         yield from _first(expected.holds(found), what, found, expected.value)
         if ends is None:

@@ -50,9 +50,9 @@ class Errors(NamedTuple):
     activations: Mapping[str, Array]
     outputs: Array
 
-    def of(self, name: str) -> Array:
-        """Those of one population, or of the ``output``."""
-        return self.outputs if name == "output" else self.activations[name]
+    def of(self, name: str, columns: Mapping[str, slice]) -> Array:
+        """Those of one population; ``columns`` says which outputs are a readout's."""
+        return self.outputs[:, columns[name]] if name in columns else self.activations[name]
 
 
 def errors(source: SourceNetwork, inputs: Array, levels: Mapping[str, Array], arithmetic: Arithmetic) -> Errors:

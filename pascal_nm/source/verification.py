@@ -236,9 +236,8 @@ class Verification:
                 expected = interval(wide, p, layer, side.counts, inputs, side.arithmetic, side.sent, value)
                 wrong = expected.excludes(found, p)
                 if side is there and wrong.any():
-                    ends = wide.columns.get(p.name)
-                    error = errors().activations[layer.name] if ends is None else errors().outputs[:, ends]
-                    wrong = expected.widened(error.reshape(found.shape)).excludes(found, p)
+                    error = errors().of(layer.name, wide.columns).reshape(found.shape)
+                    wrong = expected.widened(error).excludes(found, p)
                 check.unexplained += int(np.count_nonzero(wrong))
 
     def add_integer(self, expected: RunResult, result: RunResult, logits: Array, arithmetic: str) -> None:
