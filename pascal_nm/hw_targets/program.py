@@ -216,7 +216,7 @@ class ChipProgram:
         """By population but the input, how many cores hold each neuron, (C, H, W)."""
         found = {}
         for p in self.populations[1:]:
-            found[p.name] = np.zeros(p.volume, np.int8)
+            found[p.name] = np.zeros(p.volume, np.int32)
             for number in self.numbers[p.name]:
                 spans = self.cores[number].spans
                 if not all(0 <= low < high <= n for (low, high), n in zip(spans, p.volume, strict=True)):

@@ -211,6 +211,7 @@ def test_what_no_chip_could_hold_is_refused():
     first, second = program.cores
     for cores, message in (
         ((first, first, second), "neurons of 'neuron' on two cores"),
+        ((*[first] * 257, second), "neurons of 'neuron' on two cores"),  # one byte would count to one again
         ((first._replace(channels=(0, 2)), second), "core 0 holds neurons that 'neuron' does not have"),
         ((first._replace(population="other"), second), "'other', which is no population"),
     ):
