@@ -22,11 +22,14 @@ One neuron passes through *stages* (:class:`Stage`); a
                 is positive
 ``STREAM``      add the current, and send signed spikes at once, so that the count follows the
                 potential (not in the paper)
+``CHANGE``      add the current, take the level in closed form, and send by how much it changed,
+                as one signed number (not in the paper)
 ==============  ====================================================================================
 
 ``EMIT`` gives a *thermometer* train: a neuron of count c spikes in the first c steps of its
-window. ``STREAM`` gives a signed train whose sum is c once the neuron is quiet
-(docs/schedules.md has the proof).
+window. ``STREAM`` gives a signed train whose sum is c once the neuron is quiet, ``CHANGE`` one
+number (docs/schedules.md has the proofs). Both keep what the next frame needs: the sum of all that
+a neuron has ever sent is its level.
 """
 
 from __future__ import annotations
@@ -49,13 +52,18 @@ class Stage(str, Enum):
     ENCODE = "encode"
     EMIT = "emit"
     STREAM = "stream"
+    CHANGE = "change"
 
 
-LISTENING = (Stage.ACCUMULATE, Stage.INTEGRATE, Stage.ENCODE, Stage.STREAM)
+LISTENING = (Stage.ACCUMULATE, Stage.INTEGRATE, Stage.ENCODE, Stage.STREAM, Stage.CHANGE)
 """Stages that add what arrives; in the others nothing is heard."""
 
-SENDING = (Stage.EMIT, Stage.STREAM)
+SENDING = (Stage.EMIT, Stage.STREAM, Stage.CHANGE)
 """Stages whose spikes leave the neuron."""
+
+KEEPING = (Stage.STREAM, Stage.CHANGE)
+"""Sending stages after which potential and counter hold what a further frame needs: to change its
+input by so much changes what is sent by as much as the levels change."""
 
 
 class State(NamedTuple):
@@ -68,10 +76,10 @@ class State(NamedTuple):
 class Step(NamedTuple):
     """What one timestep gave: spikes, and the state after it.
 
-    ``spikes`` are in {-1, 0, +1}, of the counter's type.
+    ``spikes`` are in {-1, 0, +1}, of the counter's type; in ``CHANGE`` graded, in {-L, ..., L}.
 
-    In ``INTEGRATE`` and ``CORRECT`` the spikes are internal (they move the counter); in ``EMIT``
-    and ``STREAM`` they leave the neuron.
+    In ``INTEGRATE`` and ``CORRECT`` the spikes are internal (they move the counter); in ``EMIT``,
+    ``STREAM`` and ``CHANGE`` they leave the neuron.
     """
 
     spikes: Array
@@ -168,6 +176,17 @@ def stream(state: State, current: Array, theta: Array, levels: int) -> Step:
     return Step(spikes, State(v - spikes * theta, state.s + spikes))
 
 
+def change(state: State, current: Array, theta: Array, levels: int) -> Step:
+    """Add the current, take the level of the whole potential, and send by how much it changed.
+
+    The counter holds the level that all targets know of: the sum of all that has been sent. Nothing
+    is reset, so ``v`` is the whole potential.
+    """
+    v = state.v + current
+    s = cast(level(v, theta, levels), state.s)
+    return Step(s - state.s, State(v, s))
+
+
 def step(stage: Stage, state: State, current: Array | None, theta: Array, levels: int) -> Step:
     """One timestep of a neuron in the given stage; ``current`` is None where no input can arrive.
 
@@ -183,6 +202,7 @@ _STAGES: dict[Stage, Callable[[State, Array, Array, int], Step]] = {
     Stage.ENCODE: lambda state, x, theta, levels: Step(None, encode(state, x, theta, levels)),
     Stage.EMIT: lambda state, x, theta, levels: emit(state),
     Stage.STREAM: stream,
+    Stage.CHANGE: change,
 }
 
 

@@ -113,7 +113,8 @@ class Dynamics:
     def largest(self, p: Population) -> int:
         """The largest magnitude of what a neuron sends in a timestep.
 
-        Of neurons that relay it is what their source sends (:meth:`.graph.Graph.largest`).
+        A schedule may let them send more, and relays send what their source does
+        (:meth:`pascal_nm.simulation.schedule.Schedule.largest`).
         """
         return p.levels if self.graded else 1
 

@@ -275,8 +275,25 @@ Inputs = Array | Pixels
 """What a network runs on: inputs, preprocessed, (N, *input shape), or pixels as they are stored."""
 
 
-SCHEDULES = {"pasc": False, "two_phase": False, "streaming": True}
-"""Names of the schedules, and whether they take a lag.
+class Traits(NamedTuple):
+    """What is known of a schedule by its name.
+
+    Attributes:
+        lags: it takes a lag.
+        graded: its spikes carry numbers.
+    """
+
+    lags: bool = False
+    graded: bool = False
+
+
+SCHEDULES = {
+    "pasc": Traits(),
+    "two_phase": Traits(),
+    "streaming": Traits(lags=True),
+    "graded": Traits(graded=True),
+}
+"""The schedules by name.
 
 :func:`pascal_nm.simulation.schedule.register` adds others."""
 
@@ -301,7 +318,7 @@ class Timing:
     def __str__(self) -> str:
         """The schedule, with its lags where it takes some: ``streaming, lag 1``."""
         lags = " ".join(map(str, _each(self.lag)))
-        return f"{self.schedule}, lag {lags}" if SCHEDULES[self.schedule] else self.schedule
+        return f"{self.schedule}, lag {lags}" if SCHEDULES[self.schedule].lags else self.schedule
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
@@ -309,8 +326,8 @@ class Timing:
         lags = (self.lag,) if isinstance(self.lag, int) else self.lag
         if any(lag < 0 for lag in lags):
             raise GraphError(f"a lag must be 0 or more, not {min(lags)}")
-        if any(lags) and not SCHEDULES[self.schedule]:
-            lagging = " or ".join(name for name, takes in SCHEDULES.items() if takes)
+        if any(lags) and not SCHEDULES[self.schedule].lags:
+            lagging = " or ".join(name for name, traits in SCHEDULES.items() if traits.lags)
             raise GraphError(f"a lag belongs to the schedule {lagging}, not to {self.schedule}")
         if self.stop is not None and self.stop < 1:
             raise GraphError(f"a network runs for at least one timestep, not {self.stop}")
@@ -484,11 +501,6 @@ class Graph:
     def senders(self) -> tuple[Population, ...]:
         """The populations that send spikes: those that fire, and those that pass spikes on."""
         return tuple(p for p in self.populations if p.dynamics.sends)
-
-    def largest(self, name: str) -> int:
-        """The largest magnitude of what a neuron of population ``name`` sends in a timestep."""
-        p = self[name]
-        return self.largest(self.incoming(name)[0].source) if p.dynamics.relays else p.dynamics.largest(p)
 
     def incoming(self, name: str) -> tuple[Projection, ...]:
         """Projections onto the population ``name``."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pascal_nm.errors import GraphError
-from pascal_nm.neuron import Stage
+from pascal_nm.neuron import KEEPING, SENDING, Stage
 
 
 class Span(NamedTuple):
@@ -65,7 +65,18 @@ class Window:
     @property
     def emit(self) -> Span:
         """The timesteps in which spikes may leave; empty at the end for a readout."""
-        return self.span(Stage.EMIT) or self.span(Stage.STREAM) or Span(Stage.EMIT, self.stop, self.stop)
+        sending = (span for span in self.spans if span.stage in SENDING)
+        return next(sending, Span(Stage.EMIT, self.stop, self.stop))
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the neurons' state goes on from frame to frame."""
+        return self.emit.stage in KEEPING
+
+    @property
+    def graded(self) -> bool:
+        """Whether one spike carries the whole change of a level."""
+        return self.emit.stage is Stage.CHANGE
 
     @property
     def begun(self) -> int:
@@ -79,10 +90,10 @@ class Window:
     def bias(self) -> Span:
         """The timesteps over which the bias is injected: the main window of Algorithm 1 or 2.
 
-        A streaming neuron gets it whole when it begins to fire.
+        A neuron whose state is kept gets it whole when it begins to fire.
         """
-        if streaming := self.span(Stage.STREAM):
-            return streaming._replace(stop=streaming.start + 1)
+        if self.keeps:
+            return self.emit._replace(stop=self.emit.start + 1)
         return self.span(Stage.INTEGRATE) or self.span(Stage.ENCODE) or self.spans[0]
 
     def __str__(self) -> str:

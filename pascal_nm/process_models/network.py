@@ -116,7 +116,7 @@ class Wiring:
             shape_in=source.shape,
             pool=projection.pool,
             batch=self.batch,
-            largest=self.graph.largest(source.name),
+            largest=self.schedule.largest(self.graph, source.name),
             timing=timing,
             name=projection.name,
         )

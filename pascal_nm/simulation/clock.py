@@ -7,6 +7,7 @@ population's window of the schedule; the dynamics know what a stage does.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pascal_nm import neuron
@@ -43,6 +44,15 @@ class Clock(NamedTuple):
         if self.dynamics.reads_out:
             return self.bias
         return neuron.initial_potential(self.theta) if self.window.shift is None else self.theta * 0
+
+    def resumed(self) -> Clock:
+        """The clock of a further frame: bias and shift are in the potential that was kept."""
+        return self._replace(bias=self.bias * 0, window=replace(self.window, shift=None))
+
+    def settled(self, current: Array, s: Array) -> State:
+        """The state of neurons of level ``s`` that were brought ``current`` in all, bias apart."""
+        v = current + self.bias + neuron.initial_potential(self.theta)
+        return State(v if self.window.graded else v - s * self.theta, s)
 
     def current(self, t: int, arrived: Sequence[Array]) -> Array:
         """All that the neurons get in timestep ``t``, in which they listen.

@@ -127,7 +127,7 @@ def count(graph: Graph, result: RunResult) -> list[LayerEvents]:
         for projection in graph.incoming(p.name):
             source = graph[projection.source]
             driven = fan_out(projection, source.shape)
-            if source.dynamics.injects:
+            if source.dynamics.injects and not result.schedule.sparse:
                 macs += int(driven.sum())
             else:
                 spikes = result.spikes[source.name].reshape(images, -1).astype(np.float64)

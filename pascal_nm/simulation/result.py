@@ -131,7 +131,8 @@ class RunResult:
         schedule: the timesteps that the run took.
         answers: the prediction after each timestep, (N, steps); None from an engine without
             timesteps (``counts``).
-        sent: by population, spikes of either sign that each neuron sent, (N, *shape); None where no
+        sent: by population, spikes of either sign and any size that each neuron sent, (N, *shape),
+            the analog input among them where only its values other than 0 are sent; None where no
             spike is negative, and they are the counts.
         classes: how many of the outputs, the first, are the answer's; None for all.
         cores: what happened on the cores of a chip; None where the network is on none.

@@ -5,10 +5,10 @@ that is emitted in timestep t arrives in timestep t + ``delay`` (1 in Lava and o
 join takes the branch that ends last as its main window; what arrives earlier is accumulated without
 firing, which changes no count.
 
-Two further schedules give the same counts in fewer timesteps (docs/schedules.md):
-:func:`two_phase`, in which a layer fires once its whole input is there, and
+Three further schedules give the same counts in fewer timesteps (docs/schedules.md):
+:func:`two_phase`, in which a layer fires once its whole input is there,
 :func:`streaming`, in which it fires ``lag`` timesteps after its input has begun, and takes
-back what turns out to be too much.
+back what turns out to be too much, and :func:`graded`, in which it sends its level as one number.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import GraphError
 from pascal_nm.network.dynamics import Rule
-from pascal_nm.network.graph import SCHEDULES, Graph, Population
+from pascal_nm.network.graph import SCHEDULES, Graph, Population, Traits
 from pascal_nm.network.windows import Span, Window
 from pascal_nm.neuron import Stage
 
@@ -36,11 +36,14 @@ class Schedule:
         delay: timesteps that a spike travels.
         stop: timesteps after which a sample is stopped, although its answer may not be
             final; None: never.
+        kept: samples are frames: each begins with the state that the one before left, and only
+            changes are sent (:mod:`pascal_nm.simulation.session`).
     """
 
     windows: Mapping[str, Window]
     delay: int
     stop: int | None = None
+    kept: bool = False
 
     @property
     def length(self) -> int:
@@ -64,6 +67,36 @@ class Schedule:
     def streams(self) -> bool:
         """Whether spikes may be taken back, or populations fall quiet before their window's end."""
         return any(window.span(Stage.STREAM) for window in self.windows.values())
+
+    @property
+    def graded(self) -> bool:
+        """Whether spikes carry numbers."""
+        return any(window.graded for window in self.windows.values())
+
+    @property
+    def sparse(self) -> bool:
+        """Whether of the analog input, too, only values other than 0 are sent."""
+        return self.kept or self.graded
+
+    def keeps(self, graph: Graph) -> bool:
+        """Whether state can go on from frame to frame, so that only changes are sent."""
+        return self.stop is None and all(self.windows[p.name].keeps for p in graph.senders)
+
+    def keeping(self, graph: Graph) -> Schedule:
+        """The schedule of frames: kept where it can be, else each from rest."""
+        return replace(self, kept=True) if self.keeps(graph) else self
+
+    def largest(self, graph: Graph, name: str) -> int:
+        """The largest magnitude of what a neuron of population ``name`` sends in a timestep.
+
+        From one frame to the next an input may change from its least to its largest value.
+        """
+        p = graph[name]
+        if p.dynamics.injects:
+            return 2 * p.levels
+        if p.dynamics.relays:
+            return self.largest(graph, graph.incoming(name)[0].source)
+        return p.levels if self.windows[name].graded else p.dynamics.largest(p)
 
     def settled(self, last: Mapping[str, Array]) -> Array:
         """When the network was quiet.
@@ -127,6 +160,22 @@ class _Streams(Rule):
             Span(Stage.STREAM, begin, last - 1 + p.levels),
             shift=begin + 1 if begin < last - 1 else None,
         )
+
+
+class _Graded(Rule):
+    """The rule of stage ``CHANGE``: a layer waits for the last of its inputs."""
+
+    relays: ClassVar[Stage] = Stage.CHANGE
+
+    def window(self, p: Population, arrivals: Sequence[Span], analog: bool) -> Window:
+        """As :class:`pascal_nm.network.dynamics.Rule`."""
+        if not p.dynamics.is_qcfs:
+            raise GraphError(
+                f"population {p.name!r}: schedule graded sends the levels of Equation 1, and neurons of kind {p.kind} "
+                "have others: choose the schedule that they came with"
+            )
+        first, last = min(a.start for a in arrivals), max(a.stop for a in arrivals)
+        return _window(Span(Stage.ACCUMULATE, first, last - 1), Span(Stage.CHANGE, last - 1, last))
 
 
 def _window(*spans: Span, shift: int | None = None) -> Window:
@@ -206,20 +255,33 @@ def streaming(graph: Graph, lag: int | Mapping[str, int] = 0, delay: int = 1) ->
     return scheduled(graph, _Streams(lags), delay)
 
 
+def graded(graph: Graph, delay: int = 1) -> Schedule:
+    """Every layer waits for its last input, and sends the change of its level as one signed number.
+
+    From rest that is the level itself. The answer is there after depth + 1 timesteps, where depth
+    is the number of layers on the longest way, the readout among them (for a delay of 1).
+
+    Raises:
+        GraphError: a population has levels other than those of Equation 1.
+    """
+    return scheduled(graph, _Graded(), delay)
+
+
 Maker = Callable[[Graph, int], Schedule]
 """Makes the schedule of a graph, from its ``timing``, and the timesteps that a spike travels."""
 
 _MAKERS: dict[str, Maker] = {}
 
 
-def register(name: str, *, lags: bool = False) -> Callable[[Maker], Maker]:
+def register(name: str, *, lags: bool = False, graded: bool = False) -> Callable[[Maker], Maker]:
     """A decorator: networks and files may have the schedule.
 
     Args:
         name: in :class:`pascal_nm.network.graph.Timing`.
         lags: whether it takes a lag.
+        graded: whether its spikes carry numbers, which takes a chip whose spikes can.
     """
-    SCHEDULES[name] = lags
+    SCHEDULES[name] = Traits(lags, graded)
 
     def add(make: Maker) -> Maker:
         _MAKERS[name] = make
@@ -235,6 +297,7 @@ def of(graph: Graph, delay: int = 1) -> Schedule:
 
 register("pasc")(pasc)
 register("two_phase")(two_phase)
+register("graded", graded=True)(graded)
 
 
 @register("streaming", lags=True)

@@ -10,6 +10,7 @@ proven exact (:mod:`pascal_nm.network.bounds`), everything else in int32.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -27,7 +28,7 @@ from pascal_nm.network import bounds
 from pascal_nm.network.graph import Graph, Inputs, Population, Projection
 from pascal_nm.network.operators import SumPool2d
 from pascal_nm.network.windows import Window
-from pascal_nm.neuron import Stage, State, Step
+from pascal_nm.neuron import SENDING, Stage, State, Step
 from pascal_nm.simulation import schedule
 from pascal_nm.simulation.clock import Clock
 from pascal_nm.simulation.result import Activity, CoreEvents, RunResult
@@ -105,9 +106,9 @@ def relayed(graph: Graph, p: Population, values: Mapping[str, Tensor]) -> Tensor
 def counts_apart(graph: Graph, plan: schedule.Schedule) -> bool:
     """Whether the number of a neuron's spikes may be another than its count.
 
-    Spikes may be taken back, or carry numbers.
+    Spikes may be taken back, or carry numbers, or stand for changes.
     """
-    return plan.streams or any(p.dynamics.graded for p in graph.senders)
+    return plan.streams or plan.sparse or any(p.dynamics.graded for p in graph.senders)
 
 
 def counts(graph: Graph, inputs: Inputs) -> RunResult:
@@ -217,10 +218,11 @@ def steps(
         GraphError: one image's spikes are more than memory holds.
     """
     plan = plan or schedule.of(graph)
-    return _in_batches(graph, inputs, _images_together(graph, plan), _Network(graph, plan, watcher, delivered).run)
+    network = Network(graph, plan, watcher, delivered)
+    return _in_batches(graph, inputs, images_together(graph, plan), lambda currents: network.run(currents)[0])
 
 
-def _images_together(graph: Graph, plan: schedule.Schedule) -> int:
+def images_together(graph: Graph, plan: schedule.Schedule) -> int:
     """Images whose largest spike train, or the currents of it, is of a size that carries well."""
     largest = 1
     for q in graph.projections:
@@ -234,36 +236,55 @@ def _images_together(graph: Graph, plan: schedule.Schedule) -> int:
     return memory.images_together(largest, memory.TRAIN)
 
 
-def spike_synapse(projection: Projection, graph: Graph) -> Synapse:
+def spike_synapse(projection: Projection, graph: Graph, plan: schedule.Schedule | None = None) -> Synapse:
     """A projection as a function of spikes -> currents, as ``steps`` computes them.
 
     Spikes are (B, *source shape), currents in the type of the target's potential.
     """
+    largest = (plan or schedule.of(graph)).largest(graph, projection.source)
 
     def make() -> Synapse:
         if not graph.is_integer:
             return delivery(projection, graph.dtype)
-        source = graph[projection.source]
-        bound = bounds.current_bound(projection, graph.largest(source.name)).max()
+        bound = bounds.current_bound(projection, largest).max()
         carried = delivery(projection, np.dtype(bounds.carrier(float(bound))))
         potential = _integer_type(graph, projection.target)
         return lambda x: carried(x).to(potential)
 
-    return _prepared(graph, ("spikes", projection.name), make)
+    return _prepared(graph, (f"spikes up to {largest}", projection.name), make)
 
 
-class _Network:
+Kept = Mapping[str, tuple[Tensor, ...]]
+"""What each population keeps from frame to frame: the input what it showed, neurons potential and
+counter, those that pass on the largest count all counts and the largest ones, readouts their
+potential; each of one image, (1, *shape). Before the first frame: nothing."""
+
+
+class Network:
     """A graph with its synapses made ready, for any number of batches."""
 
     def __init__(self, graph: Graph, plan: schedule.Schedule, watcher: Watcher | None, delivered: Delivery) -> None:
         self.graph, self.plan, self.watcher, self.delivered = graph, plan, watcher, delivered
         self.synapses = {
-            q.name: spike_synapse(q, graph) for q in graph.projections if graph[q.target].dynamics.weighted
+            q.name: spike_synapse(q, graph, plan) for q in graph.projections if graph[q.target].dynamics.weighted
         }
 
-    def run(self, currents: Tensor) -> RunResult:
-        """The currents (N, *input shape) of one batch through all populations."""
+    def run(self, currents: Tensor, kept: Kept | None = None) -> tuple[RunResult, Kept]:
+        """The currents (N, *input shape) of one batch through all populations.
+
+        Args:
+            currents: images, each from rest, or consecutive frames where the schedule keeps state.
+            kept: what the frame before left; None for a first one.
+
+        Returns:
+            What happened, and what a further frame goes on from (empty where nothing is kept).
+        """
         graph = self.graph
+        before, after = dict(kept or {}), dict[str, tuple[Tensor, ...]]()
+        levels = {graph.input.name: torch.cat([*before.get(graph.input.name, (currents[:1] * 0,)), currents])}
+        if self.plan.kept:
+            after[graph.input.name] = (currents[-1:],)
+            currents = currents - levels[graph.input.name][:-1]
         trains = {graph.input.name: currents[None]}
         watch = None if self.watcher is None else self.watcher.start(len(currents), self.plan)
         if watch is not None:
@@ -271,6 +292,8 @@ class _Network:
         counts: dict[str, Array] = {}
         apart = counts_apart(graph, self.plan)
         sent: dict[str, Array] = {}
+        if self.plan.sparse:
+            sent[graph.input.name] = currents.ne(0).to(torch.int16).numpy()
         over_time: list[Tensor] = []
         last: dict[str, Array] = {}
         activity: dict[str, Activity] = {}
@@ -278,16 +301,21 @@ class _Network:
             if p.dynamics.injects:
                 continue
             if p.dynamics.reads_out:
-                over_time.append(self._readout(p, trains))
+                over_time.append(self._readout(p, trains, levels, before, after))
                 continue
             window = self.plan.windows[p.name]
             if p.dynamics.relays:
-                run: _Run = _Signed(self._pooled(p, trains), window)
+                run: _Run = _Signed(*self._pooled(p, trains, before, after), window)
             else:
-                arrivals = [self._arrival(q, trains[q.source]) for q in graph.incoming(p.name)]
+                arrivals = [self._arrival(q, trains, levels) for q in graph.incoming(p.name)]
                 made = _StreamRun if window.span(Stage.STREAM) else _StagedRun
-                run = made(p, window, arrivals, self.plan.steps)
+                settled = self._settled(p, levels) if self._anew else None
+                run = stepped = made(p, window, arrivals, self.plan, before.get(p.name), settled)
+                after[p.name] = tuple(stepped.state)
             trains[p.name] = run.train
+            if self._anew:
+                earlier = before[p.name][1] if before else run.count[:1] * 0
+                levels[p.name] = torch.cat([earlier, run.count])
             if watch is not None:
                 watch.see(p.name, run.train, window.emit.start)
             counts[p.name] = run.count.to(torch.int16).numpy()
@@ -297,6 +325,7 @@ class _Network:
                 last[p.name] = run.last()
             activity[p.name] = Activity(_per_image(run.sent), run.excitatory, run.inhibitory)
             _forget(trains, graph, p)
+            _forget(levels, graph, p)
         potential, scale, classes = torch.cat(over_time, 2).numpy(), scales(graph), graph.output.size
         answered = answers(potential, scale, classes)
         result = RunResult(counts, potential[-1], scale, activity, self.plan, answered, classes=classes)
@@ -304,39 +333,90 @@ class _Network:
             result = replace(result, sent=sent)
         if self.plan.streams:
             result = replace(result, settled=self.plan.settled(last))
-        return result if watch is None else replace(result, cores=watch.events())
+        result = result if watch is None else replace(result, cores=watch.events())
+        return result, after if self.plan.kept else {}
 
-    def _arrival(self, projection: Projection, train: Tensor) -> _Arrival:
+    @property
+    def _anew(self) -> bool:
+        """Whether potentials are computed anew from what the sources show, frame by frame.
+
+        In floats, sums of changes would drift away from it by rounding.
+        """
+        return self.plan.kept and not self.graph.is_integer
+
+    def _settled(self, p: Population, levels: Mapping[str, Tensor]) -> Tensor | None:
+        """All current that the levels before each frame bring; None where it comes again."""
+        if self.plan.graded:
+            return None
+        brought = (self.delivered(q, levels[q.source][:-1], self.synapses[q.name]) for q in self.graph.incoming(p.name))
+        return functools.reduce(torch.add, brought)
+
+    def _arrival(self, projection: Projection, trains: Mapping[str, Tensor], levels: Mapping[str, Tensor]) -> _Arrival:
+        train = trains[projection.source]
+        if self._anew and self.plan.graded:  # all of it again, and not its change
+            train = levels[projection.source][1:][None]
         frames = self.delivered(projection, train.flatten(0, 1), self.synapses[projection.name])
         start = self.plan.windows[projection.source].emit.start + self.plan.delay
         return _Arrival(start, _frames(frames, len(train)))
 
-    def _pooled(self, p: Population, trains: dict[str, Tensor]) -> Tensor:
+    def _pooled(
+        self, p: Population, trains: dict[str, Tensor], before: Kept, after: dict[str, tuple[Tensor, ...]]
+    ) -> tuple[Tensor, Tensor]:
+        """Spikes (steps, N, *shape), and what they add up to at the end, (N, *shape)."""
         (projection,) = self.graph.incoming(p.name)
         train, pool = trains[projection.source], projection.pool
         assert pool is not None, "Graph refuses a max population without a window"
 
-        # Every count moves by one at most in a timestep, and so does the largest: its change is a
-        # spike. Of thermometers, it is their OR.
-        def counted(spikes: Tensor) -> Tensor:
-            counts = _frames(spikes, len(train)).cumsum(0).flatten(0, 1)
+        # What a window sends is the change of its largest count. Where every count moves by one at
+        # most in a timestep, so does the largest, and its change is a spike; of thermometers, it is
+        # their OR.
+        def extreme(counts: Tensor) -> Tensor:
             return window_max(counts, pool, _constant(p.threshold, train.dtype))
 
-        largest = _frames(self.delivered(projection, train.flatten(0, 1), counted), len(train))
-        pooled = torch.cat([largest[:1], largest[1:] - largest[:-1]])
-        pooled[max(0, self.plan.steps - self.plan.windows[p.name].start) :] = 0  # not in the time that was run
-        return pooled
+        counts = train.cumsum(0)
+        if self.plan.kept:  # those of the frames before are there already
+            ended = counts[-1].cumsum(0)
+            so_far = before[p.name][0] if before else ended[:1] * 0
+            counts = counts + (so_far + ended - counts[-1])
+            after[p.name] = (so_far + ended[-1:],)
+        largest = _frames(self.delivered(projection, counts.flatten(0, 1), extreme), len(train))
+        latest = largest[:1] * 0
+        if self.plan.kept:
+            earlier = before[p.name][1] if before else latest[0, :1]
+            latest = torch.cat([earlier, largest[-1, :-1]])[None]
+            after[p.name] += (largest[-1, -1:],)
+        pooled = largest - torch.cat([latest, largest[:-1]])
+        over = max(0, self.plan.steps - self.plan.windows[p.name].start)
+        pooled[over:] = 0  # not in the time that was run
+        return pooled, largest[-1] if over >= len(pooled) else pooled.sum(0)
 
-    def _readout(self, p: Population, trains: dict[str, Tensor]) -> Tensor:
+    def _readout(
+        self,
+        p: Population,
+        trains: Mapping[str, Tensor],
+        levels: Mapping[str, Tensor],
+        before: Kept,
+        after: dict[str, tuple[Tensor, ...]],
+    ) -> Tensor:
         """The potential after each timestep, (steps, N, size): a readout only adds up."""
-        arrivals = [self._arrival(q, trains[q.source]) for q in self.graph.incoming(p.name)]
+        arrivals = [self._arrival(q, trains, levels) for q in self.graph.incoming(p.name)]
         frames = arrivals[0].frames
         over_time = torch.zeros((self.plan.steps, *frames.shape[1:]), dtype=frames.dtype)
         for arrival in arrivals:
             over_time[arrival.start : arrival.start + len(arrival.frames)] += arrival.frames[
                 : max(0, self.plan.steps - arrival.start)
             ]
-        return (over_time.cumsum(0, dtype=frames.dtype) + _constant(p.bias, frames.dtype)).flatten(2)
+        over_time = over_time.cumsum(0, dtype=frames.dtype)
+        potential = _constant(p.bias, frames.dtype)
+        if self._anew:
+            settled = self._settled(p, levels)
+            potential = potential if settled is None else potential + settled
+        elif self.plan.kept:
+            ended = over_time[-1].cumsum(0, dtype=frames.dtype)
+            (potential,) = before.get(p.name, (potential.expand(1, *p.shape),))
+            after[p.name] = (potential + ended[-1:],)
+            potential = potential + torch.cat([ended[:1] * 0, ended[:-1]])
+        return (over_time + potential).flatten(2)
 
 
 def answers(potential: Array, scale: Array, classes: int) -> Array:
@@ -391,38 +471,58 @@ class _Run:
 class _Signed(_Run):
     """A population whose train is there."""
 
-    def __init__(self, train: Tensor, window: Window) -> None:
-        self.train, self.count, self.sent = train, train.sum(0), _number(train)
+    def __init__(self, train: Tensor, count: Tensor, window: Window) -> None:
+        self.train, self.count, self.sent = train, count, _number(train)
         n = train.shape[1]
         self.excitatory, self.inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
         self.window = window
 
 
 class _Stepped(_Run):
-    """A population that is stepped through its window, up to timestep ``stop``.
+    """A population that is stepped through its window, as far as the schedule runs.
 
-    Images go block by block.
+    Images go block by block; frames one by one, each from the ``state`` that the one before left.
     """
 
-    def __init__(self, p: Population, window: Window, arrivals: list[_Arrival], stop: int) -> None:
-        self.p, self.window, self.arrivals, self.stop = p, window, arrivals, stop
+    def __init__(
+        self,
+        p: Population,
+        window: Window,
+        arrivals: list[_Arrival],
+        plan: schedule.Schedule,
+        kept: tuple[Tensor, ...] | None,
+        settled: Tensor | None,
+    ) -> None:
+        self.p, self.window, self.arrivals, self.stop = p, window, arrivals, plan.steps
         frames = arrivals[0].frames
         theta, bias = _constant(p.threshold, frames.dtype), _constant(p.bias, frames.dtype)
         self.clock = Clock(p.dynamics, window, theta, bias, p.levels)
         n = frames.shape[1]
         self.spikes_dtype = torch.float64 if frames.dtype == torch.float64 else torch.float32
         self.excitatory, self.inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
-        size = memory.images_together(p.size, memory.STATE)
+        size = 1 if plan.kept else memory.images_together(p.size, memory.STATE)
         self._prepare(n)
+        self.state = self._at_rest(slice(1)) if kept is None else State(*kept)
+        anew, whole = plan.kept and frames.is_floating_point(), self.clock
         for first in range(0, n, size):
-            self._run(slice(first, min(first + size, n)))
+            block = slice(first, min(first + size, n))
+            rest = self._at_rest(block)
+            if not plan.kept:
+                self.state = rest
+            elif anew and settled is None:
+                self.state = State(rest.v, self.state.s)
+            elif first or kept is not None:
+                if settled is not None:
+                    self.state = whole.settled(settled[block], self.state.s)
+                self.clock = whole.resumed()
+            self.state = self._run(block, self.state)
         self._finish(n)
 
     def _prepare(self, n: int) -> None:
         """Before the first block of ``n`` images."""
 
-    def _run(self, block: slice) -> None:
-        """One block."""
+    def _run(self, block: slice, state: State) -> State:
+        """One block, from a state to that at the end."""
         raise NotImplementedError
 
     def _finish(self, n: int) -> None:
@@ -445,8 +545,8 @@ class _StreamRun(_Stepped):
         self.count = _empty((n, *self.p.shape), self.spikes_dtype)
         self._latest = np.full(n, -1)
 
-    def _run(self, block: slice) -> None:
-        state, begin, stop = self._at_rest(block), self.window.emit.start, min(self.window.stop, self.stop)
+    def _run(self, block: slice, state: State) -> State:
+        begin, stop = self.window.emit.start, min(self.window.stop, self.stop)
         for t in range(self.window.start, min(begin, stop)):
             state = self._step(t, state, block).state
         ended = max(self.window.begun, *(a.start + len(a.frames) for a in self.arrivals))
@@ -462,6 +562,7 @@ class _StreamRun(_Stepped):
                 break
         self.blocks.append((block, sent))
         self.count[block] = state.s
+        return state
 
     def last(self) -> Array:
         """As it was noted on the way."""
@@ -487,13 +588,12 @@ class _StagedRun(_Stepped):
             self.train.zero_()
         self.count = _empty((n, *p.shape), self.spikes_dtype)
 
-    def _run(self, block: slice) -> None:
-        state = self._at_rest(block)
+    def _run(self, block: slice, state: State) -> State:
         for span in self.window.spans:
             counter = state.s
             for t in range(span.start, min(span.stop, self.stop)):
                 spikes, state = self._step(t, state, block)
-                if span.stage is Stage.EMIT:
+                if span.stage in SENDING:
                     self.train[t - span.start, block] = spikes
                 elif span.stage is Stage.CORRECT:
                     self.inhibitory[block] += _per_image(spikes.clamp(max=0).neg_())
@@ -506,9 +606,12 @@ class _StagedRun(_Stepped):
             if span.stage is Stage.EMIT:
                 # The counter fell by the spikes that left the neuron.
                 self.count[block] = counter - state.s
+            if span.stage is Stage.CHANGE:
+                self.count[block] = state.s
+        return state
 
     def _finish(self, n: int) -> None:
-        self.sent = _number(self.train) if self.p.dynamics.graded else self.count
+        self.sent = _number(self.train) if self.p.dynamics.graded or self.window.graded else self.count
 
 
 def _number(train: Tensor) -> Tensor:

@@ -1,0 +1,124 @@
+"""Frames: a network that keeps its state, and needs only what changed since the frame before.
+
+The sum of all that a population has ever sent is its level, so that the sum of all that has ever
+reached a neuron is the current of the frame that is shown: every frame's levels and outputs are
+those of a run from rest (Theorem 5 in docs/schedules.md). The analog input sends its change, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from pascal_nm.common.arrays import Array
+from pascal_nm.errors import DataError, GraphError
+from pascal_nm.network.graph import Graph, Inputs, Pixels
+from pascal_nm.simulation import schedule, simulate
+from pascal_nm.simulation.result import RunResult
+from pascal_nm.simulation.schedule import Schedule
+
+
+class Session:
+    """Runs frames one after the other; the state stays from one to the next.
+
+    Not every network has a state that goes on: under ``pasc`` and ``two_phase`` each frame is run
+    from rest, and costs what a single image costs.
+
+    Args:
+        graph: the network.
+        plan: the schedule; the graph's own where it is None.
+        threshold: a value of a frame is taken as unchanged as long as it is within so much of the
+            one that was last taken, in units of pixels (of inputs, where a network does not say how
+            pixels become inputs). Answers are then exact for :attr:`shown`.
+        watcher: is told of all spikes, as by :func:`.simulate.steps`.
+        delivered: brings spikes to their synapses, likewise.
+
+    Raises:
+        DataError: a negative threshold.
+        GraphError: inputs of an integer network so large that their changes leave 32 bits.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Schedule | None = None,
+        *,
+        threshold: float = 0,
+        watcher: simulate.Watcher | None = None,
+        delivered: simulate.Delivery = simulate.everywhere,
+    ) -> None:
+        plan = plan or schedule.of(graph)
+        if not threshold >= 0:
+            raise DataError(f"the threshold of a change is 0 or more, not {threshold}")
+        if 2 * graph.input.levels > np.iinfo(np.int32).max:
+            raise GraphError(f"inputs up to {graph.input.levels:,} change by more than 32 bits hold")
+        self.graph, self.threshold = graph, threshold
+        self.schedule = plan.keeping(graph)
+        self.shown: Array | None = None
+        """The frame that the last answer is exact for, (*input shape); None before the first."""
+        self._network = simulate.Network(graph, self.schedule, watcher, delivered)
+        self._kept: simulate.Kept | None = None
+
+    def reset(self) -> None:
+        """Forget all frames: the next one is the first."""
+        self.shown, self._kept = None, None
+
+    def step(self, frame: Any) -> RunResult:
+        """Show the next frame.
+
+        Args:
+            frame: (*input shape): pixels as they are stored, or inputs where the network does not
+                say how pixels become inputs.
+
+        Returns:
+            The result of one image: levels, outputs, and the events of this frame alone.
+
+        Raises:
+            DataError: a frame of another shape or range than the network's.
+        """
+        return self.run(np.asarray(frame)[None])
+
+    def run(self, frames: Inputs) -> RunResult:
+        """Show consecutive frames, (N, *input shape).
+
+        Each of them is one image of the result. Where this raises, nothing has been shown.
+
+        Raises:
+            DataError: as :meth:`step`.
+        """
+        values = frames.values if isinstance(frames, Pixels) else np.asarray(frames)
+        values = self._taken(values)
+        if isinstance(frames, Pixels) or self.graph.preprocessing is None:
+            taken = Pixels(values, frames.preprocessing) if isinstance(frames, Pixels) else values
+        else:
+            taken = self.graph.pixels(values)
+        currents, parts, kept = torch.from_numpy(self.graph.currents(taken)), [], self._kept
+        size = simulate.images_together(self.graph, self.schedule)
+        with torch.no_grad():
+            for batch in torch.split(currents, size):
+                result, kept = self._network.run(batch, kept)
+                parts.append(result)
+        joined = RunResult.join(parts)
+        self._kept = kept if self.schedule.kept else None
+        self.shown = values[-1]
+        return joined
+
+    def _taken(self, values: Array) -> Array:
+        """The frames that are shown for those given."""
+        if values.shape[1:] != self.graph.input.shape or not len(values):
+            raise DataError(
+                f"the network takes frames of shape {self.graph.input.shape}, not {values.shape[1:]}"
+                + (": channels come first" if values.ndim == 4 else "")
+            )
+        if not self.threshold:
+            return values
+        shown = np.empty_like(values)
+        last = self.shown
+        for i, frame in enumerate(values):
+            if last is not None:
+                apart = np.abs(frame.astype(np.float64) - last)
+                frame = np.where(apart > self.threshold, frame, last)
+            shown[i] = last = frame
+        return shown
