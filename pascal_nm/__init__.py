@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pascal_nm.network.quantization import quantize
     from pascal_nm.network.unroll import unroll
     from pascal_nm.simulation.result import RunResult
+    from pascal_nm.simulation.session import Session
     from pascal_nm.source import checkpoint
     from pascal_nm.source.architectures import build, to_qcfs
     from pascal_nm.source.conversion import convert
@@ -53,6 +54,7 @@ __all__ = [
     "Projection",
     "Quantization",
     "RunResult",
+    "Session",
     "SourceNetwork",
     "SumPool2d",
     "Timing",
@@ -88,6 +90,7 @@ _HOMES = {
     "Preprocessing": "network.graph",
     "Projection": "network.graph",
     "RunResult": "simulation.result",
+    "Session": "simulation.session",
     "SourceNetwork": "source.tracing",
     "SumPool2d": "network.operators",
     "Verification": "source.verification",

@@ -141,7 +141,7 @@ def test_a_stopped_run_is_as_long_as_it_was_allowed_to_be():
     whole = Schedule(windows, 1)
     assert (whole.length, whole.steps, whole.initiation_interval, whole.streams) == (9, 9, 7, False)
     for stop, steps, interval in ((5, 5, 5), (8, 8, 7), (9, 9, 7), (30, 9, 7)):
-        plan = Schedule(windows, 1, stop)
+        plan = Schedule(windows, 1, stop=stop)
         assert (plan.length, plan.steps, plan.initiation_interval) == (9, steps, interval)
 
 

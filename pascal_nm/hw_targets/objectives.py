@@ -160,13 +160,17 @@ class Estimate:
     @cached_property
     def _steps(self) -> int:
         """Timesteps of an image."""
-        ends = [self.plan.windows[p.name].emit.start + p.steps for p in self.graph.populations if p.steps]
+        ends = [self.plan.windows[p.name].emit.start + self._sending(p) for p in self.graph.populations if p.steps]
         return min(self.plan.steps, max(ends) + self.plan.delay)
+
+    def _sending(self, p: Population) -> int:
+        """Timesteps in which a population sends where nothing is taken back."""
+        return 1 if self.plan.windows[p.name].graded else p.steps
 
     def _spikes(self, p: Population) -> Array:
         found = np.zeros(self._steps + self.plan.delay)
         first = self.plan.windows[p.name].emit.start
-        sent = found[first : first + p.steps]
+        sent = found[first : first + self._sending(p)]
         sent[:] = 1.0 if p.dynamics.injects else 0.5 ** np.arange(2, 2 + len(sent))
         return found
 
@@ -179,7 +183,7 @@ class Estimate:
         return self._times[key]
 
     def _timed(self, name: str, blocks: Cut) -> Array:
-        ns, delay, steps = self.chip.nanoseconds, self.plan.delay, self._steps
+        ns, steps = self.chip.nanoseconds, self._steps
         neurons, window = int(blocks[name].sizes.max()), self.plan.windows[name]
         work = np.full(steps, neurons * ns("idle"))
         work[window.start : window.stop] = neurons * ns("update")
@@ -188,7 +192,8 @@ class Estimate:
             if q.source in blocks:
                 heard = math.prod(int(axis.sum(1).max()) for axis in self.joins.reached(q, blocks))
                 each += heard * ns("message_in")
-            work[delay:] += each * self._sent[q.source][: steps - delay]
+            way = self.plan.way(q)
+            work[way:] += each * self._sent[q.source][: steps - way]
         out = sum(
             math.prod(int(axis.sum(0).max()) for axis in self.joins.reached(q, blocks))
             for q in self.graph.outgoing(name)

@@ -189,7 +189,7 @@ def _read_program(folder: Path) -> ChipProgram:
         if core.core != number:
             raise FileError(f"cores.json has core {core.core} where core {number} is expected")
         cores.append(Slice(core.population, core.tile, core.channels, core.rows, core.columns))
-    schedule = Schedule(windows, plan.delay, description.host.timing.stop)
+    schedule = Schedule(windows, plan.delay, stop=description.host.timing.stop)
     if _plan(schedule) != plan:
         raise FileError("schedule.json does not last as long as its stages do")
     registers, routes = _read_registers(folder, description), _read_routes(folder, description)

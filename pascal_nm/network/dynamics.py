@@ -39,6 +39,8 @@ class Rule:
 
     relays: ClassVar[Stage] = Stage.EMIT
     """The stage of populations that pass on what arrives."""
+    aligned: ClassVar[bool] = False
+    """Whether synapses delay what would arrive before the last of a population's inputs."""
 
     def window(self, p: Population, arrivals: Sequence[Span], analog: bool) -> Window:
         """The stages of a population that fires.

@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,9 @@ from pascal_nm.network import dynamics, summary
 from pascal_nm.network.dynamics import Dynamics
 from pascal_nm.network.operators import Operator, SumPool2d
 from pascal_nm.network.reach import Reach, volume
+
+if TYPE_CHECKING:
+    import pascal_nm
 
 
 @dataclass(frozen=True, eq=False)
@@ -572,6 +575,15 @@ class Graph:
     def dtype(self) -> np.dtype[Any]:
         """The membrane potentials' type: the weights' float type, or int32 of an integer graph."""
         return np.dtype(np.int32 if self.is_integer else self.projections[0].operator.weight.dtype)
+
+    def session(self, **options: Any) -> pascal_nm.Session:
+        """Runs frames one by one: ``session.step(frame)``; state stays from one to the next.
+
+        Takes the options of :class:`pascal_nm.simulation.session.Session`.
+        """
+        import pascal_nm
+
+        return pascal_nm.Session(self, **options)
 
     def replace(self, **changes: Any) -> Graph:
         """A copy with some fields changed, validated again."""

@@ -80,7 +80,7 @@ def trace(graph: Graph, result: RunResult, recording: Recording, name: str, neur
     """
     p, plan, steps = graph[name], result.schedule, int(result.timesteps[0])
     window = plan.windows[name]
-    arrivals = [_arriving(graph, recording, q, neurons) for q in graph.incoming(name)]
+    arrivals = [_arriving(graph, plan, recording, q, neurons) for q in graph.incoming(name)]
     dtype = arrivals[0][1].dtype
     theta, bias = (torch.from_numpy(_flat(p, values, neurons)).to(dtype) for values in (p.threshold, p.bias))
     unit = torch.from_numpy(
@@ -93,27 +93,27 @@ def trace(graph: Graph, result: RunResult, recording: Recording, name: str, neur
     for t in range(steps):
         span, spikes, counter = window.at(t), None, state.s
         if span is not None:
-            spikes, state = clock.step(t, state, list(_heard(plan, arrivals, t)))
+            spikes, state = clock.step(t, state, list(_heard(arrivals, t)))
         inside = zeros if spikes is None or (span and span.stage in SENDING) else state.s - counter
         rows.append((state.v.double() / unit, state.s, inside))
     potential, counter, inside = (np.stack([row[i].numpy() for row in rows]) for i in range(3))
     return Trace(potential, counter.astype(int), inside.astype(int))
 
 
-def _arriving(graph: Graph, recording: Recording, q: Projection, neurons: Array) -> tuple[int, Tensor]:
-    """When a projection's currents begin to arrive, but for the way; and these currents.
+def _arriving(graph: Graph, plan: Schedule, recording: Recording, q: Projection, neurons: Array) -> tuple[int, Tensor]:
+    """When a projection's currents begin to arrive; and these currents.
 
     They are (steps, neurons).
     """
-    frames = simulate.spike_synapse(q, graph)(recording.trains[q.source])
-    return recording.first[q.source], frames.flatten(1)[:, neurons]
+    frames = simulate.spike_synapse(q, graph, plan)(recording.trains[q.source])
+    return plan.arrival(q), frames.flatten(1)[:, neurons]
 
 
-def _heard(plan: Schedule, arrivals: list[tuple[int, Tensor]], t: int) -> Iterator[Tensor]:
+def _heard(arrivals: list[tuple[int, Tensor]], t: int) -> Iterator[Tensor]:
     """What arrives in timestep ``t``."""
     for first, frames in arrivals:
-        if 0 <= t - first - plan.delay < len(frames):
-            yield frames[t - first - plan.delay]
+        if 0 <= t - first < len(frames):
+            yield frames[t - first]
 
 
 def _flat(p: Population, values: Array, neurons: Array) -> Array:

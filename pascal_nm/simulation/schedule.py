@@ -14,7 +14,7 @@ back what turns out to be too much, and :func:`graded`, in which it sends its le
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -22,7 +22,7 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import GraphError
 from pascal_nm.network.dynamics import Rule
-from pascal_nm.network.graph import SCHEDULES, Graph, Population, Traits
+from pascal_nm.network.graph import SCHEDULES, Graph, Population, Projection, Traits
 from pascal_nm.network.windows import Span, Window
 from pascal_nm.neuron import Stage
 
@@ -34,6 +34,8 @@ class Schedule:
     Attributes:
         windows: by population name.
         delay: timesteps that a spike travels.
+        delays: further timesteps that it waits in the synapses of a projection, by its name; none
+            of those that are missing.
         stop: timesteps after which a sample is stopped, although its answer may not be
             final; None: never.
         kept: samples are frames: each begins with the state that the one before left, and only
@@ -42,6 +44,7 @@ class Schedule:
 
     windows: Mapping[str, Window]
     delay: int
+    delays: Mapping[str, int] = field(default_factory=dict)
     stop: int | None = None
     kept: bool = False
 
@@ -49,6 +52,14 @@ class Schedule:
     def length(self) -> int:
         """Timesteps for one sample, from the first injection to the readout's final answer."""
         return max(window.stop for window in self.windows.values())
+
+    def way(self, projection: Projection) -> int:
+        """Timesteps from sending a spike to its arrival behind the synapses of a projection."""
+        return self.delay + self.delays.get(projection.name, 0)
+
+    def arrival(self, projection: Projection) -> int:
+        """The timestep in which the first spikes of a projection's source arrive."""
+        return self.windows[projection.source].emit.start + self.way(projection)
 
     @property
     def steps(self) -> int:
@@ -163,9 +174,10 @@ class _Streams(Rule):
 
 
 class _Graded(Rule):
-    """The rule of stage ``CHANGE``: a layer waits for the last of its inputs."""
+    """The rule of stage ``CHANGE``: a layer's inputs arrive at once, and it answers at once."""
 
     relays: ClassVar[Stage] = Stage.CHANGE
+    aligned: ClassVar[bool] = True
 
     def window(self, p: Population, arrivals: Sequence[Span], analog: bool) -> Window:
         """As :class:`pascal_nm.network.dynamics.Rule`."""
@@ -174,8 +186,8 @@ class _Graded(Rule):
                 f"population {p.name!r}: schedule graded sends the levels of Equation 1, and neurons of kind {p.kind} "
                 "have others: choose the schedule that they came with"
             )
-        first, last = min(a.start for a in arrivals), max(a.stop for a in arrivals)
-        return _window(Span(Stage.ACCUMULATE, first, last - 1), Span(Stage.CHANGE, last - 1, last))
+        (arrival,) = {a.start for a in arrivals}
+        return Window((Span(Stage.CHANGE, arrival, arrival + 1),))
 
 
 def _window(*spans: Span, shift: int | None = None) -> Window:
@@ -192,12 +204,17 @@ def scheduled(graph: Graph, rule: Rule, delay: int = 1) -> Schedule:
         delay: timesteps that a spike travels.
     """
     windows: dict[str, Window] = {}
+    delays: dict[str, int] = {}
     for p in graph.populations:
-        sources = [graph[q.source] for q in graph.incoming(p.name)]
-        arrivals = [_arrival(windows[source.name], delay) for source in sources]
-        analog = all(source.dynamics.injects for source in sources)
+        incoming = graph.incoming(p.name)
+        arrivals = [_later(windows[q.source].emit, delay) for q in incoming]
+        if rule.aligned and incoming:
+            waits = [max(a.stop for a in arrivals) - a.stop for a in arrivals]
+            delays |= {q.name: wait for q, wait in zip(incoming, waits, strict=True) if wait}
+            arrivals = [_later(a, wait) for a, wait in zip(arrivals, waits, strict=True)]
+        analog = all(graph[q.source].dynamics.injects for q in incoming)
         windows[p.name] = p.dynamics.window(p, arrivals, analog, rule)
-    return Schedule(windows, delay)
+    return Schedule(windows, delay, delays)
 
 
 def pasc(graph: Graph, delay: int = 1) -> Schedule:
@@ -259,7 +276,9 @@ def graded(graph: Graph, delay: int = 1) -> Schedule:
     """Every layer waits for its last input, and sends the change of its level as one signed number.
 
     From rest that is the level itself. The answer is there after depth + 1 timesteps, where depth
-    is the number of layers on the longest way, the readout among them (for a delay of 1).
+    is the number of layers on the longest way, the readout among them (for a delay of 1). On
+    shorter ways, synapses delay what is sent, so that all of a frame meets in one timestep: every
+    neuron is free for the next frame in the next timestep.
 
     Raises:
         GraphError: a population has levels other than those of Equation 1.
@@ -308,6 +327,5 @@ def _lagging(graph: Graph, delay: int) -> Schedule:
     return streaming(graph, dict(zip((p.name for p in graph.spiking), lag, strict=True)), delay)
 
 
-def _arrival(source: Window, delay: int) -> Span:
-    emit = source.emit
-    return Span(emit.stage, emit.start + delay, emit.stop + delay)
+def _later(span: Span, steps: int) -> Span:
+    return Span(span.stage, span.start + steps, span.stop + steps)

@@ -356,8 +356,7 @@ class Network:
         if self._anew and self.plan.graded:  # all of it again, and not its change
             train = levels[projection.source][1:][None]
         frames = self.delivered(projection, train.flatten(0, 1), self.synapses[projection.name])
-        start = self.plan.windows[projection.source].emit.start + self.plan.delay
-        return _Arrival(start, _frames(frames, len(train)))
+        return _Arrival(self.plan.arrival(projection), _frames(frames, len(train)))
 
     def _pooled(
         self, p: Population, trains: dict[str, Tensor], before: Kept, after: dict[str, tuple[Tensor, ...]]
