@@ -9,10 +9,12 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from pascal_nm.cli import frames as frame_words
 from pascal_nm.cli import nir_files, options, plots
 from pascal_nm.cli.output import percent, print_json, progress, say, span, table
 from pascal_nm.cli.outputs import PICTURE, Writes
 from pascal_nm.common.files import write_answers
+from pascal_nm.data import Frames
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import OtherNir, read_nir
 from pascal_nm.hw_targets import compiled, evaluation, program_files, workers
@@ -25,6 +27,8 @@ def run(
     network: options.NetworkFile,
     target: options.TargetName = "torch",
     data_name: options.DataName = "digits",
+    frames: options.FramesName = None,
+    threshold: options.Threshold = 0.0,
     limit: options.Limit = None,
     bits: Annotated[int | None, typer.Option(help="Quantize a float network first.", show_default="as it is")] = None,
     schedule: options.ScheduleName = None,
@@ -98,27 +102,31 @@ def run(
         target = "loihi"
     graph = options.load_any(network, mean, std, scale) if deployed is None else deployed.graph
     if isinstance(graph, OtherNir):
-        if (bits, schedule, lag, count, scheduler, plot) != (None, None, None, 1, None, None):
+        if (bits, schedule, lag, count, scheduler, plot, frames) != (None, None, None, 1, None, None, None):
             raise DataError(
-                "--bits, --schedule, --lag, --workers, "
-                f"--scheduler and --plot are for networks of this package; {network} is none"
+                "--bits, --schedule, --lag, --workers, --scheduler, "
+                f"--frames and --plot are for networks of this package; {network} is none"
             )
         images = options.load_data(data_name, limit, image_column, label_column)
         nir_files.run(graph, target, images, wishes, output, as_json=as_json)
         return
     says = ("dt", "reset", *(["preprocessing"] if network.suffix == ".nir" or deployed is not None else []))
     wishes.refuse_for(f"{network} is exact and says that itself; the option is for NIR of other tools", *says)
+    if frames is not None and (scheduler is not None or count != 1):
+        raise DataError(
+            "frames follow each other, and are not shared among workers: leave --workers and --scheduler out"
+        )
     if bits is not None and graph.is_integer:
         raise DataError(f"{network} holds integer weights already: leave --bits out")
     graph = options.timing(graph, schedule, lag, timesteps)
     program: Program = deployed or compiled(graph, target, bits)
-    data = options.load_data(data_name, limit, image_column, label_column, network=graph)
+    data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=program.graph)
     start = time.perf_counter()
     with progress(f"running on {target}") as update:
         if scheduler is not None:
             result = workers.evaluate_on(scheduler, program.graph, target, data, progress=update)
         elif count == 1:
-            result = evaluation.evaluate(program, data, progress=update)
+            result = evaluation.evaluate(program, data, threshold=threshold, progress=update)
         else:
             result = workers.evaluate(program.graph, target, data, count, progress=update)
     seconds = time.perf_counter() - start
@@ -135,7 +143,7 @@ def run(
         "arithmetic": "integer" if program.graph.is_integer else str(program.graph.dtype),
         "data": data.name,
         "images": len(data),
-        "accuracy": result.accuracy,
+        "accuracy": result.accuracy if result.labelled else None,
         "predictions_changed_by_quantization": changed,
         **vars(graph.timing),
         "timesteps": result.schedule.steps,
@@ -150,8 +158,15 @@ def run(
         "synaptic_operations_per_image": sum(float(layer.synaptic_operations.mean()) for layer in result.events),
         "images_per_second": len(data) / seconds,
     }
+    if isinstance(data, Frames):
+        content |= frame_words.summary(program.graph, data, result)
     if as_json:
         print_json(content)
+        return
+    if isinstance(data, Frames):
+        frame_words.show(program.graph, data, result, target, _arithmetic(program.graph), len(data) / seconds)
+        if changed is not None:
+            say(f"quantization changed {changed:,} of {len(data):,} predictions of the float network")
         return
     say(
         f"[bold]{percent(result.accuracy)}[/bold] of {len(data):,} images of {data.name} right on {target} "
@@ -187,6 +202,8 @@ def verify(
     ] = None,
     target: options.TargetName = "torch",
     data_name: options.DataName = "digits",
+    frames: options.FramesName = None,
+    threshold: options.Threshold = 0.0,
     limit: options.Limit = None,
     bits: options.Bits = None,
     double: options.Double = False,
@@ -217,9 +234,11 @@ def verify(
     if given is not None and given.is_integer and bits is not None:
         raise FileError(f"{nir} holds integer weights already: leave --bits out")
     program = compiled(options.timing(given or reference, schedule, lag, None), target, bits)
-    data = options.load_data(data_name, limit, image_column, label_column, network=reference)
+    data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=program.graph)
     with progress(f"verifying on {target}") as update:
-        verification, result = evaluation.verify(network, reference, program, data, given=given, progress=update)
+        verification, result = evaluation.verify(
+            network, reference, program, data, given=given, threshold=threshold, progress=update
+        )
     verification.taken = taken
     found = evaluation.summary(verification, result)
     if as_json:
@@ -255,10 +274,11 @@ def _show_verification(verification: Verification, found: dict[str, Any], graph:
         if rows:
             columns = ("layer", "levels (outputs) compared", "flipped, all in all", "not explained by rounding")
             table("against the source network, level by level", columns, rows)
-    say(
-        f"accuracy: source network {percent(found['source_accuracy'])}, spiking network "
-        f"({verification.arithmetic}) {percent(found['accuracy'])}"
-    )
+    if found["accuracy"] is not None:
+        say(
+            f"accuracy: source network {percent(found['source_accuracy'])}, spiking network "
+            f"({verification.arithmetic}) {percent(found['accuracy'])}"
+        )
     compared = "integer QCFS network" if graph.is_integer else "source network"
     say(
         f"largest difference from the {compared}: {verification.output_difference:.2g} of an output, "

@@ -93,6 +93,11 @@ class LayerEvents:
         Array | int, Event("hop_y", "hops along rows", column="hops", colour=6, hatch="....", travels=True)
     ] = 0
 
+    @property
+    def operations(self) -> Array:
+        """All operations in the synapses onto it, whatever a spike carries: int64 of shape (N,)."""
+        return np.asarray(self.synaptic_operations + self.multiply_accumulates)
+
     def means(self) -> dict[str, float]:
         """Every count by its name, mean over the images."""
         return {name: float(np.mean(getattr(self, name))) for name in EVENTS}
@@ -179,6 +184,12 @@ def plain(graph: Graph, layers: Sequence[LayerEvents]) -> list[LayerEvents]:
 def fan_out(projection: Projection, shape: Shape) -> Array:
     """Synapses that each source neuron of ``shape`` drives, int64."""
     return projection.reach(shape).fan_out.reshape(shape)
+
+
+def dense_operations(graph: Graph) -> int:
+    """Additions and multiply-accumulates of the source network for an image."""
+    weighted = (q for p in graph.populations if not p.dynamics.relays for q in graph.incoming(p.name))
+    return sum(sum(source_operations(q, graph[q.source].shape)) for q in weighted)
 
 
 def source_operations(projection: Projection, shape: Shape) -> tuple[int, int]:

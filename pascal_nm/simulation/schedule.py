@@ -93,6 +93,17 @@ class Schedule:
         """Whether state can go on from frame to frame, so that only changes are sent."""
         return self.stop is None and all(self.windows[p.name].keeps for p in graph.senders)
 
+    def waits(self, graph: Graph) -> bool:
+        """Whether every level follows from its whole input before its first spike.
+
+        What each neuron sends in each timestep then follows from its count.
+        """
+        return self.stop is None and all(
+            self.windows[p.name].emit.start >= self.arrival(q) + self.windows[q.source].emit.steps - 1
+            for p in graph.spiking
+            for q in graph.incoming(p.name)
+        )
+
     def keeping(self, graph: Graph) -> Schedule:
         """The schedule of frames: kept where it can be, else each from rest."""
         return replace(self, kept=True) if self.keeps(graph) else self

@@ -89,7 +89,13 @@ class Session:
             DataError: as :meth:`step`.
         """
         values = frames.values if isinstance(frames, Pixels) else np.asarray(frames)
-        values = self._taken(values)
+        if values.shape[1:] != self.graph.input.shape or not len(values):
+            channels_last = values.shape[2:] + values.shape[1:2] == self.graph.input.shape
+            raise DataError(
+                f"the network takes frames of shape {self.graph.input.shape}, not {values.shape[1:]}"
+                + (": channels come first" if channels_last else "")
+            )
+        values = thresholded(values, self.shown, self.threshold)
         if isinstance(frames, Pixels) or self.graph.preprocessing is None:
             taken = Pixels(values, frames.preprocessing) if isinstance(frames, Pixels) else values
         else:
@@ -105,20 +111,24 @@ class Session:
         self.shown = values[-1]
         return joined
 
-    def _taken(self, values: Array) -> Array:
-        """The frames that are shown for those given."""
-        if values.shape[1:] != self.graph.input.shape or not len(values):
-            raise DataError(
-                f"the network takes frames of shape {self.graph.input.shape}, not {values.shape[1:]}"
-                + (": channels come first" if values.ndim == 4 else "")
-            )
-        if not self.threshold:
-            return values
-        shown = np.empty_like(values)
-        last = self.shown
-        for i, frame in enumerate(values):
-            if last is not None:
-                apart = np.abs(frame.astype(np.float64) - last)
-                frame = np.where(apart > self.threshold, frame, last)
-            shown[i] = last = frame
-        return shown
+
+def thresholded(frames: Array, shown: Array | None, threshold: float) -> Array:
+    """The frames that are shown where small changes are left out.
+
+    Args:
+        frames: (N, *shape).
+        shown: the frame before them, (*shape); None where there is none.
+        threshold: a value that is no further than this from the one that is shown stays as shown.
+
+    Returns:
+        Frames of the same shape and type; with a threshold of 0 those that were given.
+    """
+    if not threshold:
+        return frames
+    found = np.empty_like(frames)
+    for i, frame in enumerate(frames):
+        if shown is not None:
+            apart = np.abs(frame.astype(np.float64) - shown)
+            frame = np.where(apart > threshold, frame, shown)
+        found[i] = shown = frame
+    return found

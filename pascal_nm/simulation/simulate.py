@@ -336,6 +336,44 @@ class Network:
         result = result if watch is None else replace(result, cores=watch.events())
         return result, after if self.plan.kept else {}
 
+    def replay(self, currents: Tensor, counted: RunResult) -> RunResult:
+        """The run that closed-form counts stand for, without its arithmetic.
+
+        Spikes inside neurons, and answers before the last timestep, are not known of it.
+
+        Args:
+            currents: (N, *input shape), of images from rest.
+            counted: what :func:`counts` gave for them.
+        """
+        graph, plan = self.graph, self.plan
+        assert plan.waits(graph) and not plan.kept, "the trains follow from the counts"
+        trains = {graph.input.name: currents[None]}
+        watch = None if self.watcher is None else self.watcher.start(len(currents), plan)
+        if watch is not None:
+            watch.see(graph.input.name, currents[None], 0)
+        sent = {graph.input.name: currents.ne(0).to(torch.int16).numpy()} if plan.sparse else {}
+        activity, last, silent = {}, {}, np.zeros(len(currents), np.int64)
+        for p in graph.senders:
+            window = plan.windows[p.name]
+            if p.dynamics.relays:
+                run: _Run = _Signed(*self._pooled(p, trains, {}, {}), window)
+            else:
+                run = _Known(torch.from_numpy(counted.counts[p.name]), window)
+            trains[p.name] = run.train
+            if watch is not None:
+                watch.see(p.name, run.train, window.emit.start)
+            sent[p.name] = run.sent.to(torch.int16).numpy()
+            activity[p.name], last[p.name] = Activity(_per_image(run.sent), silent, silent), run.last()
+            _forget(trains, graph, p)
+        return replace(
+            counted,
+            activity=activity,
+            schedule=plan,
+            sent=sent if counts_apart(graph, plan) else None,
+            settled=plan.settled(last) if plan.streams else None,
+            cores=None if watch is None else watch.events(),
+        )
+
     @property
     def _anew(self) -> bool:
         """Whether potentials are computed anew from what the sources show, frame by frame.
@@ -474,6 +512,16 @@ class _Signed(_Run):
         self.train, self.count, self.sent = train, count, _number(train)
         n = train.shape[1]
         self.excitatory, self.inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        self.window = window
+
+
+class _Known(_Run):
+    """A population that sends its count in one spike, or in as many from its first timestep on."""
+
+    def __init__(self, count: Tensor, window: Window) -> None:
+        steps = torch.arange(window.emit.steps).view(-1, *[1] * count.ndim)
+        self.train = count[None].float() if window.graded else count[None].gt(steps).float()
+        self.count, self.sent = count, _number(self.train)
         self.window = window
 
 

@@ -1,0 +1,61 @@
+"""What commands say of frames that follow each other: what changed, and what it took."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pascal_nm.cli.output import percent, say, span
+from pascal_nm.data import Frames
+from pascal_nm.hw_targets.evaluation import Evaluation
+from pascal_nm.network.graph import Graph
+from pascal_nm.simulation import events
+
+
+def summary(graph: Graph, frames: Frames, result: Evaluation) -> dict[str, Any]:
+    """Per frame, for JSON; the first frame of a sequence comes from rest."""
+    dense = events.dense_operations(graph)
+    operations = np.sum([layer.operations for layer in result.events], 0)
+    return {
+        "frames": len(frames),
+        "sequences": len(frames.starts),
+        "frames_a_second": frames.rate,
+        "state_kept": result.schedule.kept,
+        "values_changed": float(result.injected.mean()) / graph.input.size,
+        "operations_a_frame": float(operations.mean()),
+        "dense_operations_a_frame": dense,
+        "operations_over_dense": float(operations.mean()) / dense,
+        "each_frame": {
+            "prediction": result.predictions.tolist(),
+            "values_changed": (result.injected / graph.input.size).tolist(),
+            "operations": operations.tolist(),
+            "timesteps": result.timesteps.tolist(),
+        },
+    }
+
+
+def show(graph: Graph, frames: Frames, result: Evaluation, target: str, arithmetic: str, speed: float) -> None:
+    """The answer of a run in words."""
+    found = summary(graph, frames, result)
+    kept = "state kept from one to the next" if result.schedule.kept else "each from rest"
+    say(
+        f"[bold]{len(frames):,} frames[/bold] of {frames.name} on {target}, {kept} "
+        f"({arithmetic}, {graph.timing}, {span(result.timesteps)} timesteps a frame)"
+    )
+    if result.labelled:
+        say(f"{percent(result.accuracy)} of the frames right")
+    say(
+        f"per frame: {percent(found['values_changed'])} of the input's values sent, "
+        f"{sum(float(layer.emitted.mean()) for layer in result.events):,.0f} spikes, "
+        f"{found['operations_a_frame']:,.0f} operations, {percent(found['operations_over_dense'])} of the "
+        f"{found['dense_operations_a_frame']:,} of the dense source network"
+    )
+    say(f"the class changes {_changes(frames, result.predictions):,} times; {speed:,.0f} frames a second")
+
+
+def _changes(frames: Frames, predictions: np.ndarray[Any, Any]) -> int:
+    """How often the class is another than that of the frame before, within a sequence."""
+    differs = predictions[1:] != predictions[:-1]
+    differs[[start - 1 for start in frames.starts if start]] = False
+    return int(np.count_nonzero(differs))
