@@ -7,6 +7,7 @@ those of a run from rest (Theorem 5 in docs/schedules.md). The analog input send
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -20,36 +21,20 @@ from pascal_nm.simulation.result import RunResult
 from pascal_nm.simulation.schedule import Schedule
 
 
-class Session:
-    """Runs frames one after the other; the state stays from one to the next.
-
-    Not every network has a state that goes on: under ``pasc`` and ``two_phase`` each frame is run
-    from rest, and costs what a single image costs.
+class Frames(ABC):
+    """Shows frames to a network, one after the other: what the sessions of all targets share.
 
     Args:
         graph: the network.
-        plan: the schedule; the graph's own where it is None.
-        threshold: a value of a frame is taken as unchanged as long as it is within so much of the
-            one that was last taken, in units of pixels (of inputs, where a network does not say how
-            pixels become inputs). Answers are then exact for :attr:`shown`.
-        watcher: is told of all spikes, as by :func:`.simulate.steps`.
-        delivered: brings spikes to their synapses, likewise.
+        plan: the schedule.
+        threshold: as of :class:`Session`.
 
     Raises:
         DataError: a negative threshold.
         GraphError: inputs of an integer network so large that their changes leave 32 bits.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        plan: Schedule | None = None,
-        *,
-        threshold: float = 0,
-        watcher: simulate.Watcher | None = None,
-        delivered: simulate.Delivery = simulate.everywhere,
-    ) -> None:
-        plan = plan or schedule.of(graph)
+    def __init__(self, graph: Graph, plan: Schedule, threshold: float) -> None:
         if not threshold >= 0:
             raise DataError(f"the threshold of a change is 0 or more, not {threshold}")
         if 2 * graph.input.levels > np.iinfo(np.int32).max:
@@ -58,12 +43,10 @@ class Session:
         self.schedule = plan.keeping(graph)
         self.shown: Array | None = None
         """The frame that the last answer is exact for, (*input shape); None before the first."""
-        self._network = simulate.Network(graph, self.schedule, watcher, delivered)
-        self._kept: simulate.Kept | None = None
 
     def reset(self) -> None:
         """Forget all frames: the next one is the first."""
-        self.shown, self._kept = None, None
+        self.shown = None
 
     def step(self, frame: Any) -> RunResult:
         """Show the next frame.
@@ -94,16 +77,13 @@ class Session:
             taken = Pixels(values, frames.preprocessing) if isinstance(frames, Pixels) else values
         else:
             taken = self.graph.pixels(values)
-        currents, parts, kept = torch.from_numpy(self.graph.currents(taken)), [], self._kept
-        size = simulate.images_together(self.graph, self.schedule)
-        with torch.no_grad():
-            for batch in torch.split(currents, size):
-                result, kept = self._network.run(batch, kept)
-                parts.append(result)
-        joined = RunResult.join(parts)
-        self._kept = kept if self.schedule.kept else None
+        result = self._run(self.graph.currents(taken))
         self.shown = values[-1]
-        return joined
+        return result
+
+    @abstractmethod
+    def _run(self, currents: Array) -> RunResult:
+        """Run the currents of consecutive frames, (N, *input shape)."""
 
     def _taken(self, values: Array) -> Array:
         """The frames that are shown for those given."""
@@ -122,3 +102,54 @@ class Session:
                 frame = np.where(apart > self.threshold, frame, last)
             shown[i] = last = frame
         return shown
+
+
+class Session(Frames):
+    """Runs frames one after the other; the state stays from one to the next.
+
+    Not every network has a state that goes on: under ``pasc`` each frame is run from rest, and
+    costs what a single image costs.
+
+    Args:
+        graph: the network.
+        plan: the schedule; the graph's own where it is None.
+        threshold: a value of a frame is taken as unchanged as long as it is within so much of the
+            one that was last taken, in units of pixels (of inputs, where a network does not say how
+            pixels become inputs). Answers are then exact for :attr:`shown`.
+        watcher: is told of all spikes, as by :func:`.simulate.steps`.
+        delivered: brings spikes to their synapses, likewise.
+
+    Raises:
+        DataError: a negative threshold.
+        GraphError: inputs of an integer network so large that their changes leave 32 bits.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Schedule | None = None,
+        *,
+        threshold: float = 0,
+        watcher: simulate.Watcher | None = None,
+        delivered: simulate.Delivery = simulate.everywhere,
+    ) -> None:
+        super().__init__(graph, plan or schedule.of(graph), threshold)
+        self._network = simulate.Network(graph, self.schedule, watcher, delivered)
+        self._kept: simulate.Kept | None = None
+
+    def reset(self) -> None:
+        """Forget all frames: the next one is the first."""
+        super().reset()
+        self._kept = None
+
+    def _run(self, currents: Array) -> RunResult:
+        parts: list[RunResult] = []
+        kept = self._kept
+        size = simulate.images_together(self.graph, self.schedule)
+        with torch.no_grad():
+            for batch in torch.split(torch.from_numpy(currents), size):
+                result, kept = self._network.run(batch, kept)
+                parts.append(result)
+        joined = RunResult.join(parts)
+        self._kept = kept if self.schedule.kept else None
+        return joined
