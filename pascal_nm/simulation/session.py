@@ -7,6 +7,7 @@ those of a run from rest (Theorem 5 in docs/schedules.md). The analog input send
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -20,36 +21,20 @@ from pascal_nm.simulation.result import RunResult
 from pascal_nm.simulation.schedule import Schedule
 
 
-class Session:
-    """Runs frames one after the other; the state stays from one to the next.
-
-    Not every network has a state that goes on: under ``pasc`` and ``two_phase`` each frame is run
-    from rest, and costs what a single image costs.
+class Frames(ABC):
+    """Shows frames to a network, one after the other: what the sessions of all targets share.
 
     Args:
         graph: the network.
-        plan: the schedule; the graph's own where it is None.
-        threshold: a value of a frame is taken as unchanged as long as it is within so much of the
-            one that was last taken, in units of pixels (of inputs, where a network does not say how
-            pixels become inputs). Answers are then exact for :attr:`shown`.
-        watcher: is told of all spikes, as by :func:`.simulate.steps`.
-        delivered: brings spikes to their synapses, likewise.
+        plan: the schedule.
+        threshold: as of :class:`Session`.
 
     Raises:
         DataError: a negative threshold.
         GraphError: inputs of an integer network so large that their changes leave 32 bits.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        plan: Schedule | None = None,
-        *,
-        threshold: float = 0,
-        watcher: simulate.Watcher | None = None,
-        delivered: simulate.Delivery = simulate.everywhere,
-    ) -> None:
-        plan = plan or schedule.of(graph)
+    def __init__(self, graph: Graph, plan: Schedule, threshold: float) -> None:
         if not threshold >= 0:
             raise DataError(f"the threshold of a change is 0 or more, not {threshold}")
         if 2 * graph.input.levels > np.iinfo(np.int32).max:
@@ -58,12 +43,10 @@ class Session:
         self.schedule = plan.keeping(graph)
         self.shown: Array | None = None
         """The frame that the last answer is exact for, (*input shape); None before the first."""
-        self._network = simulate.Network(graph, self.schedule, watcher, delivered)
-        self._kept: simulate.Kept | None = None
 
     def reset(self) -> None:
         """Forget all frames: the next one is the first."""
-        self.shown, self._kept = None, None
+        self.shown = None
 
     def step(self, frame: Any) -> RunResult:
         """Show the next frame.
@@ -89,7 +72,9 @@ class Session:
             DataError: as :meth:`step`.
         """
         values = frames.values if isinstance(frames, Pixels) else np.asarray(frames)
-        if values.shape[1:] != self.graph.input.shape or not len(values):
+        if not len(values):
+            raise DataError("there is no frame to show")
+        if values.shape[1:] != self.graph.input.shape:
             channels_last = values.shape[2:] + values.shape[1:2] == self.graph.input.shape
             raise DataError(
                 f"the network takes frames of shape {self.graph.input.shape}, not {values.shape[1:]}"
@@ -100,15 +85,63 @@ class Session:
             taken = Pixels(values, frames.preprocessing) if isinstance(frames, Pixels) else values
         else:
             taken = self.graph.pixels(values)
-        currents, parts, kept = torch.from_numpy(self.graph.currents(taken)), [], self._kept
+        result = self._run(self.graph.currents(taken))
+        self.shown = values[-1].copy()
+        return result
+
+    @abstractmethod
+    def _run(self, currents: Array) -> RunResult:
+        """Run the currents of consecutive frames, (N, *input shape)."""
+
+
+class Session(Frames):
+    """Runs frames one after the other; the state stays from one to the next.
+
+    Not every schedule has a state that goes on: under ``pasc``, and under any that is stopped after
+    some timesteps, each frame is run from rest, and costs what a single image costs.
+
+    Args:
+        graph: the network.
+        plan: the schedule; the graph's own where it is None.
+        threshold: a value of a frame is taken as unchanged as long as it is within so much of the
+            one that was last taken, in units of pixels (of inputs, where a network does not say how
+            pixels become inputs). Answers are then exact for :attr:`shown`.
+        watcher: is told of all spikes, as by :func:`.simulate.steps`.
+        delivered: brings spikes to their synapses, likewise.
+
+    Raises:
+        DataError: a negative threshold.
+        GraphError: inputs of an integer network so large that their changes leave 32 bits.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Schedule | None = None,
+        *,
+        threshold: float = 0,
+        watcher: simulate.Watcher | None = None,
+        delivered: simulate.Delivery = simulate.everywhere,
+    ) -> None:
+        super().__init__(graph, plan or schedule.of(graph), threshold)
+        self._network = simulate.Network(graph, self.schedule, watcher, delivered)
+        self._kept: simulate.Kept | None = None
+
+    def reset(self) -> None:
+        """Forget all frames: the next one is the first."""
+        super().reset()
+        self._kept = None
+
+    def _run(self, currents: Array) -> RunResult:
+        parts: list[RunResult] = []
+        kept = self._kept
         size = simulate.images_together(self.graph, self.schedule)
         with torch.no_grad():
-            for batch in torch.split(currents, size):
+            for batch in torch.split(torch.from_numpy(currents), size):
                 result, kept = self._network.run(batch, kept)
                 parts.append(result)
         joined = RunResult.join(parts)
         self._kept = kept if self.schedule.kept else None
-        self.shown = values[-1]
         return joined
 
 
@@ -121,14 +154,14 @@ def thresholded(frames: Array, shown: Array | None, threshold: float) -> Array:
         threshold: a value that is no further than this from the one that is shown stays as shown.
 
     Returns:
-        Frames of the same shape and type; with a threshold of 0 those that were given.
+        Frames of the same shape; with a threshold of 0 those that were given.
     """
     if not threshold:
         return frames
-    found = np.empty_like(frames)
-    for i, frame in enumerate(frames):
+    found = []
+    for frame in frames:
         if shown is not None:
             apart = np.abs(frame.astype(np.float64) - shown)
-            frame = np.where(apart > threshold, frame, shown)
-        found[i] = shown = frame
-    return found
+            frame = np.where(apart <= threshold, shown, frame)  # NaN, too, is far from any number
+        found.append(shown := frame)
+    return np.stack(found)

@@ -222,6 +222,28 @@ def steps(
     return _in_batches(graph, inputs, images_together(graph, plan), lambda currents: network.run(currents)[0])
 
 
+def replayed(
+    graph: Graph, inputs: Inputs, plan: schedule.Schedule | None = None, watcher: Watcher | None = None
+) -> RunResult:
+    """The same run from closed-form counts, several times as fast.
+
+    Spikes inside neurons, and answers before the last timestep, are not known of it.
+
+    Raises:
+        GraphError: under the schedule, spikes do not follow from counts
+            (:meth:`.schedule.Schedule.waits`).
+    """
+    plan = plan or schedule.of(graph)
+    if not plan.waits(graph):
+        raise GraphError(f"schedule {graph.timing} sends spikes before levels are known: run it step by step (steps)")
+    network = Network(graph, plan, watcher, everywhere)
+
+    def run(currents: Tensor) -> RunResult:
+        return network.replay(currents, _counts(graph, currents))
+
+    return _in_batches(graph, inputs, images_together(graph, plan), run)
+
+
 def images_together(graph: Graph, plan: schedule.Schedule) -> int:
     """Images whose largest spike train, or the currents of it, is of a size that carries well."""
     largest = 1
