@@ -23,8 +23,8 @@ from pascal_nm.simulation.schedule import Schedule
 class Session:
     """Runs frames one after the other; the state stays from one to the next.
 
-    Not every network has a state that goes on: under ``pasc`` and ``two_phase`` each frame is run
-    from rest, and costs what a single image costs.
+    Not every schedule has a state that goes on: under ``pasc``, and under any that is stopped after
+    some timesteps, each frame is run from rest, and costs what a single image costs.
 
     Args:
         graph: the network.
@@ -102,23 +102,24 @@ class Session:
                 parts.append(result)
         joined = RunResult.join(parts)
         self._kept = kept if self.schedule.kept else None
-        self.shown = values[-1]
+        self.shown = values[-1].copy()
         return joined
 
     def _taken(self, values: Array) -> Array:
         """The frames that are shown for those given."""
-        if values.shape[1:] != self.graph.input.shape or not len(values):
+        if not len(values):
+            raise DataError("there is no frame to show")
+        if values.shape[1:] != self.graph.input.shape:
             raise DataError(
                 f"the network takes frames of shape {self.graph.input.shape}, not {values.shape[1:]}"
                 + (": channels come first" if values.ndim == 4 else "")
             )
         if not self.threshold:
             return values
-        shown = np.empty_like(values)
-        last = self.shown
-        for i, frame in enumerate(values):
+        shown, last = [], self.shown
+        for frame in values:
             if last is not None:
                 apart = np.abs(frame.astype(np.float64) - last)
-                frame = np.where(apart > self.threshold, frame, last)
-            shown[i] = last = frame
-        return shown
+                frame = np.where(apart <= self.threshold, last, frame)  # NaN, too, is far from any number
+            shown.append(last := frame)
+        return np.stack(shown)

@@ -55,9 +55,9 @@ def _prepared(graph: Graph, key: tuple[str, str], make: Callable[[], Synapse]) -
     return synapses[key]
 
 
-def _integer_type(graph: Graph, name: str) -> torch.dtype:
+def _integer_type(graph: Graph, name: str, kept: bool = False) -> torch.dtype:
     """The integer type in which a population's membrane potential cannot overflow in any stage."""
-    return torch.int32 if bounds.potential_bound(graph, name) < 2**31 else torch.int64
+    return torch.int32 if bounds.potential_bound(graph, name, kept=kept) < 2**31 else torch.int64
 
 
 def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:
@@ -241,17 +241,18 @@ def spike_synapse(projection: Projection, graph: Graph, plan: schedule.Schedule 
 
     Spikes are (B, *source shape), currents in the type of the target's potential.
     """
-    largest = (plan or schedule.of(graph)).largest(graph, projection.source)
+    plan = plan or schedule.of(graph)
+    largest, kept = plan.largest(graph, projection.source), plan.kept
 
     def make() -> Synapse:
         if not graph.is_integer:
             return delivery(projection, graph.dtype)
         bound = bounds.current_bound(projection, largest).max()
         carried = delivery(projection, np.dtype(bounds.carrier(float(bound))))
-        potential = _integer_type(graph, projection.target)
+        potential = _integer_type(graph, projection.target, kept)
         return lambda x: carried(x).to(potential)
 
-    return _prepared(graph, (f"spikes up to {largest}", projection.name), make)
+    return _prepared(graph, (f"spikes up to {largest}{', kept' if kept else ''}", projection.name), make)
 
 
 Kept = Mapping[str, tuple[Tensor, ...]]
