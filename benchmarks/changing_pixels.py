@@ -29,7 +29,7 @@ SHARES = (0, 0.01, 0.05, 0.2, 1)
 
 
 def changing(pictures: np.ndarray, share: float, length: int) -> np.ndarray:
-    """Frames (length, C, H, W) of which so many pixels, in square patches, change to another picture's."""
+    """Frames (length, C, H, W) of which so many pixels, a square patch, change to another picture."""
     rng, frame, found = np.random.default_rng(0), pictures[0].copy(), []
     height, width = frame.shape[1:]
     side = max(1, round(np.sqrt(share * height * width)))
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def draw(drawn: dict, chip: str, output: Path) -> None:
-    """Energy over the share of values that changed, of each network relative to its dense source."""
+    """Energy over the share of values that changed, relative to the dense source network's."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.5, 3.6), layout="constrained")

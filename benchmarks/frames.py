@@ -44,7 +44,7 @@ def operations(graph: Graph, result: RunResult) -> int:
 
 
 def kept(graph: Graph, frames: Frames) -> tuple[float, int, int, float]:
-    """Operations of a frame, numbers compared, differing ones, and the share of values that changed."""
+    """Operations of a frame, numbers compared and differing, and the share of values changed."""
     session, total, compared, differing, changed = Session(graph), 0, 0, 0, 0
     for begins, pixels in parts(graph, frames):
         if begins:

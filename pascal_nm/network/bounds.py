@@ -11,6 +11,11 @@ spike +1 leaves v at 0 or more; since the last of them v has fallen by no more t
 between two timesteps V changes by no more than the weights times the levels, and the bias. A
 counter can only fall below 0 in stage ``CORRECT``, where nothing comes in: each spike -1 raises a
 negative v, and leaves it below the threshold.
+
+In stage ``CHANGE`` nothing is reset: v is V. Where state is kept from frame to frame, V is at every
+time what some levels of the sources and some inputs bring, valid ones all, so that it keeps to its
+range; but it may fall farther in one frame than it had risen from rest, as an input may change by
+twice its largest magnitude, which therefore counts twice.
 """
 
 from __future__ import annotations
@@ -70,13 +75,18 @@ def weight_bits(projection: Projection) -> int:
     return int(np.abs(weight).max(initial=0)).bit_length() + 1
 
 
-def potential_bound(graph: Graph, name: str) -> float:
+def potential_bound(graph: Graph, name: str, *, kept: bool = False) -> float:
     """Largest magnitude that the membrane potential of population ``name`` can reach.
 
-    It holds for all neurons, in any stage.
+    It holds for all neurons, in any stage; where state is ``kept`` from frame to frame, in all
+    frames, and for the current of every change.
     """
     incoming = graph.incoming(name)
-    return reachable(graph[name], incoming, [largest_input(graph[q.source]) for q in incoming])
+    return reachable(graph[name], incoming, [_largest_change(graph[q.source], kept) for q in incoming])
+
+
+def _largest_change(source: Population, kept: bool) -> int:
+    return 2 * largest_input(source) if kept and source.dynamics.injects else largest_input(source)
 
 
 def reachable(population: Population, incoming: Sequence[Projection], largest: Sequence[int]) -> float:

@@ -55,9 +55,9 @@ def _prepared(graph: Graph, key: tuple[str, str], make: Callable[[], Synapse]) -
     return synapses[key]
 
 
-def _integer_type(graph: Graph, name: str) -> torch.dtype:
+def _integer_type(graph: Graph, name: str, kept: bool = False) -> torch.dtype:
     """The integer type in which a population's membrane potential cannot overflow in any stage."""
-    return torch.int32 if bounds.potential_bound(graph, name) < 2**31 else torch.int64
+    return torch.int32 if bounds.potential_bound(graph, name, kept=kept) < 2**31 else torch.int64
 
 
 def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:
@@ -263,17 +263,18 @@ def spike_synapse(projection: Projection, graph: Graph, plan: schedule.Schedule 
 
     Spikes are (B, *source shape), currents in the type of the target's potential.
     """
-    largest = (plan or schedule.of(graph)).largest(graph, projection.source)
+    plan = plan or schedule.of(graph)
+    largest, kept = plan.largest(graph, projection.source), plan.kept
 
     def make() -> Synapse:
         if not graph.is_integer:
             return delivery(projection, graph.dtype)
         bound = bounds.current_bound(projection, largest).max()
         carried = delivery(projection, np.dtype(bounds.carrier(float(bound))))
-        potential = _integer_type(graph, projection.target)
+        potential = _integer_type(graph, projection.target, kept)
         return lambda x: carried(x).to(potential)
 
-    return _prepared(graph, (f"spikes up to {largest}", projection.name), make)
+    return _prepared(graph, (f"spikes up to {largest}{', kept' if kept else ''}", projection.name), make)
 
 
 Kept = Mapping[str, tuple[Tensor, ...]]
@@ -328,6 +329,9 @@ class Network:
             window = self.plan.windows[p.name]
             if p.dynamics.relays:
                 run: _Run = _Signed(*self._pooled(p, trains, before, after), window)
+            elif before and not any(trains[q.source].any() for q in graph.incoming(p.name)):
+                run = _Still(State(*before[p.name]), window, len(currents))
+                after[p.name] = before[p.name]
             else:
                 arrivals = [self._arrival(q, trains, levels) for q in graph.incoming(p.name)]
                 made = _StreamRun if window.span(Stage.STREAM) else _StagedRun
@@ -534,6 +538,17 @@ class _Signed(_Run):
         self.train, self.count, self.sent = train, count, _number(train)
         n = train.shape[1]
         self.excitatory, self.inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        self.window = window
+
+
+class _Still(_Run):
+    """A population that nothing reaches: its level stays, and it sends nothing."""
+
+    def __init__(self, state: State, window: Window, images: int) -> None:
+        self.count = state.s.expand(images, *state.s.shape[1:])
+        self.sent = torch.zeros_like(self.count)
+        self.train = self.sent[None]
+        self.excitatory, self.inhibitory = np.zeros(images, np.int64), np.zeros(images, np.int64)
         self.window = window
 
 
