@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pascal_nm.cli import plots
 from pascal_nm.cli.output import percent, say, span
+from pascal_nm.common.arrays import Array
 from pascal_nm.data import Frames
 from pascal_nm.hw_targets.evaluation import Evaluation
 from pascal_nm.network.graph import Graph
@@ -54,7 +57,38 @@ def show(graph: Graph, frames: Frames, result: Evaluation, target: str, arithmet
     say(f"the class changes {_changes(frames, result.predictions):,} times; {speed:,.0f} frames a second")
 
 
-def _changes(frames: Frames, predictions: np.ndarray[Any, Any]) -> int:
+def draw(
+    graph: Graph,
+    frames: Frames,
+    result: Evaluation,
+    title: str,
+    path: Path,
+    joules: tuple[Array, float] | None = None,
+) -> None:
+    """A picture over the frames.
+
+    Args:
+        graph: the network that ran.
+        frames: what it ran on.
+        result: what happened.
+        title: of the figure.
+        path: of the file.
+        joules: of each frame, and of the dense source network; None draws operations.
+    """
+    changed = {
+        layer.name: layer.emitted / graph[layer.name].size
+        for layer in result.events
+        if graph[layer.name].dynamics.sends
+    }
+    if joules is None:
+        spent = np.sum([layer.operations for layer in result.events], 0) / 1e6
+        dense, quantity = events.dense_operations(graph) / 1e6, "operations of a frame (million)"
+    else:
+        spent, dense, quantity = joules[0] * 1e6, joules[1] * 1e6, "energy of a frame (µJ)"
+    plots.frames(spent, dense, quantity, changed, frames.starts, title, path)
+
+
+def _changes(frames: Frames, predictions: Array) -> int:
     """How often the class is another than that of the frame before, within a sequence."""
     differs = predictions[1:] != predictions[:-1]
     differs[[start - 1 for start in frames.starts if start]] = False

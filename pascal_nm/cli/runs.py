@@ -74,7 +74,10 @@ def run(
     plot: Annotated[
         Path | None,
         typer.Option(
-            help="Draw the spike rate of each layer and the accuracy over the timesteps to a .png, .svg or .pdf."
+            help=(
+                "Draw the spike rate of each layer and the accuracy over the timesteps, or the operations of each "
+                "frame and which layers change, to a .png, .svg or .pdf."
+            )
         ),
         PICTURE,
     ] = None,
@@ -133,7 +136,10 @@ def run(
     changed = evaluation.changed_by_quantization(graph, program, result, data)
     if output is not None:
         write_answers(output, result.predictions, result.labels)
-    if plot is not None:
+    if plot is not None and isinstance(data, Frames):
+        title = f"{network.name}, {len(data):,} frames of {data.name}, {graph.timing}"
+        frame_words.draw(program.graph, data, result, title, plot)
+    elif plot is not None:
         rates = [(program.graph[name], rate) for name, rate in result.spike_rates(program.graph).items()]
         title = f"{network.name}, {len(data):,} images of {data.name}, {graph.timing.schedule}"
         plots.activity(rates, result.accuracy_over_time, result.timesteps, title, plot)
