@@ -29,7 +29,7 @@ SHARES = (0, 0.01, 0.05, 0.2, 1)
 
 
 def changing(pictures: np.ndarray, share: float, length: int) -> np.ndarray:
-    """Frames (length, C, H, W) of which so many pixels, a square patch, change to another picture."""
+    """Frames (length, C, H, W) of which a patch of so many pixels changes to another picture."""
     rng, frame, found = np.random.default_rng(0), pictures[0].copy(), []
     height, width = frame.shape[1:]
     side = max(1, round(np.sqrt(share * height * width)))
