@@ -126,10 +126,10 @@ def run(
     data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=program.graph)
     start = time.perf_counter()
     with progress(f"running on {target}") as update:
-        if scheduler is not None:
-            result = workers.evaluate_on(scheduler, program.graph, target, data, progress=update)
-        elif count == 1:
+        if isinstance(data, Frames) or (scheduler is None and count == 1):
             result = evaluation.evaluate(program, data, threshold=threshold, progress=update)
+        elif scheduler is not None:
+            result = workers.evaluate_on(scheduler, program.graph, target, data, progress=update)
         else:
             result = workers.evaluate(program.graph, target, data, count, progress=update)
     seconds = time.perf_counter() - start

@@ -6,13 +6,12 @@ Lava itself is imported when a graph is compiled, not before.
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from pascal_nm.common.arrays import Array
+from pascal_nm.common.memory import available_memory
 from pascal_nm.errors import TargetError
 from pascal_nm.network import bounds
 from pascal_nm.network.graph import Graph, Inputs
@@ -117,22 +116,6 @@ def divide(images: int, batch_size: int) -> tuple[int, int]:
     """(batches, images of each): equal batches of at most ``batch_size``."""
     batches = max(1, math.ceil(images / batch_size))
     return batches, max(1, math.ceil(images / batches))
-
-
-def available_memory() -> int | None:
-    """Bytes that a program can take now without swapping, within its container's limit.
-
-    None where the system does not say.
-    """
-    known = []
-    with suppress(OSError):
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        known.append(1024 * int(lines["MemAvailable"].split()[0]))
-    with suppress(OSError, ValueError):  # "max" where there is no limit
-        group = Path("/sys/fs/cgroup")
-        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
-        known.append(max(0, limit - used))
-    return min(known, default=None)
 
 
 @dataclass
