@@ -38,6 +38,15 @@ def summary(graph: Graph, frames: Frames, result: Evaluation) -> dict[str, Any]:
     }
 
 
+def note_threshold(threshold: float) -> None:
+    """What answers are exact for where small changes are left out."""
+    if threshold:
+        say(
+            f"answers are those of the frames as they are shown: changes of a pixel up to {threshold:g} are left out "
+            "until they add up to more"
+        )
+
+
 def show(graph: Graph, frames: Frames, result: Evaluation, target: str, arithmetic: str, speed: float) -> None:
     """The answer of a run in words."""
     found = summary(graph, frames, result)

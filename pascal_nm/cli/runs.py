@@ -148,6 +148,7 @@ def run(
         "target": target,
         "arithmetic": "integer" if program.graph.is_integer else str(program.graph.dtype),
         "data": data.name,
+        "threshold": threshold,
         "images": len(data),
         "accuracy": result.accuracy if result.labelled else None,
         "predictions_changed_by_quantization": changed,
@@ -171,6 +172,7 @@ def run(
         return
     if isinstance(data, Frames):
         frame_words.show(program.graph, data, result, target, _arithmetic(program.graph), len(data) / seconds)
+        frame_words.note_threshold(threshold)
         if changed is not None:
             say(f"quantization changed {changed:,} of {len(data):,} predictions of the float network")
         return
@@ -261,6 +263,7 @@ def verify(
             pre = reference.preprocessing if what == "preprocessing" else None
             values = "" if pre is None else f": (pixel / {pre.scale:g} - {list(pre.mean)}) / {list(pre.std)}"
             say(f"[bold]not compared:[/bold] {what}, which {model} does not say; taken from {nir}{values}")
+        frame_words.note_threshold(threshold)
         _show_verification(verification, found, program.graph)
     if not verification.equal:
         raise typer.Exit(1)
