@@ -13,6 +13,8 @@ import numpy as np
 
 from tests.strategies import _apply, _windows
 
+SENDING = ("emit", "stream", "change")
+
 
 def run(graph, inputs, plan):
     """Every timestep of an integer graph.
@@ -33,10 +35,7 @@ def run(graph, inputs, plan):
     peaks, potential = {}, []
     for t in range(steps):
         for p in graph.populations:
-            arriving = [
-                (q, trains[q.source][t - plan.delay] if t >= plan.delay else 0 * trains[q.source][0])
-                for q in graph.incoming(p.name)
-            ]
+            arriving = [(q, _arriving(trains[q.source], t - _way(plan, q))) for q in graph.incoming(p.name)]
             if p.kind == "max":
                 trains[p.name][t] = _rise_of_the_largest(graph, p, state[p.name], *arriving[0])
                 continue
@@ -49,7 +48,7 @@ def run(graph, inputs, plan):
                 spikes, reached = _step(span.stage.value, p, state[p.name], current, plan.windows[p.name], t)
                 key = (p.name, span.stage.value)
                 peaks[key] = max(peaks.get(key, 0), reached)
-                if span.stage.value in ("emit", "stream"):
+                if span.stage.value in SENDING:
                     trains[p.name][t] = spikes
                 else:
                     up[p.name] += (spikes > 0).sum(1)
@@ -57,6 +56,48 @@ def run(graph, inputs, plan):
     return SimpleNamespace(
         trains=trains, up=up, down=down, peaks=peaks, potential=np.array(potential), quiet=_quiet(graph, trains, plan)
     )
+
+
+def pipelined(graph, frames, plan):
+    """Frame k is injected in timestep k, whatever is still under way of those before: neurons that
+    send the change of their level work on a stream without beginning or end.
+
+    Returns:
+        by readout, its potential after each timestep, (steps, classes).
+    """
+    steps = len(frames) + plan.steps
+    matrices = {q.name: _matrix(graph, q) for q in graph.projections if graph[q.target].kind != "max"}
+    trains = {p.name: np.zeros((steps, 1, p.size), np.int64) for p in graph.populations}
+    shown = np.concatenate([0 * frames[:1], frames, np.repeat(frames[-1:], plan.steps, 0)])
+    trains[graph.input.name][:, 0] = np.diff(np.rint(shown).astype(np.int64), axis=0).reshape(steps, -1)
+    state = {p.name: _at_rest(p, 1, True) for p in graph.populations}
+    potential = {p.name: [] for p in graph.outputs}
+    for p in graph.spiking:
+        state[p.name].v += state[p.name].bias
+    for t in range(steps):
+        for p in graph.populations:
+            arriving = [(q, _arriving(trains[q.source], t - _way(plan, q))) for q in graph.incoming(p.name)]
+            neurons = state[p.name]
+            if p.kind == "max":
+                trains[p.name][t] = _rise_of_the_largest(graph, p, neurons, *arriving[0])
+            elif p.kind in ("pasc", "readout"):
+                neurons.v = neurons.v + sum(changes @ matrices[q.name] for q, changes in arriving).astype(np.int64)
+            if p.kind == "pasc" and t >= plan.windows[p.name].start:
+                level = np.clip(neurons.v // neurons.theta, 0, p.levels)
+                trains[p.name][t], neurons.s = level - neurons.s, level
+            elif p.kind == "readout":
+                potential[p.name].append(neurons.v[0])
+    return {name: np.array(each) for name, each in potential.items()}
+
+
+def _way(plan, projection):
+    """Timesteps that a spike is under way: between cores, and then in its synapse."""
+    return plan.delay + plan.delays.get(projection.name, 0)
+
+
+def _arriving(train, t):
+    """What was sent in a timestep: nothing before the first."""
+    return train[t] if t >= 0 else 0 * train[0]
 
 
 def on_the_clock(trains, name, steps):
@@ -92,7 +133,7 @@ def _at_rest(p, n, shifted):
 def _step(stage, p, neurons, current, window, t):
     """Spikes of one timestep, and the largest magnitude that the potential had in it."""
     theta, v, s = neurons.theta, neurons.v, neurons.s
-    if stage in ("accumulate", "integrate", "encode", "stream"):
+    if stage in ("accumulate", "integrate", "encode", "stream", "change"):
         v = v + current + _share_of_bias(neurons.bias, window, t)
         if t == window.shift:
             v = v + theta // 2
@@ -104,11 +145,14 @@ def _step(stage, p, neurons, current, window, t):
         "correct": lambda: 1 * (v >= theta) - (v < 0),
         "emit": lambda: 1 * (s > 0),
         "stream": lambda: 1 * ((v >= theta) & (s < p.levels)) - ((v < 0) & (s > 0)),
+        "change": lambda: np.clip(v // theta, 0, p.levels) - s,
     }[stage]()
     if stage == "emit":
         neurons.s = s - spikes
     elif stage == "encode":
         neurons.v, neurons.s = v, np.clip(v // theta, 0, p.levels)
+    elif stage == "change":
+        neurons.v, neurons.s = v, s + spikes
     else:
         neurons.v, neurons.s = v - spikes * theta, s + spikes
     return spikes, int(max(reached, np.abs(neurons.v).max()))
@@ -119,8 +163,9 @@ def _share_of_bias(bias, window, t):
     neuron sends at once.
     """
     stages = {span.stage.value: span for span in window.spans}
-    if "stream" in stages:
-        return bias * (t == stages["stream"].start)
+    for sending in ("stream", "change"):
+        if sending in stages:
+            return bias * (t == stages[sending].start)
     span = stages.get("integrate") or stages["encode"]
     k, n = t - span.start, span.stop - span.start
     return bias * (k + 1) // n - bias * k // n if 0 <= k < n else 0 * bias
@@ -147,6 +192,6 @@ def _quiet(graph, trains, plan):
         if p.kind in ("pasc", "max"):
             window, spikes = plan.windows[p.name], trains[p.name].any(2)
             last = np.where(spikes.any(0), len(spikes) - 1 - spikes[::-1].argmax(0), -1)
-            begins = next(span.start for span in window.spans if span.stage.value in ("emit", "stream"))
+            begins = next(span.start for span in window.spans if span.stage.value in SENDING)
             ends.append(np.maximum(last + plan.delay, max(begins, -1 if window.shift is None else window.shift)) + 1)
     return np.max(ends, axis=0)

@@ -74,12 +74,14 @@ PLANS = {
     "two_phase": schedule.two_phase,
     "streaming": lambda graph: schedule.streaming(graph, 0),
     "streaming, lag 1": lambda graph: schedule.streaming(graph, 1),
+    "graded": schedule.graded,
 }
 STAGES = {
     "pasc": {"accumulate", "integrate", "correct", "encode", "emit"},
     "two_phase": {"accumulate", "stream"},
     "streaming": {"accumulate", "stream"},
     "streaming, lag 1": {"accumulate", "stream"},
+    "graded": {"accumulate", "change"},
 }
 
 

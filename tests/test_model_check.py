@@ -33,6 +33,12 @@ class Symbol:
     def __mul__(self, other):
         return Symbol(self.term * term(other))
 
+    def __floordiv__(self, other):
+        return Symbol(self.term / term(other))  # z3's rounds down for positive divisors
+
+    def clip(self, low, high):
+        return Symbol(z3.If(self.term < low, low, z3.If(self.term > high, high, self.term)))
+
     def __ge__(self, other):
         return Symbol(z3.If(self.term >= term(other), 1, 0))
 
@@ -180,3 +186,112 @@ def test_two_streaming_layers_are_two_qcfs_layers_for_any_weights(levels):
         total = total + weight * Symbol(level(whole, theta[0], levels))
     given = [z3.And(w.term >= -2, w.term <= 2) for w in weights]
     prove(last.s.term == level(total, theta[1], levels), *given)
+
+
+def zero():
+    return Symbol(z3.IntVal(0))
+
+
+@pytest.mark.parametrize(("theta", "levels"), SMALL)
+def test_a_neuron_that_sends_changes_has_sent_its_level_after_any_currents(theta, levels):
+    """Theorem 5, of one neuron: from any potential, in every timestep; no number is larger than L,
+    and none is sent where nothing comes.
+    """
+    potential, current = unknown("V"), unknown("x")
+    state = State(potential, Symbol(level(potential, theta, levels)))
+    sent, after = neuron.step(Stage.CHANGE, state, current, theta, levels)
+    total = potential + current
+    prove(state.s.term + sent.term == level(total, theta, levels))
+    prove(z3.And(after.s.term == level(total, theta, levels), after.v.term == total.term))
+    prove(z3.And(sent.term >= -levels, sent.term <= levels))
+    prove(sent.term == 0, current.term == 0)
+
+
+def test_no_smaller_number_than_the_levels_holds_every_change():
+    potential, current = unknown("V"), unknown("x")
+    state = State(potential, Symbol(level(potential, 3, 4)))
+    sent, _ = neuron.step(Stage.CHANGE, state, current, 3, 4)
+    for term_, holds in ((sent.term, 4), (-sent.term, 4)):
+        prove(term_ <= holds)
+        with pytest.raises(AssertionError):
+            prove(term_ <= holds - 1)
+
+
+WEIGHTS = [(1, 1), (2, -1), (-3, 2), (-1, -2)]
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("thetas", [(1, 1), (3, 5), (2, 3)])
+@pytest.mark.parametrize("levels", [(1, 3), (4, 2)])
+def test_two_graded_layers_are_two_qcfs_layers_in_each_of_three_frames(weights, thetas, levels):
+    """Two neurons into one, and the input by a shortcut: any inputs, any biases, no reset between
+    frames.
+    """
+    frames = [[unknown(f"x{j}_{k}") for j in range(2)] for k in range(3)]
+    biases = [unknown(f"b{j}") for j in range(3)]
+    first = [State(bias + thetas[0] // 2, zero()) for bias in biases[:2]]
+    second, shown = State(biases[2] + thetas[1] // 2, zero()), [zero(), zero()]
+    for frame in frames:
+        changes = [new - old for new, old in zip(frame, shown, strict=True)]
+        pairs = zip(first, changes, strict=True)
+        steps = [neuron.step(Stage.CHANGE, state, x, thetas[0], levels[0]) for state, x in pairs]
+        arriving = changes[0] + sum((step.spikes * w for step, w in zip(steps, weights, strict=True)), zero())
+        second = neuron.step(Stage.CHANGE, second, arriving, thetas[1], levels[1]).state
+        first, shown = [step.state for step in steps], frame
+        total = biases[2] + thetas[1] // 2 + frame[0]
+        for x, bias, w in zip(frame, biases, weights, strict=False):
+            total = total + Symbol(level(x + bias + thetas[0] // 2, thetas[0], levels[0])) * w
+        prove(second.s.term == level(total, thetas[1], levels[1]))
+
+
+@pytest.mark.parametrize(("theta", "levels"), SMALL)
+def test_a_streaming_neuron_that_is_kept_ends_each_frame_on_its_level(theta, levels):
+    """Theorem 5: from any settled state, L timesteps after the last current of the next frame."""
+    before, currents = unknown("V"), [unknown(f"x{i}") for i in range(3)]
+    count = Symbol(level(before, theta, levels))
+    state, sent = State(before - count * theta, count), zero()
+    for current in [*currents, *[zero()] * (levels - 1)]:
+        spikes, state = neuron.step(Stage.STREAM, state, current, theta, levels)
+        sent = sent + spikes
+        prove(z3.And(state.s.term >= 0, state.s.term <= levels))
+    total = before + sum(currents, zero())
+    prove(state.s.term == level(total, theta, levels))
+    prove(sent.term == level(total, theta, levels) - count.term)
+    prove(state.v.term == total.term - state.s.term * theta)
+    spikes, _ = neuron.step(Stage.STREAM, state, zero(), theta, levels)
+    prove(spikes.term == 0)
+
+
+@pytest.mark.parametrize(("theta", "levels"), [(1, 1), (3, 2), (5, 4)])
+def test_where_all_of_a_frame_comes_at_once_no_spike_is_taken_back(theta, levels):
+    """The corollary on two phases, of frames: as many spikes as the level changes by."""
+    before, current = unknown("V"), unknown("x")
+    count = Symbol(level(before, theta, levels))
+    state, sent = State(before - count * theta, count), 0
+    for x in [current, *[zero()] * (levels - 1)]:
+        spikes, state = neuron.step(Stage.STREAM, state, x, theta, levels)
+        sent = sent + z3.Abs(spikes.term)
+    prove(sent == z3.Abs(level(before + current, theta, levels) - count.term))
+
+
+@pytest.mark.parametrize(("theta", "levels"), [(1, 1), (2, 3), (3, 2)])
+def test_a_kept_potential_leaves_its_bound_for_no_currents(theta, levels):
+    """From any state within the bound from which a neuron may go on, whatever came before: all that
+    comes moves V within a range.
+    """
+    low, high, potential, count = (unknown(name) for name in ("low", "high", "V", "s"))
+    currents, total = [unknown(f"x{i}") for i in range(3)], potential
+    state = State(potential - count * theta, count)
+    given = [
+        z3.And(low.term <= 0, high.term >= 0, count.term >= 0, count.term <= levels),
+        z3.And(low.term <= potential.term, potential.term <= high.term),
+        # Where spikes stand, the last of them left 0 or more, and V was in its range.
+        z3.Implies(count.term > 0, state.v.term >= potential.term - high.term),
+    ]
+    for current in currents:
+        _, state = neuron.step(Stage.STREAM, state, current, theta, levels)
+        total = total + current
+        given.append(z3.And(low.term <= total.term, total.term <= high.term))
+        reach = high.term - low.term + theta
+        prove(z3.And(-reach <= state.v.term, state.v.term <= reach), *given)
+        prove(z3.Implies(state.s.term > 0, state.v.term >= total.term - high.term), *given)

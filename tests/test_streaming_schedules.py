@@ -114,7 +114,7 @@ def test_a_graph_carries_its_timing(residual):
 @given(
     graph=integer_graphs(),
     seed=st.integers(0, 2**32 - 1),
-    name=st.sampled_from(["pasc", "two_phase", "streaming"]),
+    name=st.sampled_from(["pasc", "two_phase", "streaming", "graded"]),
     share=st.floats(0, 1),
 )
 def test_what_is_certified_when_a_run_stops_is_final(graph, seed, name, share):
