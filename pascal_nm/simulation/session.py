@@ -75,10 +75,9 @@ class Frames(ABC):
         if not len(values):
             raise DataError("there is no frame to show")
         if values.shape[1:] != self.graph.input.shape:
-            channels_last = values.shape[2:] + values.shape[1:2] == self.graph.input.shape
             raise DataError(
                 f"the network takes frames of shape {self.graph.input.shape}, not {values.shape[1:]}"
-                + (": channels come first" if channels_last else "")
+                + (": channels come first" if values.ndim == 4 else "")
             )
         values = thresholded(values, self.shown, self.threshold)
         if isinstance(frames, Pixels) or self.graph.preprocessing is None:
