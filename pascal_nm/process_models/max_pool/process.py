@@ -18,9 +18,9 @@ class MaxPool(AbstractProcess):
         c[t] = c[t - 1] + s_{in}[t], \qquad m[t] = \sigma \max_{window} \sigma c[t], \qquad
         s_{out}[t + 1] = m[t] - m[t - 1]
 
-    Where each count moves by one at most, so does the largest. On thermometer trains :math:`s_{out}`
-    is the OR of the window's spikes. Where the source's spikes have a negative amplitude,
-    sigma = -1 makes it the smallest count. Padding never wins.
+    Where each count moves by one at most, so does the largest. On thermometer trains
+    :math:`s_{out}` is the OR of the window's spikes. Where the source's spikes have a negative
+    amplitude, sigma = -1 makes it the smallest count. Padding never wins.
 
     Args:
         shape_in: (C, H, W) of the source.

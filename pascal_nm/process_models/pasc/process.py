@@ -67,8 +67,8 @@ class Pasc(AbstractProcess):
 
     Raises:
         GraphError: a threshold that is not positive or does not fit the shape, numbers that are not
-            of the type of ``dtype``, a window that does not spike for L timesteps, more levels than a
-            graded spike carries, state that the window's last stage does not keep.
+            of the type of ``dtype``, a window that does not spike for L timesteps, more levels than
+            a graded spike carries, state that the window's last stage does not keep.
 
     Ports:
         a_in: (B, \*shape), currents in the unit of ``vth``; several connections add up.
