@@ -189,7 +189,7 @@ class LavaSession(Frames):
     Each call of :meth:`run` starts its own processes and ends them. Inside a call the neurons keep
     their state; between calls none is carried over: the frame that was shown last is shown again
     from rest, which leaves the same state (Theorem 5 in docs/schedules.md), at the cost of one
-    frame. Long sequences in one call are cheap, so, and frames one by one are not.
+    frame. So give many frames to a call: processes take longer to start than frames to run.
 
     In integers every frame is exact. In floats the changes add up with rounding, unlike in the
     simulator's session, which computes potentials anew for each frame; what has added up ends with
@@ -203,10 +203,18 @@ class LavaSession(Frames):
 
     Raises:
         DataError, GraphError: as :class:`pascal_nm.simulation.session.Frames`.
+        TargetError: the current of a change can exceed 32 bits.
     """
 
     def __init__(self, program: LavaProgram, threshold: float = 0) -> None:
-        super().__init__(program.graph, schedule.of(program.graph), threshold)
+        graph = program.graph
+        super().__init__(graph, schedule.of(graph), threshold)
+        for q in graph.projections if graph.is_integer else ():
+            if (bound := bounds.current_bound(q, self.schedule.largest(graph, q.source)).max()) >= 2**31:
+                raise TargetError(
+                    f"from frame to frame the current of {q.name} can change by {bound:.3g}, beyond 32 bits: "
+                    "quantize to fewer bits"
+                )
         self._program = program
         self._last: Array | None = None
 

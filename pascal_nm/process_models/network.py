@@ -243,7 +243,7 @@ class Network:
         )
 
     def _counts(self, record: Record) -> Array:
-        """What a neuron's spikes add up to, its level: those of the frames before count, too."""
+        """What each neuron's spikes add up to, those of earlier frames among them: its level."""
         return record.counts.cumsum(0, dtype=np.int16) if self.schedule.kept else record.counts
 
     def _over_time(self, p: Population) -> Array:

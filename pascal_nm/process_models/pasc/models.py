@@ -35,6 +35,7 @@ class PascModel(Model):
         self.window: Window = proc_params["window"]
         self.cycle: Rota = proc_params["cycle"]
         self.kept: bool = proc_params["kept"]
+        self.quiet, self.begun = False, self.window.begun
         self.record: Record | None = proc_params["record"]
         self.shape = (proc_params["batch"], *proc_params["shape"])
         self.block = max(1, _BLOCK_NEURONS // math.prod(proc_params["shape"]))
@@ -84,7 +85,7 @@ class PascModel(Model):
             return
         self.v = (zeros(self.shape, self.clock.theta.dtype) + self.clock.rest()).numpy()
         self.s = zeros(self.shape, torch.int16).numpy()
-        self.quiet, self.begun = False, self.window.begun
+        self.quiet = False
 
     def step(self, stage: Stage, t: int, arriving: Tensor | None) -> Array | None:
         """One timestep of all neurons: the spikes, int8 (B, *shape), if any.
