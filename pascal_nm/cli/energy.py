@@ -42,6 +42,10 @@ def energy(
         bool,
         typer.Option("--memory", help="Count memory traffic, too, where the energies of a chip's events leave it out."),
     ] = False,
+    pipelined: Annotated[
+        bool,
+        typer.Option("--pipelined", help="Images follow each other as soon as the first layers are free."),
+    ] = False,
     objective: options.Objective = "time",
     limit: options.Limit = None,
     schedule: options.ScheduleName = None,
@@ -62,7 +66,7 @@ def energy(
         raise DataError("--plot draws one chip: give --chip once")
     described = {name: chips.load(name, memory=memory) for name in names}
     graph = options.timing(options.load_network(network), schedule, lag, None)
-    runs = Priced.on(graph, described, objective)
+    runs = Priced.on(graph, described, objective, pipelined=pipelined)
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     found = {name: bill for each in runs for name, bill in _bills(each, data).items()}
     bills = {name: found[name] for name in names}
@@ -128,6 +132,8 @@ def _show(bill: Bill, data: Dataset, changed: int | None) -> None:
             f"{1e3 * bill.seconds:.3g} ms an image on {bill.placement.cores:,} cores: "
             "each timestep lasts as long as its slowest core, the longest way and the barrier"
         )
+    if bill.pipelined:
+        say(f"timesteps from one image to the next: {result.schedule.initiation_interval:,}{_every(bill)}")
     say(f"where the energy goes: {', '.join(_goes(bill))}")
     source = bill.source_total
     what = (
@@ -149,6 +155,12 @@ def _show(bill: Bill, data: Dataset, changed: int | None) -> None:
     _show_formulas(bill)
 
 
+def _every(bill: Bill) -> str:
+    """How often an answer comes."""
+    seconds = bill.seconds_between_answers
+    return "" if seconds is None else f", an answer every {1e3 * seconds:.3g} ms"
+
+
 def _compare(bills: dict[str, Bill], changed: dict[str, int | None], title: str) -> None:
     """A row for each chip, by the name or file that was given."""
     columns = ["chip", "energy", "ms", "accuracy", "source network", "source over spiking", "where the energy goes"]
@@ -156,7 +168,7 @@ def _compare(bills: dict[str, Bill], changed: dict[str, int | None], title: str)
         [
             name,
             joules(bill.total),
-            "" if bill.seconds is None else f"{1e3 * bill.seconds:.3g}",
+            "" if bill.seconds is None else f"{1e3 * bill.seconds:.3g}" + _every(bill) * bill.pipelined,
             percent(bill.result.accuracy) + ("" if changed[name] is None else f"\n{changed[name]:,} changed"),
             joules(bill.source_total),
             f"{bill.source_total / bill.total:.3g}",
@@ -203,8 +215,10 @@ def _figures(described: Chip) -> str:
 def _draw(bill: Bill, title: str, path: Path) -> None:
     cores = None
     if bill.placement is not None:
-        values = {"synaptic operations by tile": "synaptic_operation", "messages out by tile": "message"}
-        loads = {name: bill.result.loads[event].mean(0) for name, event in values.items()}
+        loads = {
+            "synaptic operations by tile": bill.result.core_operations,
+            "messages out by tile": bill.result.loads["message"].mean(0),
+        }
         cores = (bill.placement.places, loads)
     plots.energy({layer.name: layer.joules for layer in bill.layers}, bill.source, title, path, cores)
 

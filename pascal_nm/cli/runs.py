@@ -162,7 +162,7 @@ def run(
             "max": int(result.timesteps.max()),
         },
         "spikes_per_image": sum(float(layer.emitted.mean()) for layer in result.events),
-        "synaptic_operations_per_image": sum(float(layer.synaptic_operations.mean()) for layer in result.events),
+        "synaptic_operations_per_image": result.operations,
         "images_per_second": len(data) / seconds,
     }
     if isinstance(data, Frames):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from pascal_nm.common.arrays import Array
 from pascal_nm.data import Dataset
-from pascal_nm.errors import FileError
+from pascal_nm.errors import FileError, TargetError
 from pascal_nm.hw_targets import cost, evaluation, fixed_point, objectives
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.cost import NEURON_KINDS, LayerEnergy
@@ -26,7 +26,7 @@ from pascal_nm.hw_targets.program import lower
 from pascal_nm.hw_targets.simulator import SimulatorProgram
 from pascal_nm.network.graph import Graph
 from pascal_nm.paper import analysis
-from pascal_nm.simulation import events
+from pascal_nm.simulation import events, schedule
 from pascal_nm.simulation.events import LayerEvents
 from pascal_nm.simulation.result import Program
 
@@ -39,14 +39,18 @@ class Priced:
         program: it counts what happens on cores where the chips have some.
         placement: which neurons are on which core; None for chips without cores.
         chips: by the names that they were given.
+        pipelined: images follow each other every initiation interval.
     """
 
     program: Program
     placement: Placement | None
     chips: dict[str, Chip]
+    pipelined: bool = False
 
     @staticmethod
-    def on(graph: Graph, described: Mapping[str, Chip], objective: str = "time") -> list[Priced]:
+    def on(
+        graph: Graph, described: Mapping[str, Chip], objective: str = "time", *, pipelined: bool = False
+    ) -> list[Priced]:
         """The programs of a network for chips, one for all that hold it in the same way.
 
         That is with the same integers, where a chip's file has widths, and on the same cores, where
@@ -56,11 +60,19 @@ class Priced:
             graph: the network.
             described: chips by name.
             objective: what placements serve, as :func:`.mapping.place` takes it.
+            pipelined: images follow each other every initiation interval of the schedule, and do
+                not wait for each other's answers.
 
         Raises:
-            TargetError: the network does not fit a chip, or the objective is none.
+            TargetError: the network does not fit a chip, the objective is none, or images of its
+                schedule have no fixed length and are to follow each other.
         """
         objectives.check(objective)
+        if pipelined and schedule.of(graph).streams:
+            raise TargetError(
+                f"under {graph.timing.schedule} an image ends when the network is quiet, so that images cannot follow "
+                "each other at a fixed interval: choose the schedule graded or pasc"
+            )
         found: dict[object, list[Priced]] = {}  # by registers
         for name, chip in described.items():
             alike = found.setdefault((*sorted(chip.widths.items()), chip.fixed_point), [])
@@ -70,7 +82,7 @@ class Priced:
                     other.chips[name] = chip
                     break
             else:
-                alike.append(Priced(program, placement, {name: chip}))
+                alike.append(Priced(program, placement, {name: chip}, pipelined))
         return [each for alike in found.values() for each in alike]
 
     @property
@@ -86,19 +98,22 @@ class Priced:
             FileError: a chip prices nothing of what happened.
         """
         times: dict[str, list[Array]] = {name: [] for name in self.chips}
+        timing = cost.pipelined if self.pipelined else cost.alone
 
         def timed() -> Iterator[Batch]:
             for batch in evaluation.run_batches(self.program, data, progress=progress):
                 for name, chip in self.chips.items():
                     if self.placement is not None and chip.latency:
-                        times[name].append(cost.seconds(batch.result, self.placement, chip))
+                        times[name].append(np.stack(timing(batch.result, self.placement, chip)))
                 yield batch
 
-        result = Evaluation.of(self.program.graph, timed())
+        graph, result = self.program.graph, Evaluation.of(self.program.graph, timed())
+        if self.pipelined:
+            result = replace(result, events=events.pipelined(graph, result.events, result.schedule))
         bills = {}
         for name, chip in self.chips.items():
-            seconds = float(np.concatenate(times[name]).mean()) if times[name] else None
-            bills[name] = Bill(chip, self.program.graph, result, self.placement, seconds)
+            answer, interval = np.concatenate(times[name], 1).mean(1).tolist() if times[name] else (None, None)
+            bills[name] = Bill(chip, graph, result, self.placement, answer, interval, self.pipelined)
             if bills[name].total <= 0:
                 raise FileError(f"chip {chip.name} prices every counted event at nothing")
         return bills
@@ -127,7 +142,10 @@ class Bill:
         graph: the graph that ran.
         result: the run.
         placement: which neurons are on which core; None for a chip without cores.
-        seconds: of an image, mean; None where the chip's file gives no times.
+        seconds: until an image's answer, mean; None where the chip's file gives no times.
+        seconds_between_answers: likewise from one answer to the next.
+        pipelined: images follow each other every initiation interval; else each waits for the
+            answer of the one before.
     """
 
     chip: Chip
@@ -135,6 +153,8 @@ class Bill:
     result: Evaluation
     placement: Placement | None = None
     seconds: float | None = None
+    seconds_between_answers: float | None = None
+    pipelined: bool = False
 
     @cached_property
     def layers(self) -> list[LayerEnergy]:
@@ -192,8 +212,7 @@ class Bill:
     def closed_formulas(self) -> analysis.Analysis:
         """The paper's estimate from measured spike rates, beside the counted operations."""
         counted = {
-            layer.name: float(np.mean(layer.synaptic_operations)) + layer.multiply_accumulates
-            for layer in self.result.events
+            layer.name: float(np.mean(layer.operations)) + layer.multiply_accumulates for layer in self.result.events
         }
         return analysis.analyse(self.graph, self.result.spike_rates(self.graph), counted=counted)
 
@@ -210,13 +229,15 @@ class Bill:
             "estimate": self.chip.estimate,
             "source": self.chip.source,
             "remark": self.chip.remark,
-            "picojoules": {name: vars(figure) for name, figure in self.chip.energy.items()},
+            "picojoules": {name: vars(figure) for name, figure in self.chip.prices.items()},
             "nanoseconds": {name: vars(figure) for name, figure in self.chip.latency.items()},
             "memory": self.chip.memory_traffic,
             "timesteps": float(self.result.timesteps.mean()),
             "accuracy": self.result.accuracy,
             "joules_per_image": self.total,
             "seconds_per_image": self.seconds,
+            "pipelined": self.pipelined,
+            "seconds_between_answers": self.seconds_between_answers,
             "source_network_joules_per_image": self.source_total,
             "shares": self.shares,
             "neurons": {

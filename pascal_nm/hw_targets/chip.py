@@ -207,6 +207,14 @@ class Chip:
             return "in the events"
         return "left out" if self.memory is None else "counted"
 
+    @property
+    def prices(self) -> dict[str, Figure]:
+        """Picojoules of each event that costs something.
+
+        A graded operation costs what a multiply-accumulate does where the file does not price it.
+        """
+        return {"graded_operation": self.energy["multiply_accumulate"], **self.energy}
+
     def nanoseconds(self, event: str) -> float:
         """Time of one of :data:`LATENCIES`; 0 where the file gives none."""
         return self.latency[event].value if event in self.latency else 0.0

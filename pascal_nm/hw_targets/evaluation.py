@@ -25,7 +25,7 @@ from pascal_nm.simulation.session import thresholded
 from pascal_nm.source.tracing import SourceNetwork
 from pascal_nm.source.verification import Verification
 
-_LOADS = ("synaptic_operation", "message", "message_in")
+_LOADS = ("synaptic_operation", "graded_operation", "message", "message_in")
 """The events that say how busy a core is beside its updates."""
 
 Progress = Callable[[int, int], None]
@@ -102,6 +102,16 @@ class Evaluation:
     accuracy_over_time: Array
     injected: Array
     loads: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def operations(self) -> float:
+        """Operations in synapses of all that is sent, mean of an image."""
+        return sum(float(np.mean(layer.operations)) for layer in self.events)
+
+    @property
+    def core_operations(self) -> Array:
+        """The same on each core of a chip, (cores,)."""
+        return np.asarray((self.loads["synaptic_operation"] + self.loads["graded_operation"]).mean(0))
 
     @property
     def accuracy(self) -> float:

@@ -120,6 +120,16 @@ class Schedule:
             return self.largest(graph, graph.incoming(name)[0].source)
         return p.levels if self.windows[name].graded else p.dynamics.largest(p)
 
+    def payload_bits(self, graph: Graph, name: str) -> int:
+        """Bits of the signed numbers that population ``name`` sends; 0 where they are +1 and -1.
+
+        The input of a float network has those of its type.
+        """
+        if graph[name].dynamics.injects and not graph.is_integer:
+            return 8 * graph.dtype.itemsize
+        largest = self.largest(graph, name)
+        return largest.bit_length() + 1 if largest > 1 else 0
+
     def settled(self, last: Mapping[str, Array]) -> Array:
         """When the network was quiet.
 
