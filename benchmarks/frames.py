@@ -40,7 +40,7 @@ def parts(graph: Graph, frames: Frames) -> Iterator[tuple[bool, Pixels]]:
 
 
 def operations(graph: Graph, result: RunResult) -> int:
-    return sum(int(np.sum(layer.operations)) for layer in events.count(graph, result))
+    return sum(int(np.sum(layer.arithmetic)) for layer in events.count(graph, result))
 
 
 def kept(graph: Graph, frames: Frames) -> tuple[float, int, int, float]:

@@ -19,7 +19,7 @@ from pascal_nm.simulation import events
 def summary(graph: Graph, frames: Frames, result: Evaluation) -> dict[str, Any]:
     """Per frame, for JSON; the first frame of a sequence comes from rest."""
     dense = events.dense_operations(graph)
-    operations = np.sum([layer.operations for layer in result.events], 0)
+    operations = np.sum([layer.arithmetic for layer in result.events], 0)
     return {
         "frames": len(frames),
         "sequences": len(frames.starts),
@@ -90,7 +90,7 @@ def draw(
         if graph[layer.name].dynamics.sends
     }
     if joules is None:
-        spent = np.sum([layer.operations for layer in result.events], 0) / 1e6
+        spent = np.sum([layer.arithmetic for layer in result.events], 0) / 1e6
         dense, quantity = events.dense_operations(graph) / 1e6, "operations of a frame (million)"
     else:
         spent, dense, quantity = joules[0] * 1e6, joules[1] * 1e6, "energy of a frame (µJ)"

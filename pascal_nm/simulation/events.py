@@ -109,9 +109,9 @@ class LayerEvents:
         return self.synaptic_operations + self.graded_operations
 
     @property
-    def operations(self) -> Array:
-        """All operations in the synapses onto it, whatever a spike carries: int64 of shape (N,)."""
-        return np.asarray(self.synaptic_operations + self.multiply_accumulates)
+    def arithmetic(self) -> Array:
+        """Those operations, and the multiply-accumulates of a dense input."""
+        return self.operations + self.multiply_accumulates
 
     def means(self) -> dict[str, float]:
         """Every count by its name, mean over the images."""
