@@ -133,7 +133,7 @@ def run(
         else:
             result = workers.evaluate(program.graph, target, data, count, progress=update)
     seconds = time.perf_counter() - start
-    changed = evaluation.changed_by_quantization(graph, program, result, data)
+    changed = evaluation.changed_by_quantization(graph, program, result, data, threshold)
     if output is not None:
         write_answers(output, result.predictions, result.labels)
     if plot is not None and isinstance(data, Frames):

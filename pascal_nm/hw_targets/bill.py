@@ -6,7 +6,7 @@ A run's counted events are priced by each chip's table, beside what they are com
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.data import Dataset
 from pascal_nm.errors import FileError, TargetError
 from pascal_nm.hw_targets import cost, evaluation, fixed_point, objectives
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.cost import NEURON_KINDS, LayerEnergy
-from pascal_nm.hw_targets.evaluation import Batch, Evaluation, Progress
+from pascal_nm.hw_targets.evaluation import Batch, Evaluation, Progress, Shown, Summary
 from pascal_nm.hw_targets.loihi import Execution
 from pascal_nm.hw_targets.mapping import Placement
 from pascal_nm.hw_targets.program import lower
@@ -90,30 +89,60 @@ class Priced:
         """The chips in words."""
         return ", ".join(chip.name for chip in self.chips.values())
 
-    def bills(self, data: Dataset, *, progress: Progress | None = None) -> dict[str, Bill]:
-        """Run images once, and price what happened on each chip.
+    def bills(self, data: Shown, *, threshold: float = 0, progress: Progress | None = None) -> dict[str, Bill]:
+        """Run images or frames once, and price what happened on each chip.
+
+        Args:
+            data: images, or frames, of which each is one image of the bill.
+            threshold: of frames, as :func:`.evaluation.run_batches` takes it.
+            progress: called with (images done, images in all).
 
         Raises:
             DataError: as :func:`pascal_nm.hw_targets.evaluation.run_batches`.
             FileError: a chip prices nothing of what happened.
         """
-        times: dict[str, list[Array]] = {name: [] for name in self.chips}
+        tally = Tally(self, pipelined=self.pipelined)
+        for batch in evaluation.run_batches(self.program, data, threshold=threshold, progress=progress):
+            tally.add(batch)
+        return tally.bills()
+
+
+class Tally:
+    """What happened in a program's run, batch by batch; priced at the end.
+
+    Args:
+        priced: the program and its chips.
+        pipelined: images follow each other every initiation interval.
+    """
+
+    def __init__(self, priced: Priced, *, pipelined: bool = False) -> None:
+        self.priced, self.pipelined = priced, pipelined
+        self._parts: list[Summary] = []
+        self._times: dict[str, list[Array]] = {name: [] for name in priced.chips}
+
+    def add(self, batch: Batch) -> None:
+        """A further batch has run: its spikes are not kept."""
+        priced = self.priced
         timing = cost.pipelined if self.pipelined else cost.alone
+        for name, chip in priced.chips.items():
+            if priced.placement is not None and chip.latency:
+                self._times[name].append(np.stack(timing(batch.result, priced.placement, chip)))
+        self._parts.append(Summary.of(priced.program.graph, batch))
 
-        def timed() -> Iterator[Batch]:
-            for batch in evaluation.run_batches(self.program, data, progress=progress):
-                for name, chip in self.chips.items():
-                    if self.placement is not None and chip.latency:
-                        times[name].append(np.stack(timing(batch.result, self.placement, chip)))
-                yield batch
+    def bills(self) -> dict[str, Bill]:
+        """The bill on each chip.
 
-        graph, result = self.program.graph, Evaluation.of(self.program.graph, timed())
+        Raises:
+            FileError: a chip prices nothing of what happened.
+        """
+        graph, result = self.priced.program.graph, Evaluation.join(self._parts)
         if self.pipelined:
             result = replace(result, events=events.pipelined(graph, result.events, result.schedule))
         bills = {}
-        for name, chip in self.chips.items():
-            answer, interval = np.concatenate(times[name], 1).mean(1).tolist() if times[name] else (None, None)
-            bills[name] = Bill(chip, graph, result, self.placement, answer, interval, self.pipelined)
+        for name, chip in self.priced.chips.items():
+            times = self._times[name]
+            answer, interval = np.concatenate(times, 1).mean(1).tolist() if times else (None, None)
+            bills[name] = Bill(chip, graph, result, self.priced.placement, answer, interval, self.pipelined)
             if bills[name].total <= 0:
                 raise FileError(f"chip {chip.name} prices every counted event at nothing")
         return bills
@@ -165,6 +194,16 @@ class Bill:
     def total(self) -> float:
         """Joules of an image."""
         return sum(layer.total for layer in self.layers)
+
+    @property
+    def unary(self) -> bool:
+        """Whether the spikes are as many as the counts, which the paper's formulas are about."""
+        return not self.result.schedule.sparse
+
+    @cached_property
+    def joules_by_image(self) -> Array:
+        """Joules of each image or frame, (N,)."""
+        return cost.by_image(self.result.events, self.chip, len(self.result.labels))
 
     @cached_property
     def source(self) -> dict[str, float]:
@@ -222,8 +261,10 @@ class Bill:
         return analysis.analyse(self.graph, self.result.spike_rates(self.graph), first=1).effective_timesteps
 
     def summary(self) -> dict[str, Any]:
-        """Every figure, for JSON."""
-        formulas = self.closed_formulas
+        """Every figure, for JSON.
+
+        Of spikes that carry numbers, or changes, the paper's formulas say nothing: they are None.
+        """
         return {
             "chip": self.chip.name,
             "estimate": self.chip.estimate,
@@ -242,8 +283,8 @@ class Bill:
             "shares": self.shares,
             "neurons": {
                 "share": self.neurons,
-                "pasc_over_plain": self.over_plain,
-                "core_seconds_pasc_over_plain": self.work_over_plain,
+                "pasc_over_plain": self.over_plain if self.unary else None,
+                "core_seconds_pasc_over_plain": self.work_over_plain if self.unary else None,
             },
             "layers": [
                 {
@@ -255,22 +296,26 @@ class Bill:
                 }
                 for layer in self.layers
             ],
-            "closed_formulas": {
-                "effective_timesteps": formulas.effective_timesteps,
-                "effective_timesteps_of_a_dense_input": self.timesteps_of_a_dense_input,
-                "first_layer_rate": formulas.first_rate,
-                "pasc_over_plain_neurons": formulas.energy_ratio,
-                "normalized_operations": formulas.operations,
-                "mean_spike_rate": formulas.mean_rate,
-                "source_over_spiking_fp32": formulas.source_ratio(analysis.FP32),
-                "source_over_spiking_int8": formulas.source_ratio(analysis.INT8),
-                "source_over_spiking_by_mean_rate_fp32": formulas.source_ratio_by_mean_rate(analysis.FP32),
-                "source_over_spiking_by_mean_rate_int8": formulas.source_ratio_by_mean_rate(analysis.INT8),
-                "threshold_multiplies": formulas.multiplies,
-                "threshold_multiplies_picojoules_fp32": formulas.multiply_picojoules(analysis.FP32),
-                "threshold_multiplies_picojoules_int8": formulas.multiply_picojoules(analysis.INT8),
-                "layers": [{key: _finite(value) for key, value in vars(layer).items()} for layer in formulas.layers],
-            },
+            "closed_formulas": self._formulas() if self.unary else None,
+        }
+
+    def _formulas(self) -> dict[str, Any]:
+        formulas = self.closed_formulas
+        return {
+            "effective_timesteps": formulas.effective_timesteps,
+            "effective_timesteps_of_a_dense_input": self.timesteps_of_a_dense_input,
+            "first_layer_rate": formulas.first_rate,
+            "pasc_over_plain_neurons": formulas.energy_ratio,
+            "normalized_operations": formulas.operations,
+            "mean_spike_rate": formulas.mean_rate,
+            "source_over_spiking_fp32": formulas.source_ratio(analysis.FP32),
+            "source_over_spiking_int8": formulas.source_ratio(analysis.INT8),
+            "source_over_spiking_by_mean_rate_fp32": formulas.source_ratio_by_mean_rate(analysis.FP32),
+            "source_over_spiking_by_mean_rate_int8": formulas.source_ratio_by_mean_rate(analysis.INT8),
+            "threshold_multiplies": formulas.multiplies,
+            "threshold_multiplies_picojoules_fp32": formulas.multiply_picojoules(analysis.FP32),
+            "threshold_multiplies_picojoules_int8": formulas.multiply_picojoules(analysis.INT8),
+            "layers": [{key: _finite(value) for key, value in vars(layer).items()} for layer in formulas.layers],
         }
 
 

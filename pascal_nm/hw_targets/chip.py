@@ -152,7 +152,7 @@ class Memory:
     activation: Bits
     potential: Bits
 
-    def joules(self, bits: float) -> float:
+    def joules(self, bits: Any) -> Any:
         """Energy of moving so many bits."""
         return bits / self.width * self.access.value * PJ
 

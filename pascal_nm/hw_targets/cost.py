@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -89,8 +89,22 @@ def energy(layers: Sequence[LayerEvents], chip: Chip) -> list[LayerEnergy]:
     return [LayerEnergy(layer.name, _joules(layer, chip), layer) for layer in layers]
 
 
+def by_image(layers: Sequence[LayerEvents], chip: Chip, images: int) -> Array:
+    """Joules of each image in all layers, float64 of shape (N,)."""
+    found = np.zeros(images)
+    for layer in layers:
+        counted = {event.name: np.asarray(getattr(layer, name), np.float64) for name, event in EVENTS.items()}
+        for joules in _priced(counted, chip).values():
+            found += joules
+    return found
+
+
 def _joules(layer: LayerEvents, chip: Chip) -> dict[str, float]:
-    counted = {EVENTS[name].name: mean for name, mean in layer.means().items()}
+    return _priced({EVENTS[name].name: mean for name, mean in layer.means().items()}, chip)
+
+
+def _priced(counted: Mapping[str, Any], chip: Chip) -> dict[str, Any]:
+    """Joules by kind, of events by their name: numbers, or arrays of them."""
     joules = {event: counted[event] * figure.value * PJ for event, figure in chip.prices.items()}
     if (m := chip.memory) is not None:
         operations = counted["synaptic_operation"] + counted["graded_operation"]

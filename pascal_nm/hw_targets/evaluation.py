@@ -207,19 +207,33 @@ def run_batches(
         yield run_batch(program, pixels, labels)
 
 
+def as_shown(
+    graph: Graph, data: Shown, size: int, threshold: float = 0, progress: Progress | None = None
+) -> Iterator[tuple[Pixels, Array]]:
+    """A dataset as the network takes it with its labels, small changes of frames left out.
+
+    Raises:
+        DataError: as :func:`run_batches`.
+    """
+    check(graph, data)
+    last, done = None, 0
+    for pixels, labels in shown(data, size, progress):
+        if isinstance(data, Frames):
+            pixels = thresholded(pixels, None if done in data.starts else last, threshold)
+        last, done = pixels[-1], done + len(pixels)
+        yield graph.pixels(pixels), labels
+
+
 def _run_frames(
     program: Program, frames: Frames, size: int, threshold: float, progress: Progress | None
 ) -> Iterator[Batch]:
     if not isinstance(program, FrameProgram):
         raise TargetError("this target runs images, and no frames: choose torch, lava or loihi")
-    session, last, done = program.session(), None, 0
-    for pixels, labels in shown(frames, size, progress):
+    session, done = program.session(), 0
+    for inputs, labels in as_shown(program.graph, frames, size, threshold, progress):
         if done in frames.starts:
             session.reset()
-            last = None
-        pixels = thresholded(pixels, last, threshold)
-        last, done = pixels[-1], done + len(pixels)
-        inputs = program.graph.pixels(pixels)
+        done += len(labels)
         yield Batch(inputs, labels, session.run(inputs))
 
 
@@ -338,16 +352,19 @@ def inputs(graph: Graph, data: Shown, progress: Progress | None = None) -> Itera
     return (graph.pixels(pixels) for pixels, _ in shown(data, batch_images(graph), progress))
 
 
-def predictions(graph: Graph, data: Shown) -> Array:
+def predictions(graph: Graph, data: Shown, threshold: float = 0) -> Array:
     """The classes that a network gives, (N,), in closed form."""
-    return np.concatenate([simulate.counts(graph, x).predictions for x in inputs(graph, data)])
+    shown_to = as_shown(graph, data, batch_images(graph), threshold)
+    return np.concatenate([simulate.counts(graph, x).predictions for x, _ in shown_to])
 
 
-def changed_by_quantization(graph: Graph, program: Program, result: Evaluation, data: Shown) -> int | None:
+def changed_by_quantization(
+    graph: Graph, program: Program, result: Evaluation, data: Shown, threshold: float = 0
+) -> int | None:
     """How many of a float network's predictions its quantized form changed; None if it has none."""
     if graph.is_integer or not program.graph.is_integer:
         return None
-    return int(np.count_nonzero(predictions(graph, data) != result.predictions))
+    return int(np.count_nonzero(predictions(graph, data, threshold) != result.predictions))
 
 
 def check(graph: Graph, data: Shown) -> None:

@@ -288,9 +288,12 @@ class Network:
 
     def __init__(self, graph: Graph, plan: schedule.Schedule, watcher: Watcher | None, delivered: Delivery) -> None:
         self.graph, self.plan, self.watcher, self.delivered = graph, plan, watcher, delivered
-        self.synapses = {
-            q.name: spike_synapse(q, graph, plan) for q in graph.projections if graph[q.target].dynamics.weighted
-        }
+
+    @functools.cached_property
+    def synapses(self) -> dict[str, Synapse]:
+        """By projection onto neurons with weights."""
+        weighted = (q for q in self.graph.projections if self.graph[q.target].dynamics.weighted)
+        return {q.name: spike_synapse(q, self.graph, self.plan) for q in weighted}
 
     def run(self, currents: Tensor, kept: Kept | None = None) -> tuple[RunResult, Kept]:
         """The currents (N, *input shape) of one batch through all populations.
