@@ -101,7 +101,7 @@ class Session:
                 result, kept = self._network.run(batch, kept)
                 parts.append(result)
         joined = RunResult.join(parts)
-        self._kept = kept if self.schedule.kept else None
+        self._kept = kept
         self.shown = values[-1].copy()
         return joined
 
