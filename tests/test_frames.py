@@ -433,11 +433,13 @@ def test_frames_in_floats_are_those_in_integers_where_nothing_is_rounded(video, 
 
 @ANY
 @given(video=videos(("graded",)), dtype=st.sampled_from([np.float32, np.float64]), odd=st.floats(0.5, 2))
-def test_a_graded_frame_in_floats_is_the_image_from_rest_bit_for_bit(video, dtype, odd):
+def test_a_graded_frame_in_floats_is_the_same_bit_for_bit_whatever_came_before(video, dtype, odd):
     """Nothing drifts: potentials are computed from what is shown."""
     graph, plan, frames = video
     graph = scaled(graph, dtype, 2.0**-5, odd)
-    result, expected = Session(graph, plan).run(frames), simulate.steps(graph, frames, plan)
+    session = Session(graph, plan)
+    session.run(frames)
+    result, expected = session.step(frames[0]), Session(graph, plan).step(frames[0])
     for name, count in expected.counts.items():
         np.testing.assert_array_equal(result.counts[name], count, err_msg=name)
     np.testing.assert_array_equal(result.potential, expected.potential)

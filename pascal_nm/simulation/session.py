@@ -140,7 +140,7 @@ class Session(Frames):
                 result, kept = self._network.run(batch, kept)
                 parts.append(result)
         joined = RunResult.join(parts)
-        self._kept = kept if self.schedule.kept else None
+        self._kept = kept
         return joined
 
 
