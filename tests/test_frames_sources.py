@@ -73,6 +73,15 @@ def test_the_share_of_changed_values_is_that_of_neighbours_in_a_sequence():
     assert Frames("x", pixels, (0, 4)).changed().tolist() == [1, 0.25, 0.75, 0, 1]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_frames_are_rescaled_to_the_networks_largest_pixel_value(pixels, dtype):
+    frames = Frames("x", pixels.astype(dtype), (0, 4)).rescaled(16)
+    exact = pixels * (16 / 255)
+    assert (frames.scale, frames.starts, frames.pixels.dtype) == (16, (0, 4), dtype)
+    np.testing.assert_allclose(frames.pixels, np.rint(exact) if dtype is np.uint8 else exact, rtol=1e-6)
+    assert frames.rescaled(16) is frames
+
+
 def test_frames_that_are_no_sequence_are_refused(pixels):
     for arguments, message in (
         ((pixels[0],), "holds no frames"),
@@ -313,6 +322,42 @@ def test_a_truncated_video_is_not_taken_for_the_whole(tmp_path, name, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     refused(path, "truncated", shape=(3, 8, 8))
+
+
+def test_a_video_that_was_cut_without_decoding_it_is_whole(tmp_path):
+    """Its file holds the frames before the cut, and says that they are not shown."""
+    av = pytest.importorskip("av")
+    path = write_video(tmp_path / "whole.mp4", "mpeg4")
+    with (
+        av.open(str(path)) as whole,
+        av.open(str(tmp_path / "cut.mp4"), "w", options={"avoid_negative_ts": "disabled"}) as cut,
+    ):
+        stream = cut.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux(whole.streams.video[0]):
+            if packet.dts is not None:
+                packet.pts, packet.dts = (time - 12 * packet.duration for time in (packet.pts, packet.dts))
+                packet.stream = stream
+                cut.mux(packet)
+    assert len(load_frames(str(tmp_path / "cut.mp4"), shape=(3, 8, 8))) == 8
+
+
+def test_a_video_that_was_taken_with_a_turned_camera_is_shown_upright(tmp_path):
+    """The matrix of the track says: the right side (1, 0) is shown at the bottom (0, 1)."""
+    av = pytest.importorskip("av")
+    image = np.zeros((32, 48, 3), np.uint8)
+    image[:, 24:] = 255
+    with av.open(str(tmp_path / "x.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    content = bytearray((tmp_path / "x.mp4").read_bytes())
+    matrix = content.index(b"tkhd") + 44
+    content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 32 << 16, 0, 1 << 30)
+    (tmp_path / "x.mp4").write_bytes(content)
+    frames = load_frames(str(tmp_path / "x.mp4"))
+    assert frames.shape == (3, 48, 32)
+    assert frames.pixels[0, :, :20].mean() < 10 and frames.pixels[0, :, 28:].mean() > 245
 
 
 @pytest.mark.parametrize("name", VIDEOS)

@@ -133,9 +133,10 @@ def _pixels(frame: Any, shape: tuple[int, int, int] | None, place: str) -> Array
 
 def _end(frame: Any, stream: Any) -> float:
     """When a frame ends, in seconds from the start of the stream."""
-    begin = float((stream.start_time or 0) * stream.time_base)
-    lasts = 0.0 if not stream.average_rate else 1 / float(stream.average_rate)
-    return 0.0 if frame.time is None else frame.time - begin + lasts
+    if frame.time is None:
+        return 0.0
+    lasts = 1 / stream.average_rate if stream.average_rate else 0
+    return float(frame.time - (stream.start_time or 0) * stream.time_base + lasts)
 
 
 def _check_whole(name: str, path: Path, container: Any, stream: Any, frames: int, end: float) -> None:
@@ -147,9 +148,12 @@ def _check_whole(name: str, path: Path, container: Any, stream: Any, frames: int
     if not frames:
         raise DataError(f"{name} holds no frames, or it is truncated before the first")
     truncated = f"{name} is damaged or truncated: only {frames:,} frames can be decoded"
-    if stream.frames > frames:
-        raise DataError(f"{truncated}, it says that it has {stream.frames:,}; limit their number to take these")
     says = _duration(stream)
+    expected = stream.frames
+    if stream.average_rate and says is not None:  # an edited file has frames before the part that is shown
+        expected = min(expected, round(says * float(stream.average_rate)))
+    if expected > frames:
+        raise DataError(f"{truncated}, it says that it has {expected:,}; limit their number to take these")
     if stream.average_rate and says is not None and end + _LACKING / float(stream.average_rate) < says:
         raise DataError(f"{truncated}, up to {end:.2f} s of {says:.2f} s; limit their number to take these")
     if container.format.name == "gif" and not path.read_bytes().rstrip(b"\0").endswith(_GIF_ENDS):
