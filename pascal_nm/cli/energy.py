@@ -12,7 +12,7 @@ from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import joules, percent, print_json, progress, say, span, table
 from pascal_nm.cli.outputs import PICTURE
 from pascal_nm.data import Dataset
-from pascal_nm.errors import DataError
+from pascal_nm.errors import DataError, TargetError
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets.bill import Bill, Priced
 from pascal_nm.hw_targets.chip import Chip
@@ -66,11 +66,13 @@ def energy(
         raise DataError("--plot draws one chip: give --chip once")
     described = {name: chips.load(name, memory=memory) for name in names}
     graph = options.timing(options.load_network(network), schedule, lag, None)
-    runs = Priced.on(graph, described, objective, pipelined=pipelined)
+    refused: dict[str, TargetError] | None = {} if ALL in chip else None
+    runs = Priced.on(graph, described, objective, pipelined=pipelined, refused=refused)
     data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     found = {name: bill for each in runs for name, bill in _bills(each, data).items()}
-    bills = {name: found[name] for name in names}
-    first = bills[names[0]]
+    bills = {name: found[name] for name in names if name in found}
+    name, first = next(iter(bills.items()))
+    unable = {name: str(error) for name, error in (refused or {}).items()}
     changed = _changed(graph, bills, data)
     for bill in bills.values():
         options.note_objective(objective, bill.chip, bill.placement)
@@ -82,11 +84,14 @@ def energy(
             bill.summary() | {"predictions_changed_by_quantization": changed[name]} for name, bill in bills.items()
         ]
         content = {"images": len(data), **vars(graph.timing)}
-        print_json(content | (reports[0] if len(reports) == 1 else {"chips": reports}))
-    elif len(bills) == 1:
-        _show(first, data, changed[names[0]])
+        several = {"chips": reports} | ({"refused": unable} if unable else {})
+        print_json(content | (reports[0] if len(names) == 1 else several))
+    elif len(names) == 1:
+        _show(first, data, changed[name])
     else:
         _compare(bills, changed, f"{network}, per image, mean of {len(data):,} images of {data.name}")
+        for name, why in unable.items():
+            say(f"{name}: {why}")
 
 
 def chip_names(given: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from pascal_nm.common.arrays import Array, Pair, Shape
 from pascal_nm.errors import GraphError, PascalError, TargetError, described
-from pascal_nm.hw_targets import fixed_point, mapping
+from pascal_nm.hw_targets import fixed_point, mapping, spikes
 from pascal_nm.hw_targets.blocks import Blocks
 from pascal_nm.hw_targets.chip import Chip, Width
 from pascal_nm.hw_targets.fixed_point import Fitted
@@ -367,10 +367,12 @@ def lower(network: Graph, chip: Chip, recipe: Quantization | int = 8, objective:
         objective: what the placement on the cores serves, as :func:`.mapping.place` takes it.
 
     Raises:
-        TargetError: the network does not fit the chip's registers or cores; the message names the
-            population, what it exceeds, and what helps.
+        TargetError: the network does not fit the chip's registers or cores, or its schedule takes
+            spikes that the chip has not; the message names the population, what it exceeds, and
+            what helps.
     """
     fitted = fixed_point.fitted(network, chip, recipe)
+    spikes.check(fitted.graph, chip)
     graph, placement = fitted.graph, mapping.place(fitted.graph, chip, objective)
     exponents = {name: encoding.exponent for name, encoding in fitted.encodings.items()}
     spans = ((name, block) for name, blocks in placement.blocks.items() for block in blocks.ranges())
