@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pascal_nm.network.graph import Graph, Inputs
 from pascal_nm.simulation import simulate
 from pascal_nm.simulation.result import RunResult
+from pascal_nm.simulation.session import Session
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,14 @@ class SimulatorProgram:
     def run(self, inputs: Inputs) -> RunResult:
         """Run N inputs, of shape (N, *input shape)."""
         return simulate.steps(self.graph, inputs, watcher=self.watcher)
+
+    def session(self, threshold: float = 0.0) -> Session:
+        """Runs frames one after the other, whose state stays.
+
+        Args:
+            threshold: as :class:`pascal_nm.simulation.session.Session` takes it.
+        """
+        return Session(self.graph, threshold=threshold, watcher=self.watcher)
 
 
 @dataclass(frozen=True)
