@@ -58,7 +58,7 @@ def measure(graph, timing, inputs, labels, expected, described, watcher):
         "max": int(result.timesteps.max()),
         "answer": float(since.mean()),
         "excess": spikes / least - 1,
-        "operations": sum(float(layer.synaptic_operations.mean()) for layer in counted),
+        "operations": sum(float(layer.operations.mean()) for layer in counted),
         "energy": sum(layer.total for layer in cost.energy(counted, described)),
         "over_time": (result.answers == labels[:, None]).mean(0).tolist(),
     }

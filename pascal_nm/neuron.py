@@ -215,6 +215,8 @@ def bias_share(bias: Array, step: int, steps: int) -> Array:
     differences of neighbouring multiples within a factor of two of each other, which floating point
     subtracts without error.
     """
+    if steps == 1:
+        return bias
     if _is_float(bias):
         return bias * ((step + 1) / steps) - bias * (step / steps)
     quotient = bias // steps

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from pascal_nm.cli import options, plots
+from pascal_nm.cli import choices, options, plots
+from pascal_nm.cli import frames as frame_words
 from pascal_nm.cli.output import joules, percent, print_json, progress, say, span, table
 from pascal_nm.cli.outputs import PICTURE
-from pascal_nm.data import Dataset
+from pascal_nm.data import Frames
 from pascal_nm.errors import DataError
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets.bill import Bill, Priced
 from pascal_nm.hw_targets.chip import Chip
+from pascal_nm.hw_targets.choices import Choice
+from pascal_nm.hw_targets.choices import choices as by_schedule
 from pascal_nm.hw_targets.cost import KINDS
-from pascal_nm.hw_targets.evaluation import predictions
+from pascal_nm.hw_targets.evaluation import Shown, predictions
 from pascal_nm.network.graph import Graph
 from pascal_nm.paper import analysis
 from pascal_nm.simulation.events import EVENTS, LayerEvents
@@ -37,18 +41,33 @@ Chips = Annotated[
 def energy(
     network: options.NetworkFile,
     data_name: options.DataName = "digits",
+    frames: options.FramesName = None,
+    threshold: options.Threshold = 0.0,
     chip: Chips = ["loihi1"],  # noqa: B006
     memory: Annotated[
         bool,
         typer.Option("--memory", help="Count memory traffic, too, where the energies of a chip's events leave it out."),
     ] = False,
+    pipelined: Annotated[
+        bool,
+        typer.Option("--pipelined", help="Images follow each other as soon as the first layers are free."),
+    ] = False,
     objective: options.Objective = "time",
     limit: options.Limit = None,
     schedule: options.ScheduleName = None,
     lag: options.Lag = None,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare/--no-compare", help="Also price every other schedule that a chip can run."),
+    ] = True,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Draw energy by layer and kind of event, and the mesh of cores, to a .png, .svg or .pdf."),
+        typer.Option(
+            help=(
+                "Draw energy by layer and kind of event, and the mesh of cores, or energy frame by frame and which "
+                "layers change, to a .png, .svg or .pdf."
+            )
+        ),
         PICTURE,
     ] = None,
     image_column: options.ImageColumn = None,
@@ -62,27 +81,50 @@ def energy(
         raise DataError("--plot draws one chip: give --chip once")
     described = {name: chips.load(name, memory=memory) for name in names}
     graph = options.timing(options.load_network(network), schedule, lag, None)
-    runs = Priced.on(graph, described, objective)
-    data = options.load_data(data_name, limit, image_column, label_column, network=graph)
-    found = {name: bill for each in runs for name, bill in _bills(each, data).items()}
+    runs = Priced.on(graph, described, objective, pipelined=pipelined)
+    data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=graph)
+    found = {name: bill for each in runs for name, bill in _bills(each, data, threshold).items()}
     bills = {name: found[name] for name in names}
     first = bills[names[0]]
-    changed = _changed(graph, bills, data)
+    changed = _changed(graph, bills, data, threshold)
+    compared = {name: _choices(graph, described[name], data, objective, threshold) for name in names if compare}
     for bill in bills.values():
         options.note_objective(objective, bill.chip, bill.placement)
     if plot is not None:
-        title = f"{network.name} on {first.chip.name}\nmean of {len(data):,} images of {data.name}"
-        _draw(first, title, plot)
+        _draw(first, f"{network.name} on {first.chip.name}", data, plot)
     if as_json:
         reports = [
-            bill.summary() | {"predictions_changed_by_quantization": changed[name]} for name, bill in bills.items()
+            bill.summary()
+            | {"predictions_changed_by_quantization": changed[name]}
+            | (_frame_figures(bill, data) if isinstance(data, Frames) else {})
+            | ({"schedules": [choices.summary(each) for each in compared[name]]} if compare else {})
+            for name, bill in bills.items()
         ]
-        content = {"images": len(data), **vars(graph.timing)}
+        content = {"images": len(data), "threshold": threshold, **vars(graph.timing)}
         print_json(content | (reports[0] if len(reports) == 1 else {"chips": reports}))
-    elif len(bills) == 1:
-        _show(first, data, changed[names[0]])
+        return
+    if len(bills) == 1:
+        _show(first, data, changed[names[0]], compared)
     else:
-        _compare(bills, changed, f"{network}, per image, mean of {len(data):,} images of {data.name}")
+        _compare(bills, changed, f"{network}, {_per(data)}")
+        if compare:
+            choices.show(compared, _one(data))
+    frame_words.note_threshold(threshold)
+
+
+def _one(data: Shown) -> str:
+    return "frame" if isinstance(data, Frames) else "image"
+
+
+def _per(data: Shown) -> str:
+    return f"per {_one(data)}, mean of {len(data):,} {_one(data)}s of {data.name}"
+
+
+def _frame_figures(bill: Bill, frames: Frames) -> dict[str, Any]:
+    """What JSON says of frames, with their energy."""
+    found = frame_words.summary(bill.graph, frames, bill.result)
+    found["each_frame"]["joules"] = bill.joules_by_image.tolist()
+    return found
 
 
 def chip_names(given: list[str]) -> list[str]:
@@ -90,20 +132,25 @@ def chip_names(given: list[str]) -> list[str]:
     return list(dict.fromkeys(n for name in given for n in (chips.available() if name == ALL else [name])))
 
 
-def _bills(priced: Priced, data: Dataset) -> dict[str, Bill]:
+def _bills(priced: Priced, data: Shown, threshold: float) -> dict[str, Bill]:
     with progress(f"counting events, {priced.title}") as update:
-        return priced.bills(data, progress=update)
+        return priced.bills(data, threshold=threshold, progress=update)
 
 
-def _changed(graph: Graph, bills: dict[str, Bill], data: Dataset) -> dict[str, int | None]:
+def _choices(graph: Graph, chip: Chip, data: Shown, objective: str, threshold: float) -> list[Choice]:
+    with progress(f"every other schedule, {chip.name}") as update:
+        return by_schedule(graph, chip, data, objective, threshold=threshold, progress=update)
+
+
+def _changed(graph: Graph, bills: dict[str, Bill], data: Shown, threshold: float) -> dict[str, int | None]:
     """By chip, how many predictions of a float network quantization changed, if there was any."""
     quantized = {name for name, bill in bills.items() if bill.graph.is_integer and not graph.is_integer}
-    expected = predictions(graph, data) if quantized else np.zeros(0)
+    expected = predictions(graph, data, threshold) if quantized else np.zeros(0)
     found = {name: bill.result.predictions for name, bill in bills.items()}
     return {name: int(np.count_nonzero(found[name] != expected)) if name in quantized else None for name in bills}
 
 
-def _show(bill: Bill, data: Dataset, changed: int | None) -> None:
+def _show(bill: Bill, data: Shown, changed: int | None, compared: Mapping[str, list[Choice]]) -> None:
     """One chip, layer by layer."""
     described, result, total = bill.chip, bill.result, bill.total
     columns = dict.fromkeys(event.column for event in EVENTS.values() if event.column)
@@ -114,20 +161,23 @@ def _show(bill: Bill, data: Dataset, changed: int | None) -> None:
     ]
     sums = [sum(column) for column in zip(*counts, strict=True)]
     table(
-        f"{described.name}, per image, mean of {len(data):,} images of {data.name}",
+        f"{described.name}, {_per(data)}",
         ("layer", *columns, "energy", "share"),
         [*rows, ["all", *sums, joules(total), ""]],
         total=True,
     )
     which = "" if changed is None else f" of the {bill.graph.quantization} network, whose energy this is"
-    say(f"accuracy {percent(result.accuracy)}{which}, {span(result.timesteps)} timesteps an image")
+    right = f"accuracy {percent(result.accuracy)}{which}, " if result.labelled else ""
+    say(f"{right}{span(result.timesteps)} timesteps {_a(data)}")
     if changed is not None:
         say(f"quantization changed {changed:,} of {len(data):,} predictions of the float network")
     if bill.seconds is not None and bill.placement is not None:
         say(
-            f"{1e3 * bill.seconds:.3g} ms an image on {bill.placement.cores:,} cores: "
+            f"{1e3 * bill.seconds:.3g} ms {_a(data)} on {bill.placement.cores:,} cores: "
             "each timestep lasts as long as its slowest core, the longest way and the barrier"
         )
+    if bill.pipelined:
+        say(f"timesteps from one image to the next: {result.schedule.initiation_interval:,}{_every(bill)}")
     say(f"where the energy goes: {', '.join(_goes(bill))}")
     source = bill.source_total
     what = (
@@ -139,14 +189,27 @@ def _show(bill: Bill, data: Dataset, changed: int | None) -> None:
     else:
         cheaper, factor = ("less", source / total) if total <= source else ("more", total / source)
         say(f"the spiking network takes {factor:.3g} times {cheaper} than {what}, {joules(source)}")
-    if bill.over_plain is not None:
+    if bill.over_plain is not None and bill.unary:
         timed = "" if bill.work_over_plain is None else f", in the cores' working time {bill.work_over_plain:.4g}"
         say(
             f"neurons take {percent(bill.neurons)} of the energy; PASC over plain neurons, updated once in each of "
             f"L timesteps for the same spikes: {bill.over_plain:.4g}{timed}"
         )
     say(f"figures: {_figures(described)}")
-    _show_formulas(bill)
+    if compared:
+        choices.show(compared, _one(data))
+    if bill.unary:
+        _show_formulas(bill)
+
+
+def _a(data: Shown) -> str:
+    return "a frame" if isinstance(data, Frames) else "an image"
+
+
+def _every(bill: Bill) -> str:
+    """How often an answer comes."""
+    seconds = bill.seconds_between_answers
+    return "" if seconds is None else f", an answer every {1e3 * seconds:.3g} ms"
 
 
 def _compare(bills: dict[str, Bill], changed: dict[str, int | None], title: str) -> None:
@@ -156,7 +219,7 @@ def _compare(bills: dict[str, Bill], changed: dict[str, int | None], title: str)
         [
             name,
             joules(bill.total),
-            "" if bill.seconds is None else f"{1e3 * bill.seconds:.3g}",
+            "" if bill.seconds is None else f"{1e3 * bill.seconds:.3g}" + _every(bill) * bill.pipelined,
             percent(bill.result.accuracy) + ("" if changed[name] is None else f"\n{changed[name]:,} changed"),
             joules(bill.source_total),
             f"{bill.source_total / bill.total:.3g}",
@@ -200,11 +263,19 @@ def _figures(described: Chip) -> str:
     )
 
 
-def _draw(bill: Bill, title: str, path: Path) -> None:
+def _draw(bill: Bill, about: str, data: Shown, path: Path) -> None:
+    if isinstance(data, Frames):
+        title = f"{about}\n{len(data):,} frames of {data.name}, {bill.graph.timing}"
+        joules_by_frame = bill.joules_by_image, bill.source_total
+        frame_words.draw(bill.graph, data, bill.result, title, path, joules_by_frame)
+        return
+    title = f"{about}\nmean of {len(data):,} images of {data.name}"
     cores = None
     if bill.placement is not None:
-        values = {"synaptic operations by tile": "synaptic_operation", "messages out by tile": "message"}
-        loads = {name: bill.result.loads[event].mean(0) for name, event in values.items()}
+        loads = {
+            "synaptic operations by tile": bill.result.core_operations,
+            "messages out by tile": bill.result.loads["message"].mean(0),
+        }
         cores = (bill.placement.places, loads)
     plots.energy({layer.name: layer.joules for layer in bill.layers}, bill.source, title, path, cores)
 

@@ -89,8 +89,9 @@ def _load(program: Execution, data_name: str, limit: int | None) -> tuple[Array,
     """Synaptic operations and messages of each core, mean over the images."""
     data = options.load_data(data_name, limit, network=program.graph)
     with progress("running") as update:
-        loads = evaluation.evaluate(program, data, progress=update).loads
-    return loads["synaptic_operation"].mean(0), (loads["message"] + loads["message_in"]).mean(0)
+        result = evaluation.evaluate(program, data, progress=update)
+    loads = result.loads
+    return result.core_operations, (loads["message"] + loads["message_in"]).mean(0)
 
 
 def _row(found: Placement, name: str) -> list[object]:

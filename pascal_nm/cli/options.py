@@ -11,11 +11,12 @@ import typer
 from pascal_nm import data
 from pascal_nm.cli.output import note, progress, silence
 from pascal_nm.common.layer_files import read_lags, read_levels
-from pascal_nm.data import Dataset, Split
+from pascal_nm.data import Dataset, Frames, Split
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import OtherNir, read_any, read_nir
 from pascal_nm.hw_targets.objectives import OBJECTIVES
 from pascal_nm.network.graph import Graph, Preprocessing, Timing
+from pascal_nm.simulation import schedule as schedules
 
 if TYPE_CHECKING:
     from pascal_nm.hw_targets.chip import Chip
@@ -32,6 +33,25 @@ NetworkFile = Annotated[
     Path, typer.Argument(help="model.nir; a .pt is converted first (a .pt2 by `export`).", show_default=False)
 ]
 DataName = Annotated[str, typer.Option("--data", "-d", help=DATA_HELP)]
+FramesName = Annotated[
+    str | None,
+    typer.Option(
+        "--frames",
+        help=(
+            "Frames that follow each other instead of images: pan and still (bundled clips), a video, a folder of "
+            "images or of such folders, .npz (T, ...), an event recording. State stays from one to the next."
+        ),
+        show_default=False,
+    ),
+]
+Threshold = Annotated[
+    float,
+    typer.Option(
+        "--threshold",
+        help="Of frames: changes of a pixel up to this are left out; answers are exact for what is shown then.",
+        min=0,
+    ),
+]
 ImageColumn = Annotated[
     str | None, typer.Option(help="Column of the images, if it has an unusual name.", show_default=False)
 ]
@@ -53,7 +73,8 @@ ScheduleName = Annotated[
     typer.Option(
         help=(
             "pasc (the paper's), two_phase (a layer fires when its input is complete), "
-            "or streaming (all layers at once, signed spikes): the same counts in fewer timesteps."
+            "streaming (all layers at once, signed spikes), or graded (a spike carries the level): "
+            "the same counts in fewer timesteps."
         ),
         show_default="the file's, or pasc",
     ),
@@ -113,6 +134,31 @@ def load_data(
         return data.load(
             name, split, limit=limit, image_column=image_column, label_column=label_column, crop=crop, progress=update
         )
+
+
+def load_shown(
+    name: str,
+    frames: str | None,
+    threshold: float,
+    limit: int | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    *,
+    network: Graph,
+) -> Dataset | Frames:
+    """The images of --data, or the frames of --frames."""
+    if frames is None:
+        if threshold:
+            raise DataError("--threshold is of changes from frame to frame: it belongs to --frames")
+        return load_data(name, limit, image_column, label_column, network=network)
+    if image_column is not None or label_column is not None:
+        raise DataError("--image-column and --label-column belong to --data, and frames have neither")
+    with progress(f"reading {frames}") as update:
+        shown = data.load_frames(frames, shape=network.input.shape, limit=limit, progress=update)
+    if not schedules.of(network).keeps(network):
+        why = "stops before the answer is final" if network.timing.stop else "keeps no state"
+        note(f"schedule {network.timing} {why}: each frame is run from rest (graded and streaming need only changes)")
+    return shown
 
 
 def load_model(path: Path, mean: str | None = None, std: str | None = None, scale: float = 255.0) -> Model:

@@ -234,6 +234,51 @@ def activity(
     _save(figure, path)
 
 
+def frames(
+    spent: Array,
+    dense: float,
+    quantity: str,
+    changed: Mapping[str, Array],
+    starts: Sequence[int],
+    title: str,
+    path: Path,
+) -> None:
+    """What each frame took beside the dense source network, and which layers changed.
+
+    Args:
+        spent: of the quantity, for each frame, (N,).
+        dense: what the source network takes for a frame.
+        quantity: its name and unit.
+        changed: by layer, the share of its neurons that sent something, (N,).
+        starts: the frames that begin a sequence, from rest.
+        title: of the figure.
+        path: of the file.
+
+    Raises:
+        DataError, FileError: as :func:`metric_bars`.
+    """
+    figure, _ = _figure(9, 0.24 * len(changed) + 4)
+    figure.clear()
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, max(3, 0.4 * len(changed))))
+    above.plot(
+        spent, color=COLOURS[0], linewidth=1, label=f"each frame; mean {np.mean(spent) / dense:.1%} of the source's"
+    )
+    above.axhline(dense, color="#000000", linestyle=":", label="dense source network")
+    above.set(
+        ylabel=quantity, ylim=(0, 1.08 * max(dense, float(np.max(spent)))), title="beside the dense source network"
+    )
+    above.legend(frameon=False, fontsize=9)
+    for start in starts[1:]:
+        above.axvline(start, color="#999999", linewidth=0.8)
+    shares = 100 * np.stack(list(changed.values()))
+    picture = below.imshow(shares, aspect="auto", interpolation="nearest", cmap="cividis", vmin=0)
+    below.set_yticks(range(len(changed)), [printable(name) for name in changed], fontsize=8)
+    below.set(xlabel="frame", title="neurons that sent something (%)")
+    figure.colorbar(picture, ax=below)
+    figure.suptitle(title)
+    _save(figure, path)
+
+
 _SEEN = 1e-3
 """The smallest share of the energy that is drawn: smaller ones are thinner than a line."""
 

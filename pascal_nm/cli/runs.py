@@ -9,10 +9,12 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from pascal_nm.cli import frames as frame_words
 from pascal_nm.cli import nir_files, options, plots
 from pascal_nm.cli.output import percent, print_json, progress, say, span, table
 from pascal_nm.cli.outputs import PICTURE, Writes
 from pascal_nm.common.files import write_answers
+from pascal_nm.data import Frames
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import OtherNir, read_nir
 from pascal_nm.hw_targets import compiled, evaluation, program_files, workers
@@ -25,6 +27,8 @@ def run(
     network: options.NetworkFile,
     target: options.TargetName = "torch",
     data_name: options.DataName = "digits",
+    frames: options.FramesName = None,
+    threshold: options.Threshold = 0.0,
     limit: options.Limit = None,
     bits: Annotated[int | None, typer.Option(help="Quantize a float network first.", show_default="as it is")] = None,
     schedule: options.ScheduleName = None,
@@ -70,7 +74,10 @@ def run(
     plot: Annotated[
         Path | None,
         typer.Option(
-            help="Draw the spike rate of each layer and the accuracy over the timesteps to a .png, .svg or .pdf."
+            help=(
+                "Draw the spike rate of each layer and the accuracy over the timesteps, or the operations of each "
+                "frame and which layers change, to a .png, .svg or .pdf."
+            )
         ),
         PICTURE,
     ] = None,
@@ -98,34 +105,41 @@ def run(
         target = "loihi"
     graph = options.load_any(network, mean, std, scale) if deployed is None else deployed.graph
     if isinstance(graph, OtherNir):
-        if (bits, schedule, lag, count, scheduler, plot) != (None, None, None, 1, None, None):
+        if (bits, schedule, lag, count, scheduler, plot, frames) != (None, None, None, 1, None, None, None):
             raise DataError(
-                "--bits, --schedule, --lag, --workers, "
-                f"--scheduler and --plot are for networks of this package; {network} is none"
+                "--bits, --schedule, --lag, --workers, --scheduler, "
+                f"--frames and --plot are for networks of this package; {network} is none"
             )
         images = options.load_data(data_name, limit, image_column, label_column)
         nir_files.run(graph, target, images, wishes, output, as_json=as_json)
         return
     says = ("dt", "reset", *(["preprocessing"] if network.suffix == ".nir" or deployed is not None else []))
     wishes.refuse_for(f"{network} is exact and says that itself; the option is for NIR of other tools", *says)
+    if frames is not None and (scheduler is not None or count != 1):
+        raise DataError(
+            "frames follow each other, and are not shared among workers: leave --workers and --scheduler out"
+        )
     if bits is not None and graph.is_integer:
         raise DataError(f"{network} holds integer weights already: leave --bits out")
     graph = options.timing(graph, schedule, lag, timesteps)
     program: Program = deployed or compiled(graph, target, bits)
-    data = options.load_data(data_name, limit, image_column, label_column, network=graph)
+    data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=program.graph)
     start = time.perf_counter()
     with progress(f"running on {target}") as update:
-        if scheduler is not None:
+        if isinstance(data, Frames) or (scheduler is None and count == 1):
+            result = evaluation.evaluate(program, data, threshold=threshold, progress=update)
+        elif scheduler is not None:
             result = workers.evaluate_on(scheduler, program.graph, target, data, progress=update)
-        elif count == 1:
-            result = evaluation.evaluate(program, data, progress=update)
         else:
             result = workers.evaluate(program.graph, target, data, count, progress=update)
     seconds = time.perf_counter() - start
-    changed = evaluation.changed_by_quantization(graph, program, result, data)
+    changed = evaluation.changed_by_quantization(graph, program, result, data, threshold)
     if output is not None:
         write_answers(output, result.predictions, result.labels)
-    if plot is not None:
+    if plot is not None and isinstance(data, Frames):
+        title = f"{network.name}, {len(data):,} frames of {data.name}, {graph.timing}"
+        frame_words.draw(program.graph, data, result, title, plot)
+    elif plot is not None:
         rates = [(program.graph[name], rate) for name, rate in result.spike_rates(program.graph).items()]
         title = f"{network.name}, {len(data):,} images of {data.name}, {graph.timing.schedule}"
         plots.activity(rates, result.accuracy_over_time, result.timesteps, title, plot)
@@ -134,8 +148,9 @@ def run(
         "target": target,
         "arithmetic": "integer" if program.graph.is_integer else str(program.graph.dtype),
         "data": data.name,
+        "threshold": threshold,
         "images": len(data),
-        "accuracy": result.accuracy,
+        "accuracy": result.accuracy if result.labelled else None,
         "predictions_changed_by_quantization": changed,
         **vars(graph.timing),
         "timesteps": result.schedule.steps,
@@ -147,11 +162,19 @@ def run(
             "max": int(result.timesteps.max()),
         },
         "spikes_per_image": sum(float(layer.emitted.mean()) for layer in result.events),
-        "synaptic_operations_per_image": sum(float(layer.synaptic_operations.mean()) for layer in result.events),
+        "synaptic_operations_per_image": result.operations,
         "images_per_second": len(data) / seconds,
     }
+    if isinstance(data, Frames):
+        content |= frame_words.summary(program.graph, data, result)
     if as_json:
         print_json(content)
+        return
+    if isinstance(data, Frames):
+        frame_words.show(program.graph, data, result, target, _arithmetic(program.graph), len(data) / seconds)
+        frame_words.note_threshold(threshold)
+        if changed is not None:
+            say(f"quantization changed {changed:,} of {len(data):,} predictions of the float network")
         return
     say(
         f"[bold]{percent(result.accuracy)}[/bold] of {len(data):,} images of {data.name} right on {target} "
@@ -187,6 +210,8 @@ def verify(
     ] = None,
     target: options.TargetName = "torch",
     data_name: options.DataName = "digits",
+    frames: options.FramesName = None,
+    threshold: options.Threshold = 0.0,
     limit: options.Limit = None,
     bits: options.Bits = None,
     double: options.Double = False,
@@ -217,9 +242,11 @@ def verify(
     if given is not None and given.is_integer and bits is not None:
         raise FileError(f"{nir} holds integer weights already: leave --bits out")
     program = compiled(options.timing(given or reference, schedule, lag, None), target, bits)
-    data = options.load_data(data_name, limit, image_column, label_column, network=reference)
+    data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=program.graph)
     with progress(f"verifying on {target}") as update:
-        verification, result = evaluation.verify(network, reference, program, data, given=given, progress=update)
+        verification, result = evaluation.verify(
+            network, reference, program, data, given=given, threshold=threshold, progress=update
+        )
     verification.taken = taken
     found = evaluation.summary(verification, result)
     if as_json:
@@ -236,6 +263,7 @@ def verify(
             pre = reference.preprocessing if what == "preprocessing" else None
             values = "" if pre is None else f": (pixel / {pre.scale:g} - {list(pre.mean)}) / {list(pre.std)}"
             say(f"[bold]not compared:[/bold] {what}, which {model} does not say; taken from {nir}{values}")
+        frame_words.note_threshold(threshold)
         _show_verification(verification, found, program.graph)
     if not verification.equal:
         raise typer.Exit(1)
@@ -255,10 +283,11 @@ def _show_verification(verification: Verification, found: dict[str, Any], graph:
         if rows:
             columns = ("layer", "levels (outputs) compared", "flipped, all in all", "not explained by rounding")
             table("against the source network, level by level", columns, rows)
-    say(
-        f"accuracy: source network {percent(found['source_accuracy'])}, spiking network "
-        f"({verification.arithmetic}) {percent(found['accuracy'])}"
-    )
+    if found["accuracy"] is not None:
+        say(
+            f"accuracy: source network {percent(found['source_accuracy'])}, spiking network "
+            f"({verification.arithmetic}) {percent(found['accuracy'])}"
+        )
     compared = "integer QCFS network" if graph.is_integer else "source network"
     say(
         f"largest difference from the {compared}: {verification.output_difference:.2g} of an output, "

@@ -1,4 +1,4 @@
-"""How many images go together, by the numbers that one of them takes.
+"""How many images go together, by the numbers that one of them takes, and how many fit at all.
 
 Larger batches use the processor better, until their numbers leave its caches or fill the memory.
 Every room is a number of numbers, whatever their type; all are measured with VGG-16 and ResNet-18
@@ -6,6 +6,13 @@ on images of 32x32 (``benchmarks/engines.py``).
 """
 
 from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from pascal_nm.errors import DataError
 
 STATE = 1 << 18
 """Of a population's state: through all timesteps it stays in the processor's cache."""
@@ -39,3 +46,46 @@ def images_together(numbers: int, room: int) -> int:
 def batch_size(numbers: int, room: int) -> int:
     """The same for a batch of a dataset, with :data:`MOST` images."""
     return min(MOST, images_together(numbers, room))
+
+
+def available_memory() -> int | None:
+    """Bytes that a program can take now without swapping, within its container's limit.
+
+    None where the system does not say.
+    """
+    known = []
+    with suppress(OSError):
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        known.append(1024 * int(lines["MemAvailable"].split()[0]))
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        group = Path("/sys/fs/cgroup")
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        known.append(max(0, limit - used))
+    return min(known, default=None)
+
+
+def frames_that_fit(frame_bytes: int) -> int:
+    """How many frames may be held: half of the memory is for what is computed of them."""
+    available = available_memory() or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return available // 2 // max(1, frame_bytes)
+
+
+def check_fits(name: str, frames: int, shape: tuple[int, ...], item_bytes: int = 1) -> None:
+    """Refuse a sequence that has no room in memory, before it is made.
+
+    Args:
+        name: what the error calls the sequence.
+        frames: how many it has.
+        shape: of one frame.
+        item_bytes: of one of a frame's numbers.
+
+    Raises:
+        DataError: says how many frames have room.
+    """
+    frame_bytes = math.prod(shape) * item_bytes
+    most = frames_that_fit(frame_bytes)
+    if frames > most:
+        raise DataError(
+            f"{name} has {frames:,} frames of {frame_bytes / 1e6:.3g} MB, of which {most:,} have room in memory: "
+            "limit their number"
+        )

@@ -24,7 +24,7 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.common.packages import require
 from pascal_nm.data import parquet
-from pascal_nm.errors import DataError, described, first_line
+from pascal_nm.errors import DataError, PascalError, described, first_line
 from pascal_nm.network.graph import Preprocessing
 
 Split = Literal["train", "test"]
@@ -39,7 +39,7 @@ _CLASSES = 1 << 17
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 """Formats of images that are decoded. Pillow would run other programs for some of the rest."""
 
-_PIXELS, _MANY_PIXELS = 1 << 25, 1 << 20
+PIXELS, _MANY_PIXELS = 1 << 25, 1 << 20
 """The most pixels of an image as it is stored (8K video has fewer), and from how many on images are
 decoded one at a time."""
 
@@ -452,18 +452,37 @@ def _decode(
     decode = _image if crop is None or len(shapes) < 2 else partial(_cropped, size=crop)
     pixels = np.empty((len(labels), *shape), np.uint8)
     images = (row for row, _ in rows())
-    with ThreadPoolExecutor() as pool:
-        for first in range(0, len(labels), _DECODED):
-            some = list(itertools.islice(images, _DECODED))
-            for i, image in enumerate(
-                pool.map(decode, some, (f"image {first + n} of {name}" for n in range(len(some))))
-            ):
-                pixels[first + i] = image
-            if progress is not None:
-                progress(first + len(some), len(labels))
+    places = (f"image {number} of {name}" for number in range(len(labels)))
+    decode_into(pixels, images, places, decode, progress)
     # A path's last part names the data everywhere, also in files that others get.
     named = shown(Path(name).name) if Path(name).exists() else name
     return Dataset(named, pixels, np.asarray(labels, np.int64), classes or numbered(max(labels)))
+
+
+def decode_into(
+    pixels: Array,
+    rows: Iterable[Any],
+    places: Iterable[str],
+    decode: Callable[[Any, str], Array],
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Decode stored images by several threads, a few at a time.
+
+    Args:
+        pixels: uint8 (N, C, H, W), which is filled.
+        rows: N stored images; see :func:`decoded`.
+        places: what an error calls each of them.
+        decode: given an image and its place, gives uint8 (C, H, W).
+        progress: called with (done, total).
+    """
+    rows, places = iter(rows), iter(places)
+    with ThreadPoolExecutor() as pool:
+        for first in range(0, len(pixels), _DECODED):
+            some = list(itertools.islice(rows, _DECODED))
+            for i, image in enumerate(pool.map(decode, some, itertools.islice(places, len(some)))):
+                pixels[first + i] = image
+            if progress is not None:
+                progress(first + len(some), len(pixels))
 
 
 def checked_label(label: Any, classes: Sequence[str], where: str) -> int:
@@ -516,7 +535,7 @@ def decoded(row: Any, place: str) -> Any:
     """
     with _opened(row, place) as image:
         many = image.width * image.height > _MANY_PIXELS
-        with _one_at_a_time if many else contextlib.nullcontext(), _decoding(place):
+        with _one_at_a_time if many else contextlib.nullcontext(), told(f"{place} cannot be decoded"):
             if image.mode not in ("L", "RGB"):
                 return image.convert("L" if image.mode in ("1", "I", "F") else "RGB")
             image.load()
@@ -534,21 +553,25 @@ def _measured(row: Any, place: str) -> tuple[tuple[int, int, int], int]:
 
 
 @contextlib.contextmanager
-def _decoding(place: str) -> Iterator[None]:
-    """Makes one kind of error of all that Pillow's decoders raise."""
+def told(what: str) -> Iterator[None]:
+    """Makes one kind of error of all that other libraries raise for damaged data.
+
+    Args:
+        what: the error's text, before what the library says.
+    """
     try:
         yield
-    except DataError:
+    except PascalError:
         raise
-    except Exception as error:  # of many types, for damaged images
-        raise DataError(f"{place} cannot be decoded: {described(error)}") from error
+    except Exception as error:  # of many types
+        raise DataError(f"{what}: {described(error)}") from error
 
 
 def _opened(row: Any, place: str) -> Any:
     """A Pillow image that is not decoded yet."""
     from PIL import Image
 
-    with _decoding(place):
+    with told(f"{place} cannot be decoded"):
         if isinstance(row, Found) and "://" in row:  # a member of an archive or repository that is streamed
             with require("fsspec").open(row, "rb") as file:
                 row = file.read()
@@ -569,8 +592,8 @@ def _opened(row: Any, place: str) -> Any:
             if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)):
                 raise DataError(f"{place} is not an 8-bit image: {array.dtype} of shape {array.shape}")
             image = Image.fromarray(array)
-        if not 0 < image.width * image.height <= _PIXELS:
-            raise DataError(f"{place} has {image.width} x {image.height} pixels; at most {_PIXELS:,} are decoded")
+        if not 0 < image.width * image.height <= PIXELS:
+            raise DataError(f"{place} has {image.width} x {image.height} pixels; at most {PIXELS:,} are decoded")
         return image
 
 
@@ -578,6 +601,34 @@ def channels_first(image: Any) -> Array:
     """The pixels of a grey or colour Pillow image: uint8 (C, H, W)."""
     array = np.asarray(image)
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def fitted(image: Any, shape: tuple[int, int, int], place: str) -> Array:
+    """The largest middle part of a Pillow image that has a network's shape, and its pixels.
+
+    Every pixel of the result is the mean of the area that it covers.
+
+    Args:
+        image: grey or in colour.
+        shape: (C, H, W), where C is 1 (grey) or 3.
+        place: what an error calls the image.
+
+    Returns:
+        uint8 of this shape.
+
+    Raises:
+        DataError: an image has other channels.
+    """
+    from PIL import Image
+
+    channels, height, width = shape
+    if channels not in (1, 3):
+        raise DataError(f"{place} is grey or in colour, 1 or 3 channels; the network takes {channels}")
+    image = image.convert("L" if channels == 1 else "RGB")
+    scale = min(image.width / width, image.height / height)
+    left, top = max(0.0, image.width - scale * width) / 2, max(0.0, image.height - scale * height) / 2
+    box = (left, top, image.width - left, image.height - top)
+    return channels_first(image.resize((width, height), Image.Resampling.BOX, box=box))
 
 
 def columns(name: str, there: Sequence[str], image: str | None, label: str | None) -> tuple[str, str]:

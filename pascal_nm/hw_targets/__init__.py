@@ -152,7 +152,15 @@ def verify(
     return verification
 
 
-def energy(graph: Graph, data: Dataset, chip: str = "loihi1", *, memory: bool = False, objective: str = "time") -> Bill:
+def energy(
+    graph: Graph,
+    data: Dataset,
+    chip: str = "loihi1",
+    *,
+    memory: bool = False,
+    objective: str = "time",
+    pipelined: bool = False,
+) -> Bill:
     """What a network costs on a chip.
 
     Events are counted in a run on the images, and multiplied by the figures of the chip's file.
@@ -164,6 +172,8 @@ def energy(graph: Graph, data: Dataset, chip: str = "loihi1", *, memory: bool = 
         chip: a name of :func:`pascal_nm.hw_targets.chip.available`, or a TOML file.
         memory: count memory traffic, too, where the figures of the chip are arithmetic only.
         objective: what the placement on the chip's cores serves: ``time``, ``energy`` or ``cores``.
+        pipelined: images follow each other every initiation interval of the schedule, and do not
+            wait for each other's answers.
 
     Returns:
         Joules of an image (``total``) by layer and kind of event, seconds, cores, beside the source
@@ -175,5 +185,5 @@ def energy(graph: Graph, data: Dataset, chip: str = "loihi1", *, memory: bool = 
     from pascal_nm.hw_targets import bill
     from pascal_nm.hw_targets import chip as chips
 
-    (priced,) = bill.Priced.on(graph, {chip: chips.load(chip, memory=memory)}, objective)
+    (priced,) = bill.Priced.on(graph, {chip: chips.load(chip, memory=memory)}, objective, pipelined=pipelined)
     return priced.bills(data)[chip]

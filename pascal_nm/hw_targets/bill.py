@@ -6,27 +6,26 @@ A run's counted events are priced by each chip's table, beside what they are com
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.data import Dataset
-from pascal_nm.errors import FileError
+from pascal_nm.errors import FileError, TargetError
 from pascal_nm.hw_targets import cost, evaluation, fixed_point, objectives
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.cost import NEURON_KINDS, LayerEnergy
-from pascal_nm.hw_targets.evaluation import Batch, Evaluation, Progress
+from pascal_nm.hw_targets.evaluation import Batch, Evaluation, Progress, Shown, Summary
 from pascal_nm.hw_targets.loihi import Execution
 from pascal_nm.hw_targets.mapping import Placement
 from pascal_nm.hw_targets.program import lower
 from pascal_nm.hw_targets.simulator import SimulatorProgram
 from pascal_nm.network.graph import Graph
 from pascal_nm.paper import analysis
-from pascal_nm.simulation import events
+from pascal_nm.simulation import events, schedule
 from pascal_nm.simulation.events import LayerEvents
 from pascal_nm.simulation.result import Program
 
@@ -39,14 +38,18 @@ class Priced:
         program: it counts what happens on cores where the chips have some.
         placement: which neurons are on which core; None for chips without cores.
         chips: by the names that they were given.
+        pipelined: images follow each other every initiation interval.
     """
 
     program: Program
     placement: Placement | None
     chips: dict[str, Chip]
+    pipelined: bool = False
 
     @staticmethod
-    def on(graph: Graph, described: Mapping[str, Chip], objective: str = "time") -> list[Priced]:
+    def on(
+        graph: Graph, described: Mapping[str, Chip], objective: str = "time", *, pipelined: bool = False
+    ) -> list[Priced]:
         """The programs of a network for chips, one for all that hold it in the same way.
 
         That is with the same integers, where a chip's file has widths, and on the same cores, where
@@ -56,11 +59,19 @@ class Priced:
             graph: the network.
             described: chips by name.
             objective: what placements serve, as :func:`.mapping.place` takes it.
+            pipelined: images follow each other every initiation interval of the schedule, and do
+                not wait for each other's answers.
 
         Raises:
-            TargetError: the network does not fit a chip, or the objective is none.
+            TargetError: the network does not fit a chip, the objective is none, or images of its
+                schedule have no fixed length and are to follow each other.
         """
         objectives.check(objective)
+        if pipelined and schedule.of(graph).streams:
+            raise TargetError(
+                f"under {graph.timing.schedule} an image ends when the network is quiet, so that images cannot follow "
+                "each other at a fixed interval: choose the schedule graded or pasc"
+            )
         found: dict[object, list[Priced]] = {}  # by registers
         for name, chip in described.items():
             alike = found.setdefault((*sorted(chip.widths.items()), chip.fixed_point), [])
@@ -70,7 +81,7 @@ class Priced:
                     other.chips[name] = chip
                     break
             else:
-                alike.append(Priced(program, placement, {name: chip}))
+                alike.append(Priced(program, placement, {name: chip}, pipelined))
         return [each for alike in found.values() for each in alike]
 
     @property
@@ -78,27 +89,60 @@ class Priced:
         """The chips in words."""
         return ", ".join(chip.name for chip in self.chips.values())
 
-    def bills(self, data: Dataset, *, progress: Progress | None = None) -> dict[str, Bill]:
-        """Run images once, and price what happened on each chip.
+    def bills(self, data: Shown, *, threshold: float = 0, progress: Progress | None = None) -> dict[str, Bill]:
+        """Run images or frames once, and price what happened on each chip.
+
+        Args:
+            data: images, or frames, of which each is one image of the bill.
+            threshold: of frames, as :func:`.evaluation.run_batches` takes it.
+            progress: called with (images done, images in all).
 
         Raises:
             DataError: as :func:`pascal_nm.hw_targets.evaluation.run_batches`.
             FileError: a chip prices nothing of what happened.
         """
-        times: dict[str, list[Array]] = {name: [] for name in self.chips}
+        tally = Tally(self, pipelined=self.pipelined)
+        for batch in evaluation.run_batches(self.program, data, threshold=threshold, progress=progress):
+            tally.add(batch)
+        return tally.bills()
 
-        def timed() -> Iterator[Batch]:
-            for batch in evaluation.run_batches(self.program, data, progress=progress):
-                for name, chip in self.chips.items():
-                    if self.placement is not None and chip.latency:
-                        times[name].append(cost.seconds(batch.result, self.placement, chip))
-                yield batch
 
-        result = Evaluation.of(self.program.graph, timed())
+class Tally:
+    """What happened in a program's run, batch by batch; priced at the end.
+
+    Args:
+        priced: the program and its chips.
+        pipelined: images follow each other every initiation interval.
+    """
+
+    def __init__(self, priced: Priced, *, pipelined: bool = False) -> None:
+        self.priced, self.pipelined = priced, pipelined
+        self._parts: list[Summary] = []
+        self._times: dict[str, list[Array]] = {name: [] for name in priced.chips}
+
+    def add(self, batch: Batch) -> None:
+        """A further batch has run: its spikes are not kept."""
+        priced = self.priced
+        timing = cost.pipelined if self.pipelined else cost.alone
+        for name, chip in priced.chips.items():
+            if priced.placement is not None and chip.latency:
+                self._times[name].append(np.stack(timing(batch.result, priced.placement, chip)))
+        self._parts.append(Summary.of(priced.program.graph, batch))
+
+    def bills(self) -> dict[str, Bill]:
+        """The bill on each chip.
+
+        Raises:
+            FileError: a chip prices nothing of what happened.
+        """
+        graph, result = self.priced.program.graph, Evaluation.join(self._parts)
+        if self.pipelined:
+            result = replace(result, events=events.pipelined(graph, result.events, result.schedule))
         bills = {}
-        for name, chip in self.chips.items():
-            seconds = float(np.concatenate(times[name]).mean()) if times[name] else None
-            bills[name] = Bill(chip, self.program.graph, result, self.placement, seconds)
+        for name, chip in self.priced.chips.items():
+            times = self._times[name]
+            answer, interval = np.concatenate(times, 1).mean(1).tolist() if times else (None, None)
+            bills[name] = Bill(chip, graph, result, self.priced.placement, answer, interval, self.pipelined)
             if bills[name].total <= 0:
                 raise FileError(f"chip {chip.name} prices every counted event at nothing")
         return bills
@@ -127,7 +171,10 @@ class Bill:
         graph: the graph that ran.
         result: the run.
         placement: which neurons are on which core; None for a chip without cores.
-        seconds: of an image, mean; None where the chip's file gives no times.
+        seconds: until an image's answer, mean; None where the chip's file gives no times.
+        seconds_between_answers: likewise from one answer to the next.
+        pipelined: images follow each other every initiation interval; else each waits for the
+            answer of the one before.
     """
 
     chip: Chip
@@ -135,6 +182,8 @@ class Bill:
     result: Evaluation
     placement: Placement | None = None
     seconds: float | None = None
+    seconds_between_answers: float | None = None
+    pipelined: bool = False
 
     @cached_property
     def layers(self) -> list[LayerEnergy]:
@@ -145,6 +194,16 @@ class Bill:
     def total(self) -> float:
         """Joules of an image."""
         return sum(layer.total for layer in self.layers)
+
+    @property
+    def unary(self) -> bool:
+        """Whether the spikes are as many as the counts, which the paper's formulas are about."""
+        return not self.result.schedule.sparse
+
+    @cached_property
+    def joules_by_image(self) -> Array:
+        """Joules of each image or frame, (N,)."""
+        return cost.by_image(self.result.events, self.chip, len(self.result.labels))
 
     @cached_property
     def source(self) -> dict[str, float]:
@@ -192,8 +251,7 @@ class Bill:
     def closed_formulas(self) -> analysis.Analysis:
         """The paper's estimate from measured spike rates, beside the counted operations."""
         counted = {
-            layer.name: float(np.mean(layer.synaptic_operations)) + layer.multiply_accumulates
-            for layer in self.result.events
+            layer.name: float(np.mean(layer.operations)) + layer.multiply_accumulates for layer in self.result.events
         }
         return analysis.analyse(self.graph, self.result.spike_rates(self.graph), counted=counted)
 
@@ -203,26 +261,30 @@ class Bill:
         return analysis.analyse(self.graph, self.result.spike_rates(self.graph), first=1).effective_timesteps
 
     def summary(self) -> dict[str, Any]:
-        """Every figure, for JSON."""
-        formulas = self.closed_formulas
+        """Every figure, for JSON.
+
+        Of spikes that carry numbers, or changes, the paper's formulas say nothing: they are None.
+        """
         return {
             "chip": self.chip.name,
             "estimate": self.chip.estimate,
             "source": self.chip.source,
             "remark": self.chip.remark,
-            "picojoules": {name: vars(figure) for name, figure in self.chip.energy.items()},
+            "picojoules": {name: vars(figure) for name, figure in self.chip.prices.items()},
             "nanoseconds": {name: vars(figure) for name, figure in self.chip.latency.items()},
             "memory": self.chip.memory_traffic,
             "timesteps": float(self.result.timesteps.mean()),
             "accuracy": self.result.accuracy,
             "joules_per_image": self.total,
             "seconds_per_image": self.seconds,
+            "pipelined": self.pipelined,
+            "seconds_between_answers": self.seconds_between_answers,
             "source_network_joules_per_image": self.source_total,
             "shares": self.shares,
             "neurons": {
                 "share": self.neurons,
-                "pasc_over_plain": self.over_plain,
-                "core_seconds_pasc_over_plain": self.work_over_plain,
+                "pasc_over_plain": self.over_plain if self.unary else None,
+                "core_seconds_pasc_over_plain": self.work_over_plain if self.unary else None,
             },
             "layers": [
                 {
@@ -234,22 +296,26 @@ class Bill:
                 }
                 for layer in self.layers
             ],
-            "closed_formulas": {
-                "effective_timesteps": formulas.effective_timesteps,
-                "effective_timesteps_of_a_dense_input": self.timesteps_of_a_dense_input,
-                "first_layer_rate": formulas.first_rate,
-                "pasc_over_plain_neurons": formulas.energy_ratio,
-                "normalized_operations": formulas.operations,
-                "mean_spike_rate": formulas.mean_rate,
-                "source_over_spiking_fp32": formulas.source_ratio(analysis.FP32),
-                "source_over_spiking_int8": formulas.source_ratio(analysis.INT8),
-                "source_over_spiking_by_mean_rate_fp32": formulas.source_ratio_by_mean_rate(analysis.FP32),
-                "source_over_spiking_by_mean_rate_int8": formulas.source_ratio_by_mean_rate(analysis.INT8),
-                "threshold_multiplies": formulas.multiplies,
-                "threshold_multiplies_picojoules_fp32": formulas.multiply_picojoules(analysis.FP32),
-                "threshold_multiplies_picojoules_int8": formulas.multiply_picojoules(analysis.INT8),
-                "layers": [{key: _finite(value) for key, value in vars(layer).items()} for layer in formulas.layers],
-            },
+            "closed_formulas": self._formulas() if self.unary else None,
+        }
+
+    def _formulas(self) -> dict[str, Any]:
+        formulas = self.closed_formulas
+        return {
+            "effective_timesteps": formulas.effective_timesteps,
+            "effective_timesteps_of_a_dense_input": self.timesteps_of_a_dense_input,
+            "first_layer_rate": formulas.first_rate,
+            "pasc_over_plain_neurons": formulas.energy_ratio,
+            "normalized_operations": formulas.operations,
+            "mean_spike_rate": formulas.mean_rate,
+            "source_over_spiking_fp32": formulas.source_ratio(analysis.FP32),
+            "source_over_spiking_int8": formulas.source_ratio(analysis.INT8),
+            "source_over_spiking_by_mean_rate_fp32": formulas.source_ratio_by_mean_rate(analysis.FP32),
+            "source_over_spiking_by_mean_rate_int8": formulas.source_ratio_by_mean_rate(analysis.INT8),
+            "threshold_multiplies": formulas.multiplies,
+            "threshold_multiplies_picojoules_fp32": formulas.multiply_picojoules(analysis.FP32),
+            "threshold_multiplies_picojoules_int8": formulas.multiply_picojoules(analysis.INT8),
+            "layers": [{key: _finite(value) for key, value in vars(layer).items()} for layer in formulas.layers],
         }
 
 

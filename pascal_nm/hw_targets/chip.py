@@ -152,7 +152,7 @@ class Memory:
     activation: Bits
     potential: Bits
 
-    def joules(self, bits: float) -> float:
+    def joules(self, bits: Any) -> Any:
         """Energy of moving so many bits."""
         return bits / self.width * self.access.value * PJ
 
@@ -206,6 +206,14 @@ class Chip:
         if self.includes_memory:
             return "in the events"
         return "left out" if self.memory is None else "counted"
+
+    @property
+    def prices(self) -> dict[str, Figure]:
+        """Picojoules of each event that costs something.
+
+        A graded operation costs what a multiply-accumulate does where the file does not price it.
+        """
+        return {"graded_operation": self.energy["multiply_accumulate"], **self.energy}
 
     def nanoseconds(self, event: str) -> float:
         """Time of one of :data:`LATENCIES`; 0 where the file gives none."""

@@ -9,6 +9,11 @@ its slowest core, the longest way of a message, and the barrier at its end:
         + \max_{messages} (h_x t_x + h_y t_y) + t_{barrier}
 
 So one run has a price on every chip that computes the same integers on the same cores.
+
+Images may follow each other every initiation interval of the schedule: while the last layers work
+on one, the first layers work on the next. Where many images like one follow each other, a timestep
+t of the interval I has the events of the timesteps t, t + I, t + 2I... of that one image. An answer
+comes once in an interval, which lasts as long as its timesteps together.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -76,19 +82,35 @@ def energy(layers: Sequence[LayerEvents], chip: Chip) -> list[LayerEnergy]:
     Events are those of :func:`pascal_nm.simulation.events.count`.
 
     Memory traffic, where the chip has it: each synaptic operation reads a weight, and reads and
-    writes a potential; each multiply-accumulate of the analog input reads a weight and a value;
+    writes a potential; a graded one reads a payload, too; each multiply-accumulate of the analog
+    input reads a weight and a value;
     each neuron update reads and writes potential and counter. Spikes are passed on, not stored.
     """
     return [LayerEnergy(layer.name, _joules(layer, chip), layer) for layer in layers]
 
 
+def by_image(layers: Sequence[LayerEvents], chip: Chip, images: int) -> Array:
+    """Joules of each image in all layers, float64 of shape (N,)."""
+    found = np.zeros(images)
+    for layer in layers:
+        counted = {event.name: np.asarray(getattr(layer, name), np.float64) for name, event in EVENTS.items()}
+        for joules in _priced(counted, chip).values():
+            found += joules
+    return found
+
+
 def _joules(layer: LayerEvents, chip: Chip) -> dict[str, float]:
-    counted = {EVENTS[name].name: mean for name, mean in layer.means().items()}
-    joules = {event: counted[event] * figure.value * PJ for event, figure in chip.energy.items()}
+    return _priced({EVENTS[name].name: mean for name, mean in layer.means().items()}, chip)
+
+
+def _priced(counted: Mapping[str, Any], chip: Chip) -> dict[str, Any]:
+    """Joules by kind, of events by their name: numbers, or arrays of them."""
+    joules = {event: counted[event] * figure.value * PJ for event, figure in chip.prices.items()}
     if (m := chip.memory) is not None:
-        operations, macs = counted["synaptic_operation"], counted["multiply_accumulate"]
+        operations = counted["synaptic_operation"] + counted["graded_operation"]
+        payloads, macs = counted["payload_bit"], counted["multiply_accumulate"]
         updates = counted["update"] + (counted["idle"] if "idle" in chip.energy else 0.0)
-        bits = operations * (m.weight + 2 * m.potential) + macs * (m.weight + m.activation)
+        bits = operations * (m.weight + 2 * m.potential) + payloads + macs * (m.weight + m.activation)
         joules[SYNAPSES] = m.joules(bits)
         joules[NEURONS] = m.joules(updates * 2 * (m.potential + m.activation))
     return joules
@@ -150,6 +172,18 @@ def core_seconds(layers: Sequence[LayerEvents], chip: Chip) -> float:
     )
 
 
+class Times(NamedTuple):
+    """How long images take on a chip, each float64 of shape (N,).
+
+    Attributes:
+        answer: seconds from an image's first timestep to its answer.
+        interval: seconds from one answer to the next.
+    """
+
+    answer: Array
+    interval: Array
+
+
 def seconds(result: RunResult, placement: Placement, chip: Chip) -> Array:
     """Time of each image on a chip, float64 of shape (N,); NaN where the chip gives no times.
 
@@ -158,51 +192,81 @@ def seconds(result: RunResult, placement: Placement, chip: Chip) -> Array:
         placement: where the network is.
         chip: any chip whose cores hold it so.
     """
+    return alone(result, placement, chip).answer
+
+
+def alone(result: RunResult, placement: Placement, chip: Chip) -> Times:
+    """The times of images of which each waits for the answer of the one before."""
+    times = _times(result, placement, chip, result.schedule.steps)
+    return Times(times.answer, times.answer)
+
+
+def pipelined(result: RunResult, placement: Placement, chip: Chip) -> Times:
+    """Those of images that follow each other every initiation interval; see the module's text."""
+    return _times(result, placement, chip, result.schedule.initiation_interval)
+
+
+def _times(result: RunResult, placement: Placement, chip: Chip, interval: int) -> Times:
     events = result.cores
     assert events is not None, "the run was on cores"
+    times = Times(np.full(events.images, np.nan), np.full(events.images, np.nan))
     if not chip.latency:
-        return np.full(events.images, np.nan)
-    resting = _resting(result, placement, chip)
+        return times
+    resting = _resting(result, placement, chip, interval)
     tiles = len(np.unique(placement.places, axis=0))
     barrier = 0.0 if chip.barrier is None else chip.barrier.at(tiles)
-    running = np.arange(len(resting))[:, None] < result.timesteps
-    times = np.empty(events.images)
+    whole = np.arange(result.schedule.steps)
+    running = whole[:, None] < result.timesteps
     size = max(1, CORE_NUMBERS // resting.size)
     for start in range(0, events.images, size):
         images = slice(start, start + size)
-        steps = _slowest(events, resting, chip, images) + _longest(events, len(resting), chip, images) + barrier
-        times[images] = (steps * running[:, images]).sum(0)
-    return times * NS
+        steps = _slowest(events, resting, chip, images) + _longest(events, interval, chip, images) + barrier
+        times.answer[images] = (steps[whole % interval] * running[:, images]).sum(0)
+        times.interval[images] = steps.sum(0)
+    return Times(times.answer * NS, times.interval * NS)
 
 
-def _resting(result: RunResult, placement: Placement, chip: Chip) -> Array:
-    """Nanoseconds of the cores' neurons in each timestep, whatever arrives: (steps, cores)."""
-    steps, times = result.schedule.steps, []
+def _resting(result: RunResult, placement: Placement, chip: Chip, interval: int) -> Array:
+    """Nanoseconds of the cores' neurons in each timestep, whatever arrives: (interval, cores)."""
+    times = []
     for name, blocks in placement.blocks.items():
         window = result.schedule.windows[name]
-        each = np.full((steps, 1), chip.nanoseconds("idle"))
-        each[window.start : window.stop] = chip.nanoseconds("update")
+        each = np.full((interval, 1), chip.nanoseconds("idle"))
+        each[np.arange(window.start, min(window.stop, result.schedule.steps)) % interval] = chip.nanoseconds("update")
         times.append(each * blocks.sizes)
     return np.concatenate(times, 1)
 
 
 def _slowest(events: CoreEvents, resting: Array, chip: Chip, images: slice) -> Array:
-    """Nanoseconds of the slowest core, (steps, images)."""
+    """Nanoseconds of the slowest core, (interval, images)."""
     latencies = {event.name: event.latency for event in EVENTS.values()}
     busy = np.repeat(resting[:, None], len(range(*images.indices(events.images))), axis=1)
     for each in events.counted:
         if nanoseconds := chip.nanoseconds(latencies[each.event]):
-            part = busy[each.first : each.first + len(each.counts), :, each.cores]
-            part += np.multiply(each.counts[:, images], nanoseconds, dtype=np.float64)
+            for part, counts in _laid(busy[..., each.cores], each.first, each.counts[:, images]):
+                part += np.multiply(counts, nanoseconds, dtype=np.float64)
     return np.asarray(busy.max(2))
 
 
-def _longest(events: CoreEvents, steps: int, chip: Chip, images: slice) -> Array:
-    """Nanoseconds of the longest way of a message, (steps, images)."""
-    longest = np.zeros((steps, len(range(*images.indices(events.images)))))
+def _longest(events: CoreEvents, interval: int, chip: Chip, images: slice) -> Array:
+    """Nanoseconds of the longest way of a message, (interval, images)."""
+    longest = np.zeros((interval, len(range(*images.indices(events.images)))))
     per_hop = [chip.nanoseconds(hop) for hop in ("hop_x", "hop_y")]
     for way in events.ways.values():
         lengths = np.where(way.counts[:, images] > 0, way.hops @ per_hop, 0.0).max(2, initial=0.0)
-        part = longest[way.first : way.first + len(lengths)]
-        np.maximum(part, lengths, out=part)
+        for part, found in _laid(longest, way.first, lengths):
+            np.maximum(part, found, out=part)
     return longest
+
+
+def _laid(interval: Array, first: int, steps: Array) -> Iterator[tuple[Array, Array]]:
+    """What happens in timesteps from ``first`` on, beside the parts of the interval it falls into.
+
+    Both have timesteps along their first axis.
+    """
+    done = 0
+    while done < len(steps):
+        at = (first + done) % len(interval)
+        n = min(len(interval) - at, len(steps) - done)
+        yield interval[at : at + n], steps[done : done + n]
+        done += n

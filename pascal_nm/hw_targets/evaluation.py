@@ -13,21 +13,25 @@ import numpy as np
 
 from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array, Shape
-from pascal_nm.data import Dataset
-from pascal_nm.errors import DataError
+from pascal_nm.data import Dataset, Frames
+from pascal_nm.errors import DataError, TargetError
 from pascal_nm.network.graph import Graph, Pixels, Quantization
 from pascal_nm.network.quantization import quantize
 from pascal_nm.simulation import events, simulate
 from pascal_nm.simulation.events import LayerEvents
-from pascal_nm.simulation.result import Program, RunResult
+from pascal_nm.simulation.result import FrameProgram, Program, RunResult
 from pascal_nm.simulation.schedule import Schedule
+from pascal_nm.simulation.session import thresholded
 from pascal_nm.source.tracing import SourceNetwork
 from pascal_nm.source.verification import Verification
 
-_LOADS = ("synaptic_operation", "message", "message_in")
+_LOADS = ("synaptic_operation", "graded_operation", "message", "message_in")
 """The events that say how busy a core is beside its updates."""
 
 Progress = Callable[[int, int], None]
+
+Shown = Dataset | Frames
+"""Images that have nothing to do with each other, or frames that follow each other."""
 
 
 class Batch(NamedTuple):
@@ -52,6 +56,7 @@ class Summary(NamedTuple):
     timesteps: Array
     exact: Array
     right: Array
+    injected: Array
     loads: Mapping[str, Array]
 
     @staticmethod
@@ -61,8 +66,12 @@ class Summary(NamedTuple):
         counted = events.count(graph, result) if result.activity else []
         right = np.zeros(0) if result.answers is None else (result.answers == labels[:, None]).sum(0)
         loads = {} if result.cores is None else {event: result.cores.by_core(event) for event in _LOADS}
+        injected = np.full(len(labels), graph.input.size)
+        if result.schedule.sparse:
+            injected = result.spikes[graph.input.name].reshape(len(labels), -1).sum(1, dtype=np.int64)
         return Summary(
-            result.predictions, labels, counted, result.schedule, result.timesteps, result.exact, right, loads
+            *(result.predictions, labels, counted, result.schedule, result.timesteps, result.exact),
+            *(right, injected, loads),
         )
 
 
@@ -81,6 +90,7 @@ class Evaluation:
             where the network is on none.
         accuracy_over_time: share of correct predictions after each timestep, (steps,); empty for an
             engine without timesteps.
+        injected: values of the input that were sent for each image, (N,).
     """
 
     predictions: Array
@@ -90,12 +100,28 @@ class Evaluation:
     timesteps: Array
     exact: Array
     accuracy_over_time: Array
+    injected: Array
     loads: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def operations(self) -> float:
+        """Operations in synapses of all that is sent, mean of an image."""
+        return sum(float(np.mean(layer.operations)) for layer in self.events)
+
+    @property
+    def core_operations(self) -> Array:
+        """The same on each core of a chip, (cores,)."""
+        return np.asarray((self.loads["synaptic_operation"] + self.loads["graded_operation"]).mean(0))
 
     @property
     def accuracy(self) -> float:
         """Share of correct predictions."""
         return float(np.mean(self.predictions == self.labels))
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels to be right about: frames have none mostly."""
+        return bool((self.labels >= 0).all())
 
     def spike_rates(self, graph: Graph) -> dict[str, float]:
         """Spikes that a neuron sends for an image, mean over each spiking population.
@@ -122,6 +148,7 @@ class Evaluation:
             np.concatenate([part.timesteps for part in parts]),
             np.concatenate([part.exact for part in parts]),
             np.sum([part.right for part in parts], 0) / len(labels),
+            np.concatenate([part.injected for part in parts]),
             {event: np.concatenate([part.loads[event] for part in parts]) for event in parts[0].loads},
         )
 
@@ -131,7 +158,7 @@ def batch_images(graph: Graph) -> int:
     return memory.batch_size(sum(p.size for p in graph.populations), memory.KEPT)
 
 
-def shown(data: Dataset, size: int, progress: Progress | None = None) -> Iterator[tuple[Array, Array]]:
+def shown(data: Shown, size: int, progress: Progress | None = None) -> Iterator[tuple[Array, Array]]:
     """Pixels and labels of a dataset, ``size`` images at a time.
 
     ``progress`` is told of those that the caller is done with.
@@ -147,14 +174,22 @@ def shown(data: Dataset, size: int, progress: Progress | None = None) -> Iterato
 
 
 def run_batches(
-    program: Program, data: Dataset, *, size: int | None = None, progress: Progress | None = None
+    program: Program,
+    data: Shown,
+    *,
+    size: int | None = None,
+    threshold: float = 0,
+    progress: Progress | None = None,
 ) -> Iterator[Batch]:
-    """Run a dataset batch by batch.
+    """Run images or frames batch by batch.
 
     Args:
         program: from a target's ``compile``.
-        data: images of the network's shape.
+        data: images of the network's shape; or frames, each of which goes on from the state that
+            the one before it left, where the schedule keeps some.
         size: images of a batch; None chooses by memory.
+        threshold: of frames: changes of a pixel up to this are left out, and each batch has the
+            pixels that were shown instead.
         progress: called with (images done, images in all).
 
     Raises:
@@ -164,8 +199,42 @@ def run_batches(
     """
     graph = program.graph
     check(graph, data)
-    for pixels, labels in shown(data, size or batch_images(graph), progress):
+    size = size or batch_images(graph)
+    if isinstance(data, Frames):
+        yield from _run_frames(program, data, size, threshold, progress)
+        return
+    for pixels, labels in shown(data, size, progress):
         yield run_batch(program, pixels, labels)
+
+
+def as_shown(
+    graph: Graph, data: Shown, size: int, threshold: float = 0, progress: Progress | None = None
+) -> Iterator[tuple[Pixels, Array]]:
+    """A dataset as the network takes it with its labels, small changes of frames left out.
+
+    Raises:
+        DataError: as :func:`run_batches`.
+    """
+    check(graph, data)
+    last, done = None, 0
+    for pixels, labels in shown(data, size, progress):
+        if isinstance(data, Frames):
+            pixels = thresholded(pixels, None if done in data.starts else last, threshold)
+        last, done = pixels[-1], done + len(pixels)
+        yield graph.pixels(pixels), labels
+
+
+def _run_frames(
+    program: Program, frames: Frames, size: int, threshold: float, progress: Progress | None
+) -> Iterator[Batch]:
+    if not isinstance(program, FrameProgram):
+        raise TargetError("this target runs images, and no frames: choose torch, lava or loihi")
+    session, done = program.session(), 0
+    for inputs, labels in as_shown(program.graph, frames, size, threshold, progress):
+        if done in frames.starts:
+            session.reset()
+        done += len(labels)
+        yield Batch(inputs, labels, session.run(inputs))
 
 
 def run_batch(program: Program, pixels: Array, labels: Array) -> Batch:
@@ -175,19 +244,26 @@ def run_batch(program: Program, pixels: Array, labels: Array) -> Batch:
 
 
 def evaluate(
-    program: Program, data: Dataset, *, size: int | None = None, progress: Progress | None = None
+    program: Program,
+    data: Shown,
+    *,
+    size: int | None = None,
+    threshold: float = 0,
+    progress: Progress | None = None,
 ) -> Evaluation:
-    """Run a dataset and add up accuracy and events; arguments and errors as :func:`run_batches`."""
-    return Evaluation.of(program.graph, run_batches(program, data, size=size, progress=progress))
+    """Run images and add up accuracy and events; arguments and errors as :func:`run_batches`."""
+    batches = run_batches(program, data, size=size, threshold=threshold, progress=progress)
+    return Evaluation.of(program.graph, batches)
 
 
 def verify(
     source: SourceNetwork,
     reference: Graph,
     program: Program,
-    data: Dataset,
+    data: Shown,
     *,
     given: Graph | None = None,
+    threshold: float = 0,
     progress: Progress | None = None,
 ) -> tuple[Verification, Evaluation]:
     """Compare a program with its source network on a dataset.
@@ -203,6 +279,7 @@ def verify(
         data: images.
         given: the graph from which the program was made, which is compared with ``reference``, too:
             what quantization rounds away would be overlooked otherwise.
+        threshold: as :func:`run_batches` takes it; the source network gets what is shown.
         progress: called with (images done, images in all).
 
     Raises:
@@ -218,7 +295,7 @@ def verify(
     alike = _layers(expected) == _layers(program.graph)
 
     def compared() -> Iterator[Batch]:
-        for batch in run_batches(program, data, progress=progress):
+        for batch in run_batches(program, data, threshold=threshold, progress=progress):
             if not alike:
                 verification.add_answers(source(batch.inputs.inputs), batch.result)
             elif integer:
@@ -237,7 +314,8 @@ def _layers(graph: Graph) -> list[tuple[str, Shape]]:
 
 
 def summary(verification: Verification, result: Evaluation) -> dict[str, Any]:
-    """What :func:`verify` found, for JSON."""
+    """What :func:`verify` found, for JSON; accuracies are None of frames without labels."""
+    right = verification.source_predictions == result.labels
     return {
         "exact": verification.exact,
         "equal_up_to_rounding": verification.equal,
@@ -253,13 +331,13 @@ def summary(verification: Verification, result: Evaluation) -> dict[str, Any]:
         "output_difference": verification.output_difference,
         "probability_difference": verification.probability_difference,
         "layers": [vars(layer) for layer in verification.layers.values()],
-        "source_accuracy": float(np.mean(verification.source_predictions == result.labels)),
-        "accuracy": result.accuracy,
+        "source_accuracy": float(np.mean(right)) if result.labelled else None,
+        "accuracy": result.accuracy if result.labelled else None,
         "predictions_unlike_source": int(np.count_nonzero(verification.source_predictions != result.predictions)),
     }
 
 
-def inputs(graph: Graph, data: Dataset, progress: Progress | None = None) -> Iterator[Pixels]:
+def inputs(graph: Graph, data: Shown, progress: Progress | None = None) -> Iterator[Pixels]:
     """A dataset as the network takes it, a batch at a time.
 
     Args:
@@ -274,19 +352,22 @@ def inputs(graph: Graph, data: Dataset, progress: Progress | None = None) -> Ite
     return (graph.pixels(pixels) for pixels, _ in shown(data, batch_images(graph), progress))
 
 
-def predictions(graph: Graph, data: Dataset) -> Array:
+def predictions(graph: Graph, data: Shown, threshold: float = 0) -> Array:
     """The classes that a network gives, (N,), in closed form."""
-    return np.concatenate([simulate.counts(graph, x).predictions for x in inputs(graph, data)])
+    shown_to = as_shown(graph, data, batch_images(graph), threshold)
+    return np.concatenate([simulate.counts(graph, x).predictions for x, _ in shown_to])
 
 
-def changed_by_quantization(graph: Graph, program: Program, result: Evaluation, data: Dataset) -> int | None:
+def changed_by_quantization(
+    graph: Graph, program: Program, result: Evaluation, data: Shown, threshold: float = 0
+) -> int | None:
     """How many of a float network's predictions its quantized form changed; None if it has none."""
     if graph.is_integer or not program.graph.is_integer:
         return None
-    return int(np.count_nonzero(predictions(graph, data) != result.predictions))
+    return int(np.count_nonzero(predictions(graph, data, threshold) != result.predictions))
 
 
-def check(graph: Graph, data: Dataset) -> None:
+def check(graph: Graph, data: Shown) -> None:
     """Refuse data that the network was not made for.
 
     Raises:
@@ -299,5 +380,5 @@ def check(graph: Graph, data: Dataset) -> None:
         raise DataError(
             f"pixels of {data.name} go up to {data.scale:g}, those that the network was made for up to {pre.scale:g}"
         )
-    if int(data.labels.max()) >= outputs:
+    if data.labels is not None and int(data.labels.max()) >= outputs:
         raise DataError(f"{data.name} has label {int(data.labels.max())}, but the network has {outputs} outputs")

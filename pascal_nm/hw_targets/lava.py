@@ -6,15 +6,19 @@ Lava itself is imported when a graph is compiled, not before.
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
+import numpy as np
+
+from pascal_nm.common.arrays import Array
+from pascal_nm.common.memory import available_memory
 from pascal_nm.errors import TargetError
 from pascal_nm.network import bounds
 from pascal_nm.network.graph import Graph, Inputs
-from pascal_nm.simulation import schedule
+from pascal_nm.simulation import schedule, simulate
 from pascal_nm.simulation.result import RunResult
+from pascal_nm.simulation.schedule import Schedule
+from pascal_nm.simulation.session import Frames
 
 _MEMORY = 2**28
 """Bytes that the frames in flight of one batch may take, unless the caller sets the batch size or
@@ -78,15 +82,16 @@ def bytes_per_image(graph: Graph) -> int:
     Counted are channels, copies at both ends, and the state of neurons.
     """
     real = 4 if graph.is_integer else 8  # Lava's channels carry floats as float64
-    total = 0
+    total, plan = 0, schedule.of(graph)
     for p in graph.populations:
         spike = real if p.dynamics.injects else 1
-        # Two frames in each channel, and the spikes in the type of the weights for each synapse
-        # that reads them.
+        # Two frames in each channel (of analog currents, or of spikes, int8), and the spikes in
+        # the type of the weights for each synapse that reads them.
         total += p.size * len(graph.outgoing(p.name)) * (2 * spike + real)
         # v, s and spikes, and two frames of currents in the channel of each projection, one at its
-        # synapse before, one after.
-        total += p.size * (2 * real + 4) + p.size * len(graph.incoming(p.name)) * 4 * real
+        # synapse before, one after; further ones where synapses delay them.
+        waiting = sum(plan.delays.get(q.name, 0) for q in graph.incoming(p.name))
+        total += p.size * (2 * real + 4) + p.size * (4 * len(graph.incoming(p.name)) + waiting) * real
     return total
 
 
@@ -100,7 +105,7 @@ def estimate(graph: Graph, images: int, batch_size: int) -> int:
     weights = sum(2 * (real + 8) * q.operator.weight.size for q in graph.projections)
     plan = schedule.of(graph)
     spiking = list(graph.senders)
-    counts = sum(p.size for p in spiking) * (4 if plan.streams else 2)
+    counts = sum(p.size for p in spiking) * (4 if simulate.counts_apart(graph, plan) else 2)
     # Inputs once as they come and once in batches; the readout's potential over time once as the
     # children write it and once in one piece.
     kept = counts + 2 * real * graph.input.size + 3 * real * plan.steps * sum(p.size for p in graph.outputs)
@@ -111,22 +116,6 @@ def divide(images: int, batch_size: int) -> tuple[int, int]:
     """(batches, images of each): equal batches of at most ``batch_size``."""
     batches = max(1, math.ceil(images / batch_size))
     return batches, max(1, math.ceil(images / batches))
-
-
-def available_memory() -> int | None:
-    """Bytes that a program can take now without swapping, within its container's limit.
-
-    None where the system does not say.
-    """
-    known = []
-    with suppress(OSError):
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        known.append(1024 * int(lines["MemAvailable"].split()[0]))
-    with suppress(OSError, ValueError):  # "max" where there is no limit
-        group = Path("/sys/fs/cgroup")
-        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
-        known.append(max(0, limit - used))
-    return min(known, default=None)
 
 
 @dataclass
@@ -153,32 +142,93 @@ class LavaProgram:
             TargetError: the run would need more memory than there is; a child process failed: the
                 cause holds its traceback.
         """
+        return self._run(self.graph.currents(inputs), schedule.of(self.graph))
+
+    def session(self, threshold: float = 0) -> LavaSession:
+        """Runs frames one after the other; arguments as of :class:`LavaSession`."""
+        return LavaSession(self, threshold)
+
+    def _run(self, currents: Array, plan: Schedule, known: int = 0) -> RunResult:
+        """Run currents (N, *input shape); the first ``known`` of them are not in the result.
+
+        Where the schedule keeps state, they are the changes from frame to frame.
+        """
         from pascal_nm.process_models.compat import forget, making
         from pascal_nm.process_models.memory import channels_last
         from pascal_nm.process_models.network import Network
         from pascal_nm.process_models.runtime import Session
 
-        self._check_memory(len(inputs))
-        currents = self.graph.currents(inputs)
-        count = len(currents)
-        batches, batch = divide(count, self.batch_size)
+        count, size = len(currents), 1 if plan.kept else self.batch_size
+        self._check_memory(count, size)
+        batches, batch = divide(count, size)
         padded = channels_last((batches * batch, *currents.shape[1:]), currents.dtype)
         padded[:count] = currents
         tag = "fixed_pt" if self.graph.is_integer else "floating_pt"
         with making():
-            network = Network(self.graph, padded.reshape(batches, batch, *currents.shape[1:]), self.pipelined)
+            network = Network(self.graph, padded.reshape(batches, batch, *currents.shape[1:]), plan, self.pipelined)
         try:
             with Session(network.entry, tag=tag) as session:
                 network.run(session.run)
         finally:
             forget(network.processes)
-        return network.result(count)
+        return network.result(slice(known, count))
 
-    def _check_memory(self, images: int) -> None:
+    def _check_memory(self, images: int, batch_size: int) -> None:
         limit = available_memory() if self.memory is None else self.memory
-        needed = estimate(self.graph, images, self.batch_size)
+        needed = estimate(self.graph, images, batch_size)
         if limit is not None and needed > limit:
             raise TargetError(
-                f"{images} images in batches of {divide(images, self.batch_size)[1]} need about {needed / 1e9:.3g} GB "
+                f"{images} images in batches of {divide(images, batch_size)[1]} need about {needed / 1e9:.3g} GB "
                 f"in Lava, {limit / 1e9:.3g} GB are free: run fewer images at a time, or smaller batches (batch_size)"
             )
+
+
+class LavaSession(Frames):
+    """Runs frames one after the other in Lava; the state stays from one to the next.
+
+    Each call of :meth:`run` starts its own processes and ends them. Inside a call the neurons keep
+    their state; between calls none is carried over: the frame that was shown last is shown again
+    from rest, which leaves the same state (Theorem 5 in docs/schedules.md), at the cost of one
+    frame. So give many frames to a call: processes take longer to start than frames to run.
+
+    In integers every frame is exact. In floats the changes add up with rounding, unlike in the
+    simulator's session, which computes potentials anew for each frame; what has added up ends with
+    the call.
+
+    A schedule that keeps no state (``pasc``, or one that is stopped) runs each frame from rest.
+
+    Args:
+        program: of the network.
+        threshold: as of :class:`pascal_nm.simulation.session.Session`.
+
+    Raises:
+        DataError, GraphError: as :class:`pascal_nm.simulation.session.Frames`.
+        TargetError: the current of a change can exceed 32 bits.
+    """
+
+    def __init__(self, program: LavaProgram, threshold: float = 0) -> None:
+        graph = program.graph
+        super().__init__(graph, schedule.of(graph), threshold)
+        for q in graph.projections if graph.is_integer else ():
+            if (bound := bounds.current_bound(q, self.schedule.largest(graph, q.source)).max()) >= 2**31:
+                raise TargetError(
+                    f"from frame to frame the current of {q.name} can change by {bound:.3g}, beyond 32 bits: "
+                    "quantize to fewer bits"
+                )
+        self._program = program
+        self._last: Array | None = None
+
+    def reset(self) -> None:
+        """Forget all frames: the next one is the first."""
+        super().reset()
+        self._last = None
+
+    def _run(self, currents: Array) -> RunResult:
+        if not self.schedule.kept:
+            return self._program._run(currents, self.schedule)
+        known = np.zeros_like(currents[:0]) if self._last is None else self._last
+        shown = np.concatenate([known, currents])
+        changes = np.diff(shown, axis=0, prepend=np.zeros_like(currents[:1]))
+        result = self._program._run(changes, self.schedule, len(known))
+        self._last = shown[-1:]
+        return result

@@ -25,6 +25,7 @@ from pascal_nm.hw_targets.traffic import Traffic
 from pascal_nm.network.graph import Graph, Inputs, Population, Projection, Quantization
 from pascal_nm.simulation import simulate
 from pascal_nm.simulation.result import RunResult
+from pascal_nm.simulation.session import Session
 from pascal_nm.simulation.simulate import Synapse
 
 
@@ -62,6 +63,10 @@ class Execution:
     def run(self, inputs: Inputs) -> RunResult:
         """Run N inputs, of shape (N, *input shape)."""
         return simulate.steps(self.graph, inputs, self.program.schedule, self.watcher, self._delivered)
+
+    def session(self) -> Session:
+        """Runs frames one after the other, from the same registers and routes."""
+        return Session(self.graph, self.program.schedule, watcher=self.watcher, delivered=self._delivered)
 
     def _delivered(self, projection: Projection, spikes: Tensor, synapse: Synapse) -> Tensor:
         return self._ways[projection.name].delivered(spikes, synapse)

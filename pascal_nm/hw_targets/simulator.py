@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pascal_nm.network.graph import Graph, Inputs
 from pascal_nm.simulation import simulate
 from pascal_nm.simulation.result import RunResult
+from pascal_nm.simulation.session import Session
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,10 @@ class SimulatorProgram:
     def run(self, inputs: Inputs) -> RunResult:
         """Run N inputs, of shape (N, *input shape)."""
         return simulate.steps(self.graph, inputs, watcher=self.watcher)
+
+    def session(self) -> Session:
+        """Runs frames one after the other."""
+        return Session(self.graph, watcher=self.watcher)
 
 
 @dataclass(frozen=True)

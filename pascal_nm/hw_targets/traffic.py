@@ -1,6 +1,6 @@
 """What the spikes of a run cause on the cores of a chip, counted timestep by timestep.
 
-That is synaptic operations, spikes, messages and their ways: numbers that every chip shares whose
+That is operations, spikes, messages and their ways: numbers that every chip shares whose
 cores hold the network in the same way. :mod:`pascal_nm.hw_targets.cost` prices and times them. A
 spike is one message to each core that it reaches.
 """
@@ -20,6 +20,7 @@ from pascal_nm.hw_targets.mapping import Placement
 from pascal_nm.network import reach
 from pascal_nm.network.bounds import carrier
 from pascal_nm.network.graph import Projection
+from pascal_nm.simulation import events
 from pascal_nm.simulation.result import CoreEvents, Counted, Ways
 from pascal_nm.simulation.schedule import Schedule
 
@@ -75,7 +76,7 @@ class Path:
     ) -> None:
         source, target = placement.blocks[projection.source], placement.blocks[projection.target]
         pairs = [Pairs.of(i, o) for i, o in zip(inside, onto, strict=True)]
-        self.target = projection.target
+        self.projection, self.target = projection, projection.target
         first = placement.first[projection.target]
         self._synapses = _tensors(onto, exact)
         messages = carrier(placement.graph[projection.source].size * target.cores)
@@ -178,8 +179,7 @@ class Sender:
 
         Gives (steps, N, H, W, groups).
         """
-        there = train.ne(0).to(train.dtype)
-        spikes = there.reshape(*train.shape[:2], *reach.volume(tuple(train.shape[2:]))).movedim(2, -1)
+        spikes = _there(train)
         return spikes if len(self._groups) == spikes.shape[-1] else spikes.to(self._groups.dtype) @ self._groups.T
 
     def count(self, spikes: Tensor, ways: Array) -> list[Array]:
@@ -195,6 +195,42 @@ class Sender:
             grouped.add(sent, ways)
             found += [operations, *ends]
         return found
+
+
+class Injected:
+    """The projection of the analog input, which is on no core, onto a population on cores.
+
+    Args:
+        placement: where that is.
+        projection: from the input.
+        routes: of the projection, (n, 2); see :class:`Traffic`.
+    """
+
+    def __init__(self, placement: Placement, projection: Projection, routes: Array | None = None) -> None:
+        onto = _onto(placement, projection)
+        self.projection = projection
+        self._synapses = _tensors(onto, carrier(math.prod(float(axis.sum(1).max()) for axis in onto)))
+        cores = _cores(placement, projection.target)
+        numbers = np.arange(cores.start, cores.stop)
+        self._heard = np.ones(len(numbers)) if routes is None else np.isin(numbers, routes[:, 1])
+        self._dense = self._caused(torch.ones(1, 1, *placement.graph[projection.source].shape))
+
+    def operations(self, train: Tensor, sparse: bool) -> Array:
+        """Of each core of the target, (steps, N, cores), where values (steps, N, *shape) come.
+
+        All values are operations, zeros too, or, where it is ``sparse``, only the others.
+        """
+        counts = self._caused(train) if sparse else self._dense
+        return np.broadcast_to(counts, (*train.shape[:2], counts.shape[2]))
+
+    def _caused(self, train: Tensor) -> Array:
+        return np.asarray(_flattened(_contracted(_there(train), self._synapses)) * self._heard)
+
+
+def _there(train: Tensor) -> Tensor:
+    """1 where a train (steps, N, *shape) has a spike of any sign and size: (steps, N, H, W, C)."""
+    there = train.ne(0).to(train.dtype)
+    return there.reshape(*train.shape[:2], *reach.volume(tuple(train.shape[2:]))).movedim(2, -1)
 
 
 def _cores(placement: Placement, name: str) -> slice:
@@ -259,14 +295,10 @@ class Traffic:
     def __init__(self, placement: Placement, routes: Routes | None = None) -> None:
         self.placement = placement
         self.senders = {name: Sender(placement, name, routes) for name in placement.blocks}
-        self.injected = []  # by projection, the cores that hear the analog input, and their operations for an image
-        for q in placement.graph.outgoing(placement.graph.input.name):
-            synapses = math.prod(np.ix_(*(axis.sum(1) for axis in _onto(placement, q))))
-            dense = np.asarray(synapses, np.float64).reshape(-1)
-            if routes is not None:
-                cores = _cores(placement, q.target)
-                dense = dense * np.isin(np.arange(cores.start, cores.stop), routes[q.name][:, 1])
-            self.injected.append((q.target, dense.reshape(1, 1, -1)))
+        self.injected = [
+            Injected(placement, q, None if routes is None else routes[q.name])
+            for q in placement.graph.outgoing(placement.graph.input.name)
+        ]
 
     def start(self, images: int, plan: Schedule) -> Count:
         """A count of the next ``images`` images."""
@@ -287,10 +319,11 @@ class Count:
         Those of the analog input are graded values.
         """
         sender, arrival = self.traffic.senders.get(name), first + self.plan.delay
-        if sender is None:  # every value of an image is an operation, zeros too
-            for target, operations in self.traffic.injected:
-                counts = np.broadcast_to(operations, (1, self.images, operations.shape[2]))
-                self._keep("multiply_accumulate", target, arrival, counts)
+        operation = events.operation(self.traffic.placement.graph, self.plan, name)
+        if sender is None:
+            for each in self.traffic.injected:
+                counts = each.operations(train, self.plan.sparse)
+                self._keep(operation, each.projection.target, first + self.plan.way(each.projection), counts)
             return
         train = train[: max(0, self.plan.steps - first)]
         block = max(1, FRAME_VALUES // max(1, len(train) * sender.values))
@@ -305,7 +338,8 @@ class Count:
             operations, sent, arrived = caused[3 * i : 3 * i + 3]
             self._keep("message", name, first, sent)
             self._keep("message_in", path.target, arrival, arrived)
-            self._keep("synaptic_operation", path.target, arrival, operations)
+            done = first + self.plan.way(path.projection)
+            self._keep(operation, path.target, done, operations[: max(0, self.plan.steps - done)])
         self.ways[name] = Ways(first, sender.hops, ways)
 
     def _keep(self, event: str, population: str, first: int, counts: Array) -> None:

@@ -1,6 +1,6 @@
 """Lava 0.10.0 on Python 3.10 to 3.13 and NumPy 1 and 2: the one place that imports it.
 
-Lava was written for Python 3.10, and its project is archived. Three things stand between it
+Lava was written for Python 3.10, and its project is archived. Four things stand between it
 and today's Python:
 
 - Its metadata refuses Python 3.11, so pip must be told to install it anyway (:data:`_INSTALL`).
@@ -9,6 +9,8 @@ and today's Python:
   :func:`_hashable_byte_encoder` gives it one during the import.
 - Lava calls ``multiprocessing.set_start_method("fork")`` at import, which fails where the method
   was chosen before.
+- Its ports that reshape name an argument of ``numpy.reshape`` that NumPy 2.4 does not have any
+  more; :func:`_to_shape` takes its place.
 
 With these Lava's own tests give on 3.11 to 3.13 what they give on 3.10, with NumPy 1 and 2.
 
@@ -28,6 +30,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.errors import NotInstalledError, TargetError
 
 _INSTALL = "pip install 'asteval<0.10' scipy networkx && pip install --no-deps --ignore-requires-python lava-nc==0.10.0"
@@ -232,7 +235,7 @@ else:
             from lava.magma.core.model.py.ports import PyInPort, PyInPortVectorDense, PyOutPort, PyOutPortVectorDense
             from lava.magma.core.model.py.type import LavaPyType
             from lava.magma.core.model.sub.model import AbstractSubProcessModel
-            from lava.magma.core.process.ports.ports import InPort, OutPort
+            from lava.magma.core.process.ports.ports import InPort, OutPort, ReshapePort
             from lava.magma.core.process.process import AbstractProcess, ProcessServer
             from lava.magma.core.process.variable import Var, VarServer
             from lava.magma.core.resources import CPU
@@ -341,6 +344,12 @@ def _remembered(find: Callable[..., list[type]]) -> Callable[..., list[type]]:
     return models
 
 
+def _to_shape(shape: Shape) -> Callable[[Array], Array]:
+    return lambda frame: frame.reshape(shape)
+
+
 if not TYPE_CHECKING:
+    ReshapePort.get_transform_func_fwd = lambda port: _to_shape(port.shape)
+    ReshapePort.get_transform_func_bwd = lambda port: _to_shape(port.old_shape)
     AbstractProcess._runtime = None  # a Process whose arguments were refused has none, for which its __del__ asks
     ProcGroupDiGraphs._find_proc_models = staticmethod(_remembered(ProcGroupDiGraphs._find_proc_models))

@@ -16,7 +16,6 @@ from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.readout.process import Readout
 from pascal_nm.process_models.synapse.process import Synapse
 from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing, Turns, Windows
-from pascal_nm.simulation import schedule
 from pascal_nm.simulation.result import Activity, RunResult
 from pascal_nm.simulation.schedule import Schedule
 from pascal_nm.simulation.simulate import answers, counts_apart, scales
@@ -31,6 +30,7 @@ class Wiring:
     Args:
         graph: the network.
         batch: B, images that travel together.
+        plan: the schedule.
         cycle: how the schedule repeats.
         inlet: the port that the analog input's currents come from, (B, *input shape).
         windows: frames travel only in the timesteps that both ends know. Otherwise in every one, as
@@ -43,6 +43,7 @@ class Wiring:
         self,
         graph: Graph,
         batch: int,
+        plan: Schedule,
         cycle: Rota,
         inlet: Any,
         *,
@@ -52,7 +53,7 @@ class Wiring:
     ) -> None:
         self.graph, self.batch, self.cycle, self.inlet = graph, batch, cycle, inlet
         self.windows, self.records, self.potentials = windows, records or {}, potentials or {}
-        self.schedule: Schedule = schedule.of(graph, delay=1)
+        self.schedule = plan
         self.processes: dict[str, Any] = {p.name: self._population(p) for p in graph.populations[1:]}
         for projection in graph.projections:
             self._connect(projection)
@@ -71,6 +72,7 @@ class Wiring:
                 batch=self.batch,
                 cycle=self.cycle,
                 timing=self._timing(sending(source, self.schedule), sending(p, self.schedule)),
+                kept=self.schedule.kept,
                 record=self.records.get(p.name),
                 name=p.name,
             )
@@ -81,6 +83,7 @@ class Wiring:
             "batch": self.batch,
             "cycle": self.cycle,
             "timing": timing,
+            "kept": self.schedule.kept,
             "name": p.name,
         }
         if p.dynamics.reads_out:
@@ -117,6 +120,7 @@ class Wiring:
             pool=projection.pool,
             batch=self.batch,
             largest=self.schedule.largest(self.graph, source.name),
+            delay=self.schedule.way(projection),
             timing=timing,
             name=projection.name,
         )
@@ -134,8 +138,9 @@ def sending(p: Population, plan: Schedule) -> range:
 
 def listening(graph: Graph, p: Population, plan: Schedule) -> range:
     """The timesteps of batch 0 in which currents reach a population, over all its projections."""
-    arrivals = [sending(graph[q.source], plan) for q in graph.incoming(p.name)]
-    return range(min(a.start for a in arrivals) + 1, max(a.stop for a in arrivals) + 1)
+    incoming = graph.incoming(p.name)
+    first = min(plan.arrival(q) for q in incoming)
+    return range(first, max(plan.arrival(q) + plan.windows[q.source].emit.steps for q in incoming))
 
 
 class Network:
@@ -143,17 +148,19 @@ class Network:
 
     Args:
         graph: the network.
-        currents: (K, B, *input shape), K batches.
+        currents: (K, B, *input shape), K batches; of frames whose state is kept, the changes from
+            one to the next, and B = 1.
+        plan: the schedule.
         pipelined: let a batch start when the first population is free, where it is known beforehand
             when that will be. Under ``streaming``, and where runs are stopped, batches take turns:
             each ends when it is quiet.
     """
 
-    def __init__(self, graph: Graph, currents: Array, pipelined: bool) -> None:
+    def __init__(self, graph: Graph, currents: Array, plan: Schedule, pipelined: bool) -> None:
         self.graph = graph
         self.currents = currents
         self.batches, self.batch = currents.shape[:2]
-        self.schedule: Schedule = schedule.of(graph, delay=1)
+        self.schedule = plan
         fixed = not self.schedule.streams and self.schedule.steps == self.schedule.length
         interval = self.schedule.initiation_interval if pipelined else self.schedule.steps
         self.cycle: Rota = Cycle(interval, self.batches) if fixed else Turns(self.batches)
@@ -173,6 +180,7 @@ class Network:
         wiring = Wiring(
             graph,
             self.batch,
+            plan,
             self.cycle,
             self.entry.s_out,
             windows=True,
@@ -209,16 +217,18 @@ class Network:
     def _settled(self, batch: int) -> Array:
         return self.schedule.settled({name: record.last[batch] for name, record in self.records.items()})
 
-    def result(self, count: int) -> RunResult:
-        """What the children wrote down about the first ``count`` inputs."""
+    def result(self, images: slice) -> RunResult:
+        """What the children wrote down about some of the inputs."""
 
         def flat(array: Array) -> Array:
-            return array.reshape(-1, *array.shape[2:])[:count]
+            return array.reshape(-1, *array.shape[2:])[images]
 
         streams, scale, classes = self.schedule.streams, scales(self.graph), self.graph.output.size
-        potential = np.concatenate([self._over_time(p)[:, :count] for p in self.graph.outputs], 2)
+        potential = np.concatenate([self._over_time(p)[:, images] for p in self.graph.outputs], 2)
+        sent = {self.graph.input.name: flat(self.currents != 0).astype(np.int16)} if self.schedule.sparse else {}
+        sent |= {name: flat(record.sent) for name, record in self.records.items()}
         return RunResult(
-            counts={name: flat(record.counts) for name, record in self.records.items()},
+            counts={name: flat(self._counts(record)) for name, record in self.records.items()},
             potential=potential[-1],
             scale=scale,
             activity={
@@ -227,10 +237,14 @@ class Network:
             },
             schedule=self.schedule,
             answers=answers(potential, scale, classes),
-            sent={name: flat(record.sent) for name, record in self.records.items()} if self.apart else None,
+            sent=sent if self.apart else None,
             settled=self.schedule.settled({n: flat(r.last) for n, r in self.records.items()}) if streams else None,
             classes=classes,
         )
+
+    def _counts(self, record: Record) -> Array:
+        """What each neuron's spikes add up to, those of earlier frames among them: its level."""
+        return record.counts.cumsum(0, dtype=np.int16) if self.schedule.kept else record.counts
 
     def _over_time(self, p: Population) -> Array:
         """A readout's potential after each timestep of a batch, (steps, K * B, size).
@@ -238,13 +252,15 @@ class Network:
         That includes the timesteps before it hears anything, and after a batch has ended.
         """
         heard, written = self.heard[p.name], self.potentials[p.name]
-        bias = np.broadcast_to(np.asarray(p.bias, self.graph.dtype), written.shape[2:])
+        latest = np.broadcast_to(np.asarray(p.bias, self.graph.dtype), written.shape[2:])
         over_time = np.empty((self.schedule.steps, self.batches, *written.shape[2:]), self.graph.dtype)
         for batch, ran in enumerate(self.ran):
             steps = max(0, min(heard.stop, int(ran)) - heard.start)
-            over_time[: heard.start, batch] = bias
+            over_time[: heard.start, batch] = latest
             over_time[heard.start : heard.start + steps, batch] = written[batch, :steps]
-            over_time[heard.start + steps :, batch] = written[batch, steps - 1] if steps else bias
+            ended = written[batch, steps - 1] if steps else latest
+            over_time[heard.start + steps :, batch] = ended
+            latest = ended if self.schedule.kept else latest
         return over_time.reshape(self.schedule.steps, -1, p.size)
 
 

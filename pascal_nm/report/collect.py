@@ -96,7 +96,7 @@ def collect(
         "accuracy": result.accuracy,
         "timesteps": _timesteps(result),
         "spikes_per_image": sum(float(layer.emitted.mean()) for layer in result.events),
-        "synaptic_operations_per_image": sum(float(layer.synaptic_operations.mean()) for layer in result.events),
+        "synaptic_operations_per_image": result.operations,
         "source": certificate,
         "al_metric": {key: metric[key] for key in ("data", "images", "training_images")},
         "layers": _layers(graph, result, counting.histograms, metric["layers"]),
@@ -231,7 +231,7 @@ def _layers(
             "neurons": p.size,
             "weights": sum(q.operator.weight.size for q in graph.incoming(p.name)),
             "spikes_per_neuron": float(events.emitted.mean()) / p.size,
-            "synaptic_operations": float(events.synaptic_operations.mean()),
+            "synaptic_operations": float(events.operations.mean()),
         }
         if p.name in adapted:
             metric, cluster = adapted[p.name]
@@ -327,7 +327,7 @@ def _chip(name: str, bill: Bill, graph: Graph, result: Evaluation) -> dict[str, 
             "column": columns,
             "row": rows,
             "neurons": np.concatenate([blocks.sizes for blocks in placement.blocks.values()]).tolist(),
-            "synaptic_operations": bill.result.loads["synaptic_operation"].mean(0).tolist(),
+            "synaptic_operations": bill.result.core_operations.tolist(),
             "messages_out": bill.result.loads["message"].mean(0).tolist(),
         }
     arithmetic = "integer" if bill.graph.is_integer else str(bill.graph.dtype)

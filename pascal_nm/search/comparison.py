@@ -344,7 +344,7 @@ def _exact(
         to_answer=float(found.timesteps.mean()),
         at_most=int(found.timesteps.max()),
         spikes=sum(float(layer.emitted.mean()) for layer in found.events),
-        operations=sum(float(layer.synaptic_operations.mean()) for layer in found.events),
+        operations=found.operations,
     )
     return row, [float(x) for x in found.accuracy_over_time]
 

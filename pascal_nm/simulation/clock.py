@@ -25,14 +25,14 @@ class Clock(NamedTuple):
         dynamics: what they do.
         window: when.
         theta: threshold, broadcastable to the population, of the potential's type.
-        bias: likewise.
+        bias: likewise; None where it has come already, with the first frame.
         levels: L.
     """
 
     dynamics: Dynamics
     window: Window
     theta: Array
-    bias: Array
+    bias: Array | None
     levels: int
 
     def rest(self) -> Array:
@@ -47,7 +47,7 @@ class Clock(NamedTuple):
 
     def resumed(self) -> Clock:
         """The clock of a further frame: bias and shift are in the potential that was kept."""
-        return self._replace(bias=self.bias * 0, window=replace(self.window, shift=None))
+        return self._replace(bias=None, window=replace(self.window, shift=None))
 
     def settled(self, current: Array, s: Array) -> State:
         """The state of neurons of level ``s`` that were brought ``current`` in all, bias apart."""
@@ -61,7 +61,7 @@ class Clock(NamedTuple):
         """
         parts = [*arrived]
         biased = self.window.bias
-        if biased.start <= t < biased.stop and not self.dynamics.reads_out:
+        if self.bias is not None and biased.start <= t < biased.stop and not self.dynamics.reads_out:
             parts.append(neuron.bias_share(self.bias, t - biased.start, biased.steps))
         if t == self.window.shift:
             parts.append(neuron.initial_potential(self.theta))

@@ -15,6 +15,7 @@ import numpy as np
 from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.network.graph import Graph, Projection
 from pascal_nm.simulation.result import CoreEvents, RunResult
+from pascal_nm.simulation.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,13 @@ class LayerEvents:
 
     Attributes:
         name: the population.
-        synaptic_operations: accumulations in the synapses onto it: each arriving spike times its
-            fan-out.
+        synaptic_operations: accumulations in the synapses onto it: each arriving spike of +1 or -1
+            times its fan-out.
+        graded_operations: operations in synapses onto which a number comes: payload times weight.
+            Likewise each arriving number times its fan-out, those of an analog input among them
+            where it sends only values other than 0.
         multiply_accumulates: operations in synapses from the analog input, dense: each input value
-            times its fan-out. One takes the time of a synaptic operation.
+            times its fan-out. One takes the time of a synaptic operation, as does a graded one.
         updates: neuron updates inside the population's window of the schedule; under ``streaming``
             until the network is quiet.
         idle: neuron updates in the other timesteps of the sample.
@@ -70,11 +74,16 @@ class LayerEvents:
         messages_in: messages that reach its cores.
         hops_x: the hops of ``messages`` along the columns of the mesh.
         hops_y: along its rows.
+        payload_bits: bits of the numbers that its graded operations read.
     """
 
     name: str
     synaptic_operations: Annotated[
         Array, Event("synaptic_operation", "synaptic operations", column="synaptic op.", colour=0)
+    ]
+    graded_operations: Annotated[
+        Array,
+        Event(*("graded_operation", "graded operations", "synaptic op."), hatch="....", lasts_as="synaptic_operation"),
     ]
     multiply_accumulates: Annotated[
         int,
@@ -92,6 +101,17 @@ class LayerEvents:
     hops_y: Annotated[
         Array | int, Event("hop_y", "hops along rows", column="hops", colour=6, hatch="....", travels=True)
     ] = 0
+    payload_bits: Annotated[Array | int, Event("payload_bit", "bits of payloads", priced=False, lasts_as="")] = 0
+
+    @property
+    def operations(self) -> Array:
+        """Operations in the synapses onto it of all that is sent, whatever it carries."""
+        return self.synaptic_operations + self.graded_operations
+
+    @property
+    def arithmetic(self) -> Array:
+        """Those operations, and the multiply-accumulates of a dense input."""
+        return self.operations + self.multiply_accumulates
 
     def means(self) -> dict[str, float]:
         """Every count by its name, mean over the images."""
@@ -123,15 +143,18 @@ def count(graph: Graph, result: RunResult) -> list[LayerEvents]:
     for p in graph.populations:
         if p.dynamics.injects:
             continue
-        operations, macs = np.zeros(images, np.int64), 0
+        operations = {event: np.zeros(images, np.int64) for event in ("synaptic_operation", "graded_operation")}
+        bits, macs = np.zeros(images, np.int64), 0
         for projection in graph.incoming(p.name):
-            source = graph[projection.source]
+            source, event = graph[projection.source], operation(graph, result.schedule, projection.source)
             driven = fan_out(projection, source.shape)
-            if source.dynamics.injects and not result.schedule.sparse:
+            if event == "multiply_accumulate":
                 macs += int(driven.sum())
-            else:
-                spikes = result.spikes[source.name].reshape(images, -1).astype(np.float64)
-                operations += (spikes @ driven.reshape(-1).astype(np.float64)).astype(np.int64)
+                continue
+            spikes = result.spikes[source.name].reshape(images, -1).astype(np.float64)
+            found = (spikes @ driven.reshape(-1).astype(np.float64)).astype(np.int64)
+            operations[event] += found
+            bits += found * result.schedule.payload_bits(graph, source.name)
         activity = result.activity.get(p.name)
         silent = np.zeros(images, np.int64)
         window = result.schedule.windows[p.name]
@@ -139,16 +162,29 @@ def count(graph: Graph, result: RunResult) -> list[LayerEvents]:
         layers.append(
             LayerEvents(
                 name=p.name,
-                synaptic_operations=operations,
+                synaptic_operations=operations["synaptic_operation"],
+                graded_operations=operations["graded_operation"],
                 multiply_accumulates=macs,
                 updates=p.size * steps,
                 idle=p.size * (result.timesteps - steps),
                 emitted=silent if activity is None else activity.emitted,
                 internal=silent if activity is None else activity.excitatory + activity.inhibitory,
+                payload_bits=bits,
                 **_messages(result.cores, p.name),
             )
         )
     return layers
+
+
+def operation(graph: Graph, plan: Schedule, source: str) -> str:
+    """The event that every operation is in synapses from population ``source``.
+
+    An analog input that is dense is multiplied and accumulated value by value. What carries a
+    number is a graded operation, what is +1 or -1 a synaptic one.
+    """
+    if graph[source].dynamics.injects:
+        return "graded_operation" if plan.sparse else "multiply_accumulate"
+    return "graded_operation" if plan.largest(graph, source) > 1 else "synaptic_operation"
 
 
 def _messages(cores: CoreEvents | None, name: str) -> dict[str, Any]:
@@ -176,9 +212,24 @@ def plain(graph: Graph, layers: Sequence[LayerEvents]) -> list[LayerEvents]:
     return result
 
 
+def pipelined(graph: Graph, layers: Sequence[LayerEvents], plan: Schedule) -> list[LayerEvents]:
+    """The events of an image of many that follow each other every initiation interval.
+
+    All neurons are then looked at in so many timesteps for an image, and not in all of its own.
+    """
+    interval = plan.initiation_interval
+    return [replace(layer, idle=np.maximum(graph[layer.name].size * interval - layer.updates, 0)) for layer in layers]
+
+
 def fan_out(projection: Projection, shape: Shape) -> Array:
     """Synapses that each source neuron of ``shape`` drives, int64."""
     return projection.reach(shape).fan_out.reshape(shape)
+
+
+def dense_operations(graph: Graph) -> int:
+    """Additions and multiply-accumulates of the source network for an image."""
+    weighted = (q for p in graph.populations if not p.dynamics.relays for q in graph.incoming(p.name))
+    return sum(sum(source_operations(q, graph[q.source].shape)) for q in weighted)
 
 
 def source_operations(projection: Projection, shape: Shape) -> tuple[int, int]:

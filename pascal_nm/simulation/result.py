@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -219,6 +219,24 @@ class Program(Protocol):
 
     def run(self, inputs: Inputs) -> RunResult:
         """Run N inputs, of shape (N, *input shape)."""
+
+
+@runtime_checkable
+class FrameProgram(Program, Protocol):
+    """A program that runs frames, too."""
+
+    def session(self) -> Runner:
+        """Runs frames, keeping state from one to the next where the schedule can."""
+
+
+class Runner(Protocol):
+    """Runs the frames of a sequence one after the other."""
+
+    def run(self, frames: Inputs) -> RunResult:
+        """Run N consecutive frames, (N, *input shape); each is an image of the result."""
+
+    def reset(self) -> None:
+        """Begin another sequence."""
 
 
 class Target(Protocol):

@@ -93,6 +93,17 @@ class Schedule:
         """Whether state can go on from frame to frame, so that only changes are sent."""
         return self.stop is None and all(self.windows[p.name].keeps for p in graph.senders)
 
+    def waits(self, graph: Graph) -> bool:
+        """Whether every level follows from its whole input before its first spike.
+
+        What each neuron sends in each timestep then follows from its count.
+        """
+        return self.stop is None and all(
+            self.windows[p.name].emit.start >= self.arrival(q) + self.windows[q.source].emit.steps - 1
+            for p in graph.spiking
+            for q in graph.incoming(p.name)
+        )
+
     def keeping(self, graph: Graph) -> Schedule:
         """The schedule of frames: kept where it can be, else each from rest."""
         return replace(self, kept=True) if self.keeps(graph) else self
@@ -108,6 +119,16 @@ class Schedule:
         if p.dynamics.relays:
             return self.largest(graph, graph.incoming(name)[0].source)
         return p.levels if self.windows[name].graded else p.dynamics.largest(p)
+
+    def payload_bits(self, graph: Graph, name: str) -> int:
+        """Bits of the signed numbers that population ``name`` sends; 0 where they are +1 and -1.
+
+        The input of a float network has those of its type.
+        """
+        if graph[name].dynamics.injects and not graph.is_integer:
+            return 8 * graph.dtype.itemsize
+        largest = self.largest(graph, name)
+        return largest.bit_length() + 1 if largest > 1 else 0
 
     def settled(self, last: Mapping[str, Array]) -> Array:
         """When the network was quiet.

@@ -7,6 +7,7 @@ those of a run from rest (Theorem 5 in docs/schedules.md). The analog input send
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,79 @@ from pascal_nm.simulation.result import RunResult
 from pascal_nm.simulation.schedule import Schedule
 
 
-class Session:
+class Frames(ABC):
+    """Shows frames to a network, one after the other: what the sessions of all targets share.
+
+    Args:
+        graph: the network.
+        plan: the schedule.
+        threshold: as of :class:`Session`.
+
+    Raises:
+        DataError: a negative threshold.
+        GraphError: inputs of an integer network so large that their changes leave 32 bits.
+    """
+
+    def __init__(self, graph: Graph, plan: Schedule, threshold: float) -> None:
+        if not threshold >= 0:
+            raise DataError(f"the threshold of a change is 0 or more, not {threshold}")
+        if 2 * graph.input.levels > np.iinfo(np.int32).max:
+            raise GraphError(f"inputs up to {graph.input.levels:,} change by more than 32 bits hold")
+        self.graph, self.threshold = graph, threshold
+        self.schedule = plan.keeping(graph)
+        self.shown: Array | None = None
+        """The frame that the last answer is exact for, (*input shape); None before the first."""
+
+    def reset(self) -> None:
+        """Forget all frames: the next one is the first."""
+        self.shown = None
+
+    def step(self, frame: Any) -> RunResult:
+        """Show the next frame.
+
+        Args:
+            frame: (*input shape): pixels as they are stored, or inputs where the network does not
+                say how pixels become inputs.
+
+        Returns:
+            The result of one image: levels, outputs, and the events of this frame alone.
+
+        Raises:
+            DataError: a frame of another shape or range than the network's.
+        """
+        return self.run(np.asarray(frame)[None])
+
+    def run(self, frames: Inputs) -> RunResult:
+        """Show consecutive frames, (N, *input shape).
+
+        Each of them is one image of the result. Where this raises, nothing has been shown.
+
+        Raises:
+            DataError: as :meth:`step`.
+        """
+        values = frames.values if isinstance(frames, Pixels) else np.asarray(frames)
+        if not len(values):
+            raise DataError("there is no frame to show")
+        if values.shape[1:] != self.graph.input.shape:
+            raise DataError(
+                f"the network takes frames of shape {self.graph.input.shape}, not {values.shape[1:]}"
+                + (": channels come first" if values.ndim == 4 else "")
+            )
+        values = thresholded(values, self.shown, self.threshold)
+        if isinstance(frames, Pixels) or self.graph.preprocessing is None:
+            taken = Pixels(values, frames.preprocessing) if isinstance(frames, Pixels) else values
+        else:
+            taken = self.graph.pixels(values)
+        result = self._run(self.graph.currents(taken))
+        self.shown = values[-1].copy()
+        return result
+
+    @abstractmethod
+    def _run(self, currents: Array) -> RunResult:
+        """Run the currents of consecutive frames, (N, *input shape)."""
+
+
+class Session(Frames):
     """Runs frames one after the other; the state stays from one to the next.
 
     Not every schedule has a state that goes on: under ``pasc``, and under any that is stopped after
@@ -49,77 +122,45 @@ class Session:
         watcher: simulate.Watcher | None = None,
         delivered: simulate.Delivery = simulate.everywhere,
     ) -> None:
-        plan = plan or schedule.of(graph)
-        if not threshold >= 0:
-            raise DataError(f"the threshold of a change is 0 or more, not {threshold}")
-        if 2 * graph.input.levels > np.iinfo(np.int32).max:
-            raise GraphError(f"inputs up to {graph.input.levels:,} change by more than 32 bits hold")
-        self.graph, self.threshold = graph, threshold
-        self.schedule = plan.keeping(graph)
-        self.shown: Array | None = None
-        """The frame that the last answer is exact for, (*input shape); None before the first."""
+        super().__init__(graph, plan or schedule.of(graph), threshold)
         self._network = simulate.Network(graph, self.schedule, watcher, delivered)
         self._kept: simulate.Kept | None = None
 
     def reset(self) -> None:
         """Forget all frames: the next one is the first."""
-        self.shown, self._kept = None, None
+        super().reset()
+        self._kept = None
 
-    def step(self, frame: Any) -> RunResult:
-        """Show the next frame.
-
-        Args:
-            frame: (*input shape): pixels as they are stored, or inputs where the network does not
-                say how pixels become inputs.
-
-        Returns:
-            The result of one image: levels, outputs, and the events of this frame alone.
-
-        Raises:
-            DataError: a frame of another shape or range than the network's.
-        """
-        return self.run(np.asarray(frame)[None])
-
-    def run(self, frames: Inputs) -> RunResult:
-        """Show consecutive frames, (N, *input shape).
-
-        Each of them is one image of the result. Where this raises, nothing has been shown.
-
-        Raises:
-            DataError: as :meth:`step`.
-        """
-        values = frames.values if isinstance(frames, Pixels) else np.asarray(frames)
-        values = self._taken(values)
-        if isinstance(frames, Pixels) or self.graph.preprocessing is None:
-            taken = Pixels(values, frames.preprocessing) if isinstance(frames, Pixels) else values
-        else:
-            taken = self.graph.pixels(values)
-        currents, parts, kept = torch.from_numpy(self.graph.currents(taken)), [], self._kept
+    def _run(self, currents: Array) -> RunResult:
+        parts: list[RunResult] = []
+        kept = self._kept
         size = simulate.images_together(self.graph, self.schedule)
         with torch.no_grad():
-            for batch in torch.split(currents, size):
+            for batch in torch.split(torch.from_numpy(currents), size):
                 result, kept = self._network.run(batch, kept)
                 parts.append(result)
         joined = RunResult.join(parts)
         self._kept = kept
-        self.shown = values[-1].copy()
         return joined
 
-    def _taken(self, values: Array) -> Array:
-        """The frames that are shown for those given."""
-        if not len(values):
-            raise DataError("there is no frame to show")
-        if values.shape[1:] != self.graph.input.shape:
-            raise DataError(
-                f"the network takes frames of shape {self.graph.input.shape}, not {values.shape[1:]}"
-                + (": channels come first" if values.ndim == 4 else "")
-            )
-        if not self.threshold:
-            return values
-        shown, last = [], self.shown
-        for frame in values:
-            if last is not None:
-                apart = np.abs(frame.astype(np.float64) - last)
-                frame = np.where(apart <= self.threshold, last, frame)  # NaN, too, is far from any number
-            shown.append(last := frame)
-        return np.stack(shown)
+
+def thresholded(frames: Array, shown: Array | None, threshold: float) -> Array:
+    """The frames that are shown where small changes are left out.
+
+    Args:
+        frames: (N, *shape).
+        shown: the frame before them, (*shape); None where there is none.
+        threshold: a value that is no further than this from the one that is shown stays as shown.
+
+    Returns:
+        Frames of the same shape; with a threshold of 0 those that were given.
+    """
+    if not threshold:
+        return frames
+    found = []
+    for frame in frames:
+        if shown is not None:
+            apart = np.abs(frame.astype(np.float64) - shown)
+            frame = np.where(apart <= threshold, shown, frame)  # NaN, too, is far from any number
+        found.append(shown := frame)
+    return np.stack(found)

@@ -222,6 +222,28 @@ def steps(
     return _in_batches(graph, inputs, images_together(graph, plan), lambda currents: network.run(currents)[0])
 
 
+def replayed(
+    graph: Graph, inputs: Inputs, plan: schedule.Schedule | None = None, watcher: Watcher | None = None
+) -> RunResult:
+    """The same run from closed-form counts, several times as fast.
+
+    Spikes inside neurons, and answers before the last timestep, are not known of it.
+
+    Raises:
+        GraphError: under the schedule, spikes do not follow from counts
+            (:meth:`.schedule.Schedule.waits`).
+    """
+    plan = plan or schedule.of(graph)
+    if not plan.waits(graph):
+        raise GraphError(f"schedule {graph.timing} sends spikes before levels are known: run it step by step (steps)")
+    network = Network(graph, plan, watcher, everywhere)
+
+    def run(currents: Tensor) -> RunResult:
+        return network.replay(currents, _counts(graph, currents))
+
+    return _in_batches(graph, inputs, images_together(graph, plan), run)
+
+
 def images_together(graph: Graph, plan: schedule.Schedule) -> int:
     """Images whose largest spike train, or the currents of it, is of a size that carries well."""
     largest = 1
@@ -266,9 +288,12 @@ class Network:
 
     def __init__(self, graph: Graph, plan: schedule.Schedule, watcher: Watcher | None, delivered: Delivery) -> None:
         self.graph, self.plan, self.watcher, self.delivered = graph, plan, watcher, delivered
-        self.synapses = {
-            q.name: spike_synapse(q, graph, plan) for q in graph.projections if graph[q.target].dynamics.weighted
-        }
+
+    @functools.cached_property
+    def synapses(self) -> dict[str, Synapse]:
+        """By projection onto neurons with weights."""
+        weighted = (q for q in self.graph.projections if self.graph[q.target].dynamics.weighted)
+        return {q.name: spike_synapse(q, self.graph, self.plan) for q in weighted}
 
     def run(self, currents: Tensor, kept: Kept | None = None) -> tuple[RunResult, Kept]:
         """The currents (N, *input shape) of one batch through all populations.
@@ -307,6 +332,9 @@ class Network:
             window = self.plan.windows[p.name]
             if p.dynamics.relays:
                 run: _Run = _Signed(*self._pooled(p, trains, before, after), window)
+            elif before and not any(trains[q.source].any() for q in graph.incoming(p.name)):
+                run = _Still(State(*before[p.name]), window, len(currents))
+                after[p.name] = before[p.name]
             else:
                 arrivals = [self._arrival(q, trains, levels) for q in graph.incoming(p.name)]
                 made = _StreamRun if window.span(Stage.STREAM) else _StagedRun
@@ -336,6 +364,44 @@ class Network:
             result = replace(result, settled=self.plan.settled(last))
         result = result if watch is None else replace(result, cores=watch.events())
         return result, after if self.plan.kept else {}
+
+    def replay(self, currents: Tensor, counted: RunResult) -> RunResult:
+        """The run that closed-form counts stand for, without its arithmetic.
+
+        Spikes inside neurons, and answers before the last timestep, are not known of it.
+
+        Args:
+            currents: (N, *input shape), of images from rest.
+            counted: what :func:`counts` gave for them.
+        """
+        graph, plan = self.graph, self.plan
+        assert plan.waits(graph) and not plan.kept, "the trains follow from the counts"
+        trains = {graph.input.name: currents[None]}
+        watch = None if self.watcher is None else self.watcher.start(len(currents), plan)
+        if watch is not None:
+            watch.see(graph.input.name, currents[None], 0)
+        sent = {graph.input.name: currents.ne(0).to(torch.int16).numpy()} if plan.sparse else {}
+        activity, last, silent = {}, {}, np.zeros(len(currents), np.int64)
+        for p in graph.senders:
+            window = plan.windows[p.name]
+            if p.dynamics.relays:
+                run: _Run = _Signed(*self._pooled(p, trains, {}, {}), window)
+            else:
+                run = _Known(torch.from_numpy(counted.counts[p.name]), window)
+            trains[p.name] = run.train
+            if watch is not None:
+                watch.see(p.name, run.train, window.emit.start)
+            sent[p.name] = run.sent.to(torch.int16).numpy()
+            activity[p.name], last[p.name] = Activity(_per_image(run.sent), silent, silent), run.last()
+            _forget(trains, graph, p)
+        return replace(
+            counted,
+            activity=activity,
+            schedule=plan,
+            sent=sent if counts_apart(graph, plan) else None,
+            settled=plan.settled(last) if plan.streams else None,
+            cores=None if watch is None else watch.events(),
+        )
 
     @property
     def _anew(self) -> bool:
@@ -475,6 +541,27 @@ class _Signed(_Run):
         self.train, self.count, self.sent = train, count, _number(train)
         n = train.shape[1]
         self.excitatory, self.inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        self.window = window
+
+
+class _Still(_Run):
+    """A population that nothing reaches: its level stays, and it sends nothing."""
+
+    def __init__(self, state: State, window: Window, images: int) -> None:
+        self.count = state.s.expand(images, *state.s.shape[1:])
+        self.sent = torch.zeros_like(self.count)
+        self.train = self.sent[None]
+        self.excitatory, self.inhibitory = np.zeros(images, np.int64), np.zeros(images, np.int64)
+        self.window = window
+
+
+class _Known(_Run):
+    """A population that sends its count in one spike, or in as many from its first timestep on."""
+
+    def __init__(self, count: Tensor, window: Window) -> None:
+        steps = torch.arange(window.emit.steps).view(-1, *[1] * count.ndim)
+        self.train = count[None].float() if window.graded else count[None].gt(steps).float()
+        self.count, self.sent = count, _number(self.train)
         self.window = window
 
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from pascal_nm import data, energy
+from pascal_nm.errors import TargetError
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets.bill import Priced
+from pascal_nm.network.graph import Timing
 from pascal_nm.simulation import simulate
 from pascal_nm.source.architectures import build
 from pascal_nm.source.checkpoint import Model
@@ -58,6 +60,21 @@ def test_chips_whose_placements_differ_are_run_apart(graph, digits):
     assert first.placement.cores > second.placement.cores
     assert len(Priced.on(graph, {"times": chip, "none": timeless}, "cores")) == 1
     assert second.bills(digits)["none"].seconds is None
+
+
+def test_images_that_follow_each_other_cost_less_and_come_more_often(graph, digits):
+    timed = graph.replace(timing=Timing("graded"))
+    alone, follows = (energy(timed, digits, "loihi2", pipelined=pipelined) for pipelined in (False, True))
+    assert follows.total < alone.total
+    assert alone.seconds_between_answers == alone.seconds
+    assert follows.seconds_between_answers < alone.seconds < follows.seconds
+    assert follows.seconds == pytest.approx(follows.result.schedule.steps * follows.seconds_between_answers, rel=1e-9)
+    for layer in follows.layers:
+        assert layer.joules["idle"] == 0, "each neuron is looked at once for an image"
+    assert [bill.summary()["pipelined"] for bill in (alone, follows)] == [False, True]
+    for name in ("two_phase", "streaming"):
+        with pytest.raises(TargetError, match=f"under {name} an image ends when the network is quiet.*graded or pasc"):
+            energy(graph.replace(timing=Timing(name)), digits, "loihi2", pipelined=True)
 
 
 def test_every_file_of_a_chip_is_read_once(graph, digits):

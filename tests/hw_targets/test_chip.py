@@ -19,7 +19,7 @@ from pascal_nm.errors import FileError, TargetError
 from pascal_nm.hw_targets import bill, cost, find, fixed_point
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets.tables import tomllib
-from pascal_nm.network.graph import Graph, Population, Projection
+from pascal_nm.network.graph import Graph, Population, Projection, Timing
 from pascal_nm.network.operators import Dense, Identity, SumPool2d
 from pascal_nm.simulation import simulate
 from pascal_nm.simulation.events import count, plain
@@ -139,6 +139,24 @@ def test_memory_traffic_by_hand(chip):
     # writes its output.
     expected = 3e-12 + bit * (8 + 4 + 4)
     assert cost.source_energy(graph, described) == close({"neuron": expected, "output": expected})
+
+
+def test_a_graded_operation_costs_its_price_a_weight_a_payload_and_a_potential(chip):
+    """A number of 4 levels is one of 4 bits; an input of up to 6, that may change by 12, of 5."""
+    graph = one_neuron(levels=6).replace(timing=Timing("graded"))
+    hidden, output = count(graph, simulate.steps(graph, np.full((1, 1), 3.0)))
+    assert (hidden.graded_operations, output.graded_operations, hidden.multiply_accumulates) == (1, 1, 0)
+    assert (hidden.synaptic_operations, output.synaptic_operations) == (0, 0)
+    described = chip(lambda text: text + MEMORY, memory=True)
+    first, second = cost.energy([hidden, output], described)
+    bit = 10e-12 / 64
+    assert first.joules["synaptic_memory"] == close(bit * (8 + 5 + 2 * 16))
+    assert second.joules["synaptic_memory"] == close(bit * (8 + 4 + 2 * 16))
+    assert first.joules["graded_operation"] == close(3e-12), "where it has no price, a multiply-accumulate's"
+    priced = chip(lambda text: text + 'graded_operation = { value = 7, source = "e" }')
+    assert cost.energy([hidden], priced)[0].joules["graded_operation"] == close(7e-12)
+    silent, _ = count(graph, simulate.steps(graph, np.zeros((1, 1))))
+    assert silent.operations == 0
 
 
 def test_max_pooling_of_the_source_network_reads_its_inputs_and_multiplies_nothing(chip):

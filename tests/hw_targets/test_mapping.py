@@ -26,10 +26,11 @@ from pascal_nm.hw_targets.traffic import Traffic
 from pascal_nm.network.graph import Graph, Population, Projection, Quantization, Timing
 from pascal_nm.network.operators import Conv2d, Dense, Identity
 from pascal_nm.simulation import events, schedule, simulate
+from pascal_nm.simulation.session import Session
 from pascal_nm.source import checkpoint
 from pascal_nm.source.tracing import SourceNetwork
 from tests import digests
-from tests.cores import Trains, core_of
+from tests.cores import Trains, core_of, synapses
 from tests.hw_targets.test_chip import one_neuron
 from tests.strategies import inputs_for, integer_graphs
 
@@ -39,6 +40,11 @@ SMALL = settings(
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
+
+
+OPERATIONS = ("synaptic_operation", "graded_operation", "multiply_accumulate")
+
+SCHEDULES = st.sampled_from(["pasc", "two_phase", "streaming", "graded"])
 
 
 @st.composite
@@ -66,16 +72,6 @@ def placed(graph, chip, objective="time"):
     except TargetError as error:
         assert "bits, a core has" in str(error) or "axons" in str(error)
         return None
-
-
-def synapses(projection, shape):
-    """Number of synapses between single neurons, (targets, sources), by sending one
-    spike at a time.
-    """
-    ones = dataclasses.replace(projection.operator, weight=np.ones_like(projection.operator.weight))
-    send = simulate.delivery(dataclasses.replace(projection, operator=ones), np.dtype(np.float64))
-    unit = torch.eye(int(np.prod(shape)), dtype=torch.float64).reshape(-1, *shape)
-    return send(unit).reshape(len(unit), -1).numpy().T
 
 
 @SMALL
@@ -112,10 +108,11 @@ def test_every_core_keeps_every_limit(graph, chip, objective):
     graph=integer_graphs(),
     chip=small_chips(),
     seed=st.integers(0, 2**32 - 1),
-    name=st.sampled_from(["pasc", "two_phase", "streaming"]),
+    name=SCHEDULES,
     together=st.sampled_from([1, traffic.FRAME_VALUES]),
+    frames=st.booleans(),
 )
-def test_every_message_is_counted_once_for_each_core_that_it_reaches(graph, chip, seed, name, together):
+def test_every_message_is_counted_once_for_each_core_that_it_reaches(graph, chip, seed, name, together, frames):
     """By a loop over single neurons, from the spikes that they sent: operations by
     core, messages, hops.
     """
@@ -124,13 +121,22 @@ def test_every_message_is_counted_once_for_each_core_that_it_reaches(graph, chip
     if found is None:
         return
     with mock.patch.object(traffic, "FRAME_VALUES", together):
-        result = simulate.steps(graph, inputs_for(graph, seed, 2), watcher=Traffic(found))
+        inputs, watcher = inputs_for(graph, seed, 2), Traffic(found)
+        if frames:
+            result = Session(graph, watcher=watcher).run(inputs)
+        else:
+            result = simulate.steps(graph, inputs, watcher=watcher)
     layers = {layer.name: layer for layer in events.count(graph, result)}
     operations = np.zeros((2, found.cores))
     for p in graph.populations:
         if p.name not in result.spikes:
             continue
         spikes = result.spikes[p.name].reshape(2, -1).astype(int)
+        if p.kind == "analog":
+            for q in graph.outgoing(p.name):
+                onto = synapses(q, p.shape).astype(int) @ spikes.T
+                np.add.at(operations.T, core_of(found, q.target).reshape(-1), onto)
+            continue
         cores, sent, hops = core_of(found, p.name).reshape(-1), np.zeros(2, int), np.zeros((2, 2), int)
         for q in graph.outgoing(p.name):
             count = synapses(q, p.shape)
@@ -145,18 +151,21 @@ def test_every_message_is_counted_once_for_each_core_that_it_reaches(graph, chip
         np.testing.assert_array_equal(layers[p.name].messages, sent, err_msg=p.name)
         np.testing.assert_array_equal(layers[p.name].hops_x, hops[:, 0])
         np.testing.assert_array_equal(layers[p.name].hops_y, hops[:, 1])
-    np.testing.assert_array_equal(result.cores.by_core("synaptic_operation"), operations)
+    by_core = [result.cores.by_core(event) for event in ("synaptic_operation", "graded_operation")]
+    np.testing.assert_array_equal(sum(by_core), operations)
+    for event in OPERATIONS:
+        for layer in layers.values():
+            counted = np.broadcast_to(getattr(layer, f"{event}s"), 2)
+            np.testing.assert_array_equal(result.cores.total(event, layer.name), counted, err_msg=event)
     total = sum(layer.messages for layer in layers.values())
     np.testing.assert_array_equal(result.cores.by_core("message").sum(1), total)
     np.testing.assert_array_equal(result.cores.by_core("message_in").sum(1), total)
     np.testing.assert_array_equal(sum(layer.messages_in for layer in layers.values()), total)
-    by_layer = sum(layer.synaptic_operations for layer in layers.values())
-    np.testing.assert_array_equal(operations.sum(1), by_layer)
     assert (cost.seconds(result, found, chip) > 1e-9 * 600 * result.timesteps).all()
 
 
 @SMALL
-@given(graph=integer_graphs(), chip=small_chips(), name=st.sampled_from(["pasc", "two_phase", "streaming"]))
+@given(graph=integer_graphs(), chip=small_chips(), name=SCHEDULES)
 def test_each_objective_is_served_at_least_as_well_as_by_the_fewest_cores_on_no_more_chips(graph, chip, name):
     graph = graph.replace(timing=Timing(name))
     found = {objective: placed(graph, chip, objective) for objective in OBJECTIVES}
@@ -184,7 +193,7 @@ def timed(chip, which):
     graph=integer_graphs(),
     chip=small_chips(),
     seed=st.integers(0, 2**32 - 1),
-    name=st.sampled_from(["pasc", "two_phase", "streaming"]),
+    name=SCHEDULES,
     together=st.sampled_from([1, cost.CORE_NUMBERS]),
 )
 def test_the_time_of_an_image_is_that_of_a_loop_over_timesteps_and_synapses(graph, chip, seed, name, together):
@@ -198,12 +207,43 @@ def test_the_time_of_an_image_is_that_of_a_loop_over_timesteps_and_synapses(grap
     simulate.steps(graph, inputs, watcher=(trains := Trains()))
     for priced in (chip, timed(chip, "loihi2")):
         with mock.patch.object(cost, "CORE_NUMBERS", together):
-            seconds = cost.seconds(result, found, priced)
-        np.testing.assert_allclose(seconds, looped(graph, found, trains, result, priced), rtol=1e-12)
+            seconds, follows = cost.seconds(result, found, priced), cost.pipelined(result, found, priced)
+        busy, way, barrier = looped(graph, found, trains, priced)
+        steps = busy.max(2) + way + barrier
+        alone = [1e-9 * steps[: result.timesteps[image], image].sum() for image in range(2)]
+        np.testing.assert_allclose(seconds, alone, rtol=1e-12)
+        if name in ("pasc", "graded"):
+            answer, interval = overlapped(graph, found, trains, priced)
+            np.testing.assert_allclose(follows.answer, answer, rtol=1e-12)
+            np.testing.assert_allclose(follows.interval, interval, rtol=1e-12)
+            assert (follows.interval <= seconds * (1 + 1e-12)).all()
 
 
-def looped(graph, found, trains, result, chip):
-    """Seconds of each image, by a loop over timesteps, spikes and synapses."""
+def overlapped(graph, found, trains, chip):
+    """Seconds to the answer, and from one to the next, in a long sequence of each image again and
+    again: work of all that are under way is added up on each core.
+    """
+    plan, ns = schedule.of(graph), chip.nanoseconds
+    busy, way, barrier = looped(graph, found, trains, chip)
+    idle = np.zeros((plan.steps, found.cores))
+    for name in found.blocks:
+        idle += np.bincount(core_of(found, name).reshape(-1), minlength=found.cores) * ns("idle")
+    repeats = 2 * plan.steps
+    line = np.zeros((repeats * plan.initiation_interval + plan.steps, *busy.shape[1:]))
+    longest = np.zeros(line.shape[:2])
+    for i in range(repeats):
+        begin = i * plan.initiation_interval
+        line[begin : begin + plan.steps] += busy - idle[:, None]  # what is more than looking at every neuron
+        longest[begin : begin + plan.steps] = np.maximum(longest[begin : begin + plan.steps], way)
+    steps = 1e-9 * ((line + idle[0]).max(2) + longest + barrier)
+    begin = plan.steps * plan.initiation_interval
+    return steps[begin : begin + plan.steps].sum(0), steps[begin : begin + plan.initiation_interval].sum(0)
+
+
+def looped(graph, found, trains, chip):
+    """Nanoseconds by timestep and image of each core, of the longest way, and of the barrier, by a
+    loop over timesteps, spikes and synapses.
+    """
     plan, ns = schedule.of(graph), chip.nanoseconds
     busy, way = np.zeros((plan.steps, 2, found.cores)), np.zeros((plan.steps, 2))
     for p in graph.populations:
@@ -214,10 +254,11 @@ def looped(graph, found, trains, result, chip):
         for q in graph.outgoing(p.name):
             count, targets = synapses(q, p.shape), core_of(found, q.target).reshape(-1)
             onto = np.stack([count[targets == core].sum(0) for core in range(found.cores)])
-            if p.name not in found.blocks:
-                busy[plan.delay] += onto.sum(1) * ns("synaptic_operation")
-                continue
             first, train = trains.kept[p.name]
+            if p.name not in found.blocks:
+                values = (train[0].flatten(1).numpy() != 0) if plan.graded else np.ones((2, p.size))
+                busy[plan.way(q)] += values @ onto.T * ns("synaptic_operation")
+                continue
             own = core_of(found, p.name).reshape(-1)
             for t, image, neuron in zip(*np.nonzero(train.flatten(2).numpy()), strict=True):
                 core = own[neuron]
@@ -226,11 +267,10 @@ def looped(graph, found, trains, result, chip):
                 for other in np.flatnonzero(onto[:, neuron]):
                     busy[first + t, image, core] += ns("message")
                     busy[first + t + plan.delay, image, other] += ns("message_in")
-                    busy[first + t + plan.delay, image, other] += onto[other, neuron] * ns("synaptic_operation")
+                    busy[first + t + plan.way(q), image, other] += onto[other, neuron] * ns("synaptic_operation")
                     hops = np.abs(found.places[core] - found.places[other]) @ [ns("hop_x"), ns("hop_y")]
                     way[first + t, image] = max(way[first + t, image], hops)
-    steps = busy.max(2) + way + chip.barrier.at(len(np.unique(found.places, axis=0)))
-    return [1e-9 * steps[: result.timesteps[image], image].sum() for image in range(2)]
+    return busy, way, chip.barrier.at(len(np.unique(found.places, axis=0)))
 
 
 @SMALL
@@ -238,7 +278,7 @@ def looped(graph, found, trains, result, chip):
     graph=integer_graphs(),
     chip=small_chips(),
     seed=st.integers(0, 2**32 - 1),
-    name=st.sampled_from(["pasc", "streaming"]),
+    name=SCHEDULES,
 )
 def test_images_run_one_by_one_cause_what_they_cause_together(graph, chip, seed, name):
     """Their trains of spikes are of different lengths where they stream."""
@@ -250,7 +290,7 @@ def test_images_run_one_by_one_cause_what_they_cause_together(graph, chip, seed,
     whole = simulate.steps(graph, inputs, watcher=Traffic(found))
     with mock.patch.object(memory, "TRAIN", 1):
         parts = simulate.steps(graph, inputs, watcher=Traffic(found))
-    for event in ("emitted", "message", "message_in", "synaptic_operation", "multiply_accumulate"):
+    for event in ("emitted", "message", "message_in", *OPERATIONS):
         np.testing.assert_array_equal(parts.cores.by_core(event), whole.cores.by_core(event), err_msg=event)
     np.testing.assert_array_equal(cost.seconds(parts, found, chip), cost.seconds(whole, found, chip))
 

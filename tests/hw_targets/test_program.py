@@ -23,9 +23,10 @@ from pascal_nm.network.graph import Timing
 from pascal_nm.simulation import simulate
 from pascal_nm.source import checkpoint
 from tests import networks
+from tests.cores import synapses
 from tests.hw_targets.test_chip import one_neuron
 from tests.hw_targets.test_fixed_point import PRE, float_graph
-from tests.hw_targets.test_mapping import small_chips, synapses
+from tests.hw_targets.test_mapping import small_chips
 from tests.strategies import inputs_for, integer_graphs, integer_qcfs
 
 MODELS = Path(__file__).parents[2] / "models"

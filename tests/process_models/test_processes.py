@@ -4,27 +4,34 @@ Processes beside them.
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("lava.magma", exc_type=ImportError)
 
 from pascal_nm import convert, quantize
 from pascal_nm.errors import GraphError
 from pascal_nm.network.graph import Timing
-from pascal_nm.network.operators import Dense
+from pascal_nm.network.operators import Dense, Identity
 from pascal_nm.network.windows import Span, Window
 from pascal_nm.neuron import Stage
 from pascal_nm.process_models.analog.process import AnalogInput
+from pascal_nm.process_models.memory import shared_zeros
 from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.pasc_network.process import PascNetwork
 from pascal_nm.process_models.readout.process import Readout
 from pascal_nm.process_models.runtime import Session
 from pascal_nm.process_models.synapse.process import Synapse
+from pascal_nm.process_models.timing import Cycle
 from pascal_nm.simulation import simulate
 from tests import networks
 
 
 def encoder(levels: int) -> Window:
     return Window((Span(Stage.ENCODE, 1, 2), Span(Stage.EMIT, 2, 2 + levels)))
+
+
+CHANGES = Window((Span(Stage.CHANGE, 0, 1),))
+"""In every timestep: add what arrives, and send by how much the level changes."""
 
 
 def test_signed_counter_and_potential_can_be_read_as_vars():
@@ -52,6 +59,8 @@ def test_signed_counter_and_potential_can_be_read_as_vars():
         ({"bias": np.zeros((3, 1), np.int32)}, "bias of shape"),
         ({"levels": 5}, "5 levels spikes in 5 timesteps; its window has 4"),
         ({"window": Window((Span(Stage.ENCODE, 1, 2),))}, "its window has 0"),
+        ({"window": CHANGES, "levels": 128}, "a graded spike has 8 bits here, and carries up to 127, not 128"),
+        ({"kept": True}, "neurons that end in stage emit keep no state for frames"),
     ],
 )
 def test_a_neuron_that_would_go_wrong_in_a_child_is_refused_where_it_is_made(changed, message):
@@ -84,7 +93,87 @@ def test_spikes_drive_a_stock_lava_neuron():
         assert stock.v.get().item() == 3 * 2**6
 
 
-@pytest.mark.parametrize("timing", ["pasc", "streaming"])
+def level(current, theta, levels):
+    """Equation 1."""
+    return np.clip(np.floor(current / theta + 0.5), 0, levels).astype(int)
+
+
+def test_synapses_deliver_after_their_delay():
+    source = AnalogInput(currents=np.array([[[3]], [[5]]], np.int32), cycle=Cycle(interval=1, batches=2))
+    synapse = Synapse(Dense(np.full((1, 1), 2, np.int8)), shape_in=(1,), largest=5, delay=3)
+    potential = shared_zeros((1, 6, 1, 1), np.int32)
+    readout = Readout(shape=(1,), window=range(6), potential=potential)
+    source.s_out.connect(synapse.s_in)
+    synapse.a_out.connect(readout.a_in)
+    with Session(readout, tag="fixed_pt") as session:
+        session.run(6)
+    np.testing.assert_array_equal(potential.ravel(), [0, 0, 0, 6, 16, 16])
+    with pytest.raises(GraphError, match="1 timestep or more, not 0"):
+        Synapse(Dense(np.ones((1, 1), np.int8)), shape_in=(1,), delay=0)
+
+
+@pytest.mark.parametrize("integer", [True, False])
+def test_a_stock_graded_source_drives_a_neuron_and_its_changes_drive_a_stock_dense(integer):
+    """Lava's own RingBuffer and Dense around a neuron that keeps its state: what Dense has given
+    in all is its weights times the levels.
+    """
+    from lava.proc.dense.process import Dense as StockDense
+    from lava.proc.io.sink import RingBuffer
+    from lava.proc.io.source import RingBuffer as Source
+
+    dtype = np.int32 if integer else np.float64
+    rng = np.random.default_rng(0)
+    changes, steps = rng.integers(-40, 41, (4, 12)).astype(dtype), 12
+    first, second = (2 * rng.integers(-9, 10, shape) for shape in ((3, 4), (2, 3)))  # Lava's mixed weights are even
+    theta, bias = np.array([50, 70, 90], dtype), np.array([30, -20, 0], dtype)
+    source = Source(data=changes)
+    inwards = StockDense(weights=first, num_message_bits=8)
+    neuron = Pasc(shape=(3,), vth=theta, bias=bias, levels=6, window=CHANGES, kept=True, dtype=dtype)
+    outwards = StockDense(weights=second, num_message_bits=8)
+    sink = RingBuffer(shape=(2,), buffer=steps)
+    source.s_out.connect(inwards.s_in)
+    inwards.a_out.reshape((1, 3)).connect(neuron.a_in)
+    neuron.s_out.reshape((3,)).connect(outwards.s_in)
+    outwards.a_out.connect(sink.a_in)
+    with Session(neuron, tag="fixed_pt" if integer else "floating_pt") as session:
+        session.run(steps)
+        brought = sink.data.get().cumsum(1)
+    # Two Dense delay by a timestep each.
+    shown = first @ changes.cumsum(1)[:, : steps - 2] + bias[:, None]
+    levels = level(shown, theta[:, None], 6)
+    assert (np.diff(levels) < -1).any() and (np.diff(levels) > 1).any()
+    np.testing.assert_array_equal(brought[:, 2:], second @ levels)
+
+
+@pytest.mark.parametrize("integer", [True, False])
+def test_changes_of_levels_drive_a_stock_convolution(integer):
+    from lava.proc.conv.process import Conv
+    from lava.proc.io.sink import RingBuffer
+
+    dtype = np.int32 if integer else np.float64
+    rng = np.random.default_rng(1)
+    frames = rng.integers(-99, 100, (5, 1, 2, 4, 6)).astype(dtype)
+    changes = np.diff(frames, axis=0, prepend=np.zeros_like(frames[:1]))
+    source = AnalogInput(currents=changes, cycle=Cycle(interval=1, batches=5))
+    synapse = Synapse(Identity(np.ones((1, 1, 1), np.int8 if integer else np.float64)), shape_in=(2, 4, 6), largest=198)
+    neuron = Pasc(shape=(2, 4, 6), vth=np.full((1, 1, 1), 20, dtype), levels=4, window=CHANGES, kept=True, dtype=dtype)
+    weight = rng.integers(-9, 10, (3, 3, 3, 2))  # (C_out, W, H, C_in), as Lava has it
+    stock = Conv(weight=weight, input_shape=(6, 4, 2), num_message_bits=8)
+    sink = RingBuffer(shape=stock.a_out.shape, buffer=7)
+    source.s_out.connect(synapse.s_in)
+    synapse.a_out.connect(neuron.a_in)
+    neuron.s_out.reshape((2, 4, 6)).transpose((2, 1, 0)).connect(stock.s_in)
+    stock.a_out.connect(sink.a_in)
+    with Session(neuron, tag="fixed_pt" if integer else "floating_pt") as session:
+        session.run(7)
+        brought = sink.data.get().cumsum(-1)[..., 2:]
+    kernel = weight[:, ::-1, ::-1].transpose(0, 3, 2, 1).copy()  # torch correlates, Lava convolves
+    levels = torch.from_numpy(level(frames[:, 0], 20, 4)).double()
+    expected = torch.conv2d(levels, torch.from_numpy(kernel).double())
+    np.testing.assert_array_equal(brought, expected.permute(3, 2, 1, 0).numpy())
+
+
+@pytest.mark.parametrize("timing", ["pasc", "streaming", "graded"])
 @pytest.mark.parametrize("integer", [True, False])
 def test_a_whole_network_is_one_process_among_stock_ones(timing, integer):
     """Two images one after the other, from a stock RingBuffer and into one: the simulator's

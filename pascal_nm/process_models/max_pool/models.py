@@ -24,13 +24,14 @@ from pascal_nm.process_models.timing import Rota
 class MaxPoolModel(Model):
     """Spikes are int8 in either arithmetic, so one model serves both tags."""
 
-    s_in: Any = LavaPyType(SumPort, np.int8, precision=2)
-    s_out: Any = LavaPyType(FramePort, np.int8, precision=2)
+    s_in: Any = LavaPyType(SumPort, np.int8, precision=8)
+    s_out: Any = LavaPyType(FramePort, np.int8, precision=8)
 
     def __init__(self, proc_params: Any = None) -> None:
         super().__init__(proc_params)
         self.window: SumPool2d = proc_params["window"]
         self.sign = torch.from_numpy(np.asarray(proc_params["sign"], np.float32))
+        self.kept: bool = proc_params["kept"]
         self.record: Record | None = proc_params["record"]
         self.cycle: Rota = proc_params["cycle"]
         self.receive: range = proc_params["receive"]
@@ -50,7 +51,7 @@ class MaxPoolModel(Model):
             self.write(t)
         self.pooled = None
         place = self.cycle.locate(t, self.receive)
-        if place is not None and place.t == self.receive.start:
+        if place is not None and place.t == self.receive.start and not (self.kept and place.batch):
             self.reset()
         if self.timing.receives(t):
             with self.s_in.frame() as spikes:

@@ -18,9 +18,9 @@ class MaxPool(AbstractProcess):
         c[t] = c[t - 1] + s_{in}[t], \qquad m[t] = \sigma \max_{window} \sigma c[t], \qquad
         s_{out}[t + 1] = m[t] - m[t - 1]
 
-    Each count moves by one at most, and so does the largest. On thermometer trains :math:`s_{out}`
-    is the OR of the window's spikes. Where the source's spikes have a negative amplitude,
-    sigma = -1 makes it the smallest count. Padding never wins.
+    Where each count moves by one at most, so does the largest. On thermometer trains
+    :math:`s_{out}` is the OR of the window's spikes. Where the source's spikes have a negative
+    amplitude, sigma = -1 makes it the smallest count. Padding never wins.
 
     Args:
         shape_in: (C, H, W) of the source.
@@ -31,11 +31,12 @@ class MaxPool(AbstractProcess):
             zero in the first.
         cycle: how they repeat; None: back to back, for ever.
         timing: the timesteps in which frames travel; ``Windows`` where there is a record.
+        kept: batches are consecutive frames: the counts go on from one to the next.
         record: where to write counts and activity; None to write nothing.
         name: of the Process.
 
     Ports:
-        s_in: (B, C, H, W), spikes in {-1, 0, +1}.
+        s_in: (B, C, H, W), spikes in {-1, 0, +1}, or graded ones.
         s_out: (B, C, H_out, W_out), likewise, one timestep later.
 
     Raises:
@@ -52,6 +53,7 @@ class MaxPool(AbstractProcess):
         batch: int = 1,
         cycle: Rota | None = None,
         timing: Timing = EVERY_STEP,
+        kept: bool = False,
         record: Record | None = None,
         name: str | None = None,
     ) -> None:
@@ -64,6 +66,7 @@ class MaxPool(AbstractProcess):
             cycle=cycle or Cycle(interval=len(receive)),
             sign=np.ones((1, 1, 1)) if sign is None else sign,
             timing=timing,
+            kept=kept,
             record=record,
             name=name,
         )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pascal_nm.common.arrays import Array
 from pascal_nm.network.windows import Window
-from pascal_nm.neuron import SENDING, Stage, State
+from pascal_nm.neuron import KEEPING, SENDING, Stage, State
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
 from pascal_nm.process_models.memory import Record
 from pascal_nm.process_models.model import FramePort, Model, SumPort, zeros
@@ -28,12 +28,14 @@ class PascModel(Model):
     """Behaviour of both models; they differ in the types of ports and state."""
 
     a_in: Any
-    s_out: Any = LavaPyType(FramePort, np.int8, precision=2)
+    s_out: Any = LavaPyType(FramePort, np.int8, precision=8)
 
     def __init__(self, proc_params: Any = None) -> None:
         super().__init__(proc_params)
         self.window: Window = proc_params["window"]
         self.cycle: Rota = proc_params["cycle"]
+        self.kept: bool = proc_params["kept"]
+        self.quiet, self.begun = False, self.window.begun
         self.record: Record | None = proc_params["record"]
         self.shape = (proc_params["batch"], *proc_params["shape"])
         self.block = max(1, _BLOCK_NEURONS // math.prod(proc_params["shape"]))
@@ -53,13 +55,12 @@ class PascModel(Model):
     def advance(self, place: Place, arriving: Array | None) -> Array | None:
         """One timestep inside a window; the spikes that leave, or None where there are none."""
         if place.t == self.window.start:
-            self.v = (zeros(self.shape, self.clock.theta.dtype) + self.clock.rest()).numpy()
-            self.s = zeros(self.shape, torch.int16).numpy()
-            self.quiet = False
+            self.begin(place.batch)
         span = self.window.at(place.t)
         assert span is not None, "the place is inside the window"
-        if self.quiet and place.t >= self.window.begun and (arriving is None or not arriving.any()):
+        if self.quiet and place.t >= self.begun and (arriving is None or not arriving.any()):
             return None
+        self.quiet = False
         spikes = self.step(span.stage, place.t, None if arriving is None else torch.from_numpy(arriving))
         if spikes is None:
             return None
@@ -68,14 +69,23 @@ class PascModel(Model):
                 write(self.record, place.batch, spikes)
             return None
         silent = not spikes.any()
-        # A streaming neuron that has not spiked does not until something arrives: what it
-        # gets later wakes it.
-        self.quiet = silent and span.stage is Stage.STREAM
+        # A neuron that streams and has not spiked, or has sent its whole change, does not spike
+        # until something arrives: what it gets later wakes it.
+        self.quiet = span.stage in KEEPING and (silent or self.window.graded)
         if silent:
             return None
         if self.record is not None:
             self.record.write(place.batch, place.t, spikes)
         return spikes
+
+    def begin(self, batch: int) -> None:
+        """A window begins: from rest, or with the state that the frame before left."""
+        if batch and self.kept:
+            self.clock, self.begun = self.clock.resumed(), self.window.start
+            return
+        self.v = (zeros(self.shape, self.clock.theta.dtype) + self.clock.rest()).numpy()
+        self.s = zeros(self.shape, torch.int16).numpy()
+        self.quiet = False
 
     def step(self, stage: Stage, t: int, arriving: Tensor | None) -> Array | None:
         """One timestep of all neurons: the spikes, int8 (B, *shape), if any.

@@ -41,30 +41,38 @@ class Pasc(AbstractProcess):
         s_{out} = [v \ge v_{th} \wedge s < L] - [v < 0 \wedge s > 0], \quad
         v \mathrel{-}= s_{out} v_{th}, \quad s \mathrel{+}= s_{out}
 
+    .. math::
+        \text{change:} \quad v \mathrel{+}= a_{in} + b, \quad
+        s' = \mathrm{clip}(\lfloor v / v_{th} \rfloor, 0, L), \quad
+        s_{out} = s' - s, \quad s = s'
+
     Args:
         shape: (C, H, W) or (N,), without the batch.
         vth: threshold, broadcastable to ``shape``; the potential of one spike.
         levels: L.
         window: the stages, in timesteps of batch 0.
         bias: broadcastable to ``shape``; injected in equal shares over the window's integration,
-            whole in the first timestep of ``STREAM``.
+            whole in the first timestep of ``STREAM`` and in ``CHANGE``.
         dtype: of the membrane potential: int32 for ``fixed_pt`` models, float32 or float64 for
             ``floating_pt``.
         batch: B, the leading axis of ports and Vars.
         cycle: how the window repeats; None: back to back, for ever.
         timing: the timesteps in which frames travel.
         dynamics: what the neurons do in a stage; those of the paper where it is left out.
+        kept: batches are consecutive frames: the state is set in the first alone, and goes on from
+            there. It takes a window that ends in ``STREAM`` or ``CHANGE``.
         record: where to write counts and activity, for ``cycle.batches`` batches; None
             to write nothing.
         name: of the Process.
 
     Raises:
         GraphError: a threshold that is not positive or does not fit the shape, numbers that are not
-            of the type of ``dtype``, a window that does not spike for L timesteps.
+            of the type of ``dtype``, a window that does not spike for L timesteps, more levels than
+            a graded spike carries, state that the window's last stage does not keep.
 
     Ports:
         a_in: (B, \*shape), currents in the unit of ``vth``; several connections add up.
-        s_out: (B, \*shape), spikes in {-1, 0, +1}; graded ones up to L.
+        s_out: (B, \*shape), spikes in {-1, 0, +1}; graded ones in {-L, ..., L}.
 
     Vars (Lava moves them element by element: read them from small networks only):
         v: (B, \*shape), membrane potential in the unit of ``vth``.
@@ -84,12 +92,15 @@ class Pasc(AbstractProcess):
         cycle: Rota | None = None,
         timing: Timing = EVERY_STEP,
         dynamics: Dynamics = DYNAMICS["pasc"],
+        kept: bool = False,
         record: Record | None = None,
         name: str | None = None,
     ) -> None:
         bias = np.zeros((1,) * len(shape), dtype) if bias is None else bias
         _check(shape, {"vth": vth, "bias": bias}, np.dtype(dtype))
         _check_levels(levels, window, dynamics)
+        if kept and not window.keeps:
+            raise GraphError(f"Pasc: neurons that end in stage {window.spans[-1].stage.value} keep no state for frames")
         super().__init__(
             shape=shape,
             vth=vth,
@@ -101,6 +112,7 @@ class Pasc(AbstractProcess):
             cycle=cycle or Cycle(interval=window.stop - window.start),
             timing=timing,
             dynamics=dynamics,
+            kept=kept,
             record=record,
             name=name,
         )
@@ -128,7 +140,7 @@ def _check(shape: Shape, values: dict[str, Array], dtype: np.dtype[Any]) -> None
 
 def _check_levels(levels: int, window: Window, dynamics: Dynamics) -> None:
     """Refuse more levels than spikes can stand for."""
-    if dynamics.graded:
+    if dynamics.graded or window.graded:
         if levels > (most := np.iinfo(np.int8).max):
             raise GraphError(f"Pasc: a graded spike has 8 bits here, and carries up to {most}, not {levels}")
     elif window.span(Stage.STREAM) is None and window.emit.steps != levels:

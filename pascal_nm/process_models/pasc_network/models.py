@@ -20,7 +20,7 @@ class PascNetworkModel(AbstractSubProcessModel):
 
     def __init__(self, proc: Any) -> None:
         graph = proc.proc_params["graph"]
-        wiring = Wiring(graph, proc.proc_params["batch"], Cycle(proc.interval), proc.a_in)
+        wiring = Wiring(graph, proc.proc_params["batch"], proc.schedule, Cycle(proc.interval), proc.a_in)
         for name, process in wiring.processes.items():  # Lava finds them as attributes
             setattr(self, f"process_{name}", process)
         last = graph.senders[-1].name

@@ -23,19 +23,21 @@ class PascNetwork(AbstractProcess):
 
     Ports:
         a_in: (B, \*input shape), the analog input's currents.
-        s_out: (B, \*shape), spikes in {-1, 0, +1} of the last spiking population.
+        s_out: (B, \*shape), spikes of the last spiking population: in {-1, 0, +1}, or graded.
 
     Vars (Lava moves them element by element):
         v: (B, \*output shape), the readout's potential: an image's answer after the
         interval's last timestep.
 
     Attributes:
+        schedule: when its populations do what.
         interval: timesteps of an image.
     """
 
     def __init__(self, *, graph: Graph, batch: int = 1, name: str | None = None) -> None:
         super().__init__(graph=graph, batch=batch, name=name)
-        self.interval = schedule.of(graph, delay=1).steps
+        self.schedule = schedule.of(graph, delay=1)
+        self.interval = self.schedule.steps
         last = graph.senders[-1]
         self.a_in = InPort(shape=(batch, *graph.input.shape))
         self.s_out = OutPort(shape=(batch, *last.shape))

@@ -28,6 +28,7 @@ class ReadoutModel(Model):
         self.dtype: np.dtype[Any] = proc_params["dtype"]
         bias = np.asarray(proc_params["bias"], dtype=self.dtype)
         self.bias: Array = np.broadcast_to(bias, proc_params["shape"])
+        self.kept: bool = proc_params["kept"]
         self.potential: Array | None = proc_params["potential"]
 
     def run_step(self, t: int) -> None:
@@ -39,7 +40,7 @@ class ReadoutModel(Model):
 
     def advance(self, place: Place, current: Array | None) -> None:
         """One timestep inside a window."""
-        if place.t == self.window.start:
+        if place.t == self.window.start and not (self.kept and place.batch):
             self.v = self.bias.copy()
         if current is not None:
             self.v = neuron.accumulate(State(self.v, None), current.astype(self.dtype, copy=False)).v

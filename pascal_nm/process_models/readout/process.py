@@ -23,6 +23,7 @@ class Readout(AbstractProcess):
         batch: B, the leading axis of port and Var.
         cycle: how the window repeats; None: back to back, for ever.
         timing: the timesteps in which frames travel.
+        kept: batches are consecutive frames: the potential goes on from one to the next.
         potential: (K, len(window), B, \*shape) where each batch's potential is written after every
             timestep of its window; None to write nothing.
         name: of the Process.
@@ -44,6 +45,7 @@ class Readout(AbstractProcess):
         batch: int = 1,
         cycle: Rota | None = None,
         timing: Timing = EVERY_STEP,
+        kept: bool = False,
         potential: Array | None = None,
         name: str | None = None,
     ) -> None:
@@ -56,6 +58,7 @@ class Readout(AbstractProcess):
             dtype=np.dtype(dtype),
             cycle=cycle or Cycle(interval=len(window)),
             timing=timing,
+            kept=kept,
             potential=potential,
             name=name,
         )

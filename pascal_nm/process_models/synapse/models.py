@@ -1,7 +1,8 @@
-"""How synapses behave on a CPU: the one-step delay, exact sums."""
+"""How synapses behave on a CPU: the delay, exact sums."""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -26,21 +27,27 @@ class SynapseModel(Model):
         super().__init__(proc_params)
         projection: Projection = proc_params["projection"]
         self.deliver = delivery(projection, self.carrier(projection, proc_params["largest"]))
-        self.current: Array | None = None
+        self.under_way: deque[Array | None] = deque([None] * proc_params["delay"])
 
     def carrier(self, projection: Projection, largest: int) -> np.dtype[Any]:
         """The float type to compute in."""
         raise NotImplementedError
 
     def run_step(self, t: int) -> None:
-        """Send what the last timestep's spikes deliver, then receive."""
+        """Send what the spikes of ``delay`` timesteps ago deliver, then receive."""
+        current = self.under_way.popleft()
         if self.timing.sends(t):
-            self.a_out.send(self.current)
-        self.current = None
-        if self.timing.receives(t):
-            with self.s_in.frame() as spikes:
-                if spikes is not None and spikes.any():
-                    self.current = self.deliver(torch.from_numpy(spikes)).numpy()
+            self.a_out.send(current)
+        self.under_way.append(self.received(t))
+
+    def received(self, t: int) -> Array | None:
+        """The currents of the spikes that come in timestep ``t``; None where there are none."""
+        if not self.timing.receives(t):
+            return None
+        with self.s_in.frame() as spikes:
+            if spikes is None or not spikes.any():
+                return None
+            return np.asarray(self.deliver(torch.from_numpy(spikes)).numpy())
 
 
 @implements(proc=Synapse, protocol=LoihiProtocol)

@@ -1,0 +1,93 @@
+"""The table that says which schedule takes the least on a chip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pascal_nm.cli.output import joules, say, table
+from pascal_nm.hw_targets.bill import Bill
+from pascal_nm.hw_targets.choices import Choice
+
+_MARK = "*"
+"""Behind the least energy of a chip."""
+
+
+def show(found: Mapping[str, Sequence[Choice]], one: str) -> None:
+    """A row for each schedule that each chip can run, and for those that can be pipelined another.
+
+    Args:
+        found: by chip.
+        one: what the figures are of: an image or a frame.
+    """
+    columns = ("schedule", "energy", "source / it", "steps", "ms", "operations", "updates", "messages")
+    several = len(found) > 1
+    rows = [[*([chip] * several), *row] for chip, choices in found.items() for row in _rows(choices)]
+    table(f"which schedule: {one}, mean", (*(["chip"] * several), *columns), rows)
+    say(
+        f"{_MARK} least energy; pipelined: {one}s follow each other as soon as the first neurons are free, steps and ms "
+        "are those from one answer to the next"
+    )
+    for chip, choices in found.items():
+        for each in choices:
+            if each.refusal:
+                say(f"{chip}, {each.timing}: {each.refusal}")
+
+
+def _bills(choices: Sequence[Choice]) -> Iterator[tuple[str, Bill]]:
+    for each in choices:
+        if each.bill is not None:
+            yield str(each.timing), each.bill
+        if each.following is not None:
+            yield f"{each.timing}, pipelined", each.following
+
+
+def _rows(choices: Sequence[Choice]) -> list[list[object]]:
+    bills = list(_bills(choices))
+    least = min((bill.total for _, bill in bills), default=0.0)
+    return [_row(name, bill, least) for name, bill in bills]
+
+
+def _row(name: str, bill: Bill, least: float) -> list[object]:
+    found = _figures(bill)
+    return [
+        name.replace(" ", "\N{NO-BREAK SPACE}"),
+        joules(bill.total) + _MARK * (bill.total == least),
+        f"{found['source_over']:.3g}",
+        f"{found['timesteps']:.4g}",
+        "" if found["seconds"] is None else f"{1e3 * found['seconds']:.3g}",
+        *(_short(found[event]) for event in ("operations", "updates", "messages")),
+    ]
+
+
+def _short(number: float) -> str:
+    """Three digits: ``12.6 M``."""
+    for power, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= power:
+            return f"{number / power:.3g} {letter}"
+    return f"{number:.3g}"
+
+
+def _figures(bill: Bill) -> dict[str, Any]:
+    layers, plan = bill.result.events, bill.result.schedule
+    return {
+        "joules": bill.total,
+        "source_over": bill.source_total / bill.total,
+        "timesteps": plan.initiation_interval if bill.pipelined else float(bill.result.timesteps.mean()),
+        "seconds": bill.seconds_between_answers if bill.pipelined else bill.seconds,
+        "operations": sum(float(np.mean(layer.arithmetic)) for layer in layers),
+        "updates": sum(float(np.mean(layer.updates + layer.idle)) for layer in layers),
+        "messages": sum(float(np.mean(layer.messages)) for layer in layers),
+    }
+
+
+def summary(choice: Choice) -> dict[str, Any]:
+    """One schedule, for JSON."""
+    said: dict[str, Any] = {"schedule": choice.timing.schedule, "lag": choice.timing.lag}
+    if choice.bill is None:
+        return said | {"refused": choice.refusal}
+    return (
+        said | _figures(choice.bill) | {"pipelined": None if choice.following is None else _figures(choice.following)}
+    )
