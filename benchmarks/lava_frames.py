@@ -36,19 +36,19 @@ from pascal_nm.source import checkpoint
 Made = TypeVar("Made")
 
 
-def clip(shape: Shape, frames: int) -> Array:
-    """A square that moves over a smooth picture: uint8 of shape (frames, C, H, W)."""
+def clip(shape: Shape, frames: int, white: float) -> Array:
+    """A square that moves over a smooth picture: pixels up to ``white``, (frames, C, H, W)."""
     channels, height, width = shape
     rng = np.random.default_rng(0)
     waves = rng.uniform(0, 6, (channels, 3, 1, 1))
     y, x = np.mgrid[0:height, 0:width] / (height, width)[0]
-    picture = 128 + 100 * np.sin(waves[:, 0] * x + waves[:, 1] * y + waves[:, 2])
+    picture = 0.5 + 0.4 * np.sin(waves[:, 0] * x + waves[:, 1] * y + waves[:, 2])
     shown = np.repeat(picture[None], frames, 0)
     side = height // 5
     for t, frame in enumerate(shown):
         top, left = (t // width * 3) % (height - side), t % (width - side)
-        frame[:, top : top + side, left : left + side] = 255 * rng.random((channels, 1, 1))
-    return shown.astype(np.uint8)
+        frame[:, top : top + side, left : left + side] = rng.random((channels, 1, 1))
+    return np.rint(white * shown).astype(np.uint8)
 
 
 def timed(call: Callable[[], Made]) -> tuple[Made, float]:
@@ -125,9 +125,10 @@ def main() -> None:
     exact = True
     for path in options.models:
         graph = quantize(checkpoint.load(path).graph(), 8)
+        assert graph.preprocessing is not None, "a checkpoint says how pixels become inputs"
+        frames = clip(graph.input.shape, options.frames, graph.preprocessing.scale)
         for name in options.schedules:
-            timed_graph = graph.replace(timing=Timing(name))
-            exact &= measure(path.stem, timed_graph, clip(graph.input.shape, options.frames), options.rounds)
+            exact &= measure(path.stem, graph.replace(timing=Timing(name)), frames, options.rounds)
     sys.exit(not exact)
 
 
