@@ -220,7 +220,7 @@ def _times(result: RunResult, placement: Placement, chip: Chip, interval: int) -
     size = max(1, CORE_NUMBERS // resting.size)
     for start in range(0, events.images, size):
         images = slice(start, start + size)
-        steps = _slowest(events, resting, chip, images) + _longest(events, interval, chip, images) + barrier
+        steps = _slowest(events, resting, chip, images, len(whole)) + _longest(events, interval, chip, images) + barrier
         times.answer[images] = (steps[whole % interval] * running[:, images]).sum(0)
         times.interval[images] = steps.sum(0)
     return Times(times.answer * NS, times.interval * NS)
@@ -237,13 +237,15 @@ def _resting(result: RunResult, placement: Placement, chip: Chip, interval: int)
     return np.concatenate(times, 1)
 
 
-def _slowest(events: CoreEvents, resting: Array, chip: Chip, images: slice) -> Array:
-    """Nanoseconds of the slowest core, (interval, images)."""
+def _slowest(events: CoreEvents, resting: Array, chip: Chip, images: slice, steps: int) -> Array:
+    """Nanoseconds of the slowest core, (interval, images), of what happens in so many timesteps."""
     latencies = {event.name: event.latency for event in EVENTS.values()}
     busy = np.repeat(resting[:, None], len(range(*images.indices(events.images))), axis=1)
     for each in events.counted:
         if nanoseconds := chip.nanoseconds(latencies[each.event]):
-            for part, counts in _laid(busy[..., each.cores], each.first, each.counts[:, images]):
+            for part, counts in _laid(
+                busy[..., each.cores], each.first, each.counts[: max(0, steps - each.first), images]
+            ):
                 part += np.multiply(counts, nanoseconds, dtype=np.float64)
     return np.asarray(busy.max(2))
 

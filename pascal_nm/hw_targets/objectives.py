@@ -2,12 +2,13 @@
 
 Before a run nobody knows the spikes. Assumed is that in the k-th timestep in which a population may
 send, each of its neurons does with a probability of :math:`2^{-(k + 1)}`: counts of 1 and more have
-one neuron in four, of 2 and more one in eight, up to its L levels. The image ends when the last of
-these spikes has arrived. Everything else is the chip's: a timestep lasts as long as the formula of
+one neuron in four, of 2 and more one in eight, up to its L levels. Where spikes carry numbers, a
+count of 1 and more is one spike. The image ends when the last of these spikes has arrived.
+Everything else is the chip's: a timestep lasts as long as the formula of
 :mod:`pascal_nm.hw_targets.cost` says, where a population's slowest core has the most neurons,
-operations and messages that any of its cores has, and the longest way of a message goes through
-all of the nearly square rectangle of tiles that the cores fill. Of the energy, only that of
-messages and their hops depends on where the neurons are.
+operations and messages that any of its cores has, and the longest way of a message goes through all
+of the nearly square rectangle of tiles that the cores fill. Of the energy, only that of messages
+and their hops depends on where the neurons are.
 """
 
 from __future__ import annotations

@@ -338,7 +338,7 @@ class Count:
             operations, sent, arrived = caused[3 * i : 3 * i + 3]
             self._keep("message", name, first, sent)
             self._keep("message_in", path.target, arrival, arrived)
-            done = first + self.plan.way(path.projection)
+            done = first + self.plan.way(path.projection)  # messages that came earlier wait in their synapses
             self._keep(operation, path.target, done, operations[: max(0, self.plan.steps - done)])
         self.ways[name] = Ways(first, sender.hops, ways)
 

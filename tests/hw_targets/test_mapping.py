@@ -312,6 +312,25 @@ def test_mnist_runs_faster_placed_for_time_than_on_the_fewest_cores(name):
     assert joules["energy"] <= joules["cores"] < joules["time"] < 1.05 * joules["cores"]
 
 
+@pytest.mark.parametrize("name", ["pasc", "graded"])
+def test_what_would_arrive_after_a_run_was_stopped_takes_no_time(name):
+    """In the first timestep both cores have one neuron, which waits, and nothing else to do."""
+    graph, chip = one_neuron().replace(timing=Timing(name, stop=1)), chips.load("loihi1_calibrated")
+    found = mapping.place(graph, chip)
+    result = simulate.steps(graph, np.ones((1, 1)), watcher=Traffic(found))
+    assert cost.seconds(result, found, chip) == pytest.approx([1e-9 * (6.0 + 600)], rel=1e-9)
+
+
+def test_a_network_whose_spikes_carry_numbers_is_expected_to_send_once():
+    """One neuron in four sends; those of the paper send counts of 1, 2, 3 and 4 spike by spike."""
+    chip = chips.load("loihi2")
+    graph = one_neuron()
+    graded, paper = (Estimate(Joins(graph.replace(timing=Timing(n))), chip, chip.mesh) for n in ("graded", "pasc"))
+    assert (graded.spikes("neuron"), paper.spikes("neuron")) == (1 / 4, 1 / 4 + 1 / 8 + 1 / 16 + 1 / 32)
+    blocks = mapping.place(graph, chip).blocks
+    assert graded.seconds(blocks) < paper.seconds(blocks)
+
+
 def test_on_a_chip_without_times_the_fewest_cores_are_taken_and_it_says_so():
     chip = dataclasses.replace(chips.load("loihi1"), latency={})
     module = build("cnn", (1, 8, 8), 10, 4, width=0.5).eval()
