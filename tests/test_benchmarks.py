@@ -58,10 +58,15 @@ RUNS = {
         ["--arch", "cnn", "--batch", 4, "--rounds", 1, "--size", 16],
         r"steps, integer +[\d.]+ +[\d.]+\n",
     ),
+    "graded_exact.py": (
+        [MODEL, "--data", "digits", "--limit", 6, "--batch", 3],
+        r"model +6 +[\d,]+ +60( +0 +0 +[\d.]+){2}\n",
+    ),
     "inhibition.py": (
         [MODEL, "--limit", 20],
         r"20 images: source [\d.]+ %, with ([\d.]+ %), without [\d.]+ %, aligned [\d.]+ %\n",
     ),
+    "lava_frames.py": ([MODEL, "--frames", 4], r"graded +4( +[\d.]+){5} +0\n(.|\n)+streaming.* 0\n"),
     "lava_full_size.py": (
         ["--networks", "resnet18-mixed", "--width", 0.05, "--images", 2, "--single", 1, "--batch-size", 2],
         r"resnet18-mixed( +[\d.]+){10,}\n",
@@ -110,7 +115,7 @@ def made(tmp_path_factory):
 @pytest.mark.parametrize("script", RUNS)
 def test_a_benchmark_runs_to_its_end(script, made, tmp_path):
     arguments, printed = RUNS[script]
-    if script.startswith("lava_") and importlib.util.find_spec("lava") is None:
+    if script.startswith(("lava_", "graded_")) and importlib.util.find_spec("lava") is None:
         pytest.skip("lava-nc is not installed")
     authors = os.environ.get("PASCAL_CLONE", "")
     if "{authors}" in arguments and not authors:

@@ -27,8 +27,8 @@ def show(found: Mapping[str, Sequence[Choice]], one: str) -> None:
     rows = [[*([chip] * several), *row] for chip, choices in found.items() for row in _rows(choices)]
     table(f"which schedule: {one}, mean", (*(["chip"] * several), *columns), rows)
     say(
-        f"{_MARK} least energy; pipelined: {one}s follow each other as soon as the first neurons are free, steps and ms "
-        "are those from one answer to the next"
+        f"{_MARK} least energy; pipelined: {one}s follow each other as soon as the first neurons are free, "
+        "steps and ms are those from one answer to the next"
     )
     for chip, choices in found.items():
         for each in choices:

@@ -14,7 +14,7 @@ from pascal_nm.cli import frames as frame_words
 from pascal_nm.cli.output import joules, percent, print_json, progress, say, span, table
 from pascal_nm.cli.outputs import PICTURE
 from pascal_nm.data import Frames
-from pascal_nm.errors import DataError
+from pascal_nm.errors import DataError, TargetError
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets.bill import Bill, Priced
 from pascal_nm.hw_targets.chip import Chip
@@ -81,11 +81,13 @@ def energy(
         raise DataError("--plot draws one chip: give --chip once")
     described = {name: chips.load(name, memory=memory) for name in names}
     graph = options.timing(options.load_network(network), schedule, lag, None)
-    runs = Priced.on(graph, described, objective, pipelined=pipelined)
+    refused: dict[str, TargetError] | None = {} if ALL in chip else None
+    runs = Priced.on(graph, described, objective, pipelined=pipelined, refused=refused)
     data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=graph)
     found = {name: bill for each in runs for name, bill in _bills(each, data, threshold).items()}
-    bills = {name: found[name] for name in names}
-    first = bills[names[0]]
+    bills = {name: found[name] for name in names if name in found}
+    name, first = next(iter(bills.items()))
+    unable = {name: str(error) for name, error in (refused or {}).items()}
     changed = _changed(graph, bills, data, threshold)
     compared = {name: _choices(graph, described[name], data, objective, threshold) for name in names if compare}
     for bill in bills.values():
@@ -101,14 +103,18 @@ def energy(
             for name, bill in bills.items()
         ]
         content = {"images": len(data), "threshold": threshold, **vars(graph.timing)}
-        print_json(content | (reports[0] if len(reports) == 1 else {"chips": reports}))
+        several = {"chips": reports} | ({"refused": unable} if unable else {})
+        print_json(content | (reports[0] if len(names) == 1 else several))
         return
-    if len(bills) == 1:
-        _show(first, data, changed[names[0]], compared)
+    if len(names) == 1:
+        _show(first, data, changed[name], compared)
     else:
         _compare(bills, changed, f"{network}, {_per(data)}")
         if compare:
             choices.show(compared, _one(data))
+        else:
+            for name, why in unable.items():
+                say(f"{name}: {why}")
     frame_words.note_threshold(threshold)
 
 
@@ -220,7 +226,8 @@ def _compare(bills: dict[str, Bill], changed: dict[str, int | None], title: str)
             name,
             joules(bill.total),
             "" if bill.seconds is None else f"{1e3 * bill.seconds:.3g}" + _every(bill) * bill.pipelined,
-            percent(bill.result.accuracy) + ("" if changed[name] is None else f"\n{changed[name]:,} changed"),
+            (percent(bill.result.accuracy) if bill.result.labelled else "")
+            + ("" if changed[name] is None else f"\n{changed[name]:,} changed"),
             joules(bill.source_total),
             f"{bill.source_total / bill.total:.3g}",
             "\n".join(_goes(bill)),
@@ -230,20 +237,29 @@ def _compare(bills: dict[str, Bill], changed: dict[str, int | None], title: str)
     table(title, columns, rows)
     if any(number is not None for number in changed.values()):
         say("changed: predictions of the float network that quantization for the chip changed")
-    columns = ["chip", "timesteps", "memory", "neurons' share", "PASC over plain neurons", "in the cores' working time"]
+    columns = ["chip", "timesteps", "memory", "neurons' share"]
+    unary = all(bill.unary for bill in bills.values())
     rows = [
         [
             name,
             span(bill.result.timesteps).removesuffix(","),
             bill.chip.memory_traffic,
             percent(bill.neurons),
-            *("" if ratio is None else f"{ratio:.4g}" for ratio in (bill.over_plain, bill.work_over_plain)),
+            *(_ratio(ratio) for ratio in (bill.over_plain, bill.work_over_plain) if unary),
         ]
         for name, bill in bills.items()
     ]
-    table("against plain neurons, updated once in each of L timesteps for the same spikes", columns, rows)
+    if unary:
+        columns += ["PASC over plain neurons", "in the cores' working time"]
+        table("against plain neurons, updated once in each of L timesteps for the same spikes", columns, rows)
+    else:
+        table("time, memory and neurons", columns, rows)
     for name, bill in bills.items():
         say(f"{name}: {bill.chip.name}; {_figures(bill.chip)}")
+
+
+def _ratio(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.4g}"
 
 
 def _goes(bill: Bill) -> list[str]:

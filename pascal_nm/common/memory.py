@@ -82,10 +82,9 @@ def check_fits(name: str, frames: int, shape: tuple[int, ...], item_bytes: int =
     Raises:
         DataError: says how many frames have room.
     """
-    frame_bytes = math.prod(shape) * item_bytes
-    most = frames_that_fit(frame_bytes)
+    most = frames_that_fit(math.prod(shape) * item_bytes)
     if frames > most:
         raise DataError(
-            f"{name} has {frames:,} frames of {frame_bytes / 1e6:.3g} MB, of which {most:,} have room in memory: "
+            f"{name} has {frames:,} frames of shape {tuple(shape)}, of which {most:,} have room in memory: "
             "limit their number"
         )

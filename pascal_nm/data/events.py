@@ -6,6 +6,7 @@ by one (:meth:`Events.changes`).
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from pascal_nm.common.arrays import Array
 from pascal_nm.common.memory import check_fits
 from pascal_nm.common.packages import require
 from pascal_nm.data.dataset import shown, told
-from pascal_nm.errors import DataError
+from pascal_nm.errors import DataError, described
 
 KEYS = ("x", "y", "p", "t")
 """Arrays of a .npz file that holds events."""
@@ -207,10 +208,7 @@ def read(path: Path, sensor: str | None = None) -> Events:
             return _nmnist(io, name, path)
         if path.suffix == ".aedat":
             return _aedat(io, name, path, sensor)
-        require("aedat", "events")
-        events = io.read_aedat4(str(path))
-        on = "p" if "p" in events.dtype.names else "on"
-        return from_arrays(name, events["x"], events["y"], events[on], events["t"])
+        return _aedat4(io, name, path)
 
 
 def _nmnist(io: Any, name: str, path: Path) -> Events:
@@ -221,9 +219,31 @@ def _nmnist(io: Any, name: str, path: Path) -> Events:
     return from_arrays(name, x, y, p, t, NMNIST, NMNIST)
 
 
+def _aedat4(io: Any, name: str, path: Path) -> Events:
+    require("aedat", "events")
+    try:
+        events = io.read_aedat4(str(path))
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # of Rust, which is no Exception
+            raise DataError(f"{name} is damaged or truncated: {described(error)}") from error
+        raise
+    polarity = "p" if "p" in events.dtype.names else "on"  # by version of the package aedat
+    return from_arrays(name, events["x"], events["y"], events[polarity], events["t"])
+
+
+_AEDAT = b"#!AER-DAT"
+
+
 def _aedat(io: Any, name: str, path: Path, sensor: str | None) -> Events:
+    with path.open("rb") as file:
+        if file.read(len(_AEDAT)) != _AEDAT:
+            raise DataError(f"{name} is no .aedat file: it does not begin with {_AEDAT.decode()}")
     version, start = io.read_aedat_header_from_file(str(path))[:2]
+    if int(version) not in _SENSOR:
+        raise DataError(f"{name} is of version {version} of .aedat files; {' and '.join(map(str, _SENSOR))} are read")
     layout = SENSORS[sensor or _SENSOR[int(version)]]
+    if not _whole(path, int(version), start):
+        raise DataError(f"{name} is damaged or truncated: it ends within an event")
     events = io.get_aer_events_from_file(str(path), version, start)
     address = events["address"].astype(np.int64)
     x, y = ((address >> first) & mask for first, mask in (layout.x, layout.y))
@@ -231,3 +251,22 @@ def _aedat(io: Any, name: str, path: Path, sensor: str | None) -> Events:
         x, y = layout.width - 1 - x, layout.height - 1 - y
     p, t = (address >> layout.p) & 1, events["timeStamp"].astype(np.int64)
     return from_arrays(name, x, y, p, t, layout.height, layout.width)
+
+
+_EVENT, _HEADER = 8, struct.Struct("<16xI8x")
+"""Bytes of an event, and the header of a packet in version 3, with the number of its events."""
+
+
+def _whole(path: Path, version: int, start: int) -> bool:
+    """Whether an .aedat file, of which events begin at ``start``, ends where an event ends."""
+    size = path.stat().st_size
+    if version == 2:
+        return (size - start) % _EVENT == 0
+    with path.open("rb") as file:
+        while start < size:
+            file.seek(start)
+            header = file.read(_HEADER.size)
+            if len(header) < _HEADER.size:
+                return False
+            start += _HEADER.size + _EVENT * _HEADER.unpack(header)[0]
+    return start == size

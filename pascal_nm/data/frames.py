@@ -100,6 +100,19 @@ class Frames:
                 batch = slice(begin, min(begin + size, end))
                 yield self.pixels[batch], labels[batch]
 
+    def rescaled(self, scale: float) -> Frames:
+        """The same frames with another largest pixel value, for a network that was made for it.
+
+        Integers are rounded: 8-bit frames become those of a camera with fewer bits.
+        """
+        if scale == self.scale:
+            return self
+        pixels = np.empty_like(self.pixels)
+        for i, frame in enumerate(self.pixels):
+            values = frame * (scale / self.scale)
+            pixels[i] = values if pixels.dtype.kind == "f" else np.rint(values)
+        return replace(self, pixels=pixels, scale=scale)
+
     def changed(self) -> Array:
         """The share of each frame's values that differ from those of the frame before.
 
@@ -213,7 +226,7 @@ def _natural(path: Path) -> list[Any]:
 
 def _folder(path: Path, shape: tuple[int, int, int] | None, limit: int | None, progress: Progress | None) -> Frames:
     """The images of a folder, or of its folders, one sequence for each."""
-    name, inside = shown(path.name), sorted(visible(path), key=_natural)
+    name, inside = shown(path.resolve().name), sorted(visible(path), key=_natural)
     folders = [entry for entry in inside if entry.is_dir()]
     if folders and len(folders) < len(inside):
         raise DataError(f"{name} holds files and folders: it is one sequence of images, or one folder for each")

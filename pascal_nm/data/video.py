@@ -6,6 +6,7 @@ video is none; it is read through a Python file, and what it refers to is not op
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,12 @@ FORMATS = {
 _CONTAINER = {"protocol_whitelist": "none"}
 """What FFmpeg is told: nothing that a file refers to is opened."""
 
-_DECODER = {"err_detect": "explode"}
+_DECODER = {"err_detect": "crccheck+bitstream+buffer+explode"}
 """What its decoders are told: damage is an error, and nothing is made up in its place."""
 
 _GIF_ENDS = b"\x3b"
 
-_LACKING = 2
+_LACKING = 0.5
 """Frames by which the last one may end before the time that a file says, which is rounded."""
 
 _TWICE = 2
@@ -67,12 +68,12 @@ def read(
     """
     av, name = require("av", "video"), shown(path.name)
     with (
-        told(f"{name} cannot be read as a video ({path.suffix}), it is damaged or truncated"),
+        _reading(av, f"{name} cannot be read as a video ({path.suffix}), it is damaged or truncated"),
         path.open("rb") as file,
         av.open(file, format=FORMATS[path.suffix.lower()], options=_CONTAINER) as container,
     ):
         if not container.streams.video:
-            raise DataError(f"{name} holds no video")
+            raise DataError(f"{name} holds no video, or it is truncated before one begins")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         stream.codec_context.options = _DECODER
@@ -99,6 +100,16 @@ def read(
         return np.stack(pixels), None if stream.average_rate is None else float(stream.average_rate)
 
 
+@contextlib.contextmanager
+def _reading(av: Any, what: str) -> Iterator[None]:
+    """As :func:`told`, with what FFmpeg says of a file, but not the file's path."""
+    with told(what):
+        try:
+            yield
+        except av.error.FFmpegError as error:
+            raise DataError(f"{what} ({error.strerror})") from error
+
+
 def _decoded(container: Any, stream: Any, name: str) -> Iterator[Any]:
     """The frames of a stream; the size of each is checked before it is decoded."""
     for packet in container.demux(stream):
@@ -107,7 +118,7 @@ def _decoded(container: Any, stream: Any, name: str) -> Iterator[Any]:
             raise DataError(f"{name} has frames of {width} x {height} pixels; at most {PIXELS:,} are decoded")
         for frame in packet.decode():
             if packet.is_corrupt or frame.is_corrupt:
-                raise DataError(f"{name} is damaged at {frame.time or 0:.2f} s")
+                raise DataError(f"{name} is damaged or truncated at {frame.time or 0:.2f} s")
             yield frame
 
 
@@ -122,9 +133,10 @@ def _pixels(frame: Any, shape: tuple[int, int, int] | None, place: str) -> Array
 
 def _end(frame: Any, stream: Any) -> float:
     """When a frame ends, in seconds from the start of the stream."""
-    begin = float((stream.start_time or 0) * stream.time_base)
-    lasts = 0.0 if not stream.average_rate else 1 / float(stream.average_rate)
-    return 0.0 if frame.time is None else frame.time - begin + lasts
+    if frame.time is None:
+        return 0.0
+    lasts = 1 / stream.average_rate if stream.average_rate else 0
+    return float(frame.time - (stream.start_time or 0) * stream.time_base + lasts)
 
 
 def _check_whole(name: str, path: Path, container: Any, stream: Any, frames: int, end: float) -> None:
@@ -134,11 +146,14 @@ def _check_whole(name: str, path: Path, container: Any, stream: Any, frames: int
         DataError: says how many frames there are.
     """
     if not frames:
-        raise DataError(f"{name} holds no frames")
+        raise DataError(f"{name} holds no frames, or it is truncated before the first")
     truncated = f"{name} is damaged or truncated: only {frames:,} frames can be decoded"
-    if stream.frames > frames:
-        raise DataError(f"{truncated}, it says that it has {stream.frames:,}; limit their number to take these")
     says = _duration(stream)
+    expected = stream.frames
+    if stream.average_rate and says is not None:  # an edited file has frames before the part that is shown
+        expected = min(expected, round(says * float(stream.average_rate)))
+    if expected > frames:
+        raise DataError(f"{truncated}, it says that it has {expected:,}; limit their number to take these")
     if stream.average_rate and says is not None and end + _LACKING / float(stream.average_rate) < says:
         raise DataError(f"{truncated}, up to {end:.2f} s of {says:.2f} s; limit their number to take these")
     if container.format.name == "gif" and not path.read_bytes().rstrip(b"\0").endswith(_GIF_ENDS):

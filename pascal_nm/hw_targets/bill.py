@@ -15,7 +15,7 @@ import numpy as np
 
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import FileError, TargetError
-from pascal_nm.hw_targets import cost, evaluation, fixed_point, objectives
+from pascal_nm.hw_targets import cost, evaluation, fixed_point, objectives, spikes
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.cost import NEURON_KINDS, LayerEnergy
 from pascal_nm.hw_targets.evaluation import Batch, Evaluation, Progress, Shown, Summary
@@ -48,7 +48,12 @@ class Priced:
 
     @staticmethod
     def on(
-        graph: Graph, described: Mapping[str, Chip], objective: str = "time", *, pipelined: bool = False
+        graph: Graph,
+        described: Mapping[str, Chip],
+        objective: str = "time",
+        *,
+        pipelined: bool = False,
+        refused: dict[str, TargetError] | None = None,
     ) -> list[Priced]:
         """The programs of a network for chips, one for all that hold it in the same way.
 
@@ -61,6 +66,8 @@ class Priced:
             objective: what placements serve, as :func:`.mapping.place` takes it.
             pipelined: images follow each other every initiation interval of the schedule, and do
                 not wait for each other's answers.
+            refused: gets the chips that cannot run the network, and why; where it is None, or no
+                chip is left, the first of them is raised.
 
         Raises:
             TargetError: the network does not fit a chip, the objective is none, or images of its
@@ -75,13 +82,21 @@ class Priced:
         found: dict[object, list[Priced]] = {}  # by registers
         for name, chip in described.items():
             alike = found.setdefault((*sorted(chip.widths.items()), chip.fixed_point), [])
-            program, placement = _program(alike[0].program.graph if alike else graph, chip, objective)
+            try:
+                program, placement = _program(alike[0].program.graph if alike else graph, chip, objective)
+            except TargetError as error:
+                if refused is None:
+                    raise
+                refused[name] = error
+                continue
             for other in alike:
                 if _same(other.placement, placement):
                     other.chips[name] = chip
                     break
             else:
                 alike.append(Priced(program, placement, {name: chip}, pipelined))
+        if refused and len(refused) == len(described):
+            raise next(iter(refused.values()))
         return [each for alike in found.values() for each in alike]
 
     @property
@@ -150,12 +165,12 @@ class Tally:
 
 def _program(graph: Graph, chip: Chip, objective: str) -> tuple[Program, Placement | None]:
     """The program of a network for a chip: on its cores where its file has some."""
-    if not chip.widths:
-        return SimulatorProgram(graph), None
-    if chip.core is None:
-        return SimulatorProgram(fixed_point.fit(graph, chip)), None
-    execution = Execution(lower(graph, chip, objective=objective), chip)
-    return execution, execution.placement
+    if chip.widths and chip.core is not None:
+        execution = Execution(lower(graph, chip, objective=objective), chip)
+        return execution, execution.placement
+    fitted = fixed_point.fit(graph, chip) if chip.widths else graph
+    spikes.check(fitted, chip)
+    return SimulatorProgram(fitted), None
 
 
 def _same(one: Placement | None, other: Placement | None) -> bool:

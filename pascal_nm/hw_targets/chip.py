@@ -158,6 +158,40 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Neuron:
+    """What a chip's neurons compute.
+
+    Attributes:
+        kind: one of :data:`NEURONS`.
+        source: who says so.
+    """
+
+    kind: str
+    source: str
+
+
+NEURONS = ("fixed", "programmable")
+"""A neuron model of the chip's own with parameters, or programs."""
+
+
+@dataclass(frozen=True)
+class Spikes:
+    """What spikes carry, and how long synapses keep what they bring.
+
+    Attributes:
+        graded_bits: of the number that a spike carries at most; 0 where it carries none.
+        signed: these numbers may be negative.
+        source: where the figures come from.
+        delay: further timesteps that a synapse delays by at most; None where there is no limit.
+    """
+
+    graded_bits: Annotated[int, Within(0, 64)]
+    signed: bool
+    source: str
+    delay: Annotated[int, Within(0, 1 << 16)] | None = None
+
+
+@dataclass(frozen=True)
 class Chip:
     """A chip's description.
 
@@ -180,6 +214,9 @@ class Chip:
         includes_memory: the energies of events have their memory traffic in them.
         memory: what memory traffic costs besides; None where it is not counted (:func:`load`
             has to be asked).
+        neuron: what neurons compute; of a file that says nothing, whatever they are programmed to.
+        spikes: what spikes carry, and delays of synapses; of a file that says nothing, signed
+            numbers of 32 bits, and any delay.
         remark: what who reads the figures has to know; empty for nothing.
     """
 
@@ -195,6 +232,8 @@ class Chip:
     fixed_point: FixedPoint | None = None
     includes_memory: bool = False
     memory: Memory | None = None
+    neuron: Neuron = Neuron("programmable", "the file does not say otherwise")
+    spikes: Spikes = Spikes(32, True, "the file does not say otherwise")
     remark: str = ""
 
     @property
@@ -265,6 +304,8 @@ def _contradictions(chip: Chip) -> Iterator[str]:
     """What single values do not show."""
     if missing := {"synaptic_operation", "multiply_accumulate", "update"} - set(chip.energy):
         yield f"no energy for {', '.join(sorted(missing))}"
+    if chip.neuron.kind not in NEURONS:
+        yield f"neuron.kind is {chip.neuron.kind!r}: choose {' or '.join(NEURONS)}"
     if (chip.core is None) != (chip.mesh is None):
         yield "[core] and [mesh] belong together"
     if (m := chip.mesh) is not None and m.cores > m.width * m.height * m.cores_per_tile:

@@ -49,14 +49,21 @@ class LavaTarget:
         """Check that Lava is there and that the graph fits.
 
         Raises:
-            TargetError: Lava is not installed; a membrane potential can exceed 32 bits; the batch
-                size is below 1.
+            TargetError: Lava is not installed; a membrane potential can exceed 32 bits, or the
+                number that a spike carries 8; the batch size is below 1.
         """
         # Fails here, with advice, where Lava is missing.
         from pascal_nm.process_models import compat  # noqa: F401
 
         if self.batch_size is not None and self.batch_size < 1:
             raise TargetError(f"the batch size must be at least 1, not {self.batch_size}")
+        plan = schedule.of(graph)
+        for p in graph.senders:
+            if (largest := plan.largest(graph, p.name)) > (most := np.iinfo(np.int8).max):
+                raise TargetError(
+                    f"spikes of {p.name} carry numbers up to {largest}, beyond the {most} of 8 bits: "
+                    "take fewer levels, or a schedule without numbers"
+                )
         if graph.is_integer:
             _check_potentials(graph, kept=False)
         return LavaProgram(graph, self.batch_size or self._batch_size_for(graph), self.pipelined, self.memory)

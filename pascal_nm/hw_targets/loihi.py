@@ -64,9 +64,15 @@ class Execution:
         """Run N inputs, of shape (N, *input shape)."""
         return simulate.steps(self.graph, inputs, self.program.schedule, self.watcher, self._delivered)
 
-    def session(self) -> Session:
-        """Runs frames one after the other, from the same registers and routes."""
-        return Session(self.graph, self.program.schedule, watcher=self.watcher, delivered=self._delivered)
+    def session(self, threshold: float = 0.0) -> Session:
+        """Runs frames one after the other; registers and routes are the program's, state stays.
+
+        Args:
+            threshold: as :class:`pascal_nm.simulation.session.Session` takes it.
+        """
+        return Session(
+            self.graph, self.program.schedule, threshold=threshold, watcher=self.watcher, delivered=self._delivered
+        )
 
     def _delivered(self, projection: Projection, spikes: Tensor, synapse: Synapse) -> Tensor:
         return self._ways[projection.name].delivered(spikes, synapse)

@@ -17,7 +17,7 @@ import numpy as np
 
 from pascal_nm.common.arrays import Array, Pair, Shape
 from pascal_nm.errors import GraphError, PascalError, TargetError, described
-from pascal_nm.hw_targets import fixed_point, mapping
+from pascal_nm.hw_targets import fixed_point, mapping, spikes
 from pascal_nm.hw_targets.blocks import Blocks
 from pascal_nm.hw_targets.chip import Chip, Width
 from pascal_nm.hw_targets.fixed_point import Fitted
@@ -49,6 +49,8 @@ class Neurons:
         levels: most spikes of a neuron for an image; of the input its largest magnitude.
         exponent: one unit of the population's integers is ``2**(shift + exponent)`` units of the
             membrane, with the program's ``shift``. The input has no registers, and none.
+        payload_bits: of the signed numbers that its spikes carry, as
+            :func:`pascal_nm.hw_targets.spikes.payloads` proves them; 0 where they carry none.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Neurons:
     shape: tuple[Side, ...]
     levels: Annotated[int, Within(0, (1 << 31) - 1)]
     exponent: Exponent = 0
+    payload_bits: Annotated[int, Within(0, 64)] = 0
 
     @property
     def volume(self) -> tuple[int, int, int]:
@@ -167,7 +170,7 @@ class ChipProgram:
             ``NAME.bias_exponents`` of a population, ``SOURCE__TARGET.weight`` of a projection, all
             mantissas; and the ``NAME.scale`` of input and readout and the ``NAME.offset`` of the
             input, which the host has.
-        schedule: the windows of every population, delay and stop.
+        schedule: the windows of every population, delay, further delays of synapses, and stop.
         cores: what each holds.
         routes: by projection, the pairs of cores (n, 2) from one to the other of which messages
             travel; from :data:`HOST` those of the input.
@@ -367,11 +370,15 @@ def lower(network: Graph, chip: Chip, recipe: Quantization | int = 8, objective:
         objective: what the placement on the cores serves, as :func:`.mapping.place` takes it.
 
     Raises:
-        TargetError: the network does not fit the chip's registers or cores; the message names the
-            population, what it exceeds, and what helps.
+        TargetError: the network does not fit the chip's registers or cores, or its schedule takes
+            spikes that the chip has not; the message names the population, what it exceeds, and
+            what helps.
     """
     fitted = fixed_point.fitted(network, chip, recipe)
+    spikes.check(fitted.graph, chip)
     graph, placement = fitted.graph, mapping.place(fitted.graph, chip, objective)
+    plan = schedules.of(graph)
+    payloads = spikes.payloads(graph, plan)
     exponents = {name: encoding.exponent for name, encoding in fitted.encodings.items()}
     spans = ((name, block) for name, blocks in placement.blocks.items() for block in blocks.ranges())
     program = ChipProgram(
@@ -379,10 +386,13 @@ def lower(network: Graph, chip: Chip, recipe: Quantization | int = 8, objective:
         dict(chip.widths),
         0 if chip.fixed_point is None else chip.fixed_point.shift,
         Host(graph.timing, graph.preprocessing, graph.classes, graph.quantization),
-        tuple(Neurons(p.name, p.kind, p.shape, p.levels, exponents.get(p.name, 0)) for p in graph.populations),
+        tuple(
+            Neurons(p.name, p.kind, p.shape, p.levels, exponents.get(p.name, 0), payloads.get(p.name, 0))
+            for p in graph.populations
+        ),
         tuple(_synapses(q, fitted) for q in graph.projections),
         dict(_registers(fitted)),
-        schedules.of(graph),
+        plan,
         tuple(
             Slice(name, (int(x), int(y)), *block) for (name, block), (x, y) in zip(spans, placement.places, strict=True)
         ),

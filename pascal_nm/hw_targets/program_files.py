@@ -5,7 +5,7 @@
                    and what the host does
 ``registers.npz``  mantissas of weights, thresholds and biases, with the exponents of the biases;
                    the scales of input and readout, and the offset of the input
-``schedule.json``  the stages of every population, in timesteps of one image
+``schedule.json``  the stages of every population, in timesteps of one image, and delays of synapses
 ``cores.json``     what each core holds: a population, its channels, rows and columns; and its tile
 ``routes.npz``     by projection, from which core to which its messages travel
 ``check.npz``      a few inputs with every spike count and the readout's potential, computed without
@@ -31,7 +31,7 @@ from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.errors import FileError, PascalError
 from pascal_nm.export import bundle
 from pascal_nm.export.nir_format import LARGEST, read_nir, write_nir
-from pascal_nm.hw_targets import tables
+from pascal_nm.hw_targets import spikes, tables
 from pascal_nm.hw_targets.chip import WIDTHS, Width
 from pascal_nm.hw_targets.loihi import Execution
 from pascal_nm.hw_targets.program import ChipProgram, Host, Neurons, Slice, Synapses
@@ -85,6 +85,7 @@ class _Plan:
     initiation_interval: Step
     delay: Step
     populations: Mapping[str, _Window]
+    delays: Mapping[str, Step] | None = None
 
 
 Tile = Annotated[int, Within(0, 1 << 20)]
@@ -189,7 +190,7 @@ def _read_program(folder: Path) -> ChipProgram:
         if core.core != number:
             raise FileError(f"cores.json has core {core.core} where core {number} is expected")
         cores.append(Slice(core.population, core.tile, core.channels, core.rows, core.columns))
-    schedule = Schedule(windows, plan.delay, stop=description.host.timing.stop)
+    schedule = Schedule(windows, plan.delay, plan.delays or {}, description.host.timing.stop)
     if _plan(schedule) != plan:
         raise FileError("schedule.json does not last as long as its stages do")
     registers, routes = _read_registers(folder, description), _read_routes(folder, description)
@@ -216,7 +217,7 @@ def _plan(schedule: Schedule) -> _Plan:
         name: _Window(tuple(_Stage(s.stage.value, s.start, s.stop) for s in window.spans), window.shift)
         for name, window in schedule.windows.items()
     }
-    return _Plan(schedule.steps, schedule.initiation_interval, schedule.delay, windows)
+    return _Plan(schedule.steps, schedule.initiation_interval, schedule.delay, windows, schedule.delays or None)
 
 
 def _read_registers(folder: Path, description: _Description) -> dict[str, Array]:
@@ -258,6 +259,12 @@ def _check_program(program: ChipProgram, known: Graph) -> None:
         raise FileError("program.json gives the input an exponent, and it has no registers")
     if program.schedule != schedules.of(program.graph):
         raise FileError("schedule.json is not the schedule of the network in the registers")
+    bits = spikes.payloads(program.graph, program.schedule)
+    for p in program.populations:
+        if p.payload_bits != bits.get(p.name, 0):
+            raise FileError(
+                f"program.json gives numbers of {p.name!r} {p.payload_bits} bits, not {bits.get(p.name, 0)}"
+            )
     if sorted(program.registers) != sorted(program.needed_registers()):
         raise FileError("registers.npz does not hold the registers of the program")
     for name, needed in program.needed().items():
@@ -338,7 +345,8 @@ Run as written here it gives, bit for bit, the integer QCFS network's spike coun
 
 | file | holds |
 |---|---|
-| `program.json` | populations (kind, shape, levels, `exponent` E), projections (ends, operator with its parameters, \
+| `program.json` | populations (kind, shape, levels, `exponent` E, `payload_bits` \
+of the signed numbers that its spikes carry; 0: a spike is +1 or -1), projections (ends, operator with its parameters, \
 `exponent` e, pooling in front), the `shift` s of the registers and their `widths` in bits; of the host: how pixels \
 become inputs, the classes, and what schedule and integers were made by; what the places of cores serve |
 | `registers.npz` | `NAME.threshold`, `NAME.bias`, `NAME.bias_exponents` of populations, `SOURCE__TARGET.weight` of \
@@ -346,7 +354,8 @@ projections: mantissas. In units of the membrane a weight is mantissa * 2**(s + 
 bias mantissa * 2**exponent; a unit of a population's own integers is 2**(s + E) of them. `NAME.scale` of the input \
 (an input over it, plus `NAME.offset`, is what is injected) and of the readout (its potential over it is the source \
 network's output) |
-| `schedule.json` | for every population its stages, in timesteps of one image (half-open) |
+| `schedule.json` | for every population its stages, in timesteps of one image (half-open); `initiation_interval`: \
+after so many timesteps the next image may start; `delays` of projections, by name, where their synapses have some |
 | `cores.json` | for every core its tile (column, row over all chips side by side), \
 population, and ranges of channels, rows and columns (half-open) |
 | `routes.npz` | for every projection pairs of cores: spikes of the first one's neurons travel to the second, if they \
@@ -360,7 +369,8 @@ have synapses there; -1 is the host, which injects the input |
 
 Integers throughout: potential v and counter s, threshold theta, levels L. Before an image v = theta // 2 \
 (0 where `schedule.json` has a `shift`: theta // 2 is added in that timestep) and s = 0.
-A spike that is sent in timestep t arrives in t + {program.schedule.delay}. In each timestep, by stage:
+A spike that is sent in timestep t arrives in t + {program.schedule.delay}, and, behind synapses with a delay d in \
+`schedule.json`, in t + {program.schedule.delay} + d. In each timestep, by stage:
 
 - accumulate: v += input
 - integrate: v += input + share of the bias; where v >= theta: s += 1, v -= theta
@@ -369,7 +379,12 @@ A spike that is sent in timestep t arrives in t + {program.schedule.delay}. In e
 - emit: where s >= 1: send a spike, s -= 1
 - stream: v += input (and the bias, in the first timestep); where v >= theta and s < L: send +1, s += 1, v -= theta; \
 where v < 0 and s > 0: send -1, s -= 1, v += theta
+- change: v += input + bias; n = min(max(v // theta, 0), L); where n != s: send the number n - s as one spike; s = n. \
+What arrives is the number times the weight. Of a further frame v and s stay, the bias is 0, and of the input, too, \
+the change of each value is sent
 
+A `max` population adds up what each neuron of its window has sent, and sends the change of the largest sum (of the \
+smallest, where its threshold is -1).
 In `integrate` over n timesteps the bias comes in n shares that differ by at most one: in the k-th, \
 b // n + ((k + 1) r // n - k r // n) with r = b - n (b // n).
 The readout adds up its input and its bias and never fires; the class with the largest potential is the answer.

@@ -22,9 +22,13 @@ class SimulatorProgram:
         """Run N inputs, of shape (N, *input shape)."""
         return simulate.steps(self.graph, inputs, watcher=self.watcher)
 
-    def session(self) -> Session:
-        """Runs frames one after the other."""
-        return Session(self.graph, watcher=self.watcher)
+    def session(self, threshold: float = 0.0) -> Session:
+        """Runs frames one after the other, whose state stays.
+
+        Args:
+            threshold: as :class:`pascal_nm.simulation.session.Session` takes it.
+        """
+        return Session(self.graph, threshold=threshold, watcher=self.watcher)
 
 
 @dataclass(frozen=True)

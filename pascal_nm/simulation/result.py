@@ -187,6 +187,8 @@ class RunResult:
     def join(results: Sequence[RunResult]) -> RunResult:
         """The results of consecutive batches as one."""
         first = results[0]
+        if len(results) == 1:
+            return first
         return RunResult(
             counts={name: np.concatenate([r.counts[name] for r in results]) for name in first.counts},
             potential=np.concatenate([r.potential for r in results]),

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -74,12 +75,12 @@ class Schedule:
         """
         return min(self.steps, max(window.stop - window.start for window in self.windows.values()))
 
-    @property
+    @cached_property
     def streams(self) -> bool:
         """Whether spikes may be taken back, or populations fall quiet before their window's end."""
         return any(window.span(Stage.STREAM) for window in self.windows.values())
 
-    @property
+    @cached_property
     def graded(self) -> bool:
         """Whether spikes carry numbers."""
         return any(window.graded for window in self.windows.values())

@@ -593,11 +593,10 @@ class _Stepped(_Run):
         anew, whole = plan.kept and frames.is_floating_point(), self.clock
         for first in range(0, n, size):
             block = slice(first, min(first + size, n))
-            rest = self._at_rest(block)
             if not plan.kept:
-                self.state = rest
+                self.state = self._at_rest(block)
             elif anew and settled is None:
-                self.state = State(rest.v, self.state.s)
+                self.state = State(self._at_rest(block).v, self.state.s)
             elif first or kept is not None:
                 if settled is not None:
                     self.state = whole.settled(settled[block], self.state.s)

@@ -591,6 +591,29 @@ def test_energy_of_a_chip_with_cores_counts_messages_hops_and_time(pascal, train
     assert plain["seconds_per_image"] is None
 
 
+def test_energy_of_all_chips_has_a_line_for_those_that_cannot_run_the_schedule(pascal, trained):
+    command = ["energy", trained / "model.pt", "--limit", 5, "--schedule", "graded"]
+    code, out, _ = pascal(*command, "--chip", "all", "--json")
+    report = json.loads(out)
+    assert (code, len(report["chips"])) == (0, 3)
+    assert list(report["refused"]) == ["loihi1", "loihi1_calibrated"]
+    assert "loihi1: Loihi 1 cannot run schedule graded: its spikes carry no numbers" in pascal(
+        *command, "--chip", "all"
+    )[1].replace("\n", " ")
+    code, _, said = pascal(*command, "--chip", "loihi1")
+    assert code == 2
+    assert "Loihi 1 cannot run schedule graded" in said
+
+
+def test_images_that_follow_each_other_are_looked_at_once_in_an_interval(pascal, trained):
+    command = ["energy", trained / "model.pt", "--limit", 5, "--schedule", "graded", "--chip", "loihi2"]
+    alone, follows = (json.loads(pascal(*command, *more, "--json")[1]) for more in ([], ["--pipelined"]))
+    assert follows["joules_per_image"] < alone["joules_per_image"]
+    assert follows["seconds_between_answers"] < alone["seconds_between_answers"] == alone["seconds_per_image"]
+    assert all(layer["events"]["idle"] == 0 < layer["events"]["updates"] for layer in follows["layers"])
+    assert "timesteps from one image to the next: 1, an answer every" in pascal(*command, "--pipelined")[1]
+
+
 def test_energy_of_several_chips_is_that_of_each_alone(pascal, trained, tmp_path):
     mine = tmp_path / "mine.toml"
     entries = "\n".join(

@@ -47,6 +47,14 @@ def parts():
 
 
 @pytest.fixture(scope="module")
+def numbered():
+    """A residual network whose spikes carry numbers, and whose shortcuts wait in their synapses."""
+    module = networks.randomized(networks.ALL["residual"]())
+    graph = quantize(convert(module, networks.images(3)), input_range=6.0)
+    return parts_of(graph.replace(timing=Timing("graded")), chips.load("loihi2"))
+
+
+@pytest.fixture(scope="module")
 def fitted():
     """A small network in the registers of a chip."""
     module = networks.randomized(build("mlp", (1, 4, 4), 3, 4, width=0.05))
@@ -93,7 +101,7 @@ def signed(folder):
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-@pytest.mark.parametrize("which", ["parts", "fitted"])
+@pytest.mark.parametrize("which", ["parts", "fitted", "numbered"])
 def test_a_program_reads_back_as_it_was_written(which, tmp_path, request):
     program, check = request.getfixturevalue(which)
     for _ in range(2):  # the second replaces the first
@@ -356,7 +364,46 @@ def every_change(made):
         yield cores(lambda listed, i=i: smaller(listed[i]))
 
 
-@pytest.mark.parametrize("which", ["parts", "fitted"])
+def delayed(change):
+    """Delays of synapses in schedule.json, changed."""
+
+    def changed(folder, parts):
+        path = folder / "schedule.json"
+        plan = json.loads(path.read_text())
+        change(plan["delays"])
+        path.write_text(json.dumps(plan))
+
+    return changed
+
+
+def test_delays_and_bits_of_numbers_are_those_of_the_schedule(numbered, tmp_path):
+    write(tmp_path / "bundle", numbered)
+    plan = json.loads((tmp_path / "bundle" / "schedule.json").read_text())
+    made = numbered[0]
+    assert plan["delays"] == made.schedule.delays != {}
+    described = json.loads((tmp_path / "bundle" / "program.json").read_text())
+    bits = {p["name"]: p["payload_bits"] for p in described["populations"]}
+    assert all(bits[p.name] == p.levels.bit_length() + 1 for p in made.graph.senders if p.levels > 1)
+    text = (tmp_path / "bundle" / "README.md").read_text()
+    assert "- change: v += input" in text and "`delays` of projections" in text
+    (name, steps), *_ = made.schedule.delays.items()
+    for i, (change, message) in enumerate(
+        [
+            (delayed(lambda held: held.update({name: steps + 1})), "schedule.json is not the schedule of the network"),
+            (delayed(lambda held: held.update({name: -1})), "schedule.json: delays"),
+            (delayed(lambda held: held.pop(name)), "schedule.json is not the schedule of the network|not last as long"),
+            (delayed(lambda held: held.update(other=1)), "schedule.json is not the schedule of the network"),
+            (program(lambda held: held["populations"][1].update(payload_bits=9)), "gives numbers of .* 9 bits, not"),
+        ]
+    ):
+        folder = Path(shutil.copytree(tmp_path / "bundle", tmp_path / str(i)))
+        change(folder, numbered)
+        signed(folder)
+        with pytest.raises(FileError, match=message):
+            read(folder)
+
+
+@pytest.mark.parametrize("which", ["parts", "fitted", "numbered"])
 def test_every_changed_register_route_and_core_is_refused(which, tmp_path, request):
     """The checksums are right, as who changes a bundle on purpose would make them."""
     made = request.getfixturevalue(which)

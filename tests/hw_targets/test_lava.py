@@ -156,6 +156,15 @@ def test_after_a_reset_a_frame_is_the_first_and_without_kept_state_each_one_is()
     assert_same(session.run(frames), simulate.steps(graph, frames))
 
 
+def test_levels_that_a_spike_cannot_carry_are_refused_before_anything_runs():
+    graph = integer_graph()
+    many = [replace(p, levels=128) if p.name == "body_2" else p for p in graph.populations]
+    graph = graph.replace(populations=tuple(many))
+    with pytest.raises(TargetError, match="spikes of body_2 carry numbers up to 128, beyond the 127 of 8 bits"):
+        LavaTarget().compile(graph)
+    LavaTarget().compile(graph.replace(timing=Timing("streaming")))
+
+
 def test_frames_whose_changes_leave_32_bits_are_refused():
     graph = integer_graph()
     reach = max(bounds.current_bound(q, 1).max() for q in graph.outgoing(graph.input.name))

@@ -17,16 +17,17 @@ from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import cost, fixed_point, mapping, program_files
 from pascal_nm.hw_targets.loihi import Execution, LoihiTarget
 from pascal_nm.hw_targets.program import HOST, lower
+from pascal_nm.hw_targets.simulator import SimulatorProgram
 from pascal_nm.hw_targets.traffic import Traffic
 from pascal_nm.network import reach
 from pascal_nm.network.graph import Timing
-from pascal_nm.simulation import simulate
+from pascal_nm.simulation import events, simulate
 from pascal_nm.source import checkpoint
 from tests import networks
 from tests.cores import synapses
 from tests.hw_targets.test_chip import one_neuron
 from tests.hw_targets.test_fixed_point import PRE, float_graph
-from tests.hw_targets.test_mapping import small_chips
+from tests.hw_targets.test_mapping import OPERATIONS, small_chips
 from tests.strategies import inputs_for, integer_graphs, integer_qcfs
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -38,7 +39,7 @@ SMALL = settings(
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
 
-SCHEDULES = st.sampled_from(["pasc", "two_phase", "streaming"])
+SCHEDULES = st.sampled_from(["pasc", "two_phase", "streaming", "graded"])
 
 
 @st.composite
@@ -48,6 +49,9 @@ def programs(draw):
     graph = graph.replace(timing=Timing(draw(SCHEDULES)))
     if draw(st.booleans()):
         chip = dataclasses.replace(chip, fixed_point=None, widths={})
+    if graph.timing.schedule == "graded":
+        able = chips.load("loihi2")
+        chip = dataclasses.replace(chip, neuron=able.neuron, spikes=able.spikes)
     try:
         return graph, chip, lower(graph, chip)
     except TargetError:
@@ -109,7 +113,7 @@ def test_a_program_runs_to_the_counts_and_events_of_its_network(made, seed):
     same(result, {name: value.reshape(2, -1) for name, value in exact.items()}, graph)
     placement = mapping.place(graph, chip)
     counted = simulate.steps(graph, inputs, watcher=Traffic(placement))
-    for event in ("synaptic_operation", "multiply_accumulate", "emitted", "message", "message_in"):
+    for event in (*OPERATIONS, "emitted", "message", "message_in"):
         np.testing.assert_array_equal(result.cores.by_core(event), counted.cores.by_core(event), err_msg=event)
     for p in graph.populations:
         np.testing.assert_array_equal(result.cores.hops(p.name), counted.cores.hops(p.name))
@@ -135,16 +139,65 @@ def test_spikes_pass_along_routes_only(made, seed, data):
     same(result, expected, graph)
     incoming, operations = np.zeros((2, 2, len(program.cores)))
     for q in graph.projections:
-        if q.source == graph.input.name:
+        if q.source == graph.input.name and not program.schedule.sparse:
             continue
         count, spikes = synapses(q, graph[q.source].shape), result.spikes[q.source].reshape(2, -1).astype(int)
         own, targets = core_of(program, graph[q.source]), core_of(program, graph[q.target])
         for source, target in program.routes[q.name]:
             onto = count[targets == target].sum(0) * (own == source)
-            incoming[:, target] += spikes @ (onto > 0)
+            incoming[:, target] += spikes @ (onto > 0) * (source != HOST)
             operations[:, target] += spikes @ onto
     np.testing.assert_array_equal(result.cores.by_core("message_in"), incoming)
-    np.testing.assert_array_equal(result.cores.by_core("synaptic_operation"), operations)
+    found = result.cores.by_core("synaptic_operation") + result.cores.by_core("graded_operation")
+    np.testing.assert_array_equal(found, operations)
+
+
+@SMALL
+@given(made=programs(), seed=st.integers(0, 2**32 - 1))
+def test_a_program_runs_frames_from_registers_and_routes_to_the_counts_of_each_frame_alone(made, seed):
+    graph, chip, program = made
+    frames = inputs_for(graph, seed, 4)
+    frames[2] = frames[1]
+    session, exact = Execution(program, chip).session(), integer_qcfs(graph, frames)
+    whole = SimulatorProgram(graph).session()
+    for i, part in enumerate((frames[:3], frames[3:])):
+        result, rows = session.run(part), slice(3 * i, 4)
+        same(result, {n: v.reshape(4, -1)[rows][: len(part)] for n, v in exact.items()}, graph)
+        expected = whole.run(part)
+        for p, other in zip(events.count(graph, result), events.count(graph, expected), strict=True):
+            for event in OPERATIONS:
+                np.testing.assert_array_equal(getattr(p, f"{event}s"), getattr(other, f"{event}s"))
+                counted = np.broadcast_to(getattr(p, f"{event}s"), len(part))
+                np.testing.assert_array_equal(result.cores.total(event, p.name), counted)
+        if i == 0 and session.schedule.kept:
+            assert sum(int(layer.operations[2]) for layer in events.count(graph, result)) == 0, "nothing changed"
+
+
+@SMALL
+@given(made=programs(), seed=st.integers(0, 2**32 - 1), data=st.data())
+def test_routes_that_are_missing_are_missing_in_every_frame(made, seed, data):
+    graph, _, program = made
+    rng = np.random.default_rng(seed)
+    kept = {name: routes[rng.random(len(routes)) < 0.7] for name, routes in program.routes.items()}
+    program = dataclasses.replace(program, routes=kept)
+    frames = inputs_for(graph, seed, 3)
+    same(Execution(program).session().run(frames), expected_of(graph, program, frames), graph)
+
+
+@SMALL
+@given(made=programs(), seed=st.integers(0, 2**32 - 1), data=st.data())
+def test_what_a_synapse_delays_by_another_time_is_not_heard(made, seed, data):
+    """Neurons hear in one timestep: what is late, or early, comes as if there were no routes."""
+    graph, _, program = made
+    assume(program.schedule.graded)
+    name = data.draw(st.sampled_from([q.name for q in graph.projections if graph[q.target].kind == "pasc"]))
+    delays, no = program.schedule.delays, np.zeros((0, 2), np.int32)
+    other = data.draw(st.sampled_from([d for d in (-1, 1, 2) if delays.get(name, 0) + d >= 0]))
+    changed = dataclasses.replace(program.schedule, delays={**delays, name: delays.get(name, 0) + other})
+    delayed = dataclasses.replace(program, schedule=changed)
+    inputs = inputs_for(graph, seed, 2)
+    without = dataclasses.replace(program, routes={**program.routes, name: no})
+    same(Execution(delayed).run(inputs), expected_of(graph, without, inputs), graph)
 
 
 @SMALL
