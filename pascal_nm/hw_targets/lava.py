@@ -65,12 +65,7 @@ class LavaTarget:
                     "take fewer levels, or a schedule without numbers"
                 )
         if graph.is_integer:
-            for p in graph.weighted:
-                if (bound := bounds.potential_bound(graph, p.name)) >= 2**31:
-                    raise TargetError(
-                        f"the membrane potential of {p.name} can reach {bound:.3g}, beyond 32 bits: "
-                        "quantize to fewer bits"
-                    )
+            _check_potentials(graph, kept=False)
         return LavaProgram(graph, self.batch_size or self._batch_size_for(graph), self.pipelined, self.memory)
 
     def _batch_size_for(self, graph: Graph) -> int:
@@ -81,6 +76,16 @@ class LavaTarget:
         limit = available_memory() if self.memory is None else self.memory
         budget = _MEMORY if limit is None else min(_MEMORY, limit // 2)
         return max(1, budget // bytes_per_image(graph))
+
+
+def _check_potentials(graph: Graph, *, kept: bool) -> None:
+    for p in graph.weighted:
+        if (bound := bounds.potential_bound(graph, p.name, kept=kept)) >= 2**31:
+            frames = "from frame to frame " if kept else ""
+            raise TargetError(
+                f"{frames}the membrane potential of {p.name} can reach {bound:.3g}, beyond 32 bits: "
+                "quantize to fewer bits"
+            )
 
 
 def bytes_per_image(graph: Graph) -> int:
@@ -210,18 +215,14 @@ class LavaSession(Frames):
 
     Raises:
         DataError, GraphError: as :class:`pascal_nm.simulation.session.Frames`.
-        TargetError: the current of a change can exceed 32 bits.
+        TargetError: a kept membrane potential can exceed 32 bits.
     """
 
     def __init__(self, program: LavaProgram, threshold: float = 0) -> None:
         graph = program.graph
         super().__init__(graph, schedule.of(graph), threshold)
-        for q in graph.projections if graph.is_integer else ():
-            if (bound := bounds.current_bound(q, self.schedule.largest(graph, q.source)).max()) >= 2**31:
-                raise TargetError(
-                    f"from frame to frame the current of {q.name} can change by {bound:.3g}, beyond 32 bits: "
-                    "quantize to fewer bits"
-                )
+        if graph.is_integer and self.schedule.kept:
+            _check_potentials(graph, kept=True)
         self._program = program
         self._last: Array | None = None
 

@@ -16,7 +16,8 @@ from pascal_nm.errors import DataError, TargetError
 from pascal_nm.hw_targets import lava
 from pascal_nm.hw_targets.lava import LavaTarget
 from pascal_nm.network import bounds
-from pascal_nm.network.graph import Timing
+from pascal_nm.network.graph import Graph, Population, Projection, Timing
+from pascal_nm.network.operators import Dense
 from pascal_nm.simulation import simulate
 from tests import networks
 from tests.strategies import inputs_for, integer_graphs, integer_qcfs
@@ -169,8 +170,20 @@ def test_frames_whose_changes_leave_32_bits_are_refused():
     reach = max(bounds.current_bound(q, 1).max() for q in graph.outgoing(graph.input.name))
     large = replace(graph.input, levels=int(2**30 / reach) + 1)
     program = LavaTarget().compile(graph.replace(populations=(large, *graph.populations[1:])))
-    with pytest.raises(TargetError, match=r"can change by 2.15e\+09, beyond 32 bits"):
+    with pytest.raises(TargetError, match=r"from frame to frame the membrane potential of \w+ can reach 2\.\d+e\+09"):
         program.session()
+    # None of two projections alone leaves 32 bits; a neuron that streams falls by both at once.
+    one = Dense(np.array([[600_000_000]], np.int32))
+    populations = (
+        Population("input", "analog", (1,), 1),
+        Population("layer", "pasc", (1,), 4, np.full((), 150_000_000, np.int32), np.zeros((), np.int32)),
+        Population("output", "readout", (1,), 1, np.ones(()), np.zeros((), np.int32)),
+    )
+    pairs = ("input", "layer", one), ("input", "layer", one), ("layer", "output", Dense(np.ones((1, 1), np.int8)))
+    twice = Graph(populations, tuple(Projection(*pair) for pair in pairs), timing=Timing("streaming"))
+    with pytest.raises(TargetError, match=r"from frame to frame the membrane potential of layer can reach 2\.55e\+09"):
+        LavaTarget().compile(twice).session()
+    assert LavaTarget().compile(twice.replace(timing=Timing("pasc"))).session().schedule.kept is False
 
 
 @pytest.mark.parametrize("name", networks.ALL)
