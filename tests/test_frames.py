@@ -327,6 +327,7 @@ def test_inputs_whose_changes_leave_32_bits_are_refused():
 def test_a_change_of_twice_the_largest_input_fits_where_one_input_alone_needs_31_bits(name, n):
     graph = tiny(weight=1_200_000_000, theta=150_000_000, n=n, largest=1)
     assert bounds.potential_bound(graph, "layer") < 2**31 < bounds.potential_bound(graph, "layer", kept=True)
+    assert bounds.potential_bound(graph, "output", kept=True) == 16 * n, "levels change by no more than they are"
     simulate.steps(graph, np.zeros((1, n)), getattr(schedule, name)(graph))  # its synapses are others
     frames = np.repeat([[1.0], [-1], [0], [1], [0]], n, 1)
     check_levels(graph, Session(graph, getattr(schedule, name)(graph)).run(frames), frames)
