@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pascal_nm.common.arrays import Array
+from pascal_nm.errors import TargetError
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.mapping import Placement
@@ -69,7 +70,17 @@ class Execution:
 
         Args:
             threshold: as :class:`pascal_nm.simulation.session.Session` takes it.
+
+        Raises:
+            TargetError: where state is kept, a membrane potential could exceed the chip's bits.
         """
+        bits = self.program.widths.get("membrane", 64)
+        for p in self.program.populations if self.program.schedule.keeps(self.graph) else ():
+            if self.graph[p.name].dynamics.weighted and self.program.membrane(p, kept=True) >= 2 ** (bits - 1):
+                raise TargetError(
+                    f"frames may take the membrane potential of {p.name!r} beyond {bits} bits, as an input may change by "
+                    "twice its largest value: quantize to fewer bits, or run each frame from rest (--schedule pasc)"
+                )
         return Session(
             self.graph, self.program.schedule, threshold=threshold, watcher=self.watcher, delivered=self._delivered
         )

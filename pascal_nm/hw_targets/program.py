@@ -23,7 +23,7 @@ from pascal_nm.hw_targets.chip import Chip, Width
 from pascal_nm.hw_targets.fixed_point import Fitted
 from pascal_nm.hw_targets.tables import Verbatim, Within
 from pascal_nm.network import reach
-from pascal_nm.network.bounds import common_exponent
+from pascal_nm.network.bounds import common_exponent, potential_bound
 from pascal_nm.network.graph import Graph, Population, Preprocessing, Projection, Quantization, Timing, projection_name
 from pascal_nm.network.operators import OPERATORS, SumPool2d
 from pascal_nm.simulation import schedule as schedules
@@ -270,6 +270,13 @@ class ChipProgram:
         )
         pool = None if q.pool is None else SumPool2d(q.pool.kernel, q.pool.stride, q.pool.padding)
         return Projection(q.source, q.target, OPERATORS[q.operator](weight, **q.parameters), pool, q.number)
+
+    def membrane(self, p: Neurons, *, kept: bool = False) -> int:
+        """The largest magnitude that the potential register of a population can reach.
+
+        That is proven for images, or where state is ``kept`` for all frames.
+        """
+        return int(potential_bound(self.graph, p.name, kept=kept) * 2.0 ** (self.shift + p.exponent))
 
     def reached(self, projection: Projection) -> Array:
         """How many neurons of each core of the source have synapses onto each core of the target.

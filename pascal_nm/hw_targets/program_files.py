@@ -36,7 +36,6 @@ from pascal_nm.hw_targets.chip import WIDTHS, Width
 from pascal_nm.hw_targets.loihi import Execution
 from pascal_nm.hw_targets.program import ChipProgram, Host, Neurons, Slice, Synapses
 from pascal_nm.hw_targets.tables import Names, Within
-from pascal_nm.network.bounds import potential_bound
 from pascal_nm.network.graph import Graph
 from pascal_nm.network.windows import Span, Window
 from pascal_nm.neuron import Stage
@@ -291,7 +290,7 @@ def _check_widths(program: ChipProgram, p: Neurons) -> None:
     }
     weights = [program.registers[f"{q.name}.weight"] for q in program.projections if q.target == p.name]
     largest["weight"] = max(int(np.abs(weight.astype(np.float64)).max(initial=0)) for weight in weights)
-    largest["membrane"] = int(potential_bound(program.graph, p.name) * 2.0 ** (program.shift + p.exponent))
+    largest["membrane"] = program.membrane(p)
     for quantity, most in largest.items():
         bits = program.widths.get(quantity, 64)
         if most > 2 ** (bits - (quantity != "threshold")) - 1:
