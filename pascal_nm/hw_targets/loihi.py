@@ -78,8 +78,8 @@ class Execution:
         for p in self.program.populations if self.program.schedule.keeps(self.graph) else ():
             if self.graph[p.name].dynamics.weighted and self.program.membrane(p, kept=True) >= 2 ** (bits - 1):
                 raise TargetError(
-                    f"frames may take the membrane potential of {p.name!r} beyond {bits} bits, as an input may change by "
-                    "twice its largest value: quantize to fewer bits, or run each frame from rest (--schedule pasc)"
+                    f"frames may take the membrane potential of {p.name!r} beyond {bits} bits, as an input may change "
+                    "by twice its largest value: quantize to fewer bits, or run each frame from rest (--schedule pasc)"
                 )
         return Session(
             self.graph, self.program.schedule, threshold=threshold, watcher=self.watcher, delivered=self._delivered
