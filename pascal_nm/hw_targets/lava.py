@@ -214,7 +214,7 @@ class LavaSession(FrameRunner):
         threshold: as of :class:`pascal_nm.simulation.session.Session`.
 
     Raises:
-        DataError, GraphError: as :class:`pascal_nm.simulation.session.Frames`.
+        DataError, GraphError: as :class:`pascal_nm.simulation.session.FrameRunner`.
         TargetError: a kept membrane potential can exceed 32 bits.
     """
 
