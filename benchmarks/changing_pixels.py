@@ -68,7 +68,7 @@ def main() -> None:
     drawn = {}
     for path in options.models:
         graph = quantize(checkpoint.load(path).graph(), options.bits).replace(timing=Timing("graded"))
-        clip = data.load_frames("pan", shape=graph.input.shape)
+        clip = data.load_frames("pan", shape=graph.input.shape).rescaled(graph.preprocessing.scale)
         pictures = clip.pixels[:: max(1, len(clip) // 8)]
         energies, changed = [], []
         for share in SHARES:

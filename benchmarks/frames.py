@@ -83,6 +83,7 @@ def main() -> None:
         integers, doubles = quantize(source, options.bits), source.astype(np.float64)
         for name in options.frames:
             frames = data.load_frames(name, shape=source.input.shape, limit=options.limit)
+            frames = frames.rescaled(source.preprocessing.scale)
             row = {"model": path.name, "frames": frames.name, "length": len(frames), "sequences": len(frames.starts)}
             from_rest = {each: fresh(integers.replace(timing=Timing(each)), frames) for each in ("pasc", "graded")}
             runs = {

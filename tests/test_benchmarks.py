@@ -50,6 +50,14 @@ RUNS = {
         [MODEL, "--data", "digits", "--limit", 4, "--threads", 1],
         r"differing(.|\n)+ +[\d,]+ +0 +[\d.]+ +[\d.]+\n",
     ),
+    "camera.py": (
+        [MODEL, "--frames", 5, "--rounds", 1],
+        r"model, all changes( +[\d.]+%?){4}\n",
+    ),
+    "changing_pixels.py": (
+        [MODEL, "--frames", 3, "-o", "{folder}/changes.svg"],
+        r"model\.pt( +[\d.]+){7}",
+    ),
     "counting.py": (
         [MODEL, "--data", "digits", "--limit", 4, "--rounds", 1, "--threads", 1],
         r"streaming.* loihi2( +[\d.]+){4}\n",
@@ -61,6 +69,10 @@ RUNS = {
     "graded_exact.py": (
         [MODEL, "--data", "digits", "--limit", 6, "--batch", 3],
         r"model +6 +[\d,]+ +60( +0 +0 +[\d.]+){2}\n",
+    ),
+    "frames.py": (
+        [MODEL, "--limit", 10, "--json", "{folder}/frames.json"],
+        r"still +10(.|\n)+differ: graded, int 0, graded, float64 0, streaming, int 0, streaming, float64 0\n",
     ),
     "inhibition.py": (
         [MODEL, "--limit", 20],
