@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import numpy as np
 
 from pascal_nm.cli.output import joules, say, table
 from pascal_nm.hw_targets.bill import Bill
-from pascal_nm.hw_targets.choices import Choice
+from pascal_nm.hw_targets.choices import Choice, figures
 
 _MARK = "*"
 """Behind the least energy of a chip."""
@@ -51,7 +48,7 @@ def _rows(choices: Sequence[Choice]) -> list[list[object]]:
 
 
 def _row(name: str, bill: Bill, least: float) -> list[object]:
-    found = _figures(bill)
+    found = figures(bill)
     return [
         name.replace(" ", "\N{NO-BREAK SPACE}"),
         joules(bill.total) + _MARK * (bill.total == least),
@@ -68,26 +65,3 @@ def _short(number: float) -> str:
         if number >= power:
             return f"{number / power:.3g} {letter}"
     return f"{number:.3g}"
-
-
-def _figures(bill: Bill) -> dict[str, Any]:
-    layers, plan = bill.result.events, bill.result.schedule
-    return {
-        "joules": bill.total,
-        "source_over": bill.source_total / bill.total,
-        "timesteps": plan.initiation_interval if bill.pipelined else float(bill.result.timesteps.mean()),
-        "seconds": bill.seconds_between_answers if bill.pipelined else bill.seconds,
-        "operations": sum(float(np.mean(layer.arithmetic)) for layer in layers),
-        "updates": sum(float(np.mean(layer.updates + layer.idle)) for layer in layers),
-        "messages": sum(float(np.mean(layer.messages)) for layer in layers),
-    }
-
-
-def summary(choice: Choice) -> dict[str, Any]:
-    """One schedule, for JSON."""
-    said: dict[str, Any] = {"schedule": choice.timing.schedule, "lag": choice.timing.lag}
-    if choice.bill is None:
-        return said | {"refused": choice.refusal}
-    return (
-        said | _figures(choice.bill) | {"pipelined": None if choice.following is None else _figures(choice.following)}
-    )

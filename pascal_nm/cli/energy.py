@@ -21,7 +21,7 @@ from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.choices import Choice
 from pascal_nm.hw_targets.choices import choices as by_schedule
 from pascal_nm.hw_targets.cost import KINDS
-from pascal_nm.hw_targets.evaluation import Shown, predictions
+from pascal_nm.hw_targets.evaluation import Shown, frame_summary, predictions
 from pascal_nm.network.graph import Graph
 from pascal_nm.paper import analysis
 from pascal_nm.simulation.events import EVENTS, LayerEvents
@@ -99,7 +99,7 @@ def energy(
             bill.summary()
             | {"predictions_changed_by_quantization": changed[name]}
             | (_frame_figures(bill, data) if isinstance(data, Frames) else {})
-            | ({"schedules": [choices.summary(each) for each in compared[name]]} if compare else {})
+            | ({"schedules": [each.summary() for each in compared[name]]} if compare else {})
             for name, bill in bills.items()
         ]
         content = {"images": len(data), "threshold": threshold, **vars(graph.timing)}
@@ -128,7 +128,7 @@ def _per(data: Shown) -> str:
 
 def _frame_figures(bill: Bill, frames: Frames) -> dict[str, Any]:
     """What JSON says of frames, with their energy."""
-    found = frame_words.summary(bill.graph, frames, bill.result)
+    found = frame_summary(bill.graph, frames, bill.result)
     found["each_frame"]["joules"] = bill.joules_by_image.tolist()
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,31 +10,9 @@ from pascal_nm.cli import plots
 from pascal_nm.cli.output import percent, say, span
 from pascal_nm.common.arrays import Array
 from pascal_nm.data import Frames
-from pascal_nm.hw_targets.evaluation import Evaluation
+from pascal_nm.hw_targets.evaluation import Evaluation, frame_summary
 from pascal_nm.network.graph import Graph
 from pascal_nm.simulation import events
-
-
-def summary(graph: Graph, frames: Frames, result: Evaluation) -> dict[str, Any]:
-    """Per frame, for JSON; the first frame of a sequence comes from rest."""
-    dense = events.dense_operations(graph)
-    operations = np.sum([layer.arithmetic for layer in result.events], 0)
-    return {
-        "frames": len(frames),
-        "sequences": len(frames.starts),
-        "frames_a_second": frames.rate,
-        "state_kept": result.schedule.kept,
-        "values_changed": float(result.injected.mean()) / graph.input.size,
-        "operations_a_frame": float(operations.mean()),
-        "dense_operations_a_frame": dense,
-        "operations_over_dense": float(operations.mean()) / dense,
-        "each_frame": {
-            "prediction": result.predictions.tolist(),
-            "values_changed": (result.injected / graph.input.size).tolist(),
-            "operations": operations.tolist(),
-            "timesteps": result.timesteps.tolist(),
-        },
-    }
 
 
 def note_threshold(threshold: float) -> None:
@@ -49,7 +26,7 @@ def note_threshold(threshold: float) -> None:
 
 def show(graph: Graph, frames: Frames, result: Evaluation, target: str, arithmetic: str, speed: float) -> None:
     """The answer of a run in words."""
-    found = summary(graph, frames, result)
+    found = frame_summary(graph, frames, result)
     kept = "state kept from one to the next" if result.schedule.kept else "each from rest"
     say(
         f"[bold]{len(frames):,} frames[/bold] of {frames.name} on {target}, {kept} "
@@ -84,17 +61,12 @@ def draw(
         path: of the file.
         joules: of each frame, and of the dense source network; None draws operations.
     """
-    changed = {
-        layer.name: layer.emitted / graph[layer.name].size
-        for layer in result.events
-        if graph[layer.name].dynamics.sends
-    }
     if joules is None:
         spent = np.sum([layer.arithmetic for layer in result.events], 0) / 1e6
         dense, quantity = events.dense_operations(graph) / 1e6, "operations of a frame (million)"
     else:
         spent, dense, quantity = joules[0] * 1e6, joules[1] * 1e6, "energy of a frame (µJ)"
-    plots.frames(spent, dense, quantity, changed, frames.starts, title, path)
+    plots.frames(spent, dense, quantity, result.active, frames.starts, title, path)
 
 
 def _changes(frames: Frames, predictions: Array) -> int:

@@ -155,8 +155,10 @@ def load_shown(
         raise DataError("--image-column and --label-column belong to --data, and frames have neither")
     with progress(f"reading {frames}") as update:
         shown = data.load_frames(frames, shape=network.input.shape, limit=limit, progress=update)
-    if network.preprocessing is not None:
-        shown = shown.rescaled(network.preprocessing.scale)
+    pre = network.preprocessing
+    if pre is not None and pre.scale != shown.scale:
+        note(f"pixels of {frames} go up to {shown.scale:g}; they are scaled to the {pre.scale:g} of the network")
+        shown = shown.rescaled(pre.scale)
     if not schedules.of(network).keeps(network):
         why = "stops before the answer is final" if network.timing.stop else "keeps no state"
         note(f"schedule {network.timing} {why}: each frame is run from rest (graded and streaming need only changes)")

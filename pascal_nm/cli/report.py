@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from pascal_nm.cli import frames as frame_words
 from pascal_nm.cli import options
 from pascal_nm.cli.energy import Chips, chip_names
 from pascal_nm.cli.output import note, percent, print_json, progress, say
@@ -36,6 +37,8 @@ def report(
         Path | None,
         typer.Option("--model", help="The source network of a .nir, to compare with.", show_default="a .pt is its own"),
     ] = None,
+    frames: options.FramesName = None,
+    threshold: options.Threshold = 0.0,
     limit: options.Limit = None,
     chip: Chips = ["loihi1"],  # noqa: B006
     memory: Annotated[
@@ -51,7 +54,8 @@ def report(
 ) -> None:
     """Write one page to read, show and send: accuracy, spikes, energy and proof of a network.
 
-    Its numbers lie beside it.
+    With --frames also what each frame takes, and which layers change. Its numbers
+    lie beside it.
     """
     numbers = output.with_suffix(".json")
     try:
@@ -68,10 +72,13 @@ def report(
         raise DataError(f"{network} is a source network itself: leave --model out")
     graph = options.timing(spiking, schedule, lag, None)
     described = {name: chips.load(name, memory=memory) for name in chip_names(chip)}
-    data = options.load_data(data_name, limit, image_column, label_column, network=graph)
-    calibration = _training_images(data_name, limit, image_column, label_column, graph)
-    content = collect(network.name, graph, data, described, source, progress, taken, calibration)
-    images = dict.fromkeys(Path(name) for name in (data_name, training_part(data_name)) if name is not None)
+    data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=graph)
+    calibration, names = None, [frames]
+    if frames is None:
+        calibration = _training_images(data_name, limit, image_column, label_column, graph)
+        names = [data_name, training_part(data_name)]
+    content = collect(network.name, graph, data, described, source, progress, taken, calibration, threshold)
+    images = dict.fromkeys(Path(name) for name in names if name is not None)
     read = [network, *([model] if model else []), *images, *(Path(name) for name in described)]
     content["reproduce"] = provenance(shlex.join(["pascal-nm", *sys.argv[1:]]), read, source)
     text = page.html(content, numbers.name)
@@ -82,8 +89,11 @@ def report(
         print_json(content)
         return
     size = output.stat().st_size / 1e6
-    say(f"{output}: {percent(content['accuracy'])} of {len(data):,} images of {data.name} right, {size:.1f} MB")
+    right = "" if content["accuracy"] is None else f"{percent(content['accuracy'])} of them right, "
+    what = "images" if frames is None else "frames"
+    say(f"{output}: {len(data):,} {what} of {data.name}, {right}{size:.1f} MB")
     say(f"{numbers}: every number of it")
+    frame_words.note_threshold(threshold)
     say(content["source"]["verdict"] if content["source"] else "not compared with a source network: --model names one")
 
 

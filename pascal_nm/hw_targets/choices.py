@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 
 from pascal_nm.data import Frames
@@ -41,6 +43,28 @@ class Choice:
     bill: Bill | None = None
     following: Bill | None = None
     refusal: str = ""
+
+    def summary(self) -> dict[str, Any]:
+        """Every figure, for JSON."""
+        said: dict[str, Any] = {"schedule": self.timing.schedule, "lag": self.timing.lag}
+        if self.bill is None:
+            return said | {"refused": self.refusal}
+        following = None if self.following is None else figures(self.following)
+        return said | figures(self.bill) | {"pipelined": following}
+
+
+def figures(bill: Bill) -> dict[str, Any]:
+    """What one row of the comparison says, mean of an image; of the pipelined, of an interval."""
+    layers, plan = bill.result.events, bill.result.schedule
+    return {
+        "joules": bill.total,
+        "source_over": bill.source_total / bill.total,
+        "timesteps": plan.initiation_interval if bill.pipelined else float(bill.result.timesteps.mean()),
+        "seconds": bill.seconds_between_answers if bill.pipelined else bill.seconds,
+        "operations": sum(float(np.mean(layer.arithmetic)) for layer in layers),
+        "updates": sum(float(np.mean(layer.updates + layer.idle)) for layer in layers),
+        "messages": sum(float(np.mean(layer.messages)) for layer in layers),
+    }
 
 
 def timings(graph: Graph) -> list[Timing]:

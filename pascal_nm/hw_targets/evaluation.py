@@ -57,6 +57,7 @@ class Summary(NamedTuple):
     exact: Array
     right: Array
     injected: Array
+    active: Mapping[str, Array]
     loads: Mapping[str, Array]
 
     @staticmethod
@@ -71,7 +72,7 @@ class Summary(NamedTuple):
             injected = result.spikes[graph.input.name].reshape(len(labels), -1).sum(1, dtype=np.int64)
         return Summary(
             *(result.predictions, labels, counted, result.schedule, result.timesteps, result.exact),
-            *(right, injected, loads),
+            *(right, injected, _active(graph, result), loads),
         )
 
 
@@ -91,6 +92,7 @@ class Evaluation:
         accuracy_over_time: share of correct predictions after each timestep, (steps,); empty for an
             engine without timesteps.
         injected: values of the input that were sent for each image, (N,).
+        active: by layer, the share of its neurons that sent something for each image, (N,).
     """
 
     predictions: Array
@@ -101,6 +103,7 @@ class Evaluation:
     exact: Array
     accuracy_over_time: Array
     injected: Array
+    active: Mapping[str, Array] = field(default_factory=dict)
     loads: Mapping[str, Array] = field(default_factory=dict)
 
     @property
@@ -149,8 +152,15 @@ class Evaluation:
             np.concatenate([part.exact for part in parts]),
             np.sum([part.right for part in parts], 0) / len(labels),
             np.concatenate([part.injected for part in parts]),
+            {name: np.concatenate([part.active[name] for part in parts]) for name in parts[0].active},
             {event: np.concatenate([part.loads[event] for part in parts]) for event in parts[0].loads},
         )
+
+
+def _active(graph: Graph, result: RunResult) -> dict[str, Array]:
+    """By layer, the share of its neurons that sent something, (N,)."""
+    spikes = {p.name: result.spikes[p.name].reshape(len(result.predictions), -1) for p in graph.senders}
+    return {name: np.count_nonzero(sent, axis=1) / sent.shape[1] for name, sent in spikes.items()}
 
 
 def batch_images(graph: Graph) -> int:
@@ -334,6 +344,28 @@ def summary(verification: Verification, result: Evaluation) -> dict[str, Any]:
         "source_accuracy": float(np.mean(right)) if result.labelled else None,
         "accuracy": result.accuracy if result.labelled else None,
         "predictions_unlike_source": int(np.count_nonzero(verification.source_predictions != result.predictions)),
+    }
+
+
+def frame_summary(graph: Graph, frames: Frames, result: Evaluation) -> dict[str, Any]:
+    """Per frame, for JSON; the first frame of a sequence comes from rest."""
+    dense = events.dense_operations(graph)
+    operations = np.sum([layer.arithmetic for layer in result.events], 0)
+    return {
+        "frames": len(frames),
+        "sequences": len(frames.starts),
+        "frames_a_second": frames.rate,
+        "state_kept": result.schedule.kept,
+        "values_changed": float(result.injected.mean()) / graph.input.size,
+        "operations_a_frame": float(operations.mean()),
+        "dense_operations_a_frame": dense,
+        "operations_over_dense": float(operations.mean()) / dense,
+        "each_frame": {
+            "prediction": result.predictions.tolist(),
+            "values_changed": (result.injected / graph.input.size).tolist(),
+            "operations": operations.tolist(),
+            "timesteps": result.timesteps.tolist(),
+        },
     }
 
 

@@ -19,24 +19,26 @@ import numpy as np
 import pascal_nm
 from pascal_nm.common.arrays import Array
 from pascal_nm.common.files import sha256
-from pascal_nm.data import Dataset
+from pascal_nm.data import Dataset, Frames
+from pascal_nm.errors import PascalError, TargetError
 from pascal_nm.hw_targets import compiled, cost, evaluation
 from pascal_nm.hw_targets.bill import Bill, Priced
 from pascal_nm.hw_targets.chip import Chip
-from pascal_nm.hw_targets.evaluation import Evaluation
+from pascal_nm.hw_targets.choices import choices
+from pascal_nm.hw_targets.evaluation import Evaluation, Shown
 from pascal_nm.network import summary
 from pascal_nm.network.graph import SCHEDULES, Graph, Inputs, Timing
 from pascal_nm.report.traces import record, trace
 from pascal_nm.search import adaptive
 from pascal_nm.simulation import schedule
-from pascal_nm.simulation.result import Program, RunResult
+from pascal_nm.simulation.result import FrameProgram, Program, Runner, RunResult
 from pascal_nm.source.checkpoint import Model
 
 _Progress = Callable[[str], AbstractContextManager[Callable[..., None]]]
 """A progress bar for the work that is named; :func:`pascal_nm.cli.output.progress`."""
 
 _IMAGES = 6
-"""Images that the reader may pick from; at most a third of them are answered wrongly."""
+"""Images or frames that the reader may pick from; at most a third are answered wrongly."""
 
 _NEURONS = 24
 """Neurons of each population whose spikes and potentials are shown, drawn by ``SEED``."""
@@ -53,24 +55,27 @@ _CLUSTERS = 3
 def collect(
     name: str,
     graph: Graph,
-    data: Dataset,
+    data: Shown,
     described: Mapping[str, Chip],
     model: Model | None,
     progress: _Progress,
     taken: Sequence[str] = (),
     calibration: Dataset | None = None,
+    threshold: float = 0,
 ) -> dict[str, Any]:
     """Run a network in every way that the report shows.
 
     Args:
         name: of the network.
         graph: the spiking network, with the schedule that it is to run with.
-        data: labelled images.
+        data: labelled images, or frames.
         described: chips by the names or files that were given.
         model: the source network; None where it is not known.
         progress: a bar for each of the runs.
         taken: what the model does not say and was taken from the network: not compared.
-        calibration: training images, from which the AL metric is; None takes ``data``.
+        calibration: training images, from which the AL metric is; None takes ``data``, and of
+            frames there is none.
+        threshold: of frames, as :func:`.evaluation.run_batches` takes it.
 
     Raises:
         PascalError: the data or the network do not fit each other, a chip or the source network.
@@ -80,35 +85,66 @@ def collect(
     certificate = None
     if model is None:
         with progress("running") as update:
-            result = evaluation.evaluate(counting, data, progress=update)
+            result = evaluation.evaluate(counting, data, threshold=threshold, progress=update)
     else:
         source = model.source()
         reference = model.graph(source)
         with progress("verifying") as update:
-            verification, result = evaluation.verify(source, reference, counting, data, given=graph, progress=update)
+            verification, result = evaluation.verify(
+                source, reference, counting, data, given=graph, threshold=threshold, progress=update
+            )
         verification.taken = tuple(taken)
         certificate = evaluation.summary(verification, result)
-    metric = _metric(graph, data, calibration, counting.histograms, progress)
-    bills = {name: bill for each in priced for name, bill in _priced(each, data, progress).items()}
+    metric = None
+    if not isinstance(data, Frames):
+        metric = _metric(graph, data, calibration, counting.histograms, progress)
+    bills = {name: bill for each in priced for name, bill in _priced(each, data, threshold, progress).items()}
+    schedules = [_schedule(*each) for each in _in_every_schedule(graph, data, threshold, result, progress)]
     return {
         "network": _network(name, graph),
         "data": {"name": data.name, "images": len(data), "classes": list(data.classes)},
-        "accuracy": result.accuracy,
+        "frames": _frames(graph, data, bills, threshold, result) if isinstance(data, Frames) else None,
+        "unary": not result.schedule.sparse,
+        "accuracy": result.accuracy if result.labelled else None,
         "timesteps": _timesteps(result),
         "spikes_per_image": sum(float(layer.emitted.mean()) for layer in result.events),
         "synaptic_operations_per_image": result.operations,
         "source": certificate,
-        "al_metric": {key: metric[key] for key in ("data", "images", "training_images")},
-        "layers": _layers(graph, result, counting.histograms, metric["layers"]),
-        "images": [_image(graph, data, i) for i in _chosen(result)],
-        "chips": [_chip(chip, bills[chip], graph, result) for chip in described],
-        "schedules": [_schedule(*each) for each in _in_every_schedule(graph, data, result, progress)],
+        "al_metric": metric and {key: metric[key] for key in ("data", "images", "training_images")},
+        "layers": _layers(graph, result, counting.histograms, metric and metric["layers"]),
+        "images": [
+            _image(graph, data, pixels, i) for i, pixels in _shown(graph, data, threshold, _chosen(data, result))
+        ],
+        "chips": [
+            _chip(name, bills[name], graph, result)
+            | {"schedules": _by_schedule(graph, chip, data, threshold, progress)}
+            for name, chip in described.items()
+        ],
+        "schedules": schedules,
     }
 
 
-def _priced(priced: Priced, data: Dataset, progress: _Progress) -> dict[str, Bill]:
+def _priced(priced: Priced, data: Shown, threshold: float, progress: _Progress) -> dict[str, Bill]:
     with progress(f"counting events, {priced.title}") as update:
-        return priced.bills(data, progress=update)
+        return priced.bills(data, threshold=threshold, progress=update)
+
+
+def _by_schedule(graph: Graph, chip: Chip, data: Shown, threshold: float, progress: _Progress) -> list[dict[str, Any]]:
+    """What a chip takes under each schedule that it can run."""
+    with progress(f"every schedule, {chip.name}") as update:
+        return [each.summary() for each in choices(graph, chip, data, threshold=threshold, progress=update)]
+
+
+def _frames(
+    graph: Graph, frames: Frames, bills: Mapping[str, Bill], threshold: float, result: Evaluation
+) -> dict[str, Any]:
+    """What happened frame by frame, with its energy on each chip."""
+    found = evaluation.frame_summary(graph, frames, result)
+    found["each_frame"] |= {
+        "neurons_that_sent": {layer: shares.tolist() for layer, shares in result.active.items()},
+        "joules": {name: bill.joules_by_image.tolist() for name, bill in bills.items()},
+    }
+    return {"starts": list(frames.starts), "threshold": threshold} | found
 
 
 def provenance(command: str, files: Sequence[Path], model: Model | None) -> dict[str, Any]:
@@ -149,11 +185,36 @@ class _Counting:
 
     def run(self, inputs: Inputs) -> RunResult:
         """Run, and count."""
-        result = self.program.run(inputs)
+        return self.counted(self.program.run(inputs))
+
+    def session(self) -> Runner:
+        """Run frames, and count."""
+        if not isinstance(self.program, FrameProgram):
+            raise TargetError("this target runs no frames")
+        return _CountingRunner(self, self.program.session())
+
+    def counted(self, result: RunResult) -> RunResult:
+        """Count the levels of a run."""
         for p in self.graph.spiking:
             found = np.bincount(result.counts[p.name].reshape(-1), minlength=p.levels + 1)
             self.histograms[p.name] = self.histograms.get(p.name, 0) + found
         return result
+
+
+@dataclass
+class _CountingRunner:
+    """A session whose levels are counted."""
+
+    counting: _Counting
+    runner: Runner
+
+    def run(self, frames: Inputs) -> RunResult:
+        """Run, and count."""
+        return self.counting.counted(self.runner.run(frames))
+
+    def reset(self) -> None:
+        """See :class:`pascal_nm.simulation.result.Runner`."""
+        self.runner.reset()
 
 
 def _network(name: str, graph: Graph) -> dict[str, Any]:
@@ -213,12 +274,12 @@ def _layers(
     graph: Graph,
     result: Evaluation,
     histograms: Mapping[str, Array],
-    adapted: Mapping[str, tuple[float, int]],
+    adapted: Mapping[str, tuple[float, int]] | None,
 ) -> list[dict[str, Any]]:
     """The populations but for the input.
 
     Each has its size and spikes, and where it has levels, how they are used; ``adapted`` gives
-    metric and cluster.
+    metric and cluster, where they are measured.
     """
     layers = []
     for events in result.events:
@@ -233,32 +294,49 @@ def _layers(
             "spikes_per_neuron": float(events.emitted.mean()) / p.size,
             "synaptic_operations": float(events.operations.mean()),
         }
-        if p.name in adapted:
-            metric, cluster = adapted[p.name]
+        if p.name in histograms:
             shares = histograms[p.name] / histograms[p.name].sum()
             layer |= {
                 "levels": p.levels,
                 "share_of_each_count": shares.tolist(),
                 "silent": float(shares[0]),
                 "saturated": float(shares[-1]),
-                "al_metric": metric if math.isfinite(metric) else None,
-                "cluster": cluster,
             }
+        if adapted is not None and p.name in adapted:
+            metric, cluster = adapted[p.name]
+            layer |= {"al_metric": metric if math.isfinite(metric) else None, "cluster": cluster}
         layers.append(layer)
     return layers
 
 
-def _chosen(result: Evaluation) -> list[int]:
-    """Images to look at: up to a third that are answered wrongly, then the first of each class."""
+def _chosen(data: Shown, result: Evaluation) -> list[int]:
+    """Images to look at: up to a third that are answered wrongly, then the first of each class.
+
+    Frames are as far from each other as they can be.
+    """
+    if isinstance(data, Frames):
+        return sorted({round(i) for i in np.linspace(0, len(data) - 1, _IMAGES).tolist()})
     wrong = np.flatnonzero(result.predictions != result.labels)[: _IMAGES // 3]
     firsts = np.sort(np.unique(result.labels, return_index=True)[1])
     rest = [i for i in (*firsts, *range(len(result.labels))) if i not in wrong]
     return sorted([*wrong.tolist(), *list(dict.fromkeys(int(i) for i in rest))[: _IMAGES - len(wrong)]])
 
 
-def _image(graph: Graph, data: Dataset, i: int) -> dict[str, Any]:
-    """One image: its pixels, its answer over time, and what some neurons of each population do."""
-    pixels = data.pixels[i : i + 1]
+def _shown(graph: Graph, data: Shown, threshold: float, chosen: Sequence[int]) -> Iterator[tuple[int, Array]]:
+    """The chosen images or frames as they are shown, (1, C, H, W) each."""
+    done = 0
+    for inputs, labels in evaluation.as_shown(graph, data, evaluation.batch_images(graph), threshold):
+        for i in chosen:
+            if done <= i < done + len(labels):
+                yield i, inputs.values[i - done : i - done + 1]
+        done += len(labels)
+
+
+def _image(graph: Graph, data: Shown, pixels: Array, i: int) -> dict[str, Any]:
+    """One image: its pixels, its answer over time, and what some neurons of each population do.
+
+    A frame is run from rest, as an image by itself.
+    """
     result, recording = record(graph, graph.pixels(pixels))
     assert result.answers is not None, "the simulator has timesteps"
     steps, logits = int(result.timesteps[0]), result.logits[0]
@@ -279,6 +357,8 @@ def _image(graph: Graph, data: Dataset, i: int) -> dict[str, Any]:
             one: dict[str, Any] = {"neuron": [int(place) for place in np.unravel_index(number, p.shape)]}
             if sent is not None:
                 one |= {"spikes": _when(sent[:, n] > 0), "taken_back": _when(sent[:, n] < 0)}
+                if result.schedule.windows[p.name].graded:
+                    one["numbers"] = sent[sent[:, n] != 0, n].tolist()
             if found is not None:
                 one |= {
                     "potential": np.round(found.potential[:, n].astype(float), 4).tolist(),
@@ -291,7 +371,7 @@ def _image(graph: Graph, data: Dataset, i: int) -> dict[str, Any]:
         layers.append({"name": p.name, "kind": p.kind, **facts, "neurons": shown})
     return {
         "image": i,
-        "label": int(data.labels[i]),
+        "label": None if data.labels is None else int(data.labels[i]),
         "prediction": int(result.predictions[0]),
         "timesteps": steps,
         "answer_after_each_timestep": result.answers[0, :steps].tolist(),
@@ -335,27 +415,35 @@ def _chip(name: str, bill: Bill, graph: Graph, result: Evaluation) -> dict[str, 
 
 
 def _in_every_schedule(
-    graph: Graph, data: Dataset, result: Evaluation, progress: _Progress
-) -> Iterator[tuple[Graph, Evaluation]]:
-    """The same network under each schedule; its own has been run."""
+    graph: Graph, data: Shown, threshold: float, result: Evaluation, progress: _Progress
+) -> Iterator[tuple[Graph, Evaluation | str]]:
+    """The same network under each schedule, or why it has none; its own has been run."""
     for each in SCHEDULES:
         if each == graph.timing.schedule:
             yield graph, result
             continue
         other = graph.replace(timing=Timing(each))
+        try:
+            program = compiled(other, "torch")
+            schedule.of(other)
+        except PascalError as error:
+            yield other, str(error)
+            continue
         with progress(f"running, {each}") as update:
-            yield other, evaluation.evaluate(compiled(other, "torch"), data, progress=update)
+            yield other, evaluation.evaluate(program, data, threshold=threshold, progress=update)
 
 
-def _schedule(graph: Graph, result: Evaluation) -> dict[str, Any]:
+def _schedule(graph: Graph, result: Evaluation | str) -> dict[str, Any]:
+    if isinstance(result, str):
+        return {**vars(graph.timing), "refused": result}
     steps = int(result.timesteps.max())
     final = result.exact[None] & (result.timesteps[None] <= np.arange(1, steps + 1)[:, None])
     return {
         **vars(graph.timing),
-        "accuracy_over_time": result.accuracy_over_time[:steps].tolist(),
+        "accuracy_over_time": result.accuracy_over_time[:steps].tolist() if result.labelled else [],
         "certified_over_time": final.mean(1).tolist(),
         "certified": float(result.exact.mean()),
-        "accuracy": result.accuracy,
+        "accuracy": result.accuracy if result.labelled else None,
         "timesteps": _timesteps(result),
         "spikes_per_image": sum(float(layer.emitted.mean()) for layer in result.events),
     }

@@ -85,10 +85,11 @@ def _population(p: Mapping[str, Any]) -> str:
 
 
 def _counts(report: _Report) -> go.Figure:
-    """How often a neuron of each layer sends 0, 1 … L spikes for an image.
+    """How often a neuron of each layer has level 0, 1 … L for an image, by mostly so many spikes.
 
     Silent ones on the left, saturated ones on the right.
     """
+    what, verb = ("spikes", "send") if report["unary"] else ("level", "have level")
     layers = [layer for layer in report["layers"] if "levels" in layer]
     most = max(layer["levels"] for layer in layers)
     figure = go.Figure()
@@ -102,15 +103,15 @@ def _counts(report: _Report) -> go.Figure:
             orientation="h",
             name=f"{count}",
             marker={"color": colour, "line": {"width": 0}},
-            hovertemplate=f"%{{y}}: %{{x:.2f}} % send {count}<extra></extra>",
+            hovertemplate=f"%{{y}}: %{{x:.2f}} % {verb} {count}<extra></extra>",
         )
-    figure.update_layout(barmode="stack", bargap=0.25, legend={"title": {"text": "spikes"}, "traceorder": "normal"})
+    figure.update_layout(barmode="stack", bargap=0.25, legend={"title": {"text": what}, "traceorder": "normal"})
     figure.update_xaxes(title="share (%)", range=[0, 100])
     return _rows(figure, len(layers))
 
 
 def _rates(report: _Report) -> go.Figure:
-    """Figure 4 of the paper: spikes of a neuron for an image, mean over each layer."""
+    """Figure 4 of the paper: spikes of a neuron for an image or frame, mean over each layer."""
     layers = [layer for layer in report["layers"] if layer["sends"]]
     figure = go.Figure()
     for kind, mine in _by_kind(layers):
@@ -151,18 +152,26 @@ def _metric(report: _Report) -> go.Figure:
 
 
 def _raster(report: _Report, image: Mapping[str, Any]) -> go.Figure:
-    """Spikes of some neurons of each layer, on a ground that shows what the layer does."""
+    """Spikes of some neurons of each layer, on a ground that shows what the layer does.
+
+    The colour of a spike that carries a number shows it.
+    """
     figure = go.Figure()
     stages = {p["name"]: p["stages"] for p in report["network"]["populations"]}
-    points: dict[str, list[tuple[int, int, list[int]]]] = {"spikes": [], "taken_back": []}
+    points: dict[str, list[tuple[int, int, list[int]]]] = {"spikes": [], "taken_back": [], "numbers": []}
     middles, names, row = [], [], 0
     layers = [layer for layer in image["layers"] if layer["sends"]]
     seen: list[str] = []
     for number, layer in enumerate(layers):
         top = row
         for n, neuron in enumerate(layer["neurons"]):
-            for key, found in points.items():
-                found += [(t, row, [number, n]) for t in neuron[key]]
+            numbers = neuron.get("numbers")
+            if numbers is not None:
+                times = sorted(neuron["spikes"] + neuron["taken_back"])
+                points["numbers"] += [(t, row, [number, n, sent]) for t, sent in zip(times, numbers, strict=True)]
+            else:
+                for key in ("spikes", "taken_back"):
+                    points[key] += [(t, row, [number, n]) for t in neuron[key]]
             row += 1
         for span in stages[layer["name"]]:
             stop = min(span["stop"], image["timesteps"])
@@ -175,7 +184,7 @@ def _raster(report: _Report, image: Mapping[str, Any]) -> go.Figure:
         row += 1  # a gap between layers
     for key, colour, name in (("spikes", None, "spike"), ("taken_back", COLOURS[5], "spike of -1")):
         found = points[key]
-        if found or key == "spikes":
+        if found:
             figure.add_scatter(
                 x=[t for t, _, _ in found],
                 y=[at for _, at, _ in found],
@@ -186,12 +195,36 @@ def _raster(report: _Report, image: Mapping[str, Any]) -> go.Figure:
                 | ({"color": colour} if colour else {}),
                 hovertemplate="timestep %{x}<extra>click to see this neuron</extra>",
             )
+    if found := points["numbers"]:
+        marker = {
+            "symbol": "square",
+            "size": 4,
+            "color": [which[2] for _, _, which in found],
+            "colorscale": "Cividis",
+            "colorbar": {"title": {"text": "number sent", "side": "right"}, "thickness": 12},
+        }
+        figure.add_scatter(
+            x=[t for t, _, _ in found],
+            y=[at for _, at, _ in found],
+            customdata=[which for _, _, which in found],
+            mode="markers",
+            name="spike with a number",
+            marker=marker,
+            hovertemplate="timestep %{x}: %{customdata[2]}<extra>click to see this neuron</extra>",
+        )
     for stage in STAGE_COLOURS:
         if stage in seen:
             figure.add_scatter(**_entry(stage))
     figure.update_yaxes(tickvals=middles, ticktext=names, range=[row - 1, -1], showgrid=False, zeroline=False)
-    figure.update_xaxes(title="timestep", range=[-0.6, image["timesteps"] - 0.4], showgrid=False, zeroline=False)
+    ticks = {"dtick": 1} if image["timesteps"] < _FEW else {}
+    figure.update_xaxes(
+        title="timestep", range=[-0.6, image["timesteps"] - 0.4], showgrid=False, zeroline=False, **ticks
+    )
     return _finished(figure, 4 * row + 130)
+
+
+_FEW = 20
+"""Timesteps up to which each has its tick."""
 
 
 def _potential(report: _Report) -> go.Figure:
@@ -212,8 +245,8 @@ def _potential(report: _Report) -> go.Figure:
     return _finished(figure, 430)
 
 
-def _energy(chip: Mapping[str, Any]) -> go.Figure:
-    """Energy of an image by layer and kind of event.
+def _energy(chip: Mapping[str, Any], one: str) -> go.Figure:
+    """Energy of an image or frame by layer and kind of event.
 
     A mark shows what the source network takes there.
     """
@@ -244,12 +277,12 @@ def _energy(chip: Mapping[str, Any]) -> go.Figure:
         hovertemplate=f"%{{y}}, source network: %{{x:.3g}} {unit}<extra></extra>",
     )
     figure.update_layout(barmode="stack", bargap=0.25, legend_traceorder="normal")
-    figure.update_xaxes(title=f"energy of an image ({unit})", rangemode="tozero")
+    figure.update_xaxes(title=f"energy of {one} ({unit})", rangemode="tozero")
     return _rows(figure, len(layers), extra=40)
 
 
 def _chips(report: _Report) -> go.Figure:
-    """Energy of an image on each chip, beside the source network's, on a logarithmic axis."""
+    """Energy of an image or frame on each chip beside the source network's, logarithmic."""
     figure = go.Figure()
     names = [chip["chip"] for chip in report["chips"]]
     bars = (
@@ -266,7 +299,7 @@ def _chips(report: _Report) -> go.Figure:
             text=[joules(value) for value in values],
             hovertemplate="%{y}: %{text}<extra></extra>",
         )
-    figure.update_xaxes(title="energy of an image (µJ)", type="log", dtick=1)
+    figure.update_xaxes(title=f"energy of {one(report)} (µJ)", type="log", dtick=1)
     figure.update_layout(bargap=0.3)
     return _rows(figure, 2 * len(names))
 
@@ -315,11 +348,12 @@ def _tick(n: int) -> int:
 def _timesteps(report: _Report) -> go.Figure:
     """Accuracy, and the share of certified answers, after each timestep of each schedule."""
     figure = go.Figure()
-    for each, colour in zip(report["schedules"], COLOURS, strict=False):
+    can = [each for each in report["schedules"] if "refused" not in each]
+    for each, colour in zip(can, COLOURS, strict=False):
         places = list(range(1, len(each["accuracy_over_time"]) + 1))
         label = schedule(each)
         curves = ((label, "accuracy_over_time", "solid"), (f"{label}: certified", "certified_over_time", "dot"))
-        for name, key, dash in curves:
+        for name, key, dash in curves if report["accuracy"] is not None else curves[1:]:
             figure.add_scatter(
                 x=places,
                 y=[100 * share for share in each[key]],
@@ -328,13 +362,110 @@ def _timesteps(report: _Report) -> go.Figure:
                 line={"color": colour, "dash": dash, "shape": "hv", "width": 2},
                 hovertemplate=f"{name}: %{{y:.4g}} % after %{{x}} timesteps<extra></extra>",
             )
-    if report["source"] is not None:
+    if report["source"] is not None and report["accuracy"] is not None:
         figure.add_hline(
             y=100 * report["source"]["source_accuracy"], line={"color": NEUTRAL, "dash": "dash", "width": 1}
         )
     figure.update_xaxes(title="timesteps", rangemode="tozero")
-    figure.update_yaxes(title="share of images (%)", range=[0, 103])
+    figure.update_yaxes(title=f"share of {plural(report)} (%)", range=[0, 103])
     return _finished(figure, 400)
+
+
+def one(report: _Report) -> str:
+    """What the figures are of: ``an image`` or ``a frame``."""
+    return "a frame" if report["frames"] else "an image"
+
+
+def plural(report: _Report) -> str:
+    """Several of them."""
+    return "frames" if report["frames"] else "images"
+
+
+def _over_frames(
+    report: _Report, what: str, curves: Mapping[str, Sequence[float]], dense: Sequence[float]
+) -> go.Figure:
+    """A quantity of each frame, a line for each curve, dotted lines for the dense source network.
+
+    Upright lines stand where further sequences start.
+    """
+    figure = go.Figure()
+    for (name, values), reference, colour in zip(curves.items(), dense, COLOURS * len(curves), strict=False):
+        figure.add_scatter(
+            x=list(range(len(values))),
+            y=list(values),
+            mode="lines+markers" if len(values) == 1 else "lines",
+            name=name,
+            line={"color": colour, "width": 2},
+            hovertemplate=f"{name}, frame %{{x}}: %{{y:.4g}}<extra></extra>",
+        )
+        figure.add_scatter(
+            x=[0, len(values) - 1],
+            y=[reference, reference],
+            mode="lines",
+            name="dense source network" if len(curves) == 1 else f"{name}: dense source network",
+            line={"color": colour, "dash": "dot", "width": 2},
+            hovertemplate="dense source network: %{y:.4g}<extra></extra>",
+        )
+    figure.update_yaxes(title=what, **({"type": "log"} if len(curves) > 1 else {"rangemode": "tozero"}))
+    return _frame_axis(figure, report, 320 + 24 * len(curves))
+
+
+def _frame_axis(figure: go.Figure, report: _Report, height: int) -> go.Figure:
+    for start in report["frames"]["starts"][1:]:
+        figure.add_vline(x=start, line={"color": NEUTRAL, "width": 1})
+    figure.update_xaxes(title="frame", zeroline=False)
+    return _finished(figure, height)
+
+
+def _frame_energy(report: _Report) -> go.Figure:
+    """Energy of each frame on each chip."""
+    chips = {chip["chip"]: chip for chip in report["chips"]}
+    joules = report["frames"]["each_frame"]["joules"]
+    curves = {name: [1e6 * value for value in joules[chip["name"]]] for name, chip in chips.items()}
+    dense = [1e6 * chip["source_network_joules_per_image"] for chip in chips.values()]
+    return _over_frames(report, "energy of a frame (µJ)", curves, dense)
+
+
+def _frame_operations(report: _Report) -> go.Figure:
+    """Operations in synapses of each frame, in thousands."""
+    found = report["frames"]
+    operations = {"operations": [value / 1e3 for value in found["each_frame"]["operations"]]}
+    return _over_frames(
+        report, "operations of a frame (thousand)", operations, [found["dense_operations_a_frame"] / 1e3]
+    )
+
+
+def _frame_values(report: _Report) -> go.Figure:
+    """The share of the input's values that were sent for each frame."""
+    shares = [100 * share for share in report["frames"]["each_frame"]["values_changed"]]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=list(range(len(shares))),
+        y=shares,
+        mode="lines+markers" if len(shares) == 1 else "lines",
+        line={"color": COLOURS[0], "width": 2},
+        showlegend=False,
+        hovertemplate="frame %{x}: %{y:.4g} %<extra></extra>",
+    )
+    figure.update_yaxes(title="values sent (%)", range=[0, 103])
+    return _frame_axis(figure, report, 260)
+
+
+def _frame_layers(report: _Report) -> go.Figure:
+    """The share of each layer's neurons that sent something for each frame."""
+    layers = report["frames"]["each_frame"]["neurons_that_sent"]
+    figure = go.Figure(
+        go.Heatmap(
+            z=[[100 * share for share in shares] for shares in layers.values()],
+            y=list(layers),
+            colorscale="Cividis",
+            zmin=0,
+            colorbar={"title": {"text": "neurons that sent (%)", "side": "right"}, "thickness": 12},
+            hovertemplate="%{y}, frame %{x}: %{z:.3g} %<extra></extra>",
+        )
+    )
+    figure.update_yaxes(autorange="reversed", showgrid=False, ticksuffix=" ")
+    return _frame_axis(figure, report, max(280, _ROW * len(layers) + 130))
 
 
 def schedule(each: Mapping[str, Any]) -> str:
@@ -398,7 +529,16 @@ def every(report: _Report) -> dict[str, list[go.Figure]]:
         "raster": [_raster(report, image) for image in report["images"]],
         "potential": [_potential(report)],
         "chips": [_chips(report)] if len(report["chips"]) > 1 else [],
-        "energy": [_energy(chip) for chip in report["chips"]],
+        "energy": [_energy(chip, one(report)) for chip in report["chips"]],
         "cores": [_cores(chip, *each) for chip in on_cores for each in CORE_QUANTITIES.items()],
         "timesteps": [_timesteps(report)],
+        **{
+            f"frame-{name}": [draw(report)] if report["frames"] else []
+            for name, draw in (
+                ("energy", _frame_energy),
+                ("operations", _frame_operations),
+                ("values", _frame_values),
+                ("layers", _frame_layers),
+            )
+        },
     }

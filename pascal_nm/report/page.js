@@ -52,6 +52,12 @@ function drawNeuron() {
     const when = sent(key, inside);
     Object.assign(marks, { x: when, y: when.map((t) => one.potential[t]) });
   }
+  if (one.numbers) {  // a spike says how much the level has changed
+    const when = sent("spikes", "up").concat(sent("taken_back", "down")).sort((a, b) => a - b);
+    const number = (t) => one.numbers[when.indexOf(t)].toString().replace(/^(?=\d)/, "+");
+    for (const marks of [up, down]) Object.assign(marks, { mode: "markers+text", text: marks.x.map(number), textposition: "top center" });
+    [up.name, down.name, counter.name] = ["sends a rise", "sends a fall", "level"];
+  }
   Object.assign(counter, { x: steps, y: one.counter });
   figure.layout.yaxis2.dtick = Math.ceil((Math.max(...one.counter) - Math.min(...one.counter, 0) + 1) / 6);
   const stages = report.network.populations.find((p) => p.name === layer.name).stages;
@@ -74,7 +80,8 @@ function pickNeuron(layer, neuron) {
   options(byId("layer"), traced().map((i) => layers()[i].name));
   byId("layer").value = traced().indexOf(layer);
   const name = (one) => (shown.answers ? named(one.neuron[0]) : one.neuron.join(", "));
-  const spikes = (one) => (one.spikes ? ` (${one.spikes.length - one.taken_back.length})` : "");
+  const sum = (one) => (one.numbers ? one.numbers.reduce((a, b) => a + b, 0) : one.spikes.length - one.taken_back.length);
+  const spikes = (one) => (one.spikes ? ` (${sum(one)})` : "");
   options(byId("neuron"), shown.neurons.map((one) => name(one) + spikes(one)));
   byId("neuron").value = neuron;
   return drawNeuron();
@@ -92,9 +99,9 @@ function pickImage(i) {
   const image = report.images[i], answers = image.answer_after_each_timestep, last = answers.at(-1);
   [...byId("images").children].forEach((button, n) => button.setAttribute("aria-pressed", n === i));
   const since = answers.findLastIndex((answer) => answer !== last) + 2;
-  const verdict = image.prediction === image.label ? "right" : `wrong, it is ${named(image.label)}`;
+  const verdict = image.prediction === image.label ? " (right)" : image.label === null ? "" : ` (wrong, it is ${named(image.label)})`;
   byId("answer").textContent =
-    `Answer ${named(image.prediction)} (${verdict}), unchanged after ${since} of ${image.timesteps} timesteps; ` +
+    `Answer ${named(image.prediction)}${verdict}, unchanged after ${since} of ${image.timesteps} timesteps; ` +
     `${image.spikes.toLocaleString("en")} spikes.`;
   draw("raster", figures.raster[i]);
   const plot = byId("raster");
@@ -117,8 +124,8 @@ function drawChip() {
 
 report.images.forEach((image, i) => {
   const button = document.createElement("button"), text = document.createElement("span");
-  text.textContent = named(image.label);
-  if (image.prediction !== image.label) text.className = "wrong";
+  text.textContent = report.frames ? `frame ${image.image}` : named(image.label);
+  if (image.label !== null && image.prediction !== image.label) text.className = "wrong";
   button.append(thumbnail(image), text);
   button.onclick = () => pickImage(i);
   byId("images").append(button);
@@ -134,7 +141,7 @@ for (const name of ["chip", "quantity"]) {
 }
 
 function drawAll() {
-  for (const place of ["network", "counts", "rates", "metric", "chips", "timesteps"]) {
+  for (const place of ["network", "counts", "rates", "metric", "chips", "timesteps", "frame-energy", "frame-operations", "frame-values", "frame-layers"]) {
     if (figures[place].length) draw(place, figures[place][0]);
   }
   drawChip();

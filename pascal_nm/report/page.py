@@ -29,7 +29,7 @@ def html(report: Mapping[str, Any], json_name: str) -> str:
     drawn = figures.every(_literal(report))
     content = {name: [json.loads(figure.to_json()) for figure in each] for name, each in drawn.items()}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    filters: dict[str, Callable[..., str]] = {
+    filters: dict[str, Callable[..., Any]] = {
         "percent": percent,
         "joules": joules,
         "seconds": _seconds,
@@ -37,6 +37,7 @@ def html(report: Mapping[str, Any], json_name: str) -> str:
         "short": lambda value: f"{value:.3g}",
         "schedule": figures.schedule,
         "largest": _largest,
+        "by_schedule": _by_schedule,
     }
     environment.filters |= filters
     return environment.from_string(_text("page.html")).render(
@@ -44,6 +45,11 @@ def html(report: Mapping[str, Any], json_name: str) -> str:
         p=report["reproduce"],
         show={name: len(each) for name, each in drawn.items()},
         windows={p["name"]: p["window"] for p in report["network"]["populations"]},
+        one=figures.one(report),
+        images=figures.plural(report),
+        graded=any(
+            "numbers" in one for image in report["images"] for layer in image["layers"] for one in layer["neurons"]
+        ),
         quantities=list(figures.CORE_QUANTITIES.values()),
         json_name=json_name,
         style=_text("page.css"),
@@ -74,6 +80,17 @@ def _embedded(content: Any) -> str:
 
 def _seconds(value: float) -> str:
     return f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} µs"
+
+
+def _by_schedule(chip: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each schedule that a chip can run, pipelined ones too; the least is marked."""
+    rows: list[dict[str, Any]] = []
+    for each in chip["schedules"]:
+        if "refused" not in each:
+            name, following = figures.schedule(each), each["pipelined"]
+            rows += [each | {"name": name}] + ([following | {"name": f"{name}, pipelined"}] if following else [])
+    least = min((row["joules"] for row in rows), default=None)
+    return [row | {"least": row["joules"] == least} for row in rows]
 
 
 def _largest(layer: Mapping[str, Any]) -> str:

@@ -36,5 +36,6 @@ STAGE_COLOURS: Mapping[str, str] = {
     "encode": COLOURS[3],
     "emit": COLOURS[2],
     "stream": COLOURS[4],
+    "change": COLOURS[5],
 }
 """Colour of each :class:`pascal_nm.neuron.Stage`."""
