@@ -309,9 +309,9 @@ def test_a_shown_value_stays_as_it_was_among_frames_of_another_type():
     assert session.step(np.array([3], np.uint8)).counts["layer"].tolist() == [[3]]
 
 
-@pytest.mark.parametrize("threshold", [-1, -0.1, np.nan])
-def test_a_threshold_below_zero_is_refused(threshold):
-    with pytest.raises(DataError, match="the threshold of a change is 0 or more, not"):
+@pytest.mark.parametrize("threshold", [-1, -0.1, np.nan, np.inf])
+def test_a_threshold_below_zero_or_without_end_is_refused(threshold):
+    with pytest.raises(DataError, match="the threshold of a change is 0 or more and finite, not"):
         Session(tiny(), threshold=threshold)
 
 

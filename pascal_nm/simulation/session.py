@@ -7,6 +7,7 @@ those of a run from rest (Theorem 5 in docs/schedules.md). The analog input send
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -30,13 +31,12 @@ class Frames(ABC):
         threshold: as of :class:`Session`.
 
     Raises:
-        DataError: a negative threshold.
+        DataError: a threshold that is negative or not finite.
         GraphError: inputs of an integer network so large that their changes leave 32 bits.
     """
 
     def __init__(self, graph: Graph, plan: Schedule, threshold: float) -> None:
-        if not threshold >= 0:
-            raise DataError(f"the threshold of a change is 0 or more, not {threshold}")
+        _check_threshold(threshold)
         if 2 * graph.input.levels > np.iinfo(np.int32).max:
             raise GraphError(f"inputs up to {graph.input.levels:,} change by more than 32 bits hold")
         self.graph, self.threshold = graph, threshold
@@ -109,7 +109,7 @@ class Session(Frames):
         delivered: brings spikes to their synapses, likewise.
 
     Raises:
-        DataError: a negative threshold.
+        DataError: a threshold that is negative or not finite.
         GraphError: inputs of an integer network so large that their changes leave 32 bits.
     """
 
@@ -154,7 +154,11 @@ def thresholded(frames: Array, shown: Array | None, threshold: float) -> Array:
 
     Returns:
         Frames of the same shape; with a threshold of 0 those that were given.
+
+    Raises:
+        DataError: a threshold that is negative or not finite.
     """
+    _check_threshold(threshold)
     if not threshold:
         return frames
     found = []
@@ -164,3 +168,8 @@ def thresholded(frames: Array, shown: Array | None, threshold: float) -> Array:
             frame = np.where(apart <= threshold, shown, frame)  # NaN, too, is far from any number
         found.append(shown := frame)
     return np.stack(found)
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 <= threshold < math.inf:
+        raise DataError(f"the threshold of a change is 0 or more and finite, not {threshold}")
