@@ -293,7 +293,7 @@ class Bill:
             "nanoseconds": {name: vars(figure) for name, figure in self.chip.latency.items()},
             "memory": self.chip.memory_traffic,
             "timesteps": float(self.result.timesteps.mean()),
-            "accuracy": self.result.accuracy,
+            "accuracy": self.result.accuracy if self.result.labelled else None,
             "joules_per_image": self.total,
             "seconds_per_image": self.seconds,
             "pipelined": self.pipelined,
