@@ -18,7 +18,7 @@ from pascal_nm.network.graph import Graph, Inputs
 from pascal_nm.simulation import schedule, simulate
 from pascal_nm.simulation.result import RunResult
 from pascal_nm.simulation.schedule import Schedule
-from pascal_nm.simulation.session import Frames
+from pascal_nm.simulation.session import FrameRunner
 
 _MEMORY = 2**28
 """Bytes that the frames in flight of one batch may take, unless the caller sets the batch size or
@@ -195,7 +195,7 @@ class LavaProgram:
             )
 
 
-class LavaSession(Frames):
+class LavaSession(FrameRunner):
     """Runs frames one after the other in Lava; the state stays from one to the next.
 
     Each call of :meth:`run` starts its own processes and ends them. Inside a call the neurons keep
@@ -214,7 +214,7 @@ class LavaSession(Frames):
         threshold: as of :class:`pascal_nm.simulation.session.Session`.
 
     Raises:
-        DataError, GraphError: as :class:`pascal_nm.simulation.session.Frames`.
+        DataError, GraphError: as :class:`pascal_nm.simulation.session.FrameRunner`.
         TargetError: a kept membrane potential can exceed 32 bits.
     """
 

@@ -22,7 +22,7 @@ from pascal_nm.simulation.result import RunResult
 from pascal_nm.simulation.schedule import Schedule
 
 
-class Frames(ABC):
+class FrameRunner(ABC):
     """Shows frames to a network, one after the other: what the sessions of all targets share.
 
     Args:
@@ -93,7 +93,7 @@ class Frames(ABC):
         """Run the currents of consecutive frames, (N, *input shape)."""
 
 
-class Session(Frames):
+class Session(FrameRunner):
     """Runs frames one after the other; the state stays from one to the next.
 
     Not every schedule has a state that goes on: under ``pasc``, and under any that is stopped after
