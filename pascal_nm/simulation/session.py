@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.errors import DataError, GraphError
+from pascal_nm.errors import DataError, GraphError, described
 from pascal_nm.network.graph import Graph, Inputs, Pixels
 from pascal_nm.simulation import schedule, simulate
 from pascal_nm.simulation.result import RunResult
@@ -61,7 +61,7 @@ class FrameRunner(ABC):
         Raises:
             DataError: a frame of another shape or range than the network's.
         """
-        return self.run(np.asarray(frame)[None])
+        return self.run(_numbers(frame)[None])
 
     def run(self, frames: Inputs) -> RunResult:
         """Show consecutive frames, (N, *input shape).
@@ -71,8 +71,8 @@ class FrameRunner(ABC):
         Raises:
             DataError: as :meth:`step`.
         """
-        values = frames.values if isinstance(frames, Pixels) else np.asarray(frames)
-        if not len(values):
+        values = _numbers(frames.values if isinstance(frames, Pixels) else frames)
+        if not values.size:
             raise DataError("there is no frame to show")
         if values.shape[1:] != self.graph.input.shape:
             raise DataError(
@@ -168,6 +168,17 @@ def thresholded(frames: Array, shown: Array | None, threshold: float) -> Array:
             frame = np.where(apart <= threshold, shown, frame)  # NaN, too, is far from any number
         found.append(shown := frame)
     return np.stack(found)
+
+
+def _numbers(frames: Any) -> Array:
+    """Frames, or one, of whatever holds them, as an array of real numbers."""
+    try:
+        values = np.asarray(frames.detach().cpu() if hasattr(frames, "detach") else frames)
+    except ValueError as error:
+        raise DataError(f"frames are no array: {described(error)}") from error
+    if values.dtype.kind not in "buif":
+        raise DataError(f"frames are arrays of real numbers, not of {values.dtype}")
+    return values
 
 
 def _check_threshold(threshold: float) -> None:
