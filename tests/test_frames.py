@@ -309,9 +309,9 @@ def test_a_shown_value_stays_as_it_was_among_frames_of_another_type():
     assert session.step(np.array([3], np.uint8)).counts["layer"].tolist() == [[3]]
 
 
-@pytest.mark.parametrize("threshold", [-1, -0.1, np.nan])
-def test_a_threshold_below_zero_is_refused(threshold):
-    with pytest.raises(DataError, match="the threshold of a change is 0 or more, not"):
+@pytest.mark.parametrize("threshold", [-1, -0.1, np.nan, np.inf])
+def test_a_threshold_below_zero_or_without_end_is_refused(threshold):
+    with pytest.raises(DataError, match="the threshold of a change is 0 or more and finite, not"):
         Session(tiny(), threshold=threshold)
 
 
@@ -512,3 +512,21 @@ def test_frames_of_a_network_that_knows_its_pixels_are_pixels_and_so_is_the_thre
     result = session.step(slightly)
     np.testing.assert_array_equal(session.shown[0, 0, 0], slightly[0, 0, 0])
     np.testing.assert_array_equal(result.potential, simulate.counts(graph, graph.pixels(session.shown[None])).potential)
+
+
+@pytest.mark.parametrize(
+    "frame", [None, "frame", np.full(1, None), np.zeros(1, complex), np.zeros(1, "M8[s]"), [[1], [1, 2]], 3, []]
+)
+def test_what_is_no_frame_is_refused_and_changes_nothing(frame):
+    session = Session(tiny(), threshold=1)
+    session.step(np.array([3.0]))
+    for show in (session.step, session.run):
+        with pytest.raises(DataError):
+            show(frame)
+        assert session.shown.tolist() == [3.0]
+
+
+def test_tensors_are_frames_whatever_they_remember_of_gradients():
+    frames = torch.tensor([[3.0], [-2.0]], requires_grad=True)
+    session, expected = Session(tiny()), Session(tiny()).run(frames.detach().numpy())
+    same(expected, type(expected).join([session.run(frames[:1]), session.step(frames[1])]))

@@ -82,6 +82,12 @@ def test_frames_are_rescaled_to_the_networks_largest_pixel_value(pixels, dtype):
     assert frames.rescaled(16) is frames
 
 
+@pytest.mark.parametrize("scale", [1.0, 65535.0])
+def test_rescaled_pixels_stay_apart_and_do_not_wrap(pixels, scale):
+    frames = Frames("x", np.arange(256, dtype=np.uint8).reshape(4, 1, 8, 8)).rescaled(scale)
+    np.testing.assert_allclose(frames.pixels.ravel(), np.arange(256) * scale / 255, rtol=1e-6)
+
+
 def test_frames_that_are_no_sequence_are_refused(pixels):
     for arguments, message in (
         ((pixels[0],), "holds no frames"),

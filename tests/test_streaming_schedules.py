@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pascal_nm import build, convert, neuron, quantize
 from pascal_nm.errors import GraphError
-from pascal_nm.network.graph import Timing
+from pascal_nm.network.graph import Graph, Population, Projection, Timing
+from pascal_nm.network.operators import Dense
 from pascal_nm.neuron import Stage, State
 from pascal_nm.simulation import events, schedule, simulate
 from tests import networks
@@ -171,3 +172,21 @@ def test_float_networks_stream_too():
         for name, count in expected.counts.items():
             np.testing.assert_array_equal(result.counts[name], count)
         np.testing.assert_allclose(result.logits, expected.logits, rtol=1e-12)
+
+
+def test_more_spikes_than_a_count_can_have_are_all_counted():
+    """A neuron rises to 20,000 and falls to 0 again: it sends twice as many as it has levels."""
+    most, one, zero = 20_000, np.ones(1, np.int32), np.zeros(1, np.int32)
+    names = ("first", "late", "neuron")
+    layers = {"first": (most, zero), "late": (1, zero + 1 - most), "neuron": (most, zero)}
+    populations = [Population("input", "analog", (1,), 1)]
+    populations += [Population(name, "pasc", (1,), levels, one, bias) for name, (levels, bias) in layers.items()]
+    populations.append(Population("output", "readout", (1,), 1, np.ones(()), zero))
+    ends = [("input", "first", most), ("first", "late", 1), ("first", "neuron", 1), ("late", "neuron", -2 * most)]
+    ends.append(("neuron", "output", 1))
+    projections = [Projection(a, b, Dense(np.array([[weight]], np.int32))) for a, b, weight in ends]
+    graph = Graph(tuple(populations), tuple(projections), timing=Timing("streaming"))
+    result = simulate.steps(graph, np.ones((1, 1)))
+    assert [int(result.counts[name][0, 0]) for name in names] == [most, 1, 0]
+    assert int(result.spikes["neuron"][0, 0]) == int(result.activity["neuron"].emitted[0]) > 2**15
+    assert events.count(graph, result)[-1].synaptic_operations.tolist() == [result.spikes["neuron"][0, 0]]

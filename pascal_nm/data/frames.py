@@ -103,14 +103,18 @@ class Frames:
     def rescaled(self, scale: float) -> Frames:
         """The same frames with another largest pixel value, for a network that was made for it.
 
-        Integers are rounded: 8-bit frames become those of a camera with fewer bits.
+        Integers are rounded: 8-bit frames become those of a camera with fewer bits. Where they
+        could not tell pixels apart (a scale of 1), or do not reach so far, they become float32.
         """
         if scale == self.scale:
             return self
-        pixels = np.empty_like(self.pixels)
+        kind, whole = self.pixels.dtype, self.pixels.dtype.kind in "iu"
+        if whole and not 1 < scale <= np.iinfo(kind).max:
+            kind, whole = np.dtype(np.float32), False
+        pixels = np.empty_like(self.pixels, kind)
         for i, frame in enumerate(self.pixels):
             values = frame * (scale / self.scale)
-            pixels[i] = values if pixels.dtype.kind == "f" else np.rint(values)
+            pixels[i] = np.rint(values) if whole else values
         return replace(self, pixels=pixels, scale=scale)
 
     def changed(self) -> Array:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from pascal_nm.data import Dataset
+from pascal_nm.data import Dataset, Frames
 from pascal_nm.errors import DataError, TargetError
 from pascal_nm.network.graph import Graph, Inputs
 from pascal_nm.simulation.result import Program, RunResult, Target
@@ -84,27 +84,28 @@ def run(graph: Graph, data: Inputs | Tensor, target: str = "torch") -> RunResult
 
 
 @overload
-def run(graph: Graph, data: Dataset, target: str = "torch") -> Evaluation: ...
+def run(graph: Graph, data: Dataset | Frames, target: str = "torch") -> Evaluation: ...
 
 
-def run(graph: Graph, data: Inputs | Tensor | Dataset, target: str = "torch") -> RunResult | Evaluation:
+def run(graph: Graph, data: Inputs | Tensor | Dataset | Frames, target: str = "torch") -> RunResult | Evaluation:
     """Run a network on a target.
 
     Args:
         graph: float or integer; ``loihi`` quantizes a float graph first.
         data: the network's inputs, preprocessed, of shape (N, *input shape), or stored pixels
-            (``graph.pixels``); or labelled images, whose pixels are taken a batch at a time.
+            (``graph.pixels``); or labelled images, or frames, whose pixels are taken a batch at a
+            time.
         target: ``torch``, ``lava`` or ``loihi``.
 
     Returns:
-        Of inputs: spike counts of every neuron, logits and predictions. Of a dataset: predictions,
-        accuracy and counted events.
+        Of inputs: spike counts of every neuron, logits and predictions. Of a dataset or of frames:
+        predictions, accuracy and counted events.
 
     Raises:
         PascalError: the target is unknown or not installed, or the data or the graph do not fit.
     """
     program = find(target).compile(graph)
-    if not isinstance(data, Dataset):
+    if not isinstance(data, Dataset | Frames):
         return program.run(cast("Inputs", data))  # every target takes tensors, too: Graph.currents
     from pascal_nm.hw_targets import evaluation
 
@@ -112,7 +113,7 @@ def run(graph: Graph, data: Inputs | Tensor | Dataset, target: str = "torch") ->
 
 
 def verify(
-    model: nn.Module | ExportedProgram | SourceNetwork, graph: Graph, data: Dataset, target: str = "torch"
+    model: nn.Module | ExportedProgram | SourceNetwork, graph: Graph, data: Dataset | Frames, target: str = "torch"
 ) -> Verification:
     """Is the spiking network the source network?
 
@@ -123,8 +124,8 @@ def verify(
         graph: the spiking network, from ``convert``, ``quantize`` or a file. An integer graph
             is compared with the integer QCFS network that its own recipe of quantization
             makes of the model.
-        data: images; the graph says how their pixels become inputs and what the classes are called:
-            a model does not, so that this is not compared.
+        data: images, or frames; the graph says how their pixels become inputs and what the classes
+            are called: a model does not, so that this is not compared.
         target: ``torch``, ``lava`` or ``loihi``.
 
     Returns:
@@ -140,9 +141,11 @@ def verify(
     from pascal_nm.source.conversion import convert
     from pascal_nm.source.tracing import SourceNetwork
 
-    if not isinstance(graph, Graph) or not isinstance(data, Dataset):
+    if not isinstance(graph, Graph) or not isinstance(data, Dataset | Frames):
         found = f"{type(graph).__name__} and {type(data).__name__}"
-        raise DataError(f"verify takes a model, its spiking network and labelled images (data.load), not {found}")
+        raise DataError(
+            f"verify takes a model, its spiking network and images or frames (data.load, data.load_frames), not {found}"
+        )
     if not isinstance(model, SourceNetwork):
         dtype = torch.float32 if graph.is_integer else torch.from_numpy(graph.input.threshold).dtype
         model = SourceNetwork(model, torch.zeros(1, *graph.input.shape, dtype=dtype))
@@ -154,7 +157,7 @@ def verify(
 
 def energy(
     graph: Graph,
-    data: Dataset,
+    data: Dataset | Frames,
     chip: str = "loihi1",
     *,
     memory: bool = False,
@@ -168,7 +171,7 @@ def energy(
     Args:
         graph: float or integer; where the chip computes in integers, a float graph is quantized for
             it, to fit its registers.
-        data: images.
+        data: images, or frames, of which each is one image of the bill.
         chip: a name of :func:`pascal_nm.hw_targets.chip.available`, or a TOML file.
         memory: count memory traffic, too, where the figures of the chip are arithmetic only.
         objective: what the placement on the chip's cores serves: ``time``, ``energy`` or ``cores``.

@@ -53,6 +53,7 @@ class Priced:
         objective: str = "time",
         *,
         pipelined: bool = False,
+        frames: bool = False,
         refused: dict[str, TargetError] | None = None,
     ) -> list[Priced]:
         """The programs of a network for chips, one for all that hold it in the same way.
@@ -66,6 +67,7 @@ class Priced:
             objective: what placements serve, as :func:`.mapping.place` takes it.
             pipelined: images follow each other every initiation interval of the schedule, and do
                 not wait for each other's answers.
+            frames: it is for frames: chips that cannot keep the state between them are refused.
             refused: gets the chips that cannot run the network, and why; where it is None, or no
                 chip is left, the first of them is raised.
 
@@ -83,7 +85,7 @@ class Priced:
         for name, chip in described.items():
             alike = found.setdefault((*sorted(chip.widths.items()), chip.fixed_point), [])
             try:
-                program, placement = _program(alike[0].program.graph if alike else graph, chip, objective)
+                program, placement = _program(alike[0].program.graph if alike else graph, chip, objective, frames)
             except TargetError as error:
                 if refused is None:
                     raise
@@ -163,10 +165,12 @@ class Tally:
         return bills
 
 
-def _program(graph: Graph, chip: Chip, objective: str) -> tuple[Program, Placement | None]:
+def _program(graph: Graph, chip: Chip, objective: str, frames: bool) -> tuple[Program, Placement | None]:
     """The program of a network for a chip: on its cores where its file has some."""
     if chip.widths and chip.core is not None:
         execution = Execution(lower(graph, chip, objective=objective), chip)
+        if frames:
+            execution.check_frames()
         return execution, execution.placement
     fitted = fixed_point.fit(graph, chip) if chip.widths else graph
     spikes.check(fitted, chip)

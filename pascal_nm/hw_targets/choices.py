@@ -101,7 +101,7 @@ def choices(
     found, runs = [], []
     for timing in timings(graph):
         try:
-            run = _Run(graph.replace(timing=timing), chip, objective)
+            run = _Run(graph.replace(timing=timing), chip, objective, isinstance(data, Frames))
         except PascalError as error:
             found.append(Choice(timing, refusal=str(error)))
             continue
@@ -115,8 +115,8 @@ def choices(
 class _Run:
     """A network under one schedule, on one chip, and what it took so far."""
 
-    def __init__(self, graph: Graph, chip: Chip, objective: str) -> None:
-        (self.priced,) = Priced.on(graph, {chip.name: chip}, objective)
+    def __init__(self, graph: Graph, chip: Chip, objective: str, frames: bool) -> None:
+        (self.priced,) = Priced.on(graph, {chip.name: chip}, objective, frames=frames)
         self.graph = graph
         self.plan: Schedule = schedule.of(graph)
         self.alone = Tally(self.priced)

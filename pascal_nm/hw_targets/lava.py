@@ -117,7 +117,7 @@ def estimate(graph: Graph, images: int, batch_size: int) -> int:
     weights = sum(2 * (real + 8) * q.operator.weight.size for q in graph.projections)
     plan = schedule.of(graph)
     spiking = list(graph.senders)
-    counts = sum(p.size for p in spiking) * (4 if simulate.counts_apart(graph, plan) else 2)
+    counts = sum(p.size for p in spiking) * (6 if simulate.counts_apart(graph, plan) else 2)
     # Inputs once as they come and once in batches; the readout's potential over time once as the
     # children write it and once in one piece.
     kept = counts + 2 * real * graph.input.size + 3 * real * plan.steps * sum(p.size for p in graph.outputs)

@@ -72,7 +72,18 @@ class Execution:
             threshold: as :class:`pascal_nm.simulation.session.Session` takes it.
 
         Raises:
-            TargetError: where state is kept, a membrane potential could exceed the chip's bits.
+            TargetError: as :meth:`check_frames`.
+        """
+        self.check_frames()
+        return Session(
+            self.graph, self.program.schedule, threshold=threshold, watcher=self.watcher, delivered=self._delivered
+        )
+
+    def check_frames(self) -> None:
+        """Refuse frames where state is kept and registers are proven for images alone.
+
+        Raises:
+            TargetError: a membrane potential could exceed the chip's bits.
         """
         bits = self.program.widths.get("membrane", 64)
         for p in self.program.populations if self.program.schedule.keeps(self.graph) else ():
@@ -81,9 +92,6 @@ class Execution:
                     f"frames may take the membrane potential of {p.name!r} beyond {bits} bits, as an input may change "
                     "by twice its largest value: quantize to fewer bits, or run each frame from rest (--schedule pasc)"
                 )
-        return Session(
-            self.graph, self.program.schedule, threshold=threshold, watcher=self.watcher, delivered=self._delivered
-        )
 
     def _delivered(self, projection: Projection, spikes: Tensor, synapse: Synapse) -> Tensor:
         return self._ways[projection.name].delivered(spikes, synapse)

@@ -155,8 +155,8 @@ class Record(NamedTuple):
 
     Attributes:
         counts: (K, B, *shape) int16, sum of the spikes that each neuron sent.
-        sent: (K, B, *shape) int16, number of them, of either sign and any size; ``counts`` itself
-            where each is 1.
+        sent: (K, B, *shape) int32, number of them, of either sign and any size, which may be more
+            than levels; ``counts`` itself where each is 1.
         last: (K, B) int64, timestep of the last one, from the start of the batch; -1 where there is
             none. Kept where spikes are signed.
         excitatory: (K, B) int64, internal spikes that raised the counter.
@@ -173,7 +173,7 @@ class Record(NamedTuple):
     def create(batches: int, batch: int, shape: Shape, *, signed: bool = False) -> Record:
         """An empty record; ``signed``: of spikes of both signs, or of any size."""
         counts = channels_last((batches, batch, *shape), np.int16, shared_zeros)
-        sent = channels_last(counts.shape, np.int16, shared_zeros) if signed else counts
+        sent = channels_last(counts.shape, np.int32, shared_zeros) if signed else counts
         last, *activity = (shared_zeros((batches, batch), np.int64) for _ in range(3))
         last[:] = -1
         return Record(counts, sent, last, *activity)

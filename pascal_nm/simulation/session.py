@@ -7,6 +7,7 @@ those of a run from rest (Theorem 5 in docs/schedules.md). The analog input send
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.errors import DataError, GraphError
+from pascal_nm.errors import DataError, GraphError, described
 from pascal_nm.network.graph import Graph, Inputs, Pixels
 from pascal_nm.simulation import schedule, simulate
 from pascal_nm.simulation.result import RunResult
@@ -30,13 +31,12 @@ class FrameRunner(ABC):
         threshold: as of :class:`Session`.
 
     Raises:
-        DataError: a negative threshold.
+        DataError: a threshold that is negative or not finite.
         GraphError: inputs of an integer network so large that their changes leave 32 bits.
     """
 
     def __init__(self, graph: Graph, plan: Schedule, threshold: float) -> None:
-        if not threshold >= 0:
-            raise DataError(f"the threshold of a change is 0 or more, not {threshold}")
+        _check_threshold(threshold)
         if 2 * graph.input.levels > np.iinfo(np.int32).max:
             raise GraphError(f"inputs up to {graph.input.levels:,} change by more than 32 bits hold")
         self.graph, self.threshold = graph, threshold
@@ -61,7 +61,7 @@ class FrameRunner(ABC):
         Raises:
             DataError: a frame of another shape or range than the network's.
         """
-        return self.run(np.asarray(frame)[None])
+        return self.run(_numbers(frame)[None])
 
     def run(self, frames: Inputs) -> RunResult:
         """Show consecutive frames, (N, *input shape).
@@ -71,8 +71,8 @@ class FrameRunner(ABC):
         Raises:
             DataError: as :meth:`step`.
         """
-        values = frames.values if isinstance(frames, Pixels) else np.asarray(frames)
-        if not len(values):
+        values = _numbers(frames.values if isinstance(frames, Pixels) else frames)
+        if not values.size:
             raise DataError("there is no frame to show")
         if values.shape[1:] != self.graph.input.shape:
             raise DataError(
@@ -109,7 +109,7 @@ class Session(FrameRunner):
         delivered: brings spikes to their synapses, likewise.
 
     Raises:
-        DataError: a negative threshold.
+        DataError: a threshold that is negative or not finite.
         GraphError: inputs of an integer network so large that their changes leave 32 bits.
     """
 
@@ -154,7 +154,11 @@ def thresholded(frames: Array, shown: Array | None, threshold: float) -> Array:
 
     Returns:
         Frames of the same shape; with a threshold of 0 those that were given.
+
+    Raises:
+        DataError: a threshold that is negative or not finite.
     """
+    _check_threshold(threshold)
     if not threshold:
         return frames
     found = []
@@ -164,3 +168,19 @@ def thresholded(frames: Array, shown: Array | None, threshold: float) -> Array:
             frame = np.where(apart <= threshold, shown, frame)  # NaN, too, is far from any number
         found.append(shown := frame)
     return np.stack(found)
+
+
+def _numbers(frames: Any) -> Array:
+    """Frames, or one, of whatever holds them, as an array of real numbers."""
+    try:
+        values = np.asarray(frames.detach().cpu() if hasattr(frames, "detach") else frames)
+    except ValueError as error:
+        raise DataError(f"frames are no array: {described(error)}") from error
+    if values.dtype.kind not in "buif":
+        raise DataError(f"frames are arrays of real numbers, not of {values.dtype}")
+    return values
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 <= threshold < math.inf:
+        raise DataError(f"the threshold of a change is 0 or more and finite, not {threshold}")

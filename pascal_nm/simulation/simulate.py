@@ -349,7 +349,7 @@ class Network:
                 watch.see(p.name, run.train, window.emit.start)
             counts[p.name] = run.count.to(torch.int16).numpy()
             if apart:
-                sent[p.name] = run.sent.to(torch.int16).numpy()
+                sent[p.name] = run.numbers()
             if self.plan.streams:
                 last[p.name] = run.last()
             activity[p.name] = Activity(_per_image(run.sent), run.excitatory, run.inhibitory)
@@ -391,7 +391,7 @@ class Network:
             trains[p.name] = run.train
             if watch is not None:
                 watch.see(p.name, run.train, window.emit.start)
-            sent[p.name] = run.sent.to(torch.int16).numpy()
+            sent[p.name] = run.numbers()
             activity[p.name], last[p.name] = Activity(_per_image(run.sent), silent, silent), run.last()
             _forget(trains, graph, p)
         return replace(
@@ -532,6 +532,10 @@ class _Run:
         active = self.train.flatten(2).any(2).numpy()
         latest = self.window.emit.start + len(active) - 1 - active[::-1].argmax(0)
         return np.where(active.any(0), latest, -1)
+
+    def numbers(self) -> Array:
+        """What was sent, of a type that holds a spike in every timestep."""
+        return np.asarray(self.sent.to(torch.int16 if len(self.train) < 2**15 else torch.int32).numpy())
 
 
 class _Signed(_Run):

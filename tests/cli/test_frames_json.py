@@ -1,0 +1,61 @@
+"""What --json says of frames: JSON whatever the options, and no accuracy of what has no labels."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pascal_nm import QCFS, Preprocessing, convert
+from pascal_nm.export import write_nir
+
+EACH = (["--schedule", "graded"], ["--schedule", "streaming", "--threshold", "2.5"], ["--schedule", "pasc"])
+
+
+@pytest.fixture
+def network(tmp_path):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 3, 3), QCFS(4), nn.Flatten(), nn.Linear(12, 3)).eval()
+    made = convert(module, torch.zeros(1, 1, 4, 4), preprocessing=Preprocessing(255, (0.5,), (0.25,)))
+    write_nir(made, tmp_path / "model.nir")
+    return tmp_path / "model.nir"
+
+
+def stored(network, **more):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 1, 4, 4)).astype(np.uint8)
+    np.savez(network.parent / "frames.npz", frames=pixels, **more)
+    return ["--frames", network.parent / "frames.npz", "--quiet", "--json"]
+
+
+def strict(outcome):
+    code, out, err = outcome
+    assert (code, err) == (0, ""), outcome
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(out, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("options", EACH)
+def test_frames_without_labels_have_no_accuracy(pascal, network, options):
+    frames = stored(network)
+    found = strict(pascal("run", network, *frames, *options))
+    assert found["accuracy"] is None and found["accuracy_over_time"] is None
+    for more in (["--limit", "1"], [], ["--chip", "loihi2", "--no-compare"]):
+        assert strict(pascal("energy", network, *frames, "--chip", "cmos45_int8", *options, *more)[:3])
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], None])
+def test_the_energy_of_frames_has_their_accuracy_where_there_are_labels(pascal, network, labels):
+    frames = stored(network, **({} if labels is None else {"labels": np.array(labels)}))
+    found = strict(pascal("energy", network, *frames, "--chip", "loihi2", "--schedule", "graded"))
+    ran = strict(pascal("run", network, *frames, "--schedule", "graded"))
+    assert (found["accuracy"] is None) == (ran["accuracy"] is None) == (labels is None)
+
+
+def test_a_threshold_without_end_is_refused_in_a_line(pascal, network):
+    code, out, err = pascal("run", network, *stored(network), "--threshold", "inf")
+    assert (code, out) == (2, "")
+    assert err == "error: the threshold of a change is 0 or more and finite, not inf\n"
