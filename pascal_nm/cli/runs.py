@@ -166,7 +166,7 @@ def run(
         "images_per_second": len(data) / seconds,
     }
     if isinstance(data, Frames):
-        content |= frame_words.summary(program.graph, data, result)
+        content |= evaluation.frame_summary(program.graph, data, result)
     if as_json:
         print_json(content)
         return
