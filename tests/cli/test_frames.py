@@ -5,6 +5,7 @@ refuse.
 import json
 from dataclasses import replace
 
+import nir
 import numpy as np
 import pytest
 
@@ -17,8 +18,8 @@ from pascal_nm.simulation import events
 from pascal_nm.simulation.session import Session
 from pascal_nm.source.checkpoint import load
 
-FRAMES = 6
-CLIP = ("--frames", "pan", "--limit", FRAMES)
+FRAMES = 8
+CLIP = ("--frames", "still", "--limit", FRAMES)
 GRADED = (*CLIP, "--schedule", "graded")
 
 
@@ -27,7 +28,7 @@ def folder(tmp_path_factory):
     """A folder with model.pt and labelled.npz: digits that follow each other, in two sequences."""
     folder = tmp_path_factory.mktemp("frames")
     with pytest.MonkeyPatch.context() as patch:
-        command = ("train", "--epochs", 1, "--width", 0.25, "--limit", 60, "-q", "-o", folder / "model.pt")
+        command = ("train", "--epochs", 1, "--width", 0.25, "-q", "-o", folder / "model.pt")
         patch.setattr("sys.argv", ["pascal-nm", *map(str, command)])
         with pytest.raises(SystemExit) as end:
             main()
@@ -49,7 +50,7 @@ def model(folder):
     return folder / "model.pt"
 
 
-def shown(graph, name="pan", limit=FRAMES):
+def shown(graph, name="still", limit=FRAMES):
     return load_frames(str(name), shape=graph.input.shape, limit=limit).rescaled(graph.preprocessing.scale)
 
 
@@ -76,7 +77,7 @@ def test_run_says_what_changed_and_what_it_took(pascal, model, graph):
     assert found["dense_operations_a_frame"] == events.dense_operations(graph)
     assert (found["accuracy"], found["accuracy_over_time"]) == (None, []), "the clip has no labels"
     out = printed(pascal("run", model, *GRADED))
-    assert f"{FRAMES} frames of pan on torch, state kept from one to the next" in out
+    assert f"{FRAMES} frames of still on torch, state kept from one to the next" in out
     assert f"{operations.mean():,.0f} operations" in out and "right" not in out
 
 
@@ -90,7 +91,7 @@ def test_a_schedule_without_state_runs_each_frame_from_rest_and_says_so(pascal, 
 
 
 def test_pixels_of_another_range_are_scaled_and_a_note_says_so(pascal, model):
-    assert "pixels of pan go up to 255; they are scaled to the 16 of the network" in pascal("run", model, *CLIP)[2]
+    assert "pixels of still go up to 255; they are scaled to the 16 of the network" in pascal("run", model, *CLIP)[2]
 
 
 def test_labels_give_an_accuracy(pascal, model, graph, folder):
@@ -140,7 +141,7 @@ def test_energy_prices_frame_by_frame_and_every_schedule(pascal, model):
     by_name = {(each["schedule"], each["lag"]): each for each in found["schedules"]}
     assert by_name["graded", 0]["joules"] == found["joules_per_image"]
     out = printed(pascal(*command))
-    assert f"per frame, mean of {FRAMES} frames of pan" in out
+    assert f"per frame, mean of {FRAMES} frames of still" in out
     rows = [line for line in out.splitlines() if (line.startswith("│") and "µJ" in line) or "nJ" in line]
     least = min(e["joules"] for each in by_name.values() for e in (each, each["pipelined"]) if e)
     assert sum("J*" in line for line in rows) == 1 and by_name["graded", 0]["pipelined"]["joules"] == least
@@ -150,7 +151,7 @@ def test_energy_prices_frame_by_frame_and_every_schedule(pascal, model):
 
 def test_energy_of_frames_on_several_chips_names_no_accuracy(pascal, model):
     out = printed(pascal("energy", model, *GRADED, "-c", "loihi2", "-c", "cmos45_int8", "--no-compare"))
-    assert "0.00 %\n" not in out.split("which schedule")[0].replace(" ", "")
+    assert " 0.00 %" not in out
     found = json.loads(printed(pascal("energy", model, *GRADED, "-c", "loihi2", "-c", "cmos45_int8", "--json")))
     assert [chip["accuracy"] for chip in found["chips"]] == [None, None]
 
@@ -159,7 +160,7 @@ def test_energy_of_frames_on_several_chips_names_no_accuracy(pascal, model):
 def test_frames_are_drawn(pascal, model, tmp_path, command):
     pytest.importorskip("matplotlib")
     printed(pascal(command, model, *GRADED, "--plot", tmp_path / "frames.svg", "-q"))
-    assert "neurons that sent something" in (tmp_path / "frames.svg").read_text() or (tmp_path / "frames.svg").stat()
+    assert (tmp_path / "frames.svg").read_text().count("<image ") >= 1, "the heat map of layers and frames"
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,8 @@ def test_frames_are_not_shared_among_workers(pascal, model, shared):
 
 
 def test_nir_of_other_tools_runs_no_frames(pascal, tmp_path):
-    write_foreign(tmp_path / "foreign.nir")
+    nodes = {"input": nir.Input({"input": np.array([64])}), "output": nir.Output({"output": np.array([64])})}
+    nir.write(tmp_path / "foreign.nir", nir.NIRGraph(nodes, [("input", "output")]))
     code, out, err = pascal("run", tmp_path / "foreign.nir", *CLIP)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "--frames" in err
@@ -233,7 +235,7 @@ def test_a_report_leaves_out_what_has_no_meaning_on_frames(report):
     assert (numbers["accuracy"], numbers["al_metric"]) == (None, None)
     assert numbers["source"]["exact"] and numbers["source"]["accuracy"] is None
     assert {image["label"] for image in numbers["images"]} == {None}
-    body = page[page.index("<body>") : page.index('<script type="application/json"')]
+    body = page[page.index("<body>") : page.index("<h2>To make it again")]
     for words in ("accuracy", "AL metric", "Figure 4", "NaN", "PASC over plain"):
         assert words not in body
     for words in (
