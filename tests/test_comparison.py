@@ -38,6 +38,7 @@ def test_every_exact_schedule_gives_the_source_networks_classes(made):
         "exact, pasc",
         "exact, two_phase",
         "exact, streaming, lag 0",
+        "exact, graded",
         "exact, streaming, lag 1",
     ]
     assert all(row.agreement == 1 and row.exact and row.gained == row.lost == 0 for row in exact)
@@ -53,6 +54,14 @@ def test_figures_of_an_exact_schedule_are_those_of_its_run(made):
     assert row.spikes == result.counts["hidden"].sum() / len(INPUTS)
     assert row.operations == 10 * row.spikes
     assert row.timesteps == 4
+
+
+def test_graded_counts_each_active_neuron_once_and_no_operations_of_the_input_as_all_methods(made):
+    counts = simulate.counts(GRAPH, INPUTS).counts["hidden"]
+    (row,) = rows(made, "exact, graded")
+    assert row.to_answer == row.at_most == 3
+    assert row.spikes == np.count_nonzero(counts) / len(INPUTS)
+    assert row.operations == pytest.approx(10 * row.spikes, rel=1e-12)
 
 
 def test_figures_of_rate_coding_are_those_of_its_run(made):

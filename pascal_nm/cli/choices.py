@@ -22,7 +22,11 @@ def show(found: Mapping[str, Sequence[Choice]], one: str) -> None:
     columns = ("schedule", "energy", "source / it", "steps", "ms", "operations", "updates", "messages")
     several = len(found) > 1
     rows = [[*([chip] * several), *row] for chip, choices in found.items() for row in _rows(choices)]
-    table(f"which schedule: {one}, mean", (*(["chip"] * several), *columns), rows)
+    table(
+        f"which schedule takes the least: mean of {'a' if one == 'frame' else 'an'} {one}",
+        (*(["chip"] * several), *columns),
+        rows,
+    )
     say(
         f"{_MARK} least energy; pipelined: {one}s follow each other as soon as the first neurons are free, "
         "steps and ms are those from one answer to the next"

@@ -50,7 +50,7 @@ def energy(
     ] = False,
     pipelined: Annotated[
         bool,
-        typer.Option("--pipelined", help="Images follow each other as soon as the first layers are free."),
+        typer.Option("--pipelined", help="Images or frames follow each other as soon as the first layers are free."),
     ] = False,
     objective: options.Objective = "time",
     limit: options.Limit = None,
@@ -75,7 +75,7 @@ def energy(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """What the network would cost on chips: events counted on images, times each chip's table."""
+    """What the network would cost on chips: events that are counted, times each chip's table."""
     names = chip_names(chip)
     if plot is not None and len(names) > 1:
         raise DataError("--plot draws one chip: give --chip once")

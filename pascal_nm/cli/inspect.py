@@ -60,9 +60,10 @@ def inspect(
     keys = ("name", "kind", "shape", "levels", "neurons", "threshold", "from", "window")
     rows = [[p[key] for key in keys] for p in populations]
     table(f"{network}: {content['arithmetic']}", ("population", *keys[1:]), rows)
+    interval = f"{plan.initiation_interval} timesteps" if plan.initiation_interval > 1 else "timestep"
     say(
-        f"{content['neurons']:,} neurons, {content['weights']:,} weights, {plan.steps} timesteps an image, "
-        f"a new image every {plan.initiation_interval}"
+        f"{content['neurons']:,} neurons, {content['weights']:,} weights; schedule {graph.timing}: "
+        f"{'at most ' if plan.streams else ''}{plan.steps} timesteps an image, a new image every {interval}"
     )
     if graph.preprocessing is not None:
         pre = graph.preprocessing

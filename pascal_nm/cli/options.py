@@ -56,7 +56,9 @@ ImageColumn = Annotated[
     str | None, typer.Option(help="Column of the images, if it has an unusual name.", show_default=False)
 ]
 LabelColumn = Annotated[str | None, typer.Option(help="Column of the labels, likewise.", show_default=False)]
-Limit = Annotated[int | None, typer.Option(help="Take the first N images only.", metavar="N", show_default=False)]
+Limit = Annotated[
+    int | None, typer.Option(help="Take the first N images or frames only.", metavar="N", show_default=False)
+]
 TargetName = Annotated[str, typer.Option("--target", "-t", help="torch (simulator), lava, or loihi (chip model).")]
 Bits = Annotated[
     int | None,
@@ -73,8 +75,8 @@ ScheduleName = Annotated[
     typer.Option(
         help=(
             "pasc (the paper's), two_phase (a layer fires when its input is complete), "
-            "streaming (all layers at once, signed spikes), or graded (a spike carries the level): "
-            "the same counts in fewer timesteps."
+            "streaming (all layers at once, signed spikes), or graded (a spike carries a number, by how much a "
+            "level changes): the same levels in fewer timesteps."
         ),
         show_default="the file's, or pasc",
     ),

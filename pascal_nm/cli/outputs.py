@@ -61,7 +61,8 @@ def checked(command: Callable[..., None]) -> Callable[..., None]:
             writes = declared[name]
             others = [other for another, other in outputs.items() if another != name]
             for each in (path, *writes.also(path, given)):
-                if reason := _refusal(each, read, others, given.get("data_name"), folder=not writes.suffixes):
+                images = given.get("frames") or given.get("data_name")
+                if reason := _refusal(each, read, others, images, folder=not writes.suffixes):
                     raise FileError(f"{each} {reason}: give another name to --{name}")
             if writes.suffixes and path.suffix not in writes.suffixes:
                 raise FileError(f"{path}: --{name} writes {' or '.join(writes.suffixes)}, and the name has to end so")

@@ -12,14 +12,14 @@ import itertools
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pascal_nm.common.files import replacing
 from pascal_nm.errors import DataError
-from pascal_nm.network.graph import Graph, Inputs
+from pascal_nm.network.graph import Graph, Inputs, Timing
 from pascal_nm.simulation import simulate
 from pascal_nm.simulation.result import RunResult
 
@@ -35,11 +35,12 @@ class Cost:
     """What a choice of lags takes on the calibration images.
 
     Attributes:
-        lags: one for each pasc population.
+        lags: one for each pasc population; none of a schedule without lags.
         timesteps: mean over the images, until the answer is final.
         slowest: of any image.
         energy: joules per image.
-        excess: spikes sent beyond the sum of the counts, as a share of it.
+        excess: spikes sent beyond the sum of the counts, as a share of it; negative where spikes
+            that carry numbers are fewer.
     """
 
     lags: tuple[int, ...]
@@ -92,14 +93,18 @@ class Search:
     def cost(self, lags: tuple[int, ...]) -> Cost:
         """What lags take; each choice is run once."""
         if lags not in self.measured:
-            graph = self.graph.replace(timing=replace(self.graph.timing, schedule="streaming", lag=lags))
-            result = simulate.steps(graph, self.inputs, watcher=self.watcher)
-            least = sum(int(np.abs(count).sum(dtype=np.int64)) for count in result.counts.values())
-            sent = sum(int(count.sum(dtype=np.int64)) for count in result.spikes.values())
-            excess = sent / least - 1 if least else 0.0
-            times = result.timesteps
-            self.measured[lags] = Cost(lags, float(times.mean()), int(times.max()), self.joules(graph, result), excess)
+            self.measured[lags] = self.under(Timing("streaming", lags, self.graph.timing.stop))
         return self.measured[lags]
+
+    def under(self, timing: Timing) -> Cost:
+        """What any schedule takes on the same images; its spikes may carry numbers."""
+        graph = self.graph.replace(timing=timing)
+        result = simulate.steps(graph, self.inputs, watcher=self.watcher)
+        least = sum(int(np.abs(count).sum(dtype=np.int64)) for count in result.counts.values())
+        sent = sum(int(result.spikes[name].sum(dtype=np.int64)) for name in result.counts)
+        excess = sent / least - 1 if least else 0.0
+        times, lags = result.timesteps, timing.lag if isinstance(timing.lag, tuple) else ()
+        return Cost(lags, float(times.mean()), int(times.max()), self.joules(graph, result), excess)
 
     def uniform(self, progress: _Progress = _unseen) -> list[Cost]:
         """The same lag for all layers, from 0 to the largest that changes anything."""

@@ -809,6 +809,23 @@ def test_lags_for_a_limit(pascal, trained, tmp_path):
     assert "lag" in pascal(*command)[1]
 
 
+def test_lags_end_with_schedules_whose_spikes_carry_numbers_and_say_which_takes_the_least(pascal, trained):
+    command = ["lags", trained / "model.pt", "--limit", 6, "--chip", "loihi2"]
+    content = json.loads(pascal(*command, "--json")[1])
+    (graded,) = content["graded"]
+    energy = ["energy", trained / "model.pt", "--limit", 6, "--chip", "loihi2", "--schedule", "graded"]
+    bill = json.loads(pascal(*energy, "--no-compare", "--json")[1])
+    assert (graded["schedule"], graded["lags"], graded["timesteps"]) == ("graded", [], bill["timesteps"])
+    sent = sum(each["events"]["graded_operations"] for each in bill["layers"])
+    assert sent > 0 and graded["excess"] < 0, "each active neuron sends one spike"
+    least = min(each["energy"] for each in content["uniform"])
+    code, out, _ = pascal(*command)
+    rows = [line for line in out.splitlines() if line.startswith("│")]
+    assert code == 0 and rows[-1].split("│")[1].strip() == "graded"
+    verdict = "beats all of these lags" if graded["energy"] < least else "does not beat all lags"
+    assert f"schedule graded {verdict}" in out
+
+
 def test_a_file_of_another_tool_is_run_and_inspected(pascal, tmp_path):
     rng = np.random.default_rng(0)
     nodes = {

@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 def test_the_answer_stands_first_and_every_method_has_a_row(pascal, folder, tmp_path):
     code, out, err = pascal("compare", folder / "0.pt", *SMALL, "--environments", tmp_path)
     assert code == 0, err
-    assert out.startswith("exact, streaming, lag 0: the source network's class for 100.00 % of the images")
+    assert out.startswith("exact, graded: the source network's class for 100.00 % of the images")
     for method in ("exact, pasc", "QCFS rate, T = 4", "QCFS exit, at 0.95", "ReLU rate, T = 2"):
         assert method in out
     assert "SpikingJelly is not installed" in err
@@ -67,7 +67,7 @@ def test_the_table_is_written_as_markdown_and_drawn(pascal, folder, tmp_path):
     assert code == 0, err
     lines = files[0].read_text().splitlines()
     assert len({line.count("|") for line in lines}) == 1
-    assert len(lines) == 2 + 1 + 4 + 2 + 2 + 2
+    assert len(lines) == 2 + 1 + 5 + 2 + 2 + 2
     assert lines[3].startswith("| exact, pasc |")
     drawn = files[1].read_text()
     assert "<svg" in drawn
@@ -77,10 +77,10 @@ def test_several_trainings_are_shown_with_mean_and_spread(pascal, folder, tmp_pa
     code, out, _ = pascal("compare", folder / "0.pt", folder / "1.pt", *SMALL, "--no-relu", "--json")
     assert code == 0
     found = json.loads(out)
-    accuracies = [n["methods"][7]["accuracy"] for n in found["networks"]]
-    assert found["networks"][0]["methods"][7]["method"] == "QCFS rate, T = 2"
-    assert found["spread"][7]["mean"]["accuracy"] == pytest.approx(np.mean(accuracies))
-    assert found["spread"][7]["deviation"]["accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
+    accuracies = [n["methods"][8]["accuracy"] for n in found["networks"]]
+    assert found["networks"][0]["methods"][8]["method"] == "QCFS rate, T = 2"
+    assert found["spread"][8]["mean"]["accuracy"] == pytest.approx(np.mean(accuracies))
+    assert found["spread"][8]["deviation"]["accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
     code, out, _ = pascal("compare", folder / "0.pt", folder / "1.pt", *SMALL, "--no-relu", "-o", tmp_path / "t.md")
     assert code == 0
     assert "±" in out

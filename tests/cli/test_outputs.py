@@ -19,7 +19,7 @@ TOKENS = {
     "compare": ["m.pt"],
     "deploy": ["m.nir", "--chip", "c.toml"],
     "demo": [],
-    "energy": ["m.nir", "--chip", "c.toml"],
+    "energy": ["m.nir", "--chip", "c.toml", "--frames", "f.npz"],
     "export": ["m.pt", "--nir"],
     "import-checkpoint": ["m.pth", "--arch", "vgg16", "--levels", "4"],
     "inspect": ["m.nir"],
@@ -28,8 +28,8 @@ TOKENS = {
     "map": ["m.nir", "--chip", "c.toml"],
     "paper": [],
     "quantize": ["m.pt", "--chip", "c.toml"],
-    "report": ["m.nir", "--model", "m.pt", "--chip", "c.toml"],
-    "run": ["m.nir", "--lag", "l.json"],
+    "report": ["m.nir", "--model", "m.pt", "--chip", "c.toml", "--frames", "f.npz"],
+    "run": ["m.nir", "--lag", "l.json", "--frames", "f.npz"],
     "train": ["--from", "m.pt", "--levels", "l.json"],
 }
 """A command line for each command that writes; none of its files holds what it should, so that
@@ -186,6 +186,9 @@ def test_a_picture_does_not_replace_an_image_that_is_read(pascal, place):
     Path("images/cat").mkdir(parents=True)
     Path("images/cat/1.png").write_text("a cat")
     refused(pascal("run", "m.nir", "--data", "images", "--plot", "images/cat/1.png"), "is one of the images in images")
+    refused(
+        pascal("run", "m.nir", "--frames", "images", "--plot", "images/cat/1.png"), "is one of the images in images"
+    )
     assert Path("images/cat/1.png").read_text() == "a cat"
 
 

@@ -41,6 +41,9 @@ DRAWN = {
     "energy": lambda name, path: plots.energy({name: {"update": 1e-9}}, {name: 2e-9}, name, path),
     "mesh": lambda name, path: plots.mesh(np.array([[0, 0], [1, 1]]), {name: np.ones(2)}, name, path),
     "methods": lambda name, path: plots.methods(Comparison(0.9, 5, [ROW], {}), name, path),
+    "frames": lambda name, path: plots.frames(
+        np.ones(3), 2.0, name, {name: np.array([0.5, 0.0, 1.0]), "other": np.zeros(3)}, (0, 2), name, path
+    ),
     "costs": lambda name, path: plots.costs([COST], [COST], name, path),
 }
 

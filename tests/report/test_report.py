@@ -63,7 +63,7 @@ def page(made):
 def test_accuracy_spikes_and_curves_are_those_of_a_run(made, report):
     graph, images = load(made / "model.pt").graph(), data.load("digits", limit=IMAGES)
     by_name = {each["schedule"]: each for each in report["schedules"]}
-    assert list(by_name) == ["pasc", "two_phase", "streaming"]
+    assert list(by_name) == ["pasc", "two_phase", "streaming", "graded"]
     for name, each in by_name.items():
         result = run(graph.replace(timing=Timing(name)), images)
         steps = int(result.timesteps.max())
@@ -133,6 +133,7 @@ def test_the_bill_is_that_of_energy(made, report, pascal):
         bill = json.loads(pascal(*command)[1])
         assert chip["joules_per_image"] == bill["joules_per_image"]
         assert chip["seconds_per_image"] == bill["seconds_per_image"]
+        assert chip["schedules"] == bill["schedules"]
         assert [layer["joules_by_event"] for layer in chip["layers"]] == [
             layer["joules_by_event"] for layer in bill["layers"]
         ]
@@ -142,6 +143,34 @@ def test_the_bill_is_that_of_energy(made, report, pascal):
     operations = sum(layer["events"]["synaptic_operations"] for layer in loihi["layers"])
     assert sum(loihi["cores"]["synaptic_operations"]) == pytest.approx(operations)
     assert sum(loihi["cores"]["neurons"]) == sum(layer["neurons"] for layer in report["layers"])
+
+
+def test_the_schedule_that_takes_the_least_is_marked_for_each_chip(report, page):
+    for chip in report["chips"]:
+        table = page.split(f"<h3>Which schedule takes the least on {chip['chip']}</h3>")[1].split("</table>")[0]
+        rows = re.findall(r'<tr( class="least")?><th>(.*?)</th><td>(.*?)</td>', table)
+        names = [name for _, name, _ in rows]
+        priced = [(s["joules"], str(Timing(s["schedule"], s["lag"]))) for s in chip["schedules"] if "refused" not in s]
+        following = [
+            (s["pipelined"]["joules"], f"{s['schedule']}, pipelined") for s in chip["schedules"] if s.get("pipelined")
+        ]
+        assert len(rows) == len(priced) + len(following)
+        (marked,) = [(name, energy) for least, name, energy in rows if least]
+        assert marked[0] == min(priced + following)[1] in names and marked[1].endswith(" (least)")
+
+
+def test_a_schedule_that_a_network_cannot_have_is_left_out_and_named(made, tmp_path, monkeypatch):
+    from pascal_nm.errors import GraphError
+    from pascal_nm.simulation import schedule
+
+    def refuse(graph, delay):
+        raise GraphError("no windows for these neurons")
+
+    monkeypatch.setitem(schedule._MAKERS, "two_phase", refuse)
+    assert command("report", made / "model.nir", "--limit", 8, "-q", "-o", tmp_path / "r.html") == 0
+    left_out = [s for s in json.loads((tmp_path / "r.json").read_text())["schedules"] if "refused" in s]
+    assert left_out == [{"schedule": "two_phase", "lag": 0, "stop": None, "refused": "no windows for these neurons"}]
+    assert "Without two_phase: no windows for these neurons." in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 def test_images_show_the_run_of_each(made, report):
