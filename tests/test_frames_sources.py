@@ -576,3 +576,30 @@ def test_frames_without_room_in_memory_are_refused_with_how_many_have(tmp_path, 
 
 def test_the_package_names_what_loads_frames():
     assert {"Frames", "Events", "load_frames"} <= set(data.__all__)
+
+
+@pytest.mark.parametrize("name", ["pan", "still"])
+def test_a_clip_is_made_as_far_as_it_is_limited_and_refused_where_it_has_no_room(name, monkeypatch):
+    whole = load_frames(name, shape=(1, 8, 8))
+    for limit in (1, 250, 251, 10_000):
+        some = load_frames(name, shape=(1, 8, 8), limit=limit)
+        np.testing.assert_array_equal(some.pixels, whole.head(limit).pixels)
+        assert some.starts == whole.head(limit).starts
+    monkeypatch.setattr(memory, "available_memory", lambda: 2 * 64 * 100)
+    assert len(load_frames(name, shape=(1, 8, 8), limit=100)) == 100
+    with pytest.raises(DataError, match=f"{name} has 500 frames of shape .* of which 100 have room in memory"):
+        load_frames(name, shape=(1, 8, 8))
+
+
+def test_numbers_beyond_64_bits_are_refused_in_arrays_of_frames_and_events(tmp_path):
+    events = {key: np.arange(2) for key in ("x", "y", "p", "t")}
+    far = np.array([0, 2**63], np.uint64)
+    for message, arrays in (
+        ("takes more than 64 bits with its sign", {"frames": np.zeros((2, 1, 4, 4), np.uint8), "labels": far}),
+        ("its times reach from 0 to 9223372036854775808", {**events, "t": far}),
+        ("its times reach from -9223372036854775808", {**events, "t": np.array([-(2**63), 2**63 - 1])}),
+        ("a sensor of 2 x 9,223,372,036,854,775,809 pixels", {**events, "x": far}),
+    ):
+        np.savez(tmp_path / "far.npz", **arrays)
+        with pytest.raises(DataError, match=message):
+            load_frames(str(tmp_path / "far.npz"), shape=(2, 4, 4) if "t" in arrays else (1, 4, 4))

@@ -7,11 +7,12 @@ a real camera that is read at low resolution. There is no noise: what stands sti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from pascal_nm.common.arrays import Array
+from pascal_nm.common.memory import check_fits
 from pascal_nm.common.packages import require
 from pascal_nm.data.dataset import fitted
 from pascal_nm.errors import DataError
@@ -38,29 +39,32 @@ _ROUNDS = (200, 130)
 """Frames in which the object goes once to and fro, along the width and along the height."""
 
 
-def pan(shape: tuple[int, int, int]) -> tuple[Array, tuple[int, ...]]:
+def pan(shape: tuple[int, int, int], limit: int | None = None) -> tuple[Array, tuple[int, ...]]:
     """A camera that pans slowly over two images, with pauses.
 
     Args:
         shape: (C, H, W) of a frame, grey or in colour.
+        limit: at most so many frames, from the start.
 
     Returns:
         uint8 (T, C, H, W), and the index at which each image's frames begin.
 
     Raises:
-        DataError: other channels, or Pillow is missing.
+        DataError: other channels, frames that have no room in memory, or Pillow is missing.
     """
     images = _images(shape)
     height, width = _view(shape)
-    frames = [
-        _frame(image[top : top + height, left : left + width], shape)
+    views = [
+        image[top : top + height, left : left + width]
         for image in images
         for left, top in _pan(image.shape[1] - width, image.shape[0] - height)
     ]
-    return np.stack(frames), tuple(range(0, len(frames), len(frames) // len(images)))
+    starts = range(0, len(views), len(views) // len(images))
+    views = views[:limit]
+    return _frames("pan", views, len(views), shape), tuple(start for start in starts if start < len(views))
 
 
-def still(shape: tuple[int, int, int]) -> tuple[Array, tuple[int, ...]]:
+def still(shape: tuple[int, int, int], limit: int | None = None) -> tuple[Array, tuple[int, ...]]:
     """A camera that stands still before a scene in which one object moves.
 
     Args and returns are those of :func:`pan`; there is one sequence.
@@ -69,15 +73,20 @@ def still(shape: tuple[int, int, int]) -> tuple[Array, tuple[int, ...]]:
     height, width = _view(shape)
     scene = _middle(scene, height, width)
     patch = _middle(other, max(1, height // _OBJECT), max(1, width // _OBJECT))
-    frames = []
-    for left, top in _rounds(width - patch.shape[1], height - patch.shape[0]):
-        seen = scene.copy()
-        seen[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
-        frames.append(_frame(seen, shape))
-    return np.stack(frames), (0,)
+
+    def views() -> Iterator[Array]:
+        for left, top in _rounds(width - patch.shape[1], height - patch.shape[0]):
+            seen = scene.copy()
+            seen[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
+            yield seen
+
+    return _frames("still", views(), _STILL if limit is None else min(limit, _STILL), shape), (0,)
 
 
-CLIPS: dict[str, Callable[[tuple[int, int, int]], tuple[Array, tuple[int, ...]]]] = {"pan": pan, "still": still}
+CLIPS: dict[str, Callable[[tuple[int, int, int], int | None], tuple[Array, tuple[int, ...]]]] = {
+    "pan": pan,
+    "still": still,
+}
 """The bundled clips by name."""
 
 
@@ -123,5 +132,10 @@ def _middle(image: Array, height: int, width: int) -> Array:
     return image[top : top + height, left : left + width]
 
 
-def _frame(section: Array, shape: tuple[int, int, int]) -> Array:
-    return fitted(require("PIL.Image").fromarray(section), shape, "a bundled clip")
+def _frames(name: str, views: Iterable[Array], count: int, shape: tuple[int, int, int]) -> Array:
+    """The first so many things that a camera sees, (T, C, H, W)."""
+    check_fits(name, count, shape)
+    pixels = np.empty((count, *shape), np.uint8)
+    for frame, view in zip(pixels, views, strict=False):
+        frame[:] = fitted(require("PIL.Image").fromarray(view), shape, "a bundled clip")
+    return pixels

@@ -27,6 +27,13 @@ WINDOW = 10_000
 """Microseconds that a frame counts, unless told otherwise."""
 
 
+_LARGEST = 2**31 - 1
+"""Rows or columns of a sensor at most."""
+
+_LATEST = 2**62 - 1
+"""Microseconds before or after 0: times apart still have 64 bits."""
+
+
 class Change(NamedTuple):
     """One event: at ``t`` microseconds, one pixel of one channel changes by ``sign``."""
 
@@ -74,6 +81,10 @@ class Events:
                 raise DataError(f"{self.name}: {key} reaches from {least} to {largest}, it is 0 to {most}")
         if np.any(self.t[1:] < self.t[:-1]):
             raise DataError(f"{self.name}: its events are not in the order of their times")
+        if max(self.height, self.width) > _LARGEST:
+            raise DataError(f"{self.name}: a sensor of {self.height:,} x {self.width:,} pixels; at most {_LARGEST:,}")
+        if max(-int(self.t[0]), int(self.t[-1])) > _LATEST:
+            raise DataError(f"{self.name}: its times reach from {self.t[0]} to {self.t[-1]} microseconds")
 
     def __len__(self) -> int:
         return len(self.x)

@@ -165,8 +165,8 @@ def load(
         raise DataError(f"frames are images of shape (C, H, W); the network takes {tuple(shape)}")
     wanted = None if shape is None else (shape[0], shape[1], shape[2])
     if name in clips.CLIPS:
-        pixels, starts = clips.CLIPS[name](wanted or _CLIP)
-        return Frames(name, pixels, starts, rate=clips.RATE).head(limit)
+        pixels, starts = clips.CLIPS[name](wanted or _CLIP, limit)
+        return Frames(name, pixels, starts, rate=clips.RATE)
     path, options = _place(name)
     if path.is_dir():
         return _folder(path, wanted, limit, progress)
@@ -328,7 +328,10 @@ def _whole(array: stored.Stored, limit: int | None = None) -> list[int]:
     """A vector of whole numbers."""
     if len(array.shape) != 1 or array.dtype.kind not in "iu":
         raise DataError(f"{array.name} of {array.dtype} and shape {array.shape} is no list of whole numbers")
-    return [int(value) for value in array.first(limit)]
+    values = [int(value) for value in array.first(limit)]
+    if max(values, default=0) > np.iinfo(np.int64).max:
+        raise DataError(f"{array.name} holds {max(values):,}, which takes more than 64 bits with its sign")
+    return values
 
 
 def _number(array: stored.Stored) -> float:

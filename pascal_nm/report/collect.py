@@ -80,7 +80,7 @@ def collect(
     Raises:
         PascalError: the data or the network do not fit each other, a chip or the source network.
     """
-    priced = Priced.on(graph, described)
+    priced = Priced.on(graph, described, frames=isinstance(data, Frames))
     counting = _Counting(compiled(graph, "torch"))
     certificate = None
     if model is None:

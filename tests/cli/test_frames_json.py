@@ -59,3 +59,11 @@ def test_a_threshold_without_end_is_refused_in_a_line(pascal, network):
     code, out, err = pascal("run", network, *stored(network), "--threshold", "inf")
     assert (code, out) == (2, "")
     assert err == "error: the threshold of a change is 0 or more and finite, not inf\n"
+
+
+@pytest.mark.parametrize("schedule", ["graded", "streaming"])
+def test_frames_that_are_stopped_say_how_many_answers_are_final(pascal, network, schedule):
+    options = stored(network)[:2]
+    code, out, _ = pascal("run", network, *options, "--schedule", schedule, "-T", "1")
+    assert code == 0 and "after 1 timesteps 0.00 % of the answers are final: exact, by certificate" in out
+    assert "answers are final" not in pascal("run", network, *options, "--schedule", schedule)[1]
