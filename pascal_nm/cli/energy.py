@@ -231,18 +231,21 @@ def _compare(bills: dict[str, Bill], changed: dict[str, int | None], title: str)
     table(title, columns, rows)
     if any(number is not None for number in changed.values()):
         say("changed: predictions of the float network that quantization for the chip changed")
-    columns = ["chip", "timesteps", "memory", "neurons' share", "PASC over plain neurons", "in the cores' working time"]
+    unary = any(bill.unary for bill in bills.values())
+    columns = ["chip", "timesteps", "memory", "neurons' share"]
+    columns += ["PASC over plain neurons", "in the cores' working time"] if unary else []
     rows = [
         [
             name,
             span(bill.result.timesteps).removesuffix(","),
             bill.chip.memory_traffic,
             percent(bill.neurons),
-            *("" if ratio is None else f"{ratio:.4g}" for ratio in (bill.over_plain, bill.work_over_plain)),
+            *("" if ratio is None else f"{ratio:.4g}" for ratio in (bill.over_plain, bill.work_over_plain) if unary),
         ]
         for name, bill in bills.items()
     ]
-    table("against plain neurons, updated once in each of L timesteps for the same spikes", columns, rows)
+    plain = "against plain neurons, updated once in each of L timesteps for the same spikes"
+    table(plain if unary else "timesteps, memory and the neurons' own work", columns, rows)
     for name, bill in bills.items():
         say(f"{name}: {bill.chip.name}; {_figures(bill.chip)}")
 
