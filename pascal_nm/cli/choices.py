@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pascal_nm.cli.output import joules, say, table
+from pascal_nm.cli.output import joules, percent, say, table
 from pascal_nm.hw_targets.bill import Bill
 from pascal_nm.hw_targets.choices import Choice, figures
 
@@ -35,6 +35,8 @@ def show(found: Mapping[str, Sequence[Choice]], one: str) -> None:
         for each in choices:
             if each.refusal:
                 say(f"{chip}, {each.timing}: {each.refusal}")
+            elif each.bill is not None and (final := float(each.bill.result.exact.mean())) < 1:
+                say(f"{chip}, {each.timing}: stopped when {percent(final)} of the answers were final")
 
 
 def _bills(choices: Sequence[Choice]) -> Iterator[tuple[str, Bill]]:
@@ -47,7 +49,7 @@ def _bills(choices: Sequence[Choice]) -> Iterator[tuple[str, Bill]]:
 
 def _rows(choices: Sequence[Choice]) -> list[list[object]]:
     bills = list(_bills(choices))
-    least = min((bill.total for _, bill in bills), default=0.0)
+    least = min((bill.total for _, bill in bills if bill.result.exact.all()), default=0.0)
     return [_row(name, bill, least) for name, bill in bills]
 
 

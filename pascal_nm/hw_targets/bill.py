@@ -172,9 +172,13 @@ def _program(graph: Graph, chip: Chip, objective: str, frames: bool) -> tuple[Pr
         if frames:
             execution.check_frames()
         return execution, execution.placement
-    fitted = fixed_point.fit(graph, chip) if chip.widths else graph
-    spikes.check(fitted, chip)
-    return SimulatorProgram(fitted), None
+    if chip.widths:
+        fitted = fixed_point.fitted(graph, chip)
+        if frames:
+            fixed_point.check_frames(fitted, chip)
+        graph = fitted.graph
+    spikes.check(graph, chip)
+    return SimulatorProgram(graph), None
 
 
 def _same(one: Placement | None, other: Placement | None) -> bool:

@@ -58,6 +58,7 @@ def figures(bill: Bill) -> dict[str, Any]:
     layers, plan = bill.result.events, bill.result.schedule
     return {
         "joules": bill.total,
+        "exact": float(bill.result.exact.mean()),
         "source_over": bill.source_total / bill.total,
         "timesteps": plan.initiation_interval if bill.pipelined else float(bill.result.timesteps.mean()),
         "seconds": bill.seconds_between_answers if bill.pipelined else bill.seconds,

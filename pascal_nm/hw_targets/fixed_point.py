@@ -25,9 +25,10 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import TargetError
 from pascal_nm.hw_targets.chip import Chip, FixedPoint
-from pascal_nm.network.bounds import common_exponent, exponents, largest_input, reachable
+from pascal_nm.network.bounds import common_exponent, exponents, largest_input, potential_bound, reachable
 from pascal_nm.network.graph import Graph, Population, Projection, Quantization
 from pascal_nm.network.quantization import Layer, Layers
+from pascal_nm.simulation import schedule
 
 _CHOOSES = "`pascal-nm quantize --chip` makes integers that fit from the float network"
 
@@ -122,6 +123,36 @@ def check(graph: Graph, chip: Chip) -> dict[str, Encoding]:
             _require_width(chip, "threshold", float(p.threshold.max()), p.name)
         found[p.name] = layer.plain()
     return found
+
+
+def check_frames(fitted: Fitted, chip: Chip) -> None:
+    """Refuse frames where state is kept and registers are proven for images alone.
+
+    Raises:
+        TargetError: a membrane potential could exceed the chip's bits.
+    """
+    graph, shift = fitted.graph, 0 if chip.fixed_point is None else chip.fixed_point.shift
+    for name, encoding in fitted.encodings.items() if schedule.of(graph).keeps(graph) else ():
+        potential = potential_bound(graph, name, kept=True) * 2.0 ** (shift + encoding.exponent)
+        require_kept(name, potential, chip.widths)
+
+
+def require_kept(name: str, potential: float, widths: Mapping[str, int]) -> None:
+    """Refuse a potential that frames take beyond a register.
+
+    Args:
+        name: of the population.
+        potential: its largest magnitude where state is kept, in units of the membrane.
+        widths: of the chip's registers.
+
+    Raises:
+        TargetError: says what helps.
+    """
+    if potential >= 2 ** ((bits := widths.get("membrane", 64)) - 1):
+        raise TargetError(
+            f"frames may take the membrane potential of {name!r} beyond {bits} bits, as an input may change by twice "
+            "its largest value: quantize to fewer bits, or run each frame from rest (--schedule pasc)"
+        )
 
 
 def _least_shift(

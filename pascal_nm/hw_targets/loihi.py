@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.errors import TargetError
 from pascal_nm.hw_targets import chip as chips
+from pascal_nm.hw_targets import fixed_point
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.mapping import Placement
 from pascal_nm.hw_targets.program import HOST, ChipProgram, lower
@@ -85,13 +85,9 @@ class Execution:
         Raises:
             TargetError: a membrane potential could exceed the chip's bits.
         """
-        bits = self.program.widths.get("membrane", 64)
         for p in self.program.populations if self.program.schedule.keeps(self.graph) else ():
-            if self.graph[p.name].dynamics.weighted and self.program.membrane(p, kept=True) >= 2 ** (bits - 1):
-                raise TargetError(
-                    f"frames may take the membrane potential of {p.name!r} beyond {bits} bits, as an input may change "
-                    "by twice its largest value: quantize to fewer bits, or run each frame from rest (--schedule pasc)"
-                )
+            if self.graph[p.name].dynamics.weighted:
+                fixed_point.require_kept(p.name, self.program.membrane(p, kept=True), self.program.widths)
 
     def _delivered(self, projection: Projection, spikes: Tensor, synapse: Synapse) -> Tensor:
         return self._ways[projection.name].delivered(spikes, synapse)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from pascal_nm import QCFS, Preprocessing, convert
-from pascal_nm.export import write_nir
+from pascal_nm import QCFS, Preprocessing, Timing, convert
+from pascal_nm.export import read_nir, write_nir
 
 EACH = (["--schedule", "graded"], ["--schedule", "streaming", "--threshold", "2.5"], ["--schedule", "pasc"])
 
@@ -42,7 +42,7 @@ def strict(outcome):
 def test_frames_without_labels_have_no_accuracy(pascal, network, options):
     frames = stored(network)
     found = strict(pascal("run", network, *frames, *options))
-    assert found["accuracy"] is None and found["accuracy_over_time"] is None
+    assert found["accuracy"] is None and found["accuracy_over_time"] == []
     for more in (["--limit", "1"], [], ["--chip", "loihi2", "--no-compare"]):
         assert strict(pascal("energy", network, *frames, "--chip", "cmos45_int8", *options, *more)[:3])
 
@@ -67,3 +67,15 @@ def test_frames_that_are_stopped_say_how_many_answers_are_final(pascal, network,
     code, out, _ = pascal("run", network, *options, "--schedule", schedule, "-T", "1")
     assert code == 0 and "after 1 timesteps 0.00 % of the answers are final: exact, by certificate" in out
     assert "answers are final" not in pascal("run", network, *options, "--schedule", schedule)[1]
+
+
+def test_a_schedule_that_is_stopped_before_its_answers_are_final_is_not_the_least(pascal, network):
+    read = read_nir(network)
+    write_nir(read.replace(timing=Timing("pasc", stop=2)), network)
+    arguments = ("energy", network, *stored(network)[:2], "--chip", "cmos45_int8")
+    out = pascal(*arguments)[1]
+    assert "cmos45_int8, pasc: stopped when 0.00 % of the answers were final" in out
+    rows = {line.split("│")[1].strip(): line for line in out.splitlines() if line.startswith("│")}
+    assert "*" not in rows["pasc"]
+    found = {row["schedule"]: row["exact"] for row in strict(pascal(*arguments, "--json", "--quiet"))["schedules"]}
+    assert found["pasc"] == 0

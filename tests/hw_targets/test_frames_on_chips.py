@@ -16,14 +16,18 @@ from pascal_nm.hw_targets.choices import choices
 from pascal_nm.network.graph import Graph, Population, Projection, Timing
 from pascal_nm.network.operators import Dense, Identity
 
-BEYOND = "the membrane potential of 'neuron' beyond 15 bits"
+BEYOND = "the membrane potential of 'neuron' beyond"
 
 
-@pytest.fixture
-def chip():
+@pytest.fixture(params=["on cores", "without cores", "with exponents"])
+def chip(request):
     """Its membrane has room for an input of 128, and not for a change of 256."""
     loihi = chips.load("loihi1")
-    return dataclasses.replace(loihi, widths={**loihi.widths, "membrane": 15}, fixed_point=None)
+    exponents = request.param == "with exponents"
+    fields = {} if request.param == "on cores" else {"core": None, "mesh": None}
+    if not exponents:
+        fields["fixed_point"] = None
+    return dataclasses.replace(loihi, widths={**loihi.widths, "membrane": 21 if exponents else 15}, **fields)
 
 
 def network(name):

@@ -58,6 +58,14 @@ def programs(draw):
         assume(False)
 
 
+def session_of(execution):
+    """Runs frames, where the chip's registers have room for their changes."""
+    try:
+        return execution.session()
+    except TargetError:
+        assume(False)
+
+
 def weights(projection, shape):
     """The weight between single neurons, (targets, sources)."""
     send = simulate.delivery(projection, np.dtype(np.float64))
@@ -158,7 +166,7 @@ def test_a_program_runs_frames_from_registers_and_routes_to_the_counts_of_each_f
     graph, chip, program = made
     frames = inputs_for(graph, seed, 4)
     frames[2] = frames[1]
-    session, exact = Execution(program, chip).session(), integer_qcfs(graph, frames)
+    session, exact = session_of(Execution(program, chip)), integer_qcfs(graph, frames)
     whole = SimulatorProgram(graph).session()
     for i, part in enumerate((frames[:3], frames[3:])):
         result, rows = session.run(part), slice(3 * i, 4)
@@ -181,7 +189,7 @@ def test_routes_that_are_missing_are_missing_in_every_frame(made, seed, data):
     kept = {name: routes[rng.random(len(routes)) < 0.7] for name, routes in program.routes.items()}
     program = dataclasses.replace(program, routes=kept)
     frames = inputs_for(graph, seed, 3)
-    same(Execution(program).session().run(frames), expected_of(graph, program, frames), graph)
+    same(session_of(Execution(program)).run(frames), expected_of(graph, program, frames), graph)
 
 
 @SMALL
