@@ -155,7 +155,7 @@ def run(
         **vars(graph.timing),
         "timesteps": result.schedule.steps,
         "exact": float(result.exact.mean()),
-        "accuracy_over_time": result.accuracy_over_time.tolist() if result.labelled else None,
+        "accuracy_over_time": result.accuracy_over_time.tolist() if result.labelled else [],
         "timesteps_to_the_answer": {
             "mean": float(result.timesteps.mean()),
             "percentile_99": float(np.percentile(result.timesteps, 99)),
