@@ -41,7 +41,7 @@ COMMANDS = {
     "run": _Entry("runs", "Run a spiking network on images: accuracy, spikes and operations, counted."),
     "verify": _Entry("runs", "Is the spiking network the source network? Exit code 1 means no."),
     "energy": _Entry(
-        "energy", "What the network would cost on chips: events counted on images, times each chip's table."
+        "energy", "What the network would cost on chips: events that are counted, times each chip's table."
     ),
     "report": _Entry(
         "report", "Write one page to read, show and send: accuracy, spikes, energy and proof of a network."
