@@ -122,7 +122,7 @@ def run(
     if bits is not None and graph.is_integer:
         raise DataError(f"{network} holds integer weights already: leave --bits out")
     graph = options.timing(graph, schedule, lag, timesteps)
-    program: Program = deployed or compiled(graph, target, bits)
+    program: Program = deployed or compiled(graph, target, bits, frames=frames is not None)
     data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=program.graph)
     start = time.perf_counter()
     with progress(f"running on {target}") as update:
@@ -250,7 +250,8 @@ def verify(
     reference = source.graph(network)
     if given is not None and given.is_integer and bits is not None:
         raise FileError(f"{nir} holds integer weights already: leave --bits out")
-    program = compiled(options.timing(given or reference, schedule, lag, None), target, bits)
+    timed = options.timing(given or reference, schedule, lag, None)
+    program = compiled(timed, target, bits, frames=frames is not None)
     data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=program.graph)
     with progress(f"verifying on {target}") as update:
         verification, result = evaluation.verify(

@@ -47,16 +47,18 @@ register("lava", partial(_own, "lava", "LavaTarget"))
 register("loihi", partial(_own, "loihi", "LoihiTarget"))
 
 
-def compiled(graph: Graph, name: str, bits: int | None = None) -> Program:
+def compiled(graph: Graph, name: str, bits: int | None = None, *, frames: bool = False) -> Program:
     """A graph made ready to run on the target called ``name``.
 
     Where bits are given, a float graph is quantized for it: by the target itself, where it has
-    ``bits``.
+    ``bits``. A target that has ``frames`` is told whether it is to run some.
 
     Raises:
         PascalError: the target is unknown or not installed, or the graph does not fit.
     """
     target: Any = find(name)
+    if frames and hasattr(target, "frames"):
+        target = replace(target, frames=True)
     if bits is not None and not graph.is_integer:
         if hasattr(target, "bits"):
             target = replace(target, bits=bits)

@@ -168,12 +168,12 @@ class Tally:
 def _program(graph: Graph, chip: Chip, objective: str, frames: bool) -> tuple[Program, Placement | None]:
     """The program of a network for a chip: on its cores where its file has some."""
     if chip.widths and chip.core is not None:
-        execution = Execution(lower(graph, chip, objective=objective), chip)
+        execution = Execution(lower(graph, chip, objective=objective, frames=frames), chip)
         if frames:
             execution.check_frames()
         return execution, execution.placement
     if chip.widths:
-        fitted = fixed_point.fitted(graph, chip)
+        fitted = fixed_point.fitted(graph, chip, frames=frames)
         if frames:
             fixed_point.check_frames(fitted, chip)
         graph = fitted.graph

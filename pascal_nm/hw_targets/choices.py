@@ -98,7 +98,7 @@ def choices(
         PascalError: the network does not fit the chip, or the data do not fit the network.
     """
     if chip.widths and not graph.is_integer:
-        graph = fixed_point.fit(graph, chip)
+        graph = fixed_point.fit(graph, chip, frames=isinstance(data, Frames))
     found, runs = [], []
     for timing in timings(graph):
         try:

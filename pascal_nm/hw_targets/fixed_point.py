@@ -17,7 +17,7 @@ biases go into the registers as they are: s, E and e' are 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -61,12 +61,12 @@ class Fitted:
     encodings: Mapping[str, Encoding]
 
 
-def fit(network: Graph, chip: Chip, recipe: Quantization | int = 8) -> Graph:
+def fit(network: Graph, chip: Chip, recipe: Quantization | int = 8, *, frames: bool = False) -> Graph:
     """The integers that a chip holds; see :func:`fitted`."""
-    return fitted(network, chip, recipe).graph
+    return fitted(network, chip, recipe, frames=frames).graph
 
 
-def fitted(network: Graph, chip: Chip, recipe: Quantization | int = 8) -> Fitted:
+def fitted(network: Graph, chip: Chip, recipe: Quantization | int = 8, *, frames: bool = False) -> Fitted:
     """A network in integers that fit a chip: proven from weights and levels, before any run.
 
     Args:
@@ -75,19 +75,21 @@ def fitted(network: Graph, chip: Chip, recipe: Quantization | int = 8) -> Fitted
             get as many significant bits as a mantissa has.
         chip: the chip.
         recipe: for a float network, bits, or more.
+        frames: registers have room for frames whose state is kept, in which an input changes by up
+            to twice its largest value.
 
     Raises:
         TargetError: names the population, what overflows, by how many bits, and what to do.
     """
     if network.is_integer:
-        return Fitted(network, check(network, chip))
+        return Fitted(network, check(network, chip, frames=frames and schedule.of(network).keeps(network)))
     recipe = recipe if isinstance(recipe, Quantization) else Quantization(recipe)
     if (numbers := chip.fixed_point) is None:
         layers = Layers(network, recipe)
         integer = layers.graph([layer.quantized(layer.recipe) for layer in layers])
-        return Fitted(integer, check(integer, chip))
+        return Fitted(integer, check(integer, chip, frames=frames))
     layers = Layers(network, replace(recipe, bias_bits=min(32, chip.widths["bias"])))
-    levels = {p.name: largest_input(p) for p in (*network.populations, layers.input)}
+    levels = _levels((*network.populations, layers.input), frames)
     shifts, integers, encodings = zip(*(_least_shift(layer, levels, chip, numbers) for layer in layers), strict=True)
     for each in integers:
         each.require_weights(chip)
@@ -98,7 +100,12 @@ def fitted(network: Graph, chip: Chip, recipe: Quantization | int = 8) -> Fitted
     )
 
 
-def check(graph: Graph, chip: Chip) -> dict[str, Encoding]:
+def _levels(populations: Iterable[Population], frames: bool) -> dict[str, int]:
+    """The largest sums that populations send, by name: in frames an input crosses its range."""
+    return {p.name: largest_input(p) * (1 + (frames and p.dynamics.injects)) for p in populations}
+
+
+def check(graph: Graph, chip: Chip, *, frames: bool = False) -> dict[str, Encoding]:
     """Refuse an integer graph that does not fit the chip's bits.
 
     It is proven from weights and levels, before any run.
@@ -109,7 +116,7 @@ def check(graph: Graph, chip: Chip) -> dict[str, Encoding]:
     Raises:
         TargetError: names the population, what overflows, by how many bits, and what to do.
     """
-    levels = {p.name: largest_input(p) for p in graph.populations}
+    levels = _levels(graph.populations, frames)
     found = {}
     for p in graph.weighted:
         layer = _Integers(p, list(graph.incoming(p.name)), levels)

@@ -149,12 +149,14 @@ class LoihiTarget:
         cores: also count what happens on each core.
         bits: of the weights of a float graph.
         objective: what the placement on the cores serves, as :func:`.mapping.place` takes it.
+        frames: whether registers have room for frames whose state is kept.
     """
 
     chip: str | Chip = "loihi1"
     cores: bool = False
     bits: int = 8
     objective: str = "time"
+    frames: bool = False
     name: str = "loihi"
 
     def compile(self, graph: Graph) -> Execution:
@@ -165,4 +167,7 @@ class LoihiTarget:
                 bits, or a population its cores.
         """
         chip = chips.load(self.chip) if isinstance(self.chip, str) else self.chip
-        return Execution(lower(graph, chip, Quantization(self.bits), self.objective), chip if self.cores else None)
+        return Execution(
+            lower(graph, chip, Quantization(self.bits), self.objective, frames=self.frames),
+            chip if self.cores else None,
+        )

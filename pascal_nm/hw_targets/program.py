@@ -367,7 +367,9 @@ def _integers(mantissas: Array, exponents: Array | int, what: str) -> Array:
     return values.astype(mantissas.dtype)
 
 
-def lower(network: Graph, chip: Chip, recipe: Quantization | int = 8, objective: str = "time") -> ChipProgram:
+def lower(
+    network: Graph, chip: Chip, recipe: Quantization | int = 8, objective: str = "time", *, frames: bool = False
+) -> ChipProgram:
     """The program of a network for a chip.
 
     Args:
@@ -375,13 +377,14 @@ def lower(network: Graph, chip: Chip, recipe: Quantization | int = 8, objective:
         chip: the chip.
         recipe: for a float network, bits, or more.
         objective: what the placement on the cores serves, as :func:`.mapping.place` takes it.
+        frames: as :func:`.fixed_point.fitted` takes it.
 
     Raises:
         TargetError: the network does not fit the chip's registers or cores, or its schedule takes
             spikes that the chip has not; the message names the population, what it exceeds, and
             what helps.
     """
-    fitted = fixed_point.fitted(network, chip, recipe)
+    fitted = fixed_point.fitted(network, chip, recipe, frames=frames)
     spikes.check(fitted.graph, chip)
     graph, placement = fitted.graph, mapping.place(fitted.graph, chip, objective)
     plan = schedules.of(graph)
