@@ -597,7 +597,7 @@ def test_energy_of_all_chips_has_a_line_for_those_that_cannot_run_the_schedule(p
     report = json.loads(out)
     assert (code, len(report["chips"])) == (0, 3)
     assert list(report["refused"]) == ["loihi1", "loihi1_calibrated"]
-    assert "loihi1: Loihi 1 cannot run schedule graded: its spikes carry no numbers" in pascal(
+    assert "loihi1, graded: Loihi 1 cannot run schedule graded: its spikes carry no numbers" in pascal(
         *command, "--chip", "all"
     )[1].replace("\n", " ")
     code, _, said = pascal(*command, "--chip", "loihi1")

@@ -102,7 +102,10 @@ def test_labels_give_an_accuracy(pascal, model, graph, folder):
     assert (found["accuracy"], found["sequences"]) == (right, 2)
     assert f"{100 * right:.2f} % of the frames right" in printed(pascal("run", *command))
     assert f"accuracy: source network {100 * right:.2f} %" in printed(pascal("verify", *command))
-    assert json.loads(printed(pascal("energy", *command, "--no-compare", "--json")))["accuracy"] == right
+    assert (
+        json.loads(printed(pascal("energy", *command, "--chip", "loihi2", "--no-compare", "--json")))["accuracy"]
+        == right
+    )
 
 
 @pytest.mark.parametrize("schedule", ["graded", "streaming", "pasc"])
@@ -119,11 +122,11 @@ def test_verify_says_no_where_frames_differ(pascal, model, graph, tmp_path):
     assert "not exact" in printed(pascal("verify", model, "--nir", tmp_path / "other.nir", *CLIP), 1)
 
 
-@pytest.mark.parametrize("command", ["run", "verify", "energy"])
+@pytest.mark.parametrize("command", [("run",), ("verify",), ("energy", "--chip", "loihi2")])
 def test_a_threshold_is_said_with_the_answer(pascal, model, command):
     said = "answers are those of the frames as they are shown: changes of a pixel up to 1.5 are left out"
-    assert said in " ".join(printed(pascal(command, model, *GRADED, "--threshold", 1.5)).split())
-    assert "as they are shown" not in printed(pascal(command, model, *GRADED))
+    assert said in " ".join(printed(pascal(*command, model, *GRADED, "--threshold", 1.5)).split())
+    assert "as they are shown" not in printed(pascal(*command, model, *GRADED))
 
 
 def test_a_threshold_leaves_changes_out(pascal, model):
@@ -157,10 +160,10 @@ def test_energy_of_frames_on_several_chips_names_no_accuracy(pascal, model):
     assert [chip["accuracy"] for chip in found["chips"]] == [None, None]
 
 
-@pytest.mark.parametrize("command", ["run", "energy"])
+@pytest.mark.parametrize("command", [("run",), ("energy", "--chip", "loihi2")])
 def test_frames_are_drawn(pascal, model, tmp_path, command):
     pytest.importorskip("matplotlib")
-    printed(pascal(command, model, *GRADED, "--plot", tmp_path / "frames.svg", "-q"))
+    printed(pascal(*command, model, *GRADED, "--plot", tmp_path / "frames.svg", "-q"))
     assert (tmp_path / "frames.svg").read_text().count("<image ") >= 1, "the heat map of layers and frames"
 
 
