@@ -8,6 +8,8 @@ from torch import nn
 import pascal_nm as pnm
 from pascal_nm.data import Frames
 from pascal_nm.errors import DataError
+from pascal_nm.hw_targets.evaluation import evaluate
+from pascal_nm.hw_targets.simulator import SimulatorProgram
 
 
 @pytest.fixture
@@ -45,3 +47,18 @@ def test_frames_run_are_verified_and_have_an_energy(model, net, frames, bits):
 def test_what_is_neither_is_refused(model, net, frames):
     with pytest.raises(DataError, match="images or frames"):
         pnm.verify(model, net, frames.pixels)
+
+
+@pytest.mark.parametrize("size", [None, 1, 2])
+@pytest.mark.parametrize("threshold", [0, 40])
+@pytest.mark.parametrize("name", ["graded", "streaming"])
+def test_a_sequence_is_run_as_if_there_were_no_other_before_it(net, frames, name, threshold, size):
+    program = SimulatorProgram(net.replace(timing=pnm.Timing(name)))
+    together = evaluate(program, frames, size=size, threshold=threshold)
+    alone = [evaluate(program, each, threshold=threshold) for each in frames.sequences()]
+    for attribute in ("predictions", "injected", "timesteps"):
+        expected = np.concatenate([getattr(each, attribute) for each in alone])
+        np.testing.assert_array_equal(getattr(together, attribute), expected, err_msg=attribute)
+    for layer, *parts in zip(together.events, *(each.events for each in alone), strict=True):
+        np.testing.assert_array_equal(layer.operations, np.concatenate([part.operations for part in parts]))
+    assert together.injected[3] == net.input.size, "the first frame of a sequence is sent whole"
