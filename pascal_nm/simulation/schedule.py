@@ -92,7 +92,7 @@ class Schedule:
 
     def keeps(self, graph: Graph) -> bool:
         """Whether state can go on from frame to frame, so that only changes are sent."""
-        return self.stop is None and all(self.windows[p.name].keeps for p in graph.senders)
+        return self.steps == self.length and all(self.windows[p.name].keeps for p in graph.senders)
 
     def waits(self, graph: Graph) -> bool:
         """Whether every level follows from its whole input before its first spike.
