@@ -28,8 +28,9 @@ def show(found: Mapping[str, Sequence[Choice]], one: str) -> None:
         rows,
     )
     say(
-        f"{_MARK} least energy; pipelined: {one}s follow each other as soon as the first neurons are free, "
-        "steps and ms are those from one answer to the next"
+        f"{_MARK} least energy, of {one}s one at a time and of pipelined ones. Pipelined, {one}s follow each other as "
+        "soon as the first neurons are free, on a chip that never waits: steps and ms are from one answer to the next, "
+        f"and each {one}'s own answer takes longer than alone"
     )
     for chip, choices in found.items():
         for each in choices:
@@ -49,8 +50,9 @@ def _bills(choices: Sequence[Choice]) -> Iterator[tuple[str, Bill]]:
 
 def _rows(choices: Sequence[Choice]) -> list[list[object]]:
     bills = list(_bills(choices))
-    least = min((bill.total for _, bill in bills if bill.result.exact.all()), default=0.0)
-    return [_row(name, bill, least) for name, bill in bills]
+    final = [bill for _, bill in bills if bill.result.exact.all()]
+    least = [min((b.total for b in final if b.pipelined is kind), default=0.0) for kind in (False, True)]
+    return [_row(name, bill, least[bill.pipelined]) for name, bill in bills]
 
 
 def _row(name: str, bill: Bill, least: float) -> list[object]:

@@ -40,6 +40,12 @@ def show(graph: Graph, frames: Frames, result: Evaluation, target: str, arithmet
         f"{found['operations_a_frame']:,.0f} operations, {percent(found['operations_over_dense'])} of the "
         f"{found['dense_operations_a_frame']:,} of the dense source network"
     )
+    if result.schedule.kept and found["operations_a_later_frame"] is not None:
+        later = found["operations_a_later_frame"]
+        say(
+            f"a first frame, from rest, takes {found['operations_a_first_frame']:,.0f} operations, a later one "
+            f"{later:,.0f}, {percent(later / found['dense_operations_a_frame'])} of the source's"
+        )
     say(f"the class changes {_changes(frames, result.predictions):,} times; {speed:,.0f} frames a second")
 
 

@@ -162,8 +162,11 @@ def load_shown(
         note(f"pixels of {frames} go up to {shown.scale:g}; they are scaled to the {pre.scale:g} of the network")
         shown = shown.rescaled(pre.scale)
     if not schedules.of(network).keeps(network):
-        why = "stops before the answer is final" if network.timing.stop else "keeps no state"
-        note(f"schedule {network.timing} {why}: each frame is run from rest (graded and streaming need only changes)")
+        if network.timing.stop is None:
+            why = f"schedule {network.timing} keeps no state; graded, streaming and two_phase need only changes"
+        else:
+            why = f"stopped after {network.timing.stop} timesteps, no state is kept"
+        note(f"{why}: each frame is run from rest")
     return shown
 
 

@@ -16,7 +16,7 @@ from pascal_nm.data.dataset import (
     training_part,
 )
 from pascal_nm.data.events import Events
-from pascal_nm.data.frames import Frames
+from pascal_nm.data.frames import Frames, camera_frame
 from pascal_nm.data.frames import load as load_frames
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Images",
     "Part",
     "Split",
+    "camera_frame",
     "histogram",
     "load",
     "load_frames",

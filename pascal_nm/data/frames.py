@@ -134,6 +134,30 @@ class Frames:
         return replace(self, pixels=self.pixels[first:end], starts=starts, labels=labels)
 
 
+def camera_frame(frame: Array, shape: tuple[int, int, int]) -> Array:
+    """A frame as a camera gives it, made what a network takes.
+
+    The largest middle part with the network's sides, each pixel the mean of its area.
+
+    Args:
+        frame: uint8 of shape (H, W, 3), red, green and blue, or (H, W). OpenCV gives blue first:
+            ``frame[..., ::-1]``.
+        shape: (C, H, W) of the network's input, where C is 1 (grey) or 3.
+
+    Returns:
+        uint8 of this shape.
+
+    Raises:
+        DataError: a frame of another type or shape, or a network of other channels.
+    """
+    frame = np.asarray(frame)
+    if frame.dtype != np.uint8 or frame.ndim not in (2, 3) or frame.shape[2:] not in ((), (3,)) or not frame.size:
+        raise DataError(f"a camera's frame is uint8 of shape (H, W, 3) or (H, W), not {frame.dtype} of {frame.shape}")
+    if len(shape) != 3:
+        raise DataError(f"a network takes frames of shape (C, H, W), not {shape}")
+    return fitted(require("PIL.Image").fromarray(np.ascontiguousarray(frame)), shape, "the frame")
+
+
 def load(
     name: str,
     *,

@@ -351,6 +351,7 @@ def frame_summary(graph: Graph, frames: Frames, result: Evaluation) -> dict[str,
     """Per frame, for JSON; the first frame of a sequence comes from rest."""
     dense = events.dense_operations(graph)
     operations = np.sum([layer.arithmetic for layer in result.events], 0)
+    later = np.delete(operations, frames.starts)
     return {
         "frames": len(frames),
         "sequences": len(frames.starts),
@@ -358,6 +359,8 @@ def frame_summary(graph: Graph, frames: Frames, result: Evaluation) -> dict[str,
         "state_kept": result.schedule.kept,
         "values_changed": float(result.injected.mean()) / graph.input.size,
         "operations_a_frame": float(operations.mean()),
+        "operations_a_first_frame": float(operations[list(frames.starts)].mean()),
+        "operations_a_later_frame": float(later.mean()) if later.size else None,
         "dense_operations_a_frame": dense,
         "operations_over_dense": float(operations.mean()) / dense,
         "each_frame": {
@@ -393,10 +396,14 @@ def predictions(graph: Graph, data: Shown, threshold: float = 0) -> Array:
 def changed_by_quantization(
     graph: Graph, program: Program, result: Evaluation, data: Shown, threshold: float = 0
 ) -> int | None:
-    """How many of a float network's predictions its quantized form changed; None if it has none."""
+    """How many of a float network's predictions its quantized form changed; None if it has none.
+
+    Answers that were taken before they were final are not counted.
+    """
     if graph.is_integer or not program.graph.is_integer:
         return None
-    return int(np.count_nonzero(predictions(graph, data, threshold) != result.predictions))
+    changed = predictions(graph, data, threshold) != result.predictions
+    return int(np.count_nonzero(changed & result.exact))
 
 
 def check(graph: Graph, data: Shown) -> None:

@@ -384,6 +384,7 @@ def lower(
             spikes that the chip has not; the message names the population, what it exceeds, and
             what helps.
     """
+    spikes.check(network, chip)  # before anything has to fit: another chip may be what helps
     fitted = fixed_point.fitted(network, chip, recipe, frames=frames)
     spikes.check(fitted.graph, chip)
     graph, placement = fitted.graph, mapping.place(fitted.graph, chip, objective)

@@ -117,7 +117,7 @@ def _joined(parts: Sequence[Counted] | Sequence[Ways]) -> Array:
     return np.concatenate([np.pad(p.counts, ((0, steps - len(p.counts)), (0, 0), (0, 0))) for p in parts], 1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RunResult:
     """The outcome of running N inputs.
 
@@ -150,6 +150,11 @@ class RunResult:
     settled: Array | None = None
     classes: int | None = None
     cores: CoreEvents | None = None
+
+    def __repr__(self) -> str:
+        classes, n = self.predictions[:8].tolist(), len(self.potential)
+        answers = ", ".join(map(str, classes)) + (", ..." if n > len(classes) else "")
+        return f"<{type(self).__name__} of {n} image{'s' * (n != 1)}, {self.schedule.steps} timesteps: {answers}>"
 
     @property
     def timesteps(self) -> Array:

@@ -75,10 +75,13 @@ class FrameRunner(ABC):
         if not values.size:
             raise DataError("there is no frame to show")
         if values.shape[1:] != self.graph.input.shape:
+            advice = ": channels come first (pascal_nm.data.camera_frame makes one of any camera's)"
             raise DataError(
                 f"the network takes frames of shape {self.graph.input.shape}, not {values.shape[1:]}"
-                + (": channels come first" if values.ndim == 4 else "")
+                + (advice if values.ndim == 4 else "")
             )
+        if not isinstance(frames, Pixels):
+            _check_scale(values, self.graph)
         values = thresholded(values, self.shown, self.threshold)
         if isinstance(frames, Pixels) or self.graph.preprocessing is None:
             taken = Pixels(values, frames.preprocessing) if isinstance(frames, Pixels) else values
@@ -142,6 +145,21 @@ class Session(FrameRunner):
         joined = RunResult.join(parts)
         self._kept = kept
         return joined
+
+
+def _check_scale(frames: Array, graph: Graph) -> None:
+    """Refuse frames from 0 to 1 where stored pixels are whole numbers up to more.
+
+    Raises:
+        DataError: says by what to multiply them.
+    """
+    scale = 1.0 if graph.preprocessing is None else graph.preprocessing.scale
+    if scale > 1 and np.issubdtype(frames.dtype, np.floating):
+        small = bool(np.all((frames >= 0) & (frames <= 1)))
+        if small and np.any((frames > 0) & (frames < 1)):
+            raise DataError(
+                f"the frame goes from 0 to 1, stored pixels of this network up to {scale:g}: multiply it by {scale:g}"
+            )
 
 
 def thresholded(frames: Array, shown: Array | None, threshold: float) -> Array:
