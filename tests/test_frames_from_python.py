@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import pascal_nm as pnm
-from pascal_nm.data import Frames
+from pascal_nm.data import Frames, camera_frame
 from pascal_nm.errors import DataError
 from pascal_nm.hw_targets.evaluation import evaluate
 from pascal_nm.hw_targets.simulator import SimulatorProgram
@@ -62,3 +62,32 @@ def test_a_sequence_is_run_as_if_there_were_no_other_before_it(net, frames, name
     for layer, *parts in zip(together.events, *(each.events for each in alone), strict=True):
         np.testing.assert_array_equal(layer.operations, np.concatenate([part.operations for part in parts]))
     assert together.injected[3] == net.input.size, "the first frame of a sequence is sent whole"
+
+
+def test_frames_from_0_to_1_are_refused_where_pixels_are_whole_numbers(net, frames):
+    session = net.session()
+    with pytest.raises(DataError, match="from 0 to 1, stored pixels of this network up to 255: multiply it by 255"):
+        session.step(frames.pixels[0] / 255)
+    assert session.shown is None
+    dark = np.zeros(net.input.shape)
+    np.testing.assert_array_equal(session.step(dark).potential, net.session().step(dark.astype(np.uint8)).potential)
+
+
+def test_a_cameras_frame_becomes_what_a_network_takes(net):
+    frame = np.zeros((30, 50, 3), np.uint8)
+    frame[:, 10:40] = np.arange(4).repeat(8)[:30, None, None] * 60  # the middle, four bands of grey
+    made = camera_frame(frame, (3, 4, 4))
+    assert made.shape == (3, 4, 4) and made.dtype == np.uint8 and (np.diff(made[0, :, 0].astype(int)) > 30).all()
+    assert net.session().step(camera_frame(frame, net.input.shape)).predictions.shape == (1,)
+    for wrong in (frame / 255, frame[None], frame[..., :2], np.zeros((0, 3), np.uint8)):
+        with pytest.raises(DataError, match="a camera's frame is uint8 of shape"):
+            camera_frame(wrong, (3, 4, 4))
+    with pytest.raises(DataError, match="1 or 3 channels"):
+        camera_frame(frame, (2, 4, 4))
+
+
+def test_a_result_is_short_in_words(net, frames):
+    session = net.session()
+    (answer,) = session.step(frames.pixels[0]).predictions
+    assert repr(session.step(frames.pixels[0])) == f"<RunResult of 1 image, 3 timesteps: {answer}>"
+    assert repr(session.run(frames.pixels)).startswith("<RunResult of 6 images, 3 timesteps: ")

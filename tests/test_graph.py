@@ -61,7 +61,7 @@ def test_most_levels_count_rightly_and_one_more_is_refused():
 def test_many_levels_are_run_within_memory_or_refused():
     graph = changed(floats(), "hidden", levels=MAX_LEVELS)
     inputs = graph.preprocessing(np.full((400, 1, 8, 8), 16.0))
-    images = simulate._images_together(graph, schedule.of(graph))
+    images = simulate.images_together(graph, schedule.of(graph))
     assert images * MAX_LEVELS * 16 <= memory.TRAIN
     np.testing.assert_array_equal(
         simulate.steps(graph, inputs[:1]).counts["hidden"], simulate.counts(graph, inputs[:1]).counts["hidden"]
