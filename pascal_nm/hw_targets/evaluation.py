@@ -400,7 +400,7 @@ def changed_by_quantization(
 
     Answers that were taken before they were final are not counted.
     """
-    if graph.is_integer or not program.graph.is_integer:
+    if graph.is_integer or not program.graph.is_integer or not result.exact.any():
         return None
     changed = predictions(graph, data, threshold) != result.predictions
     return int(np.count_nonzero(changed & result.exact))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pascal_nm.errors import TargetError
-from pascal_nm.hw_targets.chip import Chip
+from pascal_nm.hw_targets.chip import Chip, available, load
 from pascal_nm.network.graph import SCHEDULES, Graph
 from pascal_nm.simulation import schedule
 
@@ -32,11 +32,13 @@ def check(graph: Graph, chip: Chip) -> None:
     Raises:
         TargetError: names the chip, what it cannot do, where, and what to do.
     """
-    for lack in _lacks(graph, schedule.of(graph), chip):
-        asked = graph.timing.schedule
+    plan, asked = schedule.of(graph), graph.timing.schedule
+    for lack in _lacks(graph, plan, chip):
         others = ", ".join(name for name, traits in SCHEDULES.items() if not traits.graded and name != asked)
+        able = ", ".join(name for name in available() if not any(_lacks(graph, plan, load(name))))
         raise TargetError(
-            f"{chip.name} cannot run schedule {asked}: {lack}; choose another schedule ({others}) or another chip"
+            f"{chip.name} cannot run schedule {asked}: {lack}; choose another schedule ({others}) "
+            f"or another chip{able and f' ({able})'}"
         )
 
 
