@@ -118,13 +118,18 @@ def plan(graph: Graph, coding: Coding) -> tuple[list[Layer], Growth]:
         raise ConversionError(f"as a chain, a network has one readout, not {names}: export it without --profile")
     layers = _layers(graph, coding)
     cost = growth(graph, layers)
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = _memory()
     if cost.bytes > available // 2:
         raise ConversionError(
             f"as a chain, the network takes {cost.bytes / 2**30:.1f} GB, "
             f"more than half of this machine's memory ({available / 2**30:.1f} GB)"
         )
     return layers, cost
+
+
+def _memory() -> int:
+    """Bytes of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def build(
