@@ -69,7 +69,7 @@ def unrolled_counts(graph, values, name):
 def test_every_count_of_every_random_graph_in_one_timestep(graph, seed, strict, reader):
     """Integer graphs meet thresholds exactly, where readers disagree on > and >=."""
     try:
-        with mock.patch.object(chain, "_memory", lambda: 2**30):  # what follows takes many times as much
+        with mock.patch.object(chain, "_memory", lambda: 2**28):  # what follows takes many times as much
             raw = unrolled.unrolled_network(graph, reader)
     except ConversionError as error:
         assert any(reason in str(error) for reason in (*REFUSED, "this machine's memory"))
