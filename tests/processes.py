@@ -37,7 +37,7 @@ def segments() -> set[str]:
 
 
 def left_behind(names: set[str], seconds: float = 30) -> set[str]:
-    """Those of shared memory that stay: what tests beside this one have in use goes when they end."""
+    """Those of shared memory that stay: what other tests have in use goes when they end."""
     deadline = time.monotonic() + seconds
     while (names := names & segments()) and time.monotonic() < deadline:
         time.sleep(0.1)
