@@ -64,9 +64,14 @@ def available_memory() -> int | None:
     return min(known, default=None)
 
 
+def installed_memory() -> int:
+    """Bytes of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def frames_that_fit(frame_bytes: int) -> int:
     """How many frames may be held: half of the memory is for what is computed of them."""
-    available = available_memory() or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = available_memory() or installed_memory()
     return available // 2 // max(1, frame_bytes)
 
 

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +34,7 @@ import h5py
 import nir
 import numpy as np
 
+from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array, Pair, Shape
 from pascal_nm.common.files import replacing, written_at_once
 from pascal_nm.errors import ConversionError
@@ -118,18 +118,13 @@ def plan(graph: Graph, coding: Coding) -> tuple[list[Layer], Growth]:
         raise ConversionError(f"as a chain, a network has one readout, not {names}: export it without --profile")
     layers = _layers(graph, coding)
     cost = growth(graph, layers)
-    available = _memory()
+    available = memory.installed_memory()
     if cost.bytes > available // 2:
         raise ConversionError(
             f"as a chain, the network takes {cost.bytes / 2**30:.1f} GB, "
             f"more than half of this machine's memory ({available / 2**30:.1f} GB)"
         )
     return layers, cost
-
-
-def _memory() -> int:
-    """Bytes of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def build(

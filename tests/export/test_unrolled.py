@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from pascal_nm import build, convert, quantize
+from pascal_nm.common import memory
 from pascal_nm.data import Dataset
 from pascal_nm.errors import ConversionError
-from pascal_nm.export import chain, unrolled
+from pascal_nm.export import unrolled
 from pascal_nm.interop import readers
 from pascal_nm.network.graph import Graph, Population, Projection
 from pascal_nm.network.operators import Identity, SumPool2d
@@ -69,7 +70,7 @@ def unrolled_counts(graph, values, name):
 def test_every_count_of_every_random_graph_in_one_timestep(graph, seed, strict, reader):
     """Integer graphs meet thresholds exactly, where readers disagree on > and >=."""
     try:
-        with mock.patch.object(chain, "_memory", lambda: 2**28):  # what follows takes many times as much
+        with mock.patch.object(memory, "installed_memory", lambda: 2**28):  # what follows takes many times as much
             raw = unrolled.unrolled_network(graph, reader)
     except ConversionError as error:
         assert any(reason in str(error) for reason in (*REFUSED, "this machine's memory"))
