@@ -311,18 +311,9 @@ class Network:
         if self.plan.kept:
             after[graph.input.name] = (currents[-1:],)
             currents = currents - levels[graph.input.name][:-1]
-        trains = {graph.input.name: currents[None]}
-        watch = None if self.watcher is None else self.watcher.start(len(currents), self.plan)
-        if watch is not None:
-            watch.see(graph.input.name, currents[None], 0)
-        counts: dict[str, Array] = {}
-        apart = counts_apart(graph, self.plan)
-        sent: dict[str, Array] = {}
-        if self.plan.sparse:
-            sent[graph.input.name] = currents.ne(0).to(torch.int16).numpy()
+        log = _Log(self, currents)
+        trains = log.trains
         over_time: list[Tensor] = []
-        last: dict[str, Array] = {}
-        activity: dict[str, Activity] = {}
         for p in graph.populations:
             if p.dynamics.injects:
                 continue
@@ -331,7 +322,7 @@ class Network:
                 continue
             window = self.plan.windows[p.name]
             if p.dynamics.relays:
-                run: _Run = _Signed(*self._pooled(p, trains, before, after), window)
+                run: _Run = _Sent(*self._pooled(p, trains, before, after), window)
             elif before and not any(trains[q.source].any() for q in graph.incoming(p.name)):
                 run = _Still(State(*before[p.name]), window, len(currents))
                 after[p.name] = before[p.name]
@@ -341,29 +332,15 @@ class Network:
                 settled = self._settled(p, levels) if self._anew else None
                 run = stepped = made(p, window, arrivals, self.plan, before.get(p.name), settled)
                 after[p.name] = tuple(stepped.state)
-            trains[p.name] = run.train
             if self._anew:
                 earlier = before[p.name][1] if before else run.count[:1] * 0
                 levels[p.name] = torch.cat([earlier, run.count])
-            if watch is not None:
-                watch.see(p.name, run.train, window.emit.start)
-            counts[p.name] = run.count.to(torch.int16).numpy()
-            if apart:
-                sent[p.name] = run.numbers()
-            if self.plan.streams:
-                last[p.name] = run.last()
-            activity[p.name] = Activity(_per_image(run.sent), run.excitatory, run.inhibitory)
-            _forget(trains, graph, p)
+            log.add(p, run)
             _forget(levels, graph, p)
         potential, scale, classes = torch.cat(over_time, 2).numpy(), scales(graph), graph.output.size
         answered = answers(potential, scale, classes)
-        result = RunResult(counts, potential[-1], scale, activity, self.plan, answered, classes=classes)
-        if apart:
-            result = replace(result, sent=sent)
-        if self.plan.streams:
-            result = replace(result, settled=self.plan.settled(last))
-        result = result if watch is None else replace(result, cores=watch.events())
-        return result, after if self.plan.kept else {}
+        result = RunResult(log.counts, potential[-1], scale, {}, self.plan, answered, classes=classes)
+        return log.completed(result), after if self.plan.kept else {}
 
     def replay(self, currents: Tensor, counted: RunResult) -> RunResult:
         """The run that closed-form counts stand for, without its arithmetic.
@@ -376,32 +353,14 @@ class Network:
         """
         graph, plan = self.graph, self.plan
         assert plan.waits(graph) and not plan.kept, "the trains follow from the counts"
-        trains = {graph.input.name: currents[None]}
-        watch = None if self.watcher is None else self.watcher.start(len(currents), plan)
-        if watch is not None:
-            watch.see(graph.input.name, currents[None], 0)
-        sent = {graph.input.name: currents.ne(0).to(torch.int16).numpy()} if plan.sparse else {}
-        activity, last, silent = {}, {}, np.zeros(len(currents), np.int64)
+        log = _Log(self, currents)
         for p in graph.senders:
             window = plan.windows[p.name]
             if p.dynamics.relays:
-                run: _Run = _Signed(*self._pooled(p, trains, {}, {}), window)
+                log.add(p, _Sent(*self._pooled(p, log.trains, {}, {}), window))
             else:
-                run = _Known(torch.from_numpy(counted.counts[p.name]), window)
-            trains[p.name] = run.train
-            if watch is not None:
-                watch.see(p.name, run.train, window.emit.start)
-            sent[p.name] = run.numbers()
-            activity[p.name], last[p.name] = Activity(_per_image(run.sent), silent, silent), run.last()
-            _forget(trains, graph, p)
-        return replace(
-            counted,
-            activity=activity,
-            schedule=plan,
-            sent=sent if counts_apart(graph, plan) else None,
-            settled=plan.settled(last) if plan.streams else None,
-            cores=None if watch is None else watch.events(),
-        )
+                log.add(p, _Known(torch.from_numpy(counted.counts[p.name]), window))
+        return log.completed(counted)
 
     @property
     def _anew(self) -> bool:
@@ -485,6 +444,55 @@ class Network:
         return (over_time + potential).flatten(2)
 
 
+class _Log:
+    """What the populations of a network sent in one batch, one after the other.
+
+    Args:
+        network: it.
+        currents: what its input sends, (N, *input shape).
+    """
+
+    def __init__(self, network: Network, currents: Tensor) -> None:
+        self.graph, self.plan = network.graph, network.plan
+        name = self.graph.input.name
+        self.trains = {name: currents[None]}
+        """Of populations that others are still to hear."""
+        self.counts: dict[str, Array] = {}
+        self._apart = counts_apart(self.graph, self.plan)
+        self._sent = {name: currents.ne(0).to(torch.int16).numpy()} if self.plan.sparse else {}
+        self._last: dict[str, Array] = {}
+        self._activity: dict[str, Activity] = {}
+        self._watch = None if network.watcher is None else network.watcher.start(len(currents), self.plan)
+        self._see(name, 0)
+
+    def _see(self, name: str, first: int) -> None:
+        if self._watch is not None:
+            self._watch.see(name, self.trains[name], first)
+
+    def add(self, p: Population, run: _Run) -> None:
+        """The next population has run."""
+        self.trains[p.name] = run.train
+        self._see(p.name, run.window.emit.start)
+        self.counts[p.name] = run.count.to(torch.int16).numpy()
+        if self._apart:
+            self._sent[p.name] = run.numbers()
+        if self.plan.streams:
+            self._last[p.name] = run.last()
+        self._activity[p.name] = Activity(_per_image(run.sent), run.excitatory, run.inhibitory)
+        _forget(self.trains, self.graph, p)
+
+    def completed(self, result: RunResult) -> RunResult:
+        """The result, with all of this."""
+        return replace(
+            result,
+            activity=self._activity,
+            schedule=self.plan,
+            sent=self._sent if self._apart else None,
+            settled=self.plan.settled(self._last) if self.plan.streams else None,
+            cores=None if self._watch is None else self._watch.events(),
+        )
+
+
 def answers(potential: Array, scale: Array, classes: int) -> Array:
     """The class of the largest logit after each timestep, int32 of shape (N, steps).
 
@@ -538,35 +546,31 @@ class _Run:
         return np.asarray(self.sent.to(torch.int16 if len(self.train) < 2**15 else torch.int32).numpy())
 
 
-class _Signed(_Run):
-    """A population whose train is there."""
+class _Sent(_Run):
+    """A population whose train is there; of spikes inside of it nothing is known."""
 
-    def __init__(self, train: Tensor, count: Tensor, window: Window) -> None:
-        self.train, self.count, self.sent = train, count, _number(train)
+    def __init__(self, train: Tensor, count: Tensor, window: Window, sent: Tensor | None = None) -> None:
+        self.train, self.count, self.window = train, count, window
+        self.sent = _number(train) if sent is None else sent
         n = train.shape[1]
         self.excitatory, self.inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
-        self.window = window
 
 
-class _Still(_Run):
+class _Still(_Sent):
     """A population that nothing reaches: its level stays, and it sends nothing."""
 
     def __init__(self, state: State, window: Window, images: int) -> None:
-        self.count = state.s.expand(images, *state.s.shape[1:])
-        self.sent = torch.zeros_like(self.count)
-        self.train = self.sent[None]
-        self.excitatory, self.inhibitory = np.zeros(images, np.int64), np.zeros(images, np.int64)
-        self.window = window
+        count = state.s.expand(images, *state.s.shape[1:])
+        nothing = torch.zeros_like(count)
+        super().__init__(nothing[None], count, window, nothing)
 
 
-class _Known(_Run):
+class _Known(_Sent):
     """A population that sends its count in one spike, or in as many from its first timestep on."""
 
     def __init__(self, count: Tensor, window: Window) -> None:
         steps = torch.arange(window.emit.steps).view(-1, *[1] * count.ndim)
-        self.train = count[None].float() if window.graded else count[None].gt(steps).float()
-        self.count, self.sent = count, _number(self.train)
-        self.window = window
+        super().__init__(count[None].float() if window.graded else count[None].gt(steps).float(), count, window)
 
 
 class _Stepped(_Run):
