@@ -153,8 +153,7 @@ def _changed(graph: Graph, bills: dict[str, Bill], data: Shown, threshold: float
     """By chip, how many predictions of a float network quantization changed, if there was any."""
     quantized = {name for name, bill in bills.items() if bill.graph.is_integer and not graph.is_integer}
     expected = predictions(graph, data, threshold) if quantized else np.zeros(0)
-    found = {name: bill.result.predictions for name, bill in bills.items()}
-    return {name: int(np.count_nonzero(found[name] != expected)) if name in quantized else None for name in bills}
+    return {name: bill.result.unlike(expected) if name in quantized else None for name, bill in bills.items()}
 
 
 def _show(bill: Bill, data: Shown, changed: int | None, compared: Mapping[str, list[Choice]]) -> None:
@@ -176,8 +175,7 @@ def _show(bill: Bill, data: Shown, changed: int | None, compared: Mapping[str, l
     which = "" if changed is None else f" of the {bill.graph.quantization} network, whose energy this is"
     right = f"accuracy {percent(result.accuracy)}{which}, " if result.labelled else ""
     say(f"{right}{span(result.timesteps)} timesteps {_a(data)}")
-    if changed is not None:
-        say(f"quantization changed {changed:,} of {len(data):,} predictions of the float network")
+    options.say_changed(changed, len(data))
     if bill.seconds is not None and bill.placement is not None:
         say(
             f"{1e3 * bill.seconds:.3g} ms {_a(data)} on {bill.placement.cores:,} cores: "

@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from pascal_nm import data
-from pascal_nm.cli.output import note, progress, silence
+from pascal_nm.cli.output import note, progress, say, silence
 from pascal_nm.common.layer_files import read_lags, read_levels
 from pascal_nm.data import Dataset, Frames, Split
 from pascal_nm.errors import DataError, FileError
@@ -301,3 +301,9 @@ def note_objective(objective: str, chip: Chip, placement: Placement | None) -> N
     if placement is not None and placement.objective != objective:
         lacks = "times" if objective == "time" else "energies of messages"
         note(f"{chip.name}: its file gives no {lacks}, so the network is placed on the fewest cores")
+
+
+def say_changed(changed: int | None, images: int) -> None:
+    """How many predictions quantization changed, where there was any."""
+    if changed is not None:
+        say(f"quantization changed {changed:,} of {images:,} predictions of the float network")

@@ -173,24 +173,19 @@ def run(
     if isinstance(data, Frames):
         frame_words.show(program.graph, data, result, target, _arithmetic(program.graph), len(data) / seconds)
         frame_words.note_threshold(threshold)
-        _note_quantization(changed, len(data))
+        options.say_changed(changed, len(data))
         _note_stop(result)
         return
     say(
         f"[bold]{percent(result.accuracy)}[/bold] of {len(data):,} images of {data.name} right on {target} "
         f"({_arithmetic(program.graph)}, {span(result.timesteps)} timesteps)"
     )
-    _note_quantization(changed, len(data))
+    options.say_changed(changed, len(data))
     _note_stop(result)
     say(
         f"per image: {content['spikes_per_image']:,.0f} spikes, {content['synaptic_operations_per_image']:,.0f} "
         f"synaptic operations; {content['images_per_second']:,.0f} images a second"
     )
-
-
-def _note_quantization(changed: int | None, images: int) -> None:
-    if changed is not None:
-        say(f"quantization changed {changed:,} of {images:,} predictions of the float network")
 
 
 def _note_stop(result: evaluation.Evaluation) -> None:

@@ -27,7 +27,6 @@ from pascal_nm.network.graph import Graph
 from pascal_nm.paper import analysis
 from pascal_nm.simulation import events, schedule
 from pascal_nm.simulation.events import LayerEvents
-from pascal_nm.simulation.result import Program
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +40,7 @@ class Priced:
         pipelined: images follow each other every initiation interval.
     """
 
-    program: Program
+    program: SimulatorProgram | Execution
     placement: Placement | None
     chips: dict[str, Chip]
     pipelined: bool = False
@@ -165,7 +164,9 @@ class Tally:
         return bills
 
 
-def _program(graph: Graph, chip: Chip, objective: str, frames: bool) -> tuple[Program, Placement | None]:
+def _program(
+    graph: Graph, chip: Chip, objective: str, frames: bool
+) -> tuple[SimulatorProgram | Execution, Placement | None]:
     """The program of a network for a chip: on its cores where its file has some."""
     if chip.widths and chip.core is not None:
         execution = Execution(lower(graph, chip, objective=objective, frames=frames), chip)

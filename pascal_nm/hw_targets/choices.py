@@ -127,8 +127,9 @@ class _Run:
     def replayed(self, currents: torch.Tensor, counted: RunResult) -> RunResult:
         """The run of images from their counts."""
         program = self.priced.program
-        watcher = getattr(program, "watcher", None)
-        return simulate.Network(program.graph, self.plan, watcher, simulate.everywhere).replay(currents, counted)
+        return simulate.Network(program.graph, self.plan, program.watcher, simulate.everywhere).replay(
+            currents, counted
+        )
 
     def add(self, batch: Batch) -> None:
         """A further batch has run."""

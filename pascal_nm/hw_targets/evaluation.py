@@ -121,6 +121,10 @@ class Evaluation:
         """Share of correct predictions."""
         return float(np.mean(self.predictions == self.labels))
 
+    def unlike(self, expected: Array) -> int:
+        """How many of the final predictions are not those expected, (N,)."""
+        return int(np.count_nonzero((self.predictions != expected) & self.exact))
+
     @property
     def labelled(self) -> bool:
         """Whether there are labels to be right about: frames have none mostly."""
@@ -402,8 +406,7 @@ def changed_by_quantization(
     """
     if graph.is_integer or not program.graph.is_integer or not result.exact.any():
         return None
-    changed = predictions(graph, data, threshold) != result.predictions
-    return int(np.count_nonzero(changed & result.exact))
+    return result.unlike(predictions(graph, data, threshold))
 
 
 def check(graph: Graph, data: Shown) -> None:
