@@ -27,6 +27,7 @@ from pascal_nm.export.bundle import FILES
 from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets.cost import KINDS
+from pascal_nm.network.graph import Timing
 from pascal_nm.network.unroll import unroll
 from pascal_nm.report.style import KIND_STYLES
 from pascal_nm.simulation import schedule
@@ -603,6 +604,17 @@ def test_energy_of_all_chips_has_a_line_for_those_that_cannot_run_the_schedule(p
     code, _, said = pascal(*command, "--chip", "loihi1")
     assert code == 2
     assert "Loihi 1 cannot run schedule graded" in said
+
+
+def test_a_network_that_is_stopped_is_no_work_of_quantization(pascal, trained, tmp_path):
+    """Answers that were taken before they were final are others for that alone."""
+    graph = read_nir(trained / "model.nir")
+    write_nir(graph.replace(timing=Timing(stop=2)), tmp_path / "stopped.nir")
+    energy = ("energy", tmp_path / "stopped.nir", "--limit", 20, "--no-compare", "--json")
+    assert json.loads(pascal(*energy)[1])["predictions_changed_by_quantization"] == 0
+    run = ("run", trained / "model.pt", "--bits", 8, "-T", 2, "--limit", 20)
+    assert json.loads(pascal(*run, "--json")[1])["predictions_changed_by_quantization"] is None
+    assert "quantization changed" not in pascal(*run)[1]
 
 
 def test_images_that_follow_each_other_are_looked_at_once_in_an_interval(pascal, trained):
