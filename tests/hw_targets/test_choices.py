@@ -49,16 +49,15 @@ def frames_for(graph, seed, n=5):
 
 def check(graph, chip, data):
     """Each choice is what Priced says of the schedule by itself, or is refused as it is."""
-    found = choices(graph, chip, data)
+    found, frames = choices(graph, chip, data), isinstance(data, Frames)
     assert [each.timing for each in found] == timings(graph)
     for each in found:
-        timed = (fixed_point.fit(graph, chip) if chip.widths and not graph.is_integer else graph).replace(
-            timing=each.timing
-        )
+        fits = chip.widths and not graph.is_integer
+        timed = (fixed_point.fit(graph, chip, frames=frames) if fits else graph).replace(timing=each.timing)
         if each.refusal:
             assert each.bill is None and each.following is None
             with pytest.raises((GraphError, TargetError)) as why:
-                Priced.on(timed, {"it": chip})
+                Priced.on(timed, {"it": chip}, frames=frames)
             assert str(why.value) == each.refusal
             continue
         compare(each.bill, timed, chip, data, pipelined=False)
@@ -70,7 +69,7 @@ def check(graph, chip, data):
 
 
 def compare(bill, graph, chip, data, *, pipelined):
-    (priced,) = Priced.on(graph, {"it": chip}, pipelined=pipelined)
+    (priced,) = Priced.on(graph, {"it": chip}, pipelined=pipelined, frames=isinstance(data, Frames))
     alone = priced.bills(data)["it"]
     for layer, expected in zip(bill.result.events, alone.result.events, strict=True):
         for name in EVENTS:
