@@ -28,7 +28,7 @@ def _population(draw, name, shape, reach):
     """
     channels = shape[0] if draw(st.booleans()) else 1
     column = (channels, *(1,) * (len(shape) - 1))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    rng, reach = np.random.default_rng(draw(st.integers(0, 2**32 - 1))), min(reach, 2**30)
     theta = rng.integers(1, max(2, reach // 4), column).astype(np.int32)
     bias = rng.integers(-reach, reach + 1, column).astype(np.int32)
     return Population(name, "pasc", shape, draw(LEVELS), theta, bias)
@@ -72,21 +72,49 @@ def _twin(draw, projection, source):
     return replace(projection, operator=replace(projection.operator, weight=-projection.operator.weight))
 
 
-def _reach(projection, source):
+def _reach(projection, most):
+    """Beyond the largest sum where each source sends up to ``most``."""
     weight = np.abs(projection.operator.weight.astype(int))
     largest = weight.reshape(len(weight), -1).sum(1).max()
-    return int(largest * max(1, source.levels) * (np.prod(projection.pool.kernel) if projection.pool else 1)) + 1
+    return int(largest * max(1, most) * (np.prod(projection.pool.kernel) if projection.pool else 1)) + 1
+
+
+def _linear(draw, name, last, populations):
+    """A linear population behind ``last``, perhaps with a sum of earlier ones, and its synapses."""
+    incoming = [_projection(draw, last, name)]
+    shape = incoming[0].output_shape(last.shape)
+    if draw(st.booleans()):
+        incoming.append(_twin(draw, incoming[0], last))
+    same = [p for p in populations if p.shape == shape and p is not last]
+    if same and draw(st.booleans()):
+        incoming.append(
+            Projection(draw(st.sampled_from(same)).name, name, Identity(np.ones((1,) * len(shape), np.int8)))
+        )
+    column = (shape[0], *(1,) * (len(shape) - 1)) if draw(st.booleans()) else ()
+    unit = np.full(column, draw(st.sampled_from([1.0, 0.25])))
+    return Population(name, "linear", shape, 0, unit, np.zeros((), np.int32)), incoming
 
 
 @st.composite
-def integer_graphs(draw):
+def integer_graphs(draw, linear=True):
     """1 to 5 spiking populations: convolution, dense, both poolings, residual joins,
-    levels 1 to 16 mixed.
+    levels 1 to 16 mixed; some with one or two linear populations before them, or before the output.
     """
     size = draw(st.integers(3, 7))
     source = Population("input", "analog", (draw(st.integers(1, 3)), size, size + 1), draw(st.integers(1, 255)))
-    populations, projections = [source], []
+    populations, projections, most = [source], [], {source.name: source.levels}
+
+    def add(population, incoming):
+        populations.append(population)
+        projections.extend(incoming)
+        if population.kind == "linear":
+            most[population.name] = sum(_reach(q, most[q.source]) for q in incoming)
+        else:
+            most[population.name] = population.levels
+
     for i in range(draw(st.integers(1, 5))):
+        for j in range(draw(st.sampled_from([0, 0, 0, 1, 1, 2])) if linear else 0):
+            add(*_linear(draw, f"sum_{i}_{j}", populations[-1], populations))
         last = populations[-1]
         spatial = len(last.shape) == 3 and min(last.shape[1:]) >= 2
         if last.kind == "pasc" and spatial and draw(st.integers(0, 3)) == 0:
@@ -95,8 +123,7 @@ def integer_graphs(draw):
             pooled = Population(
                 f"max_{i}", "max", window.output_shape(last.shape), last.levels, sign, np.zeros((), np.int32)
             )
-            populations.append(pooled)
-            projections.append(Projection(last.name, pooled.name, Identity(np.ones((1, 1, 1), np.int8)), window))
+            add(pooled, [Projection(last.name, pooled.name, Identity(np.ones((1, 1, 1), np.int8)), window)])
             last = pooled
         name = f"layer_{i}"
         incoming = [_projection(draw, last, name)]
@@ -112,9 +139,9 @@ def integer_graphs(draw):
             else:
                 dense = Dense(_weights(draw, (shape[0], int(np.prod(other.shape))))) if len(shape) == 1 else None
                 incoming += [Projection(other.name, name, dense)] if dense else []
-        by_name = {p.name: p for p in populations}
-        populations.append(_population(draw, name, shape, max(_reach(q, by_name[q.source]) for q in incoming)))
-        projections += incoming
+        add(_population(draw, name, shape, max(_reach(q, most[q.source]) for q in incoming)), incoming)
+    if linear and draw(st.integers(0, 5)) == 0:
+        add(*_linear(draw, "sum", populations[-1], populations))
     last = populations[-1]
     weight = _weights(draw, (draw(st.integers(2, 4)), int(np.prod(last.shape))))
     bias = np.random.default_rng(0).integers(-99, 99, len(weight)).astype(np.int32)
@@ -145,7 +172,7 @@ def integer_qcfs(graph, inputs):
             values[p.name] = sign * _windows(sign * x, q.pool, np.max, -(10**6))
             continue
         z = sum(_apply(q, x) for q, x in parts) + p.bias.astype(np.int64)
-        theta = p.threshold.astype(np.int64) if p.kind == "pasc" else None
+        theta = p.threshold.astype(np.int64) if p.kind == "pasc" else None  # others pass on the sum itself
         values[p.name] = z if theta is None else np.clip((2 * z + theta) // (2 * theta), 0, p.levels)
     return values
 
