@@ -132,8 +132,8 @@ def covered(terms: Sequence[Term], shape: Shape) -> bool:
     """Whether the terms move numbers, and no neuron gets more than one."""
     if not all(term.moves for term in terms):
         return False
-    reached = sum((reached(term.operator, shape).astype(np.int64) for term in terms), np.zeros(shape, np.int64))
-    return bool(np.all(reached <= 1))
+    times = sum((reached(term.operator, shape).astype(np.int64) for term in terms), np.zeros(shape, np.int64))
+    return bool(np.all(times <= 1))
 
 
 def reached(operator: Operator, shape: Shape) -> Array:

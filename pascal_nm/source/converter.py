@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from operator import getitem
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,8 @@ class Converter:
         if not any(a.name in self.values for a in node.all_input_nodes):
             self._fold(node)
             return
+        if node.target is getitem and not node.users:
+            return  # a result that nobody takes
         handler = _HANDLERS.get(node.target)
         if not any(isinstance(v, Tensor) for v in tree_leaves(node.meta.get("val"))):
             return  # a size or an assertion about sizes
@@ -117,9 +120,10 @@ class Converter:
     def _fold(self, node: fx.Node) -> None:
         """Compute what depends on parameters alone, as the network does."""
         known = all(a.name in self.constants for a in node.all_input_nodes)
-        sizes = {s for t in tree_leaves(node.meta.get("val")) if isinstance(t, Tensor) for s in t.shape}
         traced = [t for t in tree_leaves(node.meta.get("val")) if isinstance(t, Tensor)]
-        small = all(isinstance(n, int) for n in sizes) and all(t.numel() < _MOST_FOLDED for t in traced)
+        small = all(isinstance(n, int) for t in traced for n in t.shape) and all(
+            t.numel() < _MOST_FOLDED for t in traced
+        )
         if isinstance(node.target, torch._ops.OpOverload) and _is_random(node.target):
             return
         if known and small:
@@ -226,7 +230,7 @@ class Converter:
             )
         if uniform:
             return value.scaled(scale, shift)
-        found = self.map(node, value, Identity(scale))
+        found = self.map(node, value, Identity(scale)).viewed(value.seen)
         return replace(found, bias=found.bias + shift)
 
     def map(self, node: fx.Node, value: Value, operator: Operator, bias: Array | None = None) -> Value:
@@ -386,7 +390,7 @@ class Converter:
         if amplitude is not None:
             value = replace(value, terms=tuple(replace(t, operator=_bare(t.operator)) for t in value.terms))
         divisor = affine.lcm_of(value.terms)
-        self._close(value, Population(name, "linear", value.shape), bias=False)
+        self._close(value, Population(name, "linear", value.shape, levels=0), bias=False)
         weight = np.ones((1,) * len(value.shape)) if amplitude is None else amplitude
         return replace(value, terms=(Term(name, Identity(weight), None, divisor),))
 
@@ -444,7 +448,7 @@ class Converter:
 
     def largest(self, node: fx.Node, value: Value, window: SumPool2d) -> Value:
         """The value behind a max-pooling: of populations now, of a sum once its QCFS is there."""
-        sending = {p.name for p in self.populations if p.dynamics.sends and p.levels}
+        sending = {p.name for p in self.populations if p.dynamics.counted}
         shape = window.output_shape(value.shape)
         now = not value.windows and value.terms and all(t.moves and t.source in sending for t in value.terms)
         if now and affine.covered(value.terms, value.shape) and math.prod(value.bias.shape[1:]) == 1:

@@ -342,16 +342,15 @@ def _without_heads(program: ExportedProgram) -> tuple[ExportedProgram, tuple[str
         warnings.simplefilter("ignore", FutureWarning)
         module = copy.deepcopy(program.graph_module)
     signature = copy.deepcopy(program.graph_signature)
+    copies = dict(zip((n.name for n in program.graph.nodes), module.graph.nodes, strict=True))  # some are renamed
     program = copy.copy(program)
     program._graph_module, program._graph_signature = module, signature
-    nodes = {node.name: node for node in module.graph.nodes}
-    output = module.graph.output_node()
-    for name, cut in found.items():
-        if cut is not None:
-            output.replace_input_with(nodes[name], nodes[cut.all_input_nodes[0].name])
-            for spec in signature.output_specs:
-                if getattr(spec.arg, "name", None) == name:
-                    spec.arg.name = cut.all_input_nodes[0].name
+    heads = {name: cut.all_input_nodes[0].name for name, cut in found.items() if cut is not None}
+    for name, front in heads.items():
+        module.graph.output_node().replace_input_with(copies[name], copies[front])
+    for spec in (*signature.input_specs, *signature.output_specs):
+        if (name := getattr(spec.arg, "name", None)) in copies:
+            spec.arg.name = copies[heads.get(name, name)].name
     module.graph.eliminate_dead_code()
     module.recompile()
     return program, tuple(f"{_name(cut)} of {location(cut)}" for cut in found.values() if cut is not None)
