@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from scipy import sparse
 
 from pascal_nm.common.arrays import Array, Pair, Shape
 from pascal_nm.errors import GraphError
@@ -14,11 +16,12 @@ from pascal_nm.network.operators.base import (
     Convolution,
     Operator,
     SumPool2d,
+    check_synapses,
     pair,
     register,
     window_counts,
 )
-from pascal_nm.network.reach import Reach, windows
+from pascal_nm.network.reach import Places, Reach
 
 if TYPE_CHECKING:
     import nir
@@ -61,11 +64,19 @@ class Conv2d(Operator):
         """Channels by group, rows and columns by the kernel's windows."""
         target = self.output_shape(shape)
         blocks = np.ones((target[0] // self.groups, shape[0] // self.groups), np.int64)
-        rows, columns = (
-            windows(target[i + 1], shape[i + 1], self.kernel[i], self.stride[i], self.padding[i], self.dilation[i])
-            for i in (0, 1)
-        )
+        rows, columns = (p.matrix(*sides) for p, *sides in zip(self._places(shape), target[1:], shape[1:], strict=True))
         return Reach(np.kron(np.eye(self.groups, dtype=np.int64), blocks), rows, columns)
+
+    def _places(self, shape: Shape) -> list[Places]:
+        """Rows and columns of the windows."""
+        sides = zip(
+            self.output_shape(shape)[1:], shape[1:], self.kernel, self.stride, self.padding, self.dilation, strict=True
+        )
+        return [Places.of(*side) for side in sides]
+
+    def matrix(self, shape: Shape) -> sparse.csr_matrix:
+        """The weights where the windows have them."""
+        return convolved(self.weight, self.groups, shape, self.output_shape(shape), self._places(shape))
 
     def as_convolution(self, shape: tuple[int, int, int]) -> Convolution:
         """The same, with zeros between the groups."""
@@ -116,6 +127,34 @@ class Conv2d(Operator):
     def _is_pointwise(self) -> bool:
         return self.kernel == self.stride == _POINT and self.padding == (0, 0)
 
+    def rows(self, channels: Array, factors: Array) -> Conv2d:
+        """The convolution with the outputs of ``channels`` (-1: zeros), times a factor each."""
+        share, per_group = len(channels) // self.groups, len(self.weight) // self.groups
+        there = channels >= 0
+        kept = share * self.groups == len(channels) and np.array_equal(
+            (channels // per_group)[there], (np.arange(len(channels)) // max(1, share))[there]
+        )
+        weight = self.weight if kept else self._ungrouped()
+        column = np.where(there, factors, 0).astype(factors.dtype).reshape(-1, 1, 1, 1)
+        return replace(self, weight=weight[channels] * column, groups=self.groups if kept else 1)
+
+    def columns(self, channels: Array, factors: Array, inputs: int) -> Conv2d:
+        """The convolution that takes ``channels`` (-1: none) of so many, times a factor each."""
+        per_group, share = len(channels) // self.groups, inputs // self.groups
+        there = channels >= 0
+        kept = share * self.groups == inputs and np.array_equal(
+            (channels // max(1, share))[there], (np.arange(len(channels)) // per_group)[there]
+        )
+        found = self.scale_input(factors.reshape(-1, 1, 1), (len(channels), 1, 1))
+        groups = self.groups if kept else 1
+        given = found.weight if kept else found._ungrouped()
+        of, each = channels.reshape(groups, -1), given.reshape(groups, -1, *given.shape[1:])
+        weight = np.zeros((*each.shape[:2], inputs // groups, *given.shape[2:]), given.dtype)
+        for g in range(groups):
+            for i in np.flatnonzero(of[g] >= 0):
+                weight[g, :, of[g, i] - g * (inputs // groups)] += each[g, :, i]
+        return replace(self, weight=weight.reshape(-1, *weight.shape[2:]), groups=groups)
+
     def pooled(self, before: SumPool2d | None, pool: SumPool2d) -> tuple[Operator, SumPool2d | None] | None:
         """A convolution with a wider kernel: the sum of the windows' convolutions."""
         if self.dilation != (1, 1) or pool.padding != (0, 0):
@@ -163,3 +202,27 @@ class Conv2d(Operator):
     def from_node(cls, node: nir.NIRNode) -> Conv2d:
         """The convolution of a node."""
         return cls(node.weight, pair(node.stride), pair(node.padding), pair(node.dilation), int(node.groups))
+
+
+def convolved(weight: Array, groups: int, shape: Shape, target: Shape, places: Sequence[Places]) -> sparse.csr_matrix:
+    """The matrix of weights (C_out, C_in / groups, K_h, K_w) at the places of two axes.
+
+    It maps a flattened input of ``shape`` (C, H, W) to a flattened one of shape ``target``.
+
+    Raises:
+        GraphError: it is too large.
+    """
+    rows, columns = places
+    check_synapses(weight.shape[0] * weight.shape[1] * len(rows.kernel) * len(columns.kernel))
+    values = weight[:, :, rows.kernel[:, None], columns.kernel]
+    outputs, inputs = np.arange(target[0])[:, None], np.arange(weight.shape[1])
+    group = outputs // (target[0] // groups)
+    onto, of = (
+        np.add.outer(channels * math.prod(size[1:]), y[:, None] * size[2] + x)
+        for channels, y, x, size in (
+            (outputs, rows.target, columns.target, target),
+            (group * len(inputs) + inputs, rows.source, columns.source, shape),
+        )
+    )
+    ends = np.broadcast_to(onto, values.shape).reshape(-1), of.reshape(-1)
+    return sparse.csr_matrix((values.reshape(-1), ends), (math.prod(target), math.prod(shape)))
