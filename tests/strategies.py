@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
 from pascal_nm.network.graph import Graph, Population, Projection
-from pascal_nm.network.operators import Conv2d, Dense, Identity, SumPool2d
+from pascal_nm.network.operators import Conv2d, Dense, Identity, IndexMap, Sparse, SumPool2d
 
 LEVELS = st.integers(1, 16)
 
@@ -37,6 +37,8 @@ def _population(draw, name, shape, reach):
 def _projection(draw, source, name):
     """A random operator from ``source``, perhaps behind a sum-pooling."""
     pool = None
+    if draw(st.integers(0, 7)) == 0:
+        return Projection(source.name, name, _moved(draw, source.shape))
     if len(source.shape) == 1:
         return Projection(source.name, name, Dense(_weights(draw, (draw(st.integers(1, 6)), source.shape[0]))))
     if min(source.shape[1:]) >= 3 and draw(st.booleans()):
@@ -58,6 +60,22 @@ def _projection(draw, source, name):
     return Projection(source.name, name, Conv2d(weight, stride, padding, dilation, groups), pool)
 
 
+def _moved(draw, shape):
+    """An operator whose synapses are given one by one, onto pixels or onto neurons without any."""
+    rng, size = np.random.default_rng(draw(st.integers(0, 2**32 - 1))), int(np.prod(shape))
+    target = draw(st.sampled_from([(3,), (2, 3, 4), (4, 1, 2), shape]))
+    if draw(st.booleans()):
+        full = rng.integers(-9, 10, (int(np.prod(target)), size)) * (rng.random((int(np.prod(target)), size)) < 0.2)
+        return Sparse.of(full.astype(np.int8), target, shape)
+    if draw(st.booleans()) and len(shape) == 3:  # whole channels
+        places = np.concatenate([np.full((1, *shape), -1), np.arange(size).reshape(1, *shape)], 1)[0]
+        index = places[rng.integers(0, 2 * shape[0], draw(st.integers(1, 4)))]
+    else:
+        index = rng.integers(-1, size, target)
+    weights = [index.shape, (len(index), *(1,) * (index.ndim - 1)), (1,) * index.ndim]
+    return IndexMap(_weights(draw, draw(st.sampled_from(weights))), index, shape)
+
+
 def _twin(draw, projection, source):
     """A further projection between the same populations: other weights, or other synapses."""
     shape = projection.output_shape(source.shape)
@@ -75,7 +93,7 @@ def _twin(draw, projection, source):
 def _reach(projection, most):
     """Beyond the largest sum where each source sends up to ``most``."""
     weight = np.abs(projection.operator.weight.astype(int))
-    largest = weight.reshape(len(weight), -1).sum(1).max()
+    largest = weight.reshape(len(weight), -1).sum(1).max() if weight.ndim > 1 else weight.max() * 5
     return int(largest * max(1, most) * (np.prod(projection.pool.kernel) if projection.pool else 1)) + 1
 
 
@@ -181,6 +199,13 @@ def _apply(projection, x):
     if projection.pool:
         x = _windows(x, projection.pool, np.sum, 0)
     operator, weight = projection.operator, projection.operator.weight.astype(np.int64)
+    if isinstance(operator, IndexMap):
+        padded = np.pad(x.reshape(len(x), -1), ((0, 0), (0, 1)))
+        return padded[:, operator.index] * weight
+    if isinstance(operator, Sparse):
+        result = np.zeros((int(np.prod(operator.shape)), len(x)), np.int64)
+        np.add.at(result, operator.targets, weight[:, None] * x.reshape(len(x), -1).T[operator.sources])
+        return result.T.reshape(len(x), *operator.shape)
     if isinstance(operator, Dense):
         return x.reshape(len(x), -1) @ weight.T
     if isinstance(operator, Identity):

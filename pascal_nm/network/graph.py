@@ -36,7 +36,7 @@ from pascal_nm.errors import DataError, GraphError
 from pascal_nm.network import dynamics, summary
 from pascal_nm.network.dynamics import Dynamics
 from pascal_nm.network.operators import Operator, SumPool2d
-from pascal_nm.network.reach import Reach, volume
+from pascal_nm.network.reach import Connections, volume
 
 if TYPE_CHECKING:
     import pascal_nm
@@ -179,12 +179,10 @@ class Projection:
         """What the operator takes from a source of ``shape``: behind a pooling, if there is one."""
         return self.pool.output_shape(shape) if self.pool else shape
 
-    def reach(self, shape: Shape) -> Reach:
+    def reach(self, shape: Shape) -> Connections:
         """The synapses from a source of ``shape``, those of a pooling in front included."""
-        if self.pool is None:
-            return self.operator.reach(volume(shape))
-        behind = self.operator.reach(volume(self.pooled(shape)))
-        return Reach(*(after @ before for after, before in zip(behind, self.pool.reach(shape), strict=True)))
+        own = self.operator.reach(volume(self.pooled(shape)))
+        return own if self.pool is None else own.after(self.pool.reach(shape))
 
     def largest_sum(self) -> float:
         """No sum over a target neuron's synapses is larger, where sources send values up to 1."""

@@ -206,7 +206,7 @@ def _squared_error(projection: Projection, grid: Array, exponent: int, largest: 
     """
     scaled = projection.operator.scale_output(1 / (grid * 2**exponent)).weight
     lost = (np.clip(np.rint(scaled), -largest, largest) - scaled) ** 2
-    summed = lost.reshape(len(lost), -1).sum(1).reshape(-1, *(1,) * (grid.ndim - 1))
+    summed = projection.operator.added(lost).reshape(-1, *(1,) * (grid.ndim - 1))
     return np.asarray(summed * (grid * 2**exponent) ** 2)
 
 
