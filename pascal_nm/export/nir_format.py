@@ -254,7 +254,12 @@ def _projection_nodes(graph: Graph, projection: Projection) -> Iterator[tuple[st
         pool = projection.pool
         yield (
             f"{projection.name}_pool",
-            nir.SumPool2d(np.array(pool.kernel), np.array(pool.stride), np.array(pool.padding)),
+            nir.SumPool2d(
+                np.array(pool.kernel),
+                np.array(pool.stride),
+                np.array(pool.padding),
+                metadata={"ceil": True} if pool.ceil else {},
+            ),
         )
         shape = pool.output_shape(shape)
     if target.dynamics.weighted:
@@ -310,7 +315,10 @@ def _projection(raw: nir.NIRGraph, ends: Sequence[tuple[str, ...]], index: int) 
     number = ends[:index].count(ends[index])
     name = projection_name(source, target, number)
     pool = raw.nodes.get(f"{name}_pool")
-    window = None if pool is None else SumPool2d(pair(pool.kernel_size), pair(pool.stride), pair(pool.padding))
+    window = None
+    if pool is not None:
+        ceil = bool(pool.metadata.get("ceil", False))
+        window = SumPool2d(pair(pool.kernel_size), pair(pool.stride), pair(pool.padding), ceil)
     node = raw.nodes.get(name)
     if node is None:
         shape = raw.nodes[target].v_threshold.shape

@@ -73,6 +73,7 @@ class Pool:
     kernel: tuple[Side, Side]
     stride: tuple[Side, Side]
     padding: tuple[Annotated[int, Within(0, 1 << 16)], Annotated[int, Within(0, 1 << 16)]]
+    ceil: bool = False
 
 
 @dataclass(frozen=True)
@@ -273,7 +274,7 @@ class ChipProgram:
         }
         exponent = q.exponent - target.exponent
         arrays["weight"] = _integers(arrays["weight"], exponent, f"a weight of {q.source} -> {q.target}")
-        pool = None if q.pool is None else SumPool2d(q.pool.kernel, q.pool.stride, q.pool.padding)
+        pool = None if q.pool is None else SumPool2d(q.pool.kernel, q.pool.stride, q.pool.padding, q.pool.ceil)
         return Projection(q.source, q.target, OPERATORS[q.operator](**arrays, **q.parameters), pool, q.number)
 
     def membrane(self, p: Neurons, *, kept: bool = False) -> int:

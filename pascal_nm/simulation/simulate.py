@@ -78,7 +78,7 @@ def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:
 
 def sum_pool(x: Tensor, pool: SumPool2d) -> Tensor:
     """Sum over windows of x (B, C, H, W)."""
-    return F.avg_pool2d(x, pool.kernel, pool.stride, pool.padding, divisor_override=1)
+    return F.avg_pool2d(x, pool.kernel, pool.stride, pool.padding, pool.ceil, divisor_override=1)
 
 
 def window_max(x: Tensor, pool: SumPool2d, sign: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def window_max(x: Tensor, pool: SumPool2d, sign: Tensor) -> Tensor:
     Where ``sign`` is -1: AND (minimum).
     """
     floating = x if x.is_floating_point() else x.to(torch.float32)
-    return (F.max_pool2d(floating * sign, pool.kernel, pool.stride, pool.padding) * sign).to(x.dtype)
+    return (F.max_pool2d(floating * sign, pool.kernel, pool.stride, pool.padding, 1, pool.ceil) * sign).to(x.dtype)
 
 
 def relayed(graph: Graph, p: Population, values: Mapping[str, Tensor]) -> Tensor:

@@ -20,6 +20,7 @@ add up. What an operation of torch does is known for the common ones
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -71,6 +72,8 @@ def convert(
             why; or the first place at which the graph is not the network.
     """
     source = network if isinstance(network, SourceNetwork) else SourceNetwork(network, example)
+    for head in source.left_out:
+        warnings.warn(f"{head} is left out: the largest output is the answer with and without it", stacklevel=2)
     populations, projections = Converter(source, growth).run()
     try:
         graph = Graph(tuple(populations), tuple(projections), preprocessing, tuple(classes))

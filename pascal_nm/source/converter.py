@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from operator import getitem
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,8 +29,8 @@ _MOST_FOLDED = 1 << 30
 """Numbers of a tensor that is computed from parameters, at most."""
 
 _MOST_MULTIPLIED = 1 << 22
-"""Synapses of two maps that are multiplied as sparse matrices, where a linear population could stand
-between them."""
+"""Synapses of two maps that are multiplied as sparse matrices, where a linear population could
+stand between them."""
 
 
 class Converter:
@@ -59,7 +59,9 @@ class Converter:
                 f"the network changes {', '.join(map(repr, changed.values()))} while it runs, so its answers depend on "
                 "what it has seen before; what keeps a state cannot be converted"
             )
-        given = [n for n in self.source.functional.graph.nodes if n.op == "placeholder" and n.name not in self.constants]
+        given = [
+            n for n in self.source.functional.graph.nodes if n.op == "placeholder" and n.name not in self.constants
+        ]
         self._inputs(given)
         for node in self.source.functional.graph.nodes:
             if node.op == "output":
@@ -82,7 +84,8 @@ class Converter:
                 found = self.probed(node)
             elif any(map(self._is_number, node.all_input_nodes)) and handler not in _TAKE_NUMBERS:
                 raise refusal(
-                    node, "it takes a number that only a run of the network gives, like the number of images; write it out"
+                    node,
+                    "it takes a number that only a run of the network gives, like the number of images; write it out",
                 )
             else:
                 found = handler(self, node, *node.args, **node.kwargs)
@@ -299,7 +302,7 @@ class Converter:
         try:
             moved = probing.moved(operation)
             found = None if moved is not None else probing.affine(operation)
-        except probing.NotAffine as error:
+        except probing.NotAffineError as error:
             raise refusal(node, _REASONS.get(_operation(node), f"{error}, and has no exact spiking form")) from error
         except Exception as error:  # torch raises many types for arguments that an operation does not take
             raise refusal(node, f"it cannot be run alone: {first_line(error)}") from error
@@ -314,8 +317,8 @@ class Converter:
 
     def _placed(self, node: fx.Node, values: list[Value], moved: probing.Moved) -> Value:
         """The sum of values that are moved to places of their own, and of constants."""
-        seen = moved.index.shape
-        index = moved.index.reshape(affine.stored(seen))
+        seen = moved.places.shape
+        index = moved.places.reshape(affine.stored(seen))
         total, start = affine.constant(moved.constant, seen), 0
         for value in values:
             size = math.prod(value.shape)
@@ -395,13 +398,12 @@ class Converter:
         return replace(value, terms=(Term(name, Identity(weight), None, divisor),))
 
     def _amplitude(self, value: Value) -> Array | None:
-        """The factor of each neuron, where each gets one number at most, and a channel's are equal."""
+        """The factor of each neuron, where each gets one number and a channel's are equal."""
         if not value.terms or not affine.covered(value.terms, value.shape):
             return None
-        total = sum(
-            np.broadcast_to(t.operator.weight, value.shape) * affine.reached(t.operator, value.shape) / t.divisor
-            for t in value.terms
-        )
+        total = np.zeros(value.shape)
+        for term in value.terms:
+            total += term.operator.weight * affine.reached(term.operator, value.shape) / term.divisor
         factor = np.abs(total).max(tuple(range(1, total.ndim)), keepdims=True) * np.ones_like(total)
         sign = np.sign(total.sum(tuple(range(1, total.ndim)), keepdims=True))
         factor = factor * sign
@@ -558,7 +560,7 @@ class Converter:
 
 
 def matrix_operator(matrix: Any, shape: Shape, source: Shape) -> Operator:
-    """The operator of a sparse matrix: dense synapses onto a vector that uses nearly all of them."""
+    """The operator of a sparse matrix: dense synapses onto a vector that uses most of them."""
     if len(shape) == 1 and 2 * matrix.nnz > math.prod(matrix.shape):
         return Dense(np.asarray(matrix.todense(), np.float64))
     return Sparse.of(matrix, shape, source)
@@ -639,9 +641,10 @@ _TAKE_NUMBERS: set[Any] = set()
 """Handlers that take numbers which only a run gives."""
 
 
-def register(
-    *targets: Any, numbers: bool = False
-) -> Callable[[Callable[..., Value | tuple[Value, ...]]], Callable[..., Value | tuple[Value, ...]]]:
+Handler = TypeVar("Handler", bound=Callable[..., Value | tuple[Value, ...]])
+
+
+def register(*targets: Any, numbers: bool = False) -> Callable[[Handler], Handler]:
     """A decorator: what the function makes of these operations of a traced network.
 
     Args:
@@ -653,11 +656,10 @@ def register(
     behind an operator.
     """
 
-    def add(function: Callable[..., Value | tuple[Value, ...]]) -> Callable[..., Value | tuple[Value, ...]]:
+    def add(function: Handler) -> Handler:
         _HANDLERS.update(dict.fromkeys(targets, function))
         if numbers:
             _TAKE_NUMBERS.add(function)
         return function
 
     return add
-

@@ -1,10 +1,11 @@
-"""What becomes of torch's operations: the fast forms; :meth:`.Converter.probed` takes the others."""
+"""What becomes of torch's operations: the fast forms; :meth:`.Converter.probed` has the others."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import getitem
 from typing import Any
 
@@ -190,12 +191,11 @@ def _average(
     stride = _each(stride, axes) if stride != () and stride != [] else kernel
     inside, outside = value.seen[1:], result[1:]
     hangs = any(
-        (out - 1) * s + k > n + 2 * p
-        for n, out, k, s, p in zip(inside, outside, kernel, stride, padding, strict=True)
+        (out - 1) * s + k > n + 2 * p for n, out, k, s, p in zip(inside, outside, kernel, stride, padding, strict=True)
     )
     whole = count_include_pad or not any(padding)
     if axes < 3 and not hangs and (whole or divisor):
-        return _pool(converter, node, value, SumPool2d(*(_pair(n) for n in _flat(kernel, stride, padding))), divisor)
+        return _pool(converter, node, value, _windows(kernel, stride, padding), divisor)
     matrices = []
     for n, out, k, s, p in zip(inside, outside, kernel, stride, padding, strict=True):
         spans = [(i * s - p, min(i * s - p + k, n + p)) for i in range(out)]
@@ -208,9 +208,10 @@ def _average(
     return found.scaled(np.full((1,) * len(found.shape), 1 / divisor)) if divisor else found
 
 
-def _flat(*each: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Kernel, stride and padding of images without height."""
-    return [n if len(n) == 2 else (fill, *n) for n, fill in zip(each, (1, 1, 0), strict=True)]
+def _windows(kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]) -> SumPool2d:
+    """Of images, or of values along one axis, which are images without height."""
+    (first, second, third) = (n if len(n) == 2 else (fill, *n) for n, fill in ((kernel, 1), (stride, 1), (padding, 0)))
+    return SumPool2d(_pair(first), _pair(second), _pair(third))
 
 
 def _pool(converter: Converter, node: fx.Node, value: Value, pool: SumPool2d, divisor: int | None = None) -> Value:
@@ -225,8 +226,7 @@ def _adaptive_average(converter: Converter, node: fx.Node, x: Any, size: Any) ->
     inside, outside = value.seen[1:], result[1:]
     if len(inside) < 3 and not any(n % out for n, out in zip(inside, outside, strict=True)):
         kernel = tuple(n // out for n, out in zip(inside, outside, strict=True))
-        kernel, stride, _ = _flat(kernel, kernel, (0,) * len(kernel))
-        return _pool(converter, node, value, SumPool2d(_pair(kernel), _pair(stride)))
+        return _pool(converter, node, value, _windows(kernel, kernel, (0,) * len(kernel)))
     matrices = []
     for n, out in zip(inside, outside, strict=True):
         spans = _adaptive(n, out)
@@ -305,7 +305,7 @@ def _largest(
     stride = _each(stride, axes) if stride != () and stride != [] else kernel
     if any(n != 1 for n in _each(dilation, axes)):
         raise refusal(node, "dilated max-pooling is not converted")
-    window = SumPool2d(*(_pair(n) for n in _flat(kernel, stride, padding)), ceil=ceil_mode)
+    window = replace(_windows(kernel, stride, padding), ceil=ceil_mode)
     return _largest_in(converter, node, value, window)
 
 
@@ -316,8 +316,8 @@ def _adaptive_largest(converter: Converter, node: fx.Node, x: Any, size: Any) ->
     outside = _each(size, len(inside))
     if any(n % out for n, out in zip(inside, outside, strict=True)):
         raise refusal(node, f"the largest of {outside} windows that do not divide {inside} is not converted")
-    kernel, stride, _ = _flat(*[tuple(n // o for n, o in zip(inside, outside, strict=True))] * 2, (0,) * len(inside))
-    return _largest_in(converter, node, value, SumPool2d(_pair(kernel), _pair(stride)))
+    kernel = tuple(n // out for n, out in zip(inside, outside, strict=True))
+    return _largest_in(converter, node, value, _windows(kernel, kernel, (0,) * len(kernel)))
 
 
 @register(aten.amax.default, aten.max.dim)

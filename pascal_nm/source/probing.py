@@ -33,12 +33,12 @@ class Moved(NamedTuple):
     """Where the numbers of one image go.
 
     Attributes:
-        index: of each number of the result, its place among all operands' numbers side by side; -1
+        places: of each number of the result, its place among all operands' numbers side by side; -1
             where it is a constant.
         constant: the constants; 0 elsewhere.
     """
 
-    index: Array
+    places: Array
     constant: Array
 
 
@@ -49,7 +49,7 @@ class Affine(NamedTuple):
     constant: Array
 
 
-class NotAffine(Exception):
+class NotAffineError(Exception):
     """The operation is no affine map of its operands; the message says what it is instead."""
 
 
@@ -120,7 +120,7 @@ def moved(operation: Operation) -> list[Moved] | None:
     if first is None or second is None or len(first) != len(second):
         return None
     for a, b in zip(first, second, strict=True):
-        if not (np.array_equal(a.index, b.index) and np.array_equal(a.constant, b.constant)):
+        if not (np.array_equal(a.places, b.places) and np.array_equal(a.constant, b.constant)):
             return None
     return first
 
@@ -155,7 +155,7 @@ def affine(operation: Operation) -> Affine:
     """The matrices of an operation with one result.
 
     Raises:
-        NotAffine: says why it has none, or none within the limits.
+        NotAffineError: says why it has none, or none within the limits.
     """
     rng = np.random.default_rng(0)
     images = operation.images(3)
@@ -165,16 +165,16 @@ def affine(operation: Operation) -> Affine:
         operation(given) for given in (zero, x, y, [a + 2 * b for a, b in zip(x, y, strict=True)])
     )
     if more or nothing.ndim == 0 or len(nothing) != images or not nothing.is_floating_point():
-        raise NotAffine("it gives something else than one tensor with a row for each image")
+        raise NotAffineError("it gives something else than one tensor with a row for each image")
     if not bool((nothing == nothing[:1]).all()):
-        raise NotAffine("it treats the images of a batch differently")
+        raise NotAffineError("it treats the images of a batch differently")
     sum_of = (at_x - nothing) + 2 * (at_y - nothing) + nothing
     largest = max(float(t.abs().max()) for t in (at_x, at_y, at_both, nothing)) if nothing.numel() else 0.0
     if not bool(((sum_of - at_both).abs() <= _SMALL * largest).all()):
-        raise NotAffine("it is not linear")
-    alone = operation([torch.cat([t[:1]] + [0 * t[1:]]) for t in x])[0]
+        raise NotAffineError("it is not linear")
+    alone = operation([torch.cat([t[:1], 0 * t[1:]]) for t in x])[0]
     if not bool(((alone[:1] - at_x[:1]).abs() <= _SMALL * largest).all() and (alone[1:] == nothing[1:]).all()):
-        raise NotAffine("it mixes the images of a batch")
+        raise NotAffineError("it mixes the images of a batch")
     constant = nothing[0].numpy()
     return Affine(tuple(_matrix(operation, i, constant) for i in range(len(operation.sizes))), constant)
 
@@ -186,7 +186,7 @@ def _matrix(operation: Operation, place: int, constant: Array) -> sparse.csr_mat
     if len(shapes) == 1 and (each := _by_channel(operation, shape, constant)) is not None:
         return sparse.kron(sparse.identity(shape[0]), each, format="csr")
     if inputs * (inputs + outputs) > _MOST_PROBED:
-        raise NotAffine(
+        raise NotAffineError(
             f"it is linear, but unknown here, and {inputs:,} numbers are too many to look for its matrix "
             f"of {inputs * outputs:,}"
         )

@@ -149,7 +149,7 @@ class SourceNetwork:
         return np.concatenate(outputs), {name: np.concatenate([part[name] for part in levels]) for name in levels[0]}
 
     def split(self, x: Tensor) -> list[Tensor]:
-        """The inputs that the network takes, (N, *shape) each; several stand side by side in ``x``."""
+        """The network's inputs, (N, *shape) each; several stand side by side in ``x``."""
         if len(self.input_shapes) == 1:
             return [x]
         parts = torch.split(x, [math.prod(shape) for shape in self.input_shapes], 1)
@@ -334,7 +334,7 @@ _HEADS = (
 
 
 def _without_heads(program: ExportedProgram) -> tuple[ExportedProgram, tuple[str, ...]]:
-    """The program without what stands behind its outputs and changes no answer, and what that is."""
+    """The program without what changes no answer behind its outputs, and what that is."""
     found = {node.name: _head(node) for node in program.graph.output_node().all_input_nodes}
     if all(cut is None for cut in found.values()):
         return program, ()
@@ -369,12 +369,18 @@ def _name(node: fx.Node) -> str:
     return str(getattr(node.target, "__name__", node.op)).split(".")[0].strip("_")
 
 
+def _copied(module: nn.Module) -> nn.Module:
+    """A deep copy, also of weights that hooks compute (``torch.nn.utils.weight_norm``)."""
+    computed = [t for part in module.modules() for t in vars(part).values() if isinstance(t, Tensor) and not t.is_leaf]
+    return copy.deepcopy(module, {id(t): t.detach().clone() for t in computed})
+
+
 def _export(module: nn.Module, example: Tensor | Sequence[Tensor] | None) -> ExportedProgram:
     if example is None:
         raise ConversionError("an example input is needed: convert(module, torch.zeros(1, *input_shape))")
     if not isinstance(module, nn.Module):
         raise ConversionError(f"a torch.nn.Module or an exported program is needed, not a {type(module).__name__}")
-    given = list(example) if isinstance(example, tuple | list) else [example]
+    given: list[Tensor] = list(example) if isinstance(example, tuple | list) else [example]  # type: ignore[list-item]
     for each in given:
         if not isinstance(each, Tensor):
             raise ConversionError(f"the example input must be a torch tensor, not a {type(each).__name__}")
@@ -386,13 +392,14 @@ def _export(module: nn.Module, example: Tensor | Sequence[Tensor] | None) -> Exp
         batches = tuple(each[:1].repeat(2, *(1,) * (each.ndim - 1)) for each in given)
         for batch in batches:
             shapes[batch] = {0: images}
-        return torch.export.export(copy.deepcopy(module).eval(), batches, dynamic_shapes=shapes)
+        return torch.export.export(_copied(module).eval(), batches, dynamic_shapes=shapes)
     except Exception as error:  # torch.export raises many types for code that it cannot trace
         reason = first_line(error)
         if "Constraints violated" in reason:
             reason = (
                 "it does not run for any number of images: its forward makes a fixed number of theirs, as len(x) does"
             )
+        shapes_of = " and ".join(str(tuple(each.shape)) for each in given)
         raise ConversionError(
-            f"torch.export cannot trace the network with an input of shape {' and '.join(str(tuple(e.shape)) for e in given)}: {reason}"
+            f"torch.export cannot trace the network with an input of shape {shapes_of}: {reason}"
         ) from error

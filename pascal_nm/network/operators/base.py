@@ -32,7 +32,8 @@ _PROBES = 256
 class SumPool2d:
     """Sum over windows of ``kernel`` at every ``stride``, with ``padding`` zeros on each side.
 
-    Each is (height, width).
+    Each is (height, width). With ``ceil``, a last window may hang over the border by less than its
+    own size, as torch's ``ceil_mode`` has it; it begins inside.
 
     In front of a ``max`` population the same window is an OR:
     :mod:`pascal_nm.network.dynamics`.
@@ -41,6 +42,7 @@ class SumPool2d:
     kernel: Pair
     stride: Pair
     padding: Pair = (0, 0)
+    ceil: bool = False
 
     @property
     def size(self) -> int:
@@ -49,7 +51,11 @@ class SumPool2d:
 
     def output_shape(self, shape: Shape) -> Shape:
         """Shape after pooling an input of ``shape`` (C, H, W)."""
-        return (shape[0], *window_counts(shape[1:], self.kernel, self.stride, self.padding, (1, 1)))
+        counts = window_counts(shape[1:], self.kernel, self.stride, self.padding, (1, 1))
+        if self.ceil:
+            sides = zip(shape[1:], counts, self.kernel, self.stride, self.padding, strict=True)
+            counts = tuple(n + (n * s < size + p and (n - 1) * s + k < size + 2 * p) for size, n, k, s, p in sides)
+        return (shape[0], *counts)
 
     def reach(self, shape: Shape) -> Reach:
         """Which input goes into which window."""

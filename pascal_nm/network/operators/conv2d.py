@@ -122,8 +122,10 @@ class Conv2d(Operator):
         v = v.reshape(groups, -1, *v.shape[1:])
         w = w.reshape(groups, -1, *w.shape[1:])
         axes = [
-            _Grid.of(k, d * s, l, e)
-            for k, d, s, l, e in zip(self.kernel, self.dilation, first.stride, first.kernel, first.dilation, strict=True)
+            _Grid.of(kernels, apart * stride, kernel, inner)
+            for kernels, apart, stride, kernel, inner in zip(
+                self.kernel, self.dilation, first.stride, first.kernel, first.dilation, strict=True
+            )
         ]
         rows, columns = axes
         wide = np.zeros((groups, v.shape[1], w.shape[2], rows.size, columns.size))
@@ -132,9 +134,7 @@ class Conv2d(Operator):
             wide[:, :, :, rows.places(i, first.kernel[0]), columns.places(j, first.kernel[1])] += part
         stride = (first.stride[0] * self.stride[0], first.stride[1] * self.stride[1])
         padding = (first.padding[0] + self.padding[0], first.padding[1] + self.padding[1])
-        return Conv2d(
-            wide.reshape(-1, *wide.shape[2:]), stride, padding, (rows.dilation, columns.dilation), groups
-        )
+        return Conv2d(wide.reshape(-1, *wide.shape[2:]), stride, padding, (rows.dilation, columns.dilation), groups)
 
     @property
     def _is_pointwise(self) -> bool:
@@ -197,8 +197,8 @@ class Conv2d(Operator):
         host, guest = (self, other) if math.prod(self.kernel) >= math.prod(other.kernel) else (other, self)
         groups = math.gcd(host.groups, guest.groups)
         places = [
-            (p - q + d * np.arange(l), e)
-            for p, q, d, l, e in zip(
+            (padding - shifted + apart * np.arange(kernel), step)
+            for padding, shifted, apart, kernel, step in zip(
                 host.padding, guest.padding, guest.dilation, guest.kernel, host.dilation, strict=True
             )
         ]
@@ -216,7 +216,7 @@ class Conv2d(Operator):
         return self.with_weight(self.weight.repeat(outputs, 0).repeat(inputs, 1))
 
     def carried(self, bias: Array, shape: Shape) -> Array:
-        """Sums of the weights times the bias; others at the borders, where padding takes some away."""
+        """Sums of the weights times the bias; padding takes some away at the borders."""
         if self.padding != (0, 0) or math.prod(bias.shape[1:]) > 1:
             return super().carried(bias, shape)
         per_input = np.broadcast_to(bias, (shape[0], 1, 1)).reshape(self.groups, 1, -1, 1, 1)
@@ -254,7 +254,7 @@ class _Grid(NamedTuple):
 
     @staticmethod
     def of(kernels: int, step: int, kernel: int, inner: int) -> _Grid:
-        """So many ``kernels``, a ``step`` apart, of the size ``kernel`` and the dilation ``inner``."""
+        """So many ``kernels``, a ``step`` apart, of size ``kernel`` and dilation ``inner``."""
         dilation = math.gcd(step if kernels > 1 else 0, inner if kernel > 1 else 0) or 1
         last = (kernels - 1) * step + (kernel - 1) * inner
         return _Grid(last // dilation + 1, dilation, step // dilation, max(1, inner // dilation))
