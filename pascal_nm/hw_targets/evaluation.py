@@ -301,6 +301,7 @@ def verify(
         TargetError: the target failed.
     """
     integer, made = program.graph.is_integer, program.graph.quantization or Quantization()
+    reference = reference.replace(input_range=_range(program.graph) if integer else None)
     expected = (quantize(reference, made) if integer else reference).replace(timing=program.graph.timing)
     verification = Verification(differences=expected.differences(program.graph))
     if given is not None and integer and not given.is_integer:
@@ -321,6 +322,13 @@ def verify(
 
     evaluation = Evaluation.of(program.graph, compared())
     return verification, evaluation
+
+
+def _range(graph: Graph) -> float | None:
+    """The range of inputs for which a network was quantized, where preprocessing does not say it."""
+    if graph.input_range is not None or graph.preprocessing is not None:
+        return graph.input_range
+    return graph.input.levels * float(graph.input.threshold.max())
 
 
 def _layers(graph: Graph) -> list[tuple[str, Shape]]:

@@ -45,7 +45,7 @@ def quantize(graph: Graph, recipe: Quantization | int = 8, *, input_range: Any =
         recipe: bits of the signed weight mantissas, 2 to 16; or bits, ranges and what else a chip
             needs, layer by layer.
         input_range: largest magnitude of the network's input, or data to take it from
-            (:func:`largest_input`). Not needed where the graph knows it, or its preprocessing: then
+            (:func:`range_of`). Not needed where the graph knows it, or its preprocessing: then
             the integer input is the pixel itself, less the rounded mean.
 
     Returns:
@@ -58,12 +58,12 @@ def quantize(graph: Graph, recipe: Quantization | int = 8, *, input_range: Any =
     recipe = recipe if isinstance(recipe, Quantization) else Quantization(recipe)
     if input_range is not None:
         number = isinstance(input_range, int | float | np.number)
-        graph = graph.replace(input_range=float(input_range) if number else largest_input(graph, input_range))
+        graph = graph.replace(input_range=float(input_range) if number else range_of(graph, input_range))
     layers = Layers(graph, recipe)
     return layers.graph([layer.quantized(layer.recipe) for layer in layers])
 
 
-def largest_input(graph: Graph, data: Any, limit: int | None = None) -> float:
+def range_of(graph: Graph, data: Any, limit: int | None = None) -> float:
     """The largest magnitude of a network's inputs in some data.
 
     Args:
