@@ -144,7 +144,7 @@ def export(
         _export_unrolled(graph, output, reader, as_json)
         return
     if profile == "rate":
-        images = None if data_name is None else options.load_data(data_name, limit)
+        images = None if data_name is None else options.load_data(data_name, limit, labels_for="--data")
         _export_rate(graph, output, reader, rate.start_of(reader, start), timesteps, images, plot, as_json)
         return
     graph = options.timing(graph, schedule, lag, timesteps)

@@ -27,7 +27,7 @@ from pascal_nm.common.arrays import Array
 from pascal_nm.common.batches import batches
 from pascal_nm.errors import DataError, GraphError
 from pascal_nm.network.bounds import exponents
-from pascal_nm.network.graph import Graph, LayerQuantization, Population, Projection, Quantization, normalized
+from pascal_nm.network.graph import Graph, LayerQuantization, Pixels, Population, Projection, Quantization, normalized
 
 _THRESHOLD_MAX = 2**17 - 1
 """Largest integer threshold: 17 bits, as on Loihi (Davies et al., IEEE Micro 2018)."""
@@ -74,7 +74,8 @@ def range_of(graph: Graph, data: Any, limit: int | None = None) -> float:
     Raises:
         DataError: the data is none or does not fit the network, or all inputs are 0.
     """
-    found = max(float(np.abs(normalized(graph.taken(x))).max(initial=0)) for x, _ in batches(data, limit))
+    parts = [data] if isinstance(data, Pixels) else (x for x, _ in batches(data, limit))
+    found = max(float(np.abs(normalized(graph.taken(x))).max(initial=0)) for x in parts)
     if not found:
         raise DataError("all inputs of the data are 0, from which no range can be taken: give input_range")
     return found
@@ -170,7 +171,7 @@ def _quantize_input(graph: Graph) -> Population:
     if pre is None:
         raise GraphError(
             "the range of the input is unknown: say how pixels become inputs (--mean and --std, preprocessing=), or "
-            "give inputs to take it from (--data, input_range=)"
+            "give inputs to take it from (`pascal-nm quantize --data`, input_range=)"
         )
     levels = int(np.ceil(np.max(np.maximum(np.abs(pre.centre), np.abs(pre.scale - pre.centre))))) + 1
     return replace(p, levels=levels, threshold=pre.step, bias=pre.centre - np.rint(pre.centre))
