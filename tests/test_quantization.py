@@ -288,7 +288,7 @@ def test_a_float_graph_takes_pixels_normalized():
 def test_values_beyond_the_quantized_range_are_refused():
     graph = pnm.quantize(float_graph())
     with pytest.raises(DataError, match="quantized for values up to"):
-        graph.currents(np.full((1, 2, 8, 8), 10.0))
+        graph.currents(np.full((1, 2, 8, 8), -10.0))
 
 
 @pytest.mark.parametrize("bits", [1, 17, 0, -3])
@@ -317,6 +317,11 @@ def test_the_range_of_the_input_must_be_known():
     with pytest.raises(GraphError, match="input_range"):
         pnm.quantize(graph)
     assert pnm.quantize(graph, input_range=3.0).is_integer
+    data = np.random.default_rng(0).normal(size=(9, *graph.input.shape))
+    known, found = (pnm.quantize(graph, input_range=each) for each in (float(np.abs(data).max()), data))
+    assert not known.differences(found) and known.input_range == found.input_range
+    with pytest.raises(DataError, match="all inputs of the data are 0"):
+        pnm.quantize(graph, input_range=data * 0)
     with pytest.raises(GraphError, match="positive"):
         pnm.quantize(graph, input_range=0.0)
 

@@ -122,7 +122,9 @@ def _inputs(profile: Profile | None, wishes: Wishes, data: Dataset) -> tuple[Cal
     """What is shown for pixels, and in words."""
     if profile is not None:
         return profile.inputs, "as the file says"
-    pre = wishes.preprocessing or Preprocessing(data.scale)
+    if data.preprocessed:
+        return lambda values: values, "as the data gives them, in every timestep"
+    pre = wishes.preprocessing or data.known or Preprocessing(data.scale or 255.0)
     return (
         pre,
         f"(pixel / {pre.scale:g} - mean) / std with mean {list(pre.mean)}, std {list(pre.std)}, in every timestep",

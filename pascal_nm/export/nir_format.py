@@ -172,6 +172,7 @@ def to_nir(graph: Graph) -> nir.NIRGraph:
         "preprocessing": None if pre is None else {"scale": pre.scale, "mean": pre.mean, "std": pre.std},
         "classes": graph.classes,
         "quantization": None if graph.quantization is None else vars(graph.quantization),
+        **({} if graph.input_range is None else {"input_range": graph.input_range}),
     }
     return nir.NIRGraph(nodes, edges, metadata={_METADATA: json.dumps(header)}, type_check=False)
 
@@ -212,6 +213,7 @@ def from_nir(raw: nir.NIRGraph) -> Graph:
         plain.texts(header["classes"], "the classes"),
         _timing(header),
         _quantization(header.get("quantization")),
+        None if (most := header.get("input_range")) is None else plain.number(most, "the input range"),
     )
     _check(graph, raw)
     return graph

@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pascal_nm.common.arrays import Array, Shape, canonical
+from pascal_nm.common.batches import array
 from pascal_nm.errors import DataError, GraphError
 from pascal_nm.network import dynamics, summary
 from pascal_nm.network.dynamics import Dynamics
@@ -103,12 +104,31 @@ class Population:
         """
         return self.dynamics.timesteps(self)
 
+    def shaped(self, values: Array) -> Array:
+        """Inputs or pixels (N, *shape) of N that :func:`merges` to its shape.
+
+        Raises:
+            DataError: they are of another shape.
+        """
+        given = values.shape[1:]
+        if given == self.shape:
+            return values
+        if merges(given, self.shape):
+            return values.reshape(len(values), *self.shape)
+        advice = ""
+        if values.ndim == 4 and merges((given[2], *given[:2]), self.shape):
+            advice = ": its channels come last and would have to come first (x.transpose(0, 3, 1, 2))"
+        elif merges(values.shape, self.shape):
+            advice = ": it is a single input, of which x[None] makes a batch"
+        raise DataError(f"the network takes inputs of shape {self.shape}, the data has shape {given}{advice}")
+
     def currents(self, inputs: Inputs, dtype: np.dtype[Any]) -> Array:
         """What an analog population injects; see :meth:`Graph.currents`."""
-        given = inputs.values if isinstance(inputs, Pixels) else inputs
-        given = given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
-        if given.shape[1:] != self.shape:
-            raise DataError(f"the network takes inputs of shape {self.shape}, the data has shape {given.shape[1:]}")
+        if isinstance(inputs, Pixels):
+            inputs = Pixels(self.shaped(array(inputs.values, "the data")), inputs.preprocessing)
+            given = inputs.values
+        else:
+            inputs = given = self.shaped(array(inputs, "the data"))
         if not np.all(np.isfinite(given)):
             raise DataError("the data holds NaN or infinite values")
         if np.issubdtype(dtype, np.integer):
@@ -149,6 +169,23 @@ class Population:
         steps = preprocessing.step.reshape(per_channel)
         whole = np.all(zero == np.rint(zero)) and np.all(np.abs(zero) <= np.iinfo(np.int32).max)
         return zero if np.all(self.threshold == steps) and whole else None
+
+
+def merges(given: Shape, wanted: Shape) -> bool:
+    """Whether an input of one shape is one of another with the same numbers in the same order.
+
+    It is where neighbouring axes of ``given`` are merged, and axes of length 1 come and go: an
+    image (1, 28, 28) is a vector (784,), a series (C, L) an image (C, 1, L), a volume (C, D, H, W)
+    an image (C * D, H, W). No axis is divided, and none changes places.
+    """
+    left = [length for length in given if length != 1]
+    for length in wanted:
+        product = 1
+        while left and product < length:
+            product *= left.pop(0)
+        if product != length:
+            return False
+    return not left
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,6 +282,16 @@ class Preprocessing:
         mean, std = (np.asarray(value, np.float64).reshape(column) for value in (self.mean, self.std))
         return np.asarray((pixels / self.scale - mean) / std, np.float32)
 
+    @property
+    def highest(self) -> float:
+        """The largest input that a pixel can become."""
+        return float(np.max((1 - np.asarray(self.mean)) / np.asarray(self.std)))
+
+    def repeated(self, times: int) -> Preprocessing:
+        """That of channels (C * times) made by merging two axes (C, times)."""
+        mean, std = (tuple(x for x in each for _ in range(times)) for each in (self.mean, self.std))
+        return Preprocessing(self.scale, mean, std)
+
     def range(self) -> float:
         """Largest magnitude that an input can have."""
         mean, std = np.asarray(self.mean), np.asarray(self.std)
@@ -280,6 +327,11 @@ class Pixels:
 
 Inputs = Array | Pixels
 """What a network runs on: inputs, preprocessed, (N, *input shape), or pixels as they are stored."""
+
+
+def normalized(inputs: Inputs) -> Array:
+    """Inputs as the source network takes them."""
+    return inputs.inputs if isinstance(inputs, Pixels) else inputs
 
 
 class Traits(NamedTuple):
@@ -454,6 +506,9 @@ class Graph:
     timing: Timing = Timing()
     quantization: Quantization | None = None
     """How an integer network was made; None of a float one, or where nobody said."""
+    input_range: float | None = None
+    """The largest magnitude of inputs that quantization provides for, where it is not that of the
+    preprocessing."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "populations", tuple(self.populations))
@@ -565,19 +620,58 @@ class Graph:
             )
         return Pixels(values, self.preprocessing)
 
+    def taken(self, data: Any) -> Inputs:
+        """Data as this network takes it: of a float type inputs, of whole numbers stored pixels.
+
+        Args:
+            data: :class:`Pixels`, an array or a tensor, of shape (N, *input shape) or of one that
+                :func:`merges` to it.
+
+        Raises:
+            DataError: another shape; whole numbers that are no pixels of this network; or pixels,
+                as uint8 or as floats up to the preprocessing's scale, that would be run as inputs.
+        """
+        if isinstance(data, Pixels):
+            return Pixels(self.input.shaped(array(data.values, "the data")), data.preprocessing)
+        values, pre = self.input.shaped(array(data, "the data")), self.preprocessing
+        if pre is None:
+            if values.dtype == np.uint8:
+                raise DataError(
+                    "the data is uint8, as pixels are stored, and the network does not say how pixels become inputs: "
+                    "give --mean and --std (to export, or verify), or in Python preprocessing= (to convert); numbers "
+                    "that are inputs as they are have a float type (x.astype('float32'))"
+                )
+            return values
+        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+        if values.dtype.kind == "f":
+            if pre.scale > 1 and low >= 0 and high > pre.highest * (1 + _ROUNDED):
+                raise DataError(
+                    f"the data goes from {low:.4g} to {high:.4g}, and the network's preprocessing makes "
+                    f"{pre.highest:.4g} at most: give pixels as they are stored as uint8, or inputs preprocessed as "
+                    f"(pixel / {pre.scale:g} - mean) / std"
+                )
+            return values
+        if values.dtype.kind == "b" or (pre.scale > 1 and not 0 <= low <= high <= pre.scale):
+            raise DataError(
+                f"whole numbers are pixels, and those of this network go from 0 to {pre.scale:g}: the data is "
+                f"{values.dtype} from {low:g} to {high:g}; inputs that are preprocessed have a float type"
+            )
+        return Pixels(values, pre)
+
     def currents(self, inputs: Inputs) -> Array:
         """What the analog population injects for N inputs, (N, *input shape).
 
-        Of inputs, an array or tensor, it is input / threshold + bias: in a float graph of its own
-        float type, in an integer graph rounded to int32. Of pixels, an integer graph gives the
-        pixel less the rounded mean, computed in integers: the same as of the inputs that
-        normalization makes of them. Every target runs on these numbers.
+        Data is taken as by :meth:`taken`. Of inputs, an array or tensor, it is
+        input / threshold + bias: in a float graph of its own float type, in an integer graph
+        rounded to int32. Of pixels, an integer graph gives the pixel less the rounded mean,
+        computed in integers: the same as of the inputs that normalization makes of them. Every
+        target runs on these numbers.
 
         Raises:
-            DataError: another shape, NaN or infinite values, values outside the quantized range, or
-                so large that sums of floats overflow.
+            DataError: as :meth:`taken`; NaN or infinite values, values outside the quantized range,
+                or so large that sums of floats overflow.
         """
-        currents = self.input.currents(inputs, self.dtype)
+        currents = self.input.currents(self.taken(inputs), self.dtype)
         if not self.is_integer and currents.size:
             largest = float(np.abs(currents).max())
             reach = max(
@@ -654,6 +748,10 @@ def _validate(graph: Graph) -> None:
     pre, channels = graph.preprocessing, graph.input.shape[0]
     given = len(pre.mean) if pre is not None else 1
     _require(given in (1, channels), f"the preprocessing is for {given} channels, the network's input has {channels}")
+    most = graph.input_range
+    _require(
+        most is None or 0 < most < math.inf, f"the input range must be positive and finite, not {graph.input_range}"
+    )
     if isinstance(graph.timing.lag, tuple):
         layers, given = [p.name for p in graph.spiking], len(graph.timing.lag)
         _require(given == len(layers), f"{given} lags were given for {len(layers)} layers: {', '.join(layers)}")
@@ -706,6 +804,10 @@ def _validate_numbers(array: Array, what: str) -> None:
         least = -np.iinfo(array.dtype).max
         _require(low >= least, f"{what} reaches {low:.0f}; the least of type {array.dtype} is {least}")
 
+
+_ROUNDED = 1e-3
+"""By so much, relatively, an input may be larger than the preprocessing makes one: as rounded by
+whoever computed it."""
 
 _NUMBERS = [np.dtype(t) for t in (np.float32, np.float64, np.int8, np.int16, np.int32)]
 

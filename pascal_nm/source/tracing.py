@@ -22,6 +22,7 @@ from torch.utils._sympy.value_ranges import bound_sympy
 
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import ConversionError, first_line
+from pascal_nm.network.graph import merges
 from pascal_nm.source.qcfs import step_of  # importing it registers the operator
 
 aten = torch.ops.aten
@@ -161,9 +162,12 @@ class SourceNetwork:
         They are copies, since a network may work in place on its input. A program for a fixed
         number of images gets the last image again and again where there are not enough; and one for
         any number, a single image twice: torch traced it with two, and what it took for granted (in
-        ``squeeze`` for one) may not hold for one.
+        ``squeeze`` for one) may not hold for one. Inputs of the shape of the graph, whose axes may
+        be merged, get back that of the network.
         """
         x = torch.as_tensor(inputs).to(dtype or self.dtype, copy=True)
+        if merges(tuple(x.shape[1:]), self.input_shape) or merges(self.input_shape, tuple(x.shape[1:])):
+            x = x.reshape(len(x), *self.input_shape)
         for part in torch.split(x, min(self._most, max(len(x), 1))) if self._most else [x]:
             missing = max(0, (self.batch or 2 * min(len(part), 1)) - len(part))
             yield torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part, len(part)
