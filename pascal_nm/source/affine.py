@@ -70,7 +70,7 @@ class Value:
     def scaled(self, scale: Array, shift: Array | float = 0.0) -> Value:
         """The value scaled and shifted, by arrays with one number per channel."""
         terms = tuple(replace(term, operator=term.operator.scale_output(scale)) for term in self.terms)
-        signs = None if self.signs is None else self.signs * np.sign(scale)
+        signs = None if self.signs is None else np.where(scale < 0, -self.signs, self.signs)
         return replace(self, terms=terms, bias=self.bias * scale + shift, signs=signs)
 
     def viewed(self, seen: Shape) -> Value:

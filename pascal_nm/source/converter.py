@@ -172,20 +172,14 @@ class Converter:
         Args:
             node: who asks.
             argument: its argument.
-            pooling: whether a max-pooling may still wait for its QCFS.
+                pooling: whether a max-pooling may still wait for its QCFS.
         """
         if not isinstance(argument, fx.Node) or argument.name not in self.values:
             raise refusal(node, self._no_value(argument))
         value = self.values[argument.name]
         if not isinstance(value, Value):
             raise refusal(node, "it takes several results of one operation as one")
-        if value.windows and not pooling:
-            raise refusal(
-                node,
-                "it stands between a max-pooling and its QCFS activation, and does not keep the order of numbers; put "
-                "the QCFS directly behind the pooling",
-            )
-        return value
+        return value if pooling or not value.windows else self.peaks(node, value)
 
     def _no_value(self, argument: Any) -> str:
         if isinstance(argument, fx.Node):
@@ -226,11 +220,7 @@ class Converter:
         shift = np.asarray(shift, np.float64)
         uniform = math.prod(scale.shape[1:]) == 1
         if value.windows and (not uniform or math.prod(shift.shape[1:]) > 1):
-            raise refusal(
-                node,
-                "between a max-pooling and its QCFS activation, it changes pixels of a channel differently; put the "
-                "QCFS directly behind the pooling",
-            )
+            value = self.peaks(node, value)
         if uniform:
             return value.scaled(scale, shift)
         found = self.map(node, value, Identity(scale)).viewed(value.seen)
@@ -461,6 +451,33 @@ class Converter:
         waiting = replace(value, windows=(*value.windows, window), signs=signs)
         return waiting.viewed(waiting.pooled)
 
+    def peaks(self, node: fx.Node, value: Value) -> Value:
+        """The value behind the max-poolings that wait, for whoever is no QCFS activation.
+
+        The sums stand in a linear population, and populations that pass on the largest of a window
+        behind it. Where the sign was turned, they are negated before and after.
+        """
+        if math.prod(value.bias.shape[1:]) > 1:
+            raise refusal(node, "it takes the largest of numbers whose biases differ from pixel to pixel")
+        if not math.isfinite(self.growth):
+            raise refusal(
+                node,
+                "it follows a max-pooling of sums, not of QCFS activations, which takes spikes that carry numbers: "
+                "convert with growth=4, or put a QCFS activation directly behind the pooling",
+            )
+        signs = value.signs if value.signs is not None else np.ones((1,) * len(value.shape))
+        signs = np.where(signs == 0, 1.0, signs)
+        turned = replace(value, windows=(), signs=None).scaled(signs)
+        divisor = affine.lcm_of(value.terms)
+        name = population_name(node, self._taken())
+        self._close(turned, Population(name, "linear", value.shape, levels=0), bias=False)
+        for window in value.windows:
+            source, name = name, population_name(node, self._taken())
+            self._add(Population(name, "peak", window.output_shape(self.shapes[source]), levels=0))
+            self.projections.append(Projection(source, name, Identity(np.ones((1, 1, 1))), window))
+        term = Term(name, Identity(signs), None, divisor)
+        return Value((term,), value.bias, self.shapes[name], value.seen)
+
     def _largest_of(self, node: fx.Node, term: Term, window: SumPool2d, value: Value) -> Term | None:
         """The term behind a max population of its own; None where they cannot change places."""
         operator, shape = term.operator, self.shapes[term.source]
@@ -514,9 +531,7 @@ class Converter:
             number += 1
             if name not in results:
                 raise ConversionError(f"the network returns {name!r}, which is no tensor")
-            value = self.value(node, results[name], pooling=True)
-            if value.windows:
-                raise ConversionError("the network ends in a max-pooling without a QCFS activation behind it")
+            value = self.value(node, results[name])
             title = "output" if number == 1 else next(n for n in _numbered(number) if n not in self._taken())
             if not value.terms:
                 raise ConversionError(

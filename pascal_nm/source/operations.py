@@ -66,7 +66,7 @@ def _convolution(
     if len(value.seen) != axes + 1:
         raise refusal(node, f"it takes images of {axes + 1} axes, not of shape {value.seen}")
     value = converter.laid_out(node, value)
-    result = tuple(node.meta["val"].shape[1:])
+    result = _result(node)
     if axes == 3:
         w = _planes(w, value.seen, result, stride[0], pads[0][0], dilation[0], groups)
         b = None if b is None else b.repeat(result[1])
@@ -151,7 +151,7 @@ def _transposed(
     first, second, third, fourth = ((n[0], n[1]) for n in given)
     operator = ConvTranspose2d(w, first, second, third, fourth, groups)
     b = None if bias is None else converter.constant(node, bias)
-    return converter.map(node, value, operator, b).viewed(tuple(node.meta["val"].shape[1:]))
+    return converter.map(node, value, operator, b).viewed(_result(node))
 
 
 @register(aten.linear.default)
@@ -161,8 +161,8 @@ def _linear(converter: Converter, node: fx.Node, x: Any, weight: Any, bias: Any 
     *rows, features = value.seen
     if features == math.prod(value.seen):
         found = converter.map(node, value, Dense(w.reshape(-1, features)), b)
-        return found.viewed(tuple(node.meta["val"].shape[1:]))
-    seen = tuple(node.meta["val"].shape[1:])
+        return found.viewed(_result(node))
+    seen = _result(node)
     shape = affine.stored(seen)
     each = sparse.kron(sparse.identity(math.prod(rows)), sparse.csr_matrix(w), format="csr")
     found = converter.map(node, value, matrix_operator(each, shape, value.shape)).viewed(seen)
@@ -185,7 +185,7 @@ def _average(
     divisor: int | None = None,
 ) -> Value:
     value = converter.value(node, x)
-    result = tuple(node.meta["val"].shape[1:])
+    result = _result(node)
     axes = len(value.seen) - 1
     kernel, padding = _each(kernel, axes), _each(padding, axes)
     stride = _each(stride, axes) if stride != () and stride != [] else kernel
@@ -216,13 +216,13 @@ def _windows(kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[in
 
 def _pool(converter: Converter, node: fx.Node, value: Value, pool: SumPool2d, divisor: int | None = None) -> Value:
     found = converter.pooled(node, converter.laid_out(node, value), pool, divisor or pool.size)
-    return found.viewed(tuple(node.meta["val"].shape[1:]))
+    return found.viewed(_result(node))
 
 
 @register(aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default)
 def _adaptive_average(converter: Converter, node: fx.Node, x: Any, size: Any) -> Value:
     value = converter.value(node, x)
-    result = tuple(node.meta["val"].shape[1:])
+    result = _result(node)
     inside, outside = value.seen[1:], result[1:]
     if len(inside) < 3 and not any(n % out for n, out in zip(inside, outside, strict=True)):
         kernel = tuple(n // out for n, out in zip(inside, outside, strict=True))
@@ -271,7 +271,7 @@ def _summed(converter: Converter, node: fx.Node, value: Value, dim: Any, *, mean
     dims = sorted({d % (axes + 1) for d in (dim if dim else range(axes + 1))})
     if dims[0] == 0:
         raise refusal(node, "it adds up the images of a batch")
-    seen = tuple(node.meta["val"].shape[1:])
+    seen = _result(node)
     if axes in (2, 3) and dims == list(range(2, axes + 1)):
         kernel = (1, *value.seen[1:])[-2:]
         pool = SumPool2d(_pair(kernel), _pair(kernel))
@@ -288,6 +288,8 @@ def _summed(converter: Converter, node: fx.Node, value: Value, dim: Any, *, mean
     aten.max_pool1d.default,
     aten.max_pool2d.default,
     aten.max_pool2d_with_indices.default,
+    aten.max_pool3d.default,
+    aten.max_pool3d_with_indices.default,
 )
 def _largest(
     converter: Converter,
@@ -300,47 +302,85 @@ def _largest(
     ceil_mode: bool = False,
 ) -> Value:
     value = converter.value(node, x, pooling=True)
+    result = _result(node)
     axes = len(value.seen) - 1
-    kernel, padding = _each(kernel, axes), _each(padding, axes)
+    kernel, padding, dilation = (_each(n, axes) for n in (kernel, padding, dilation))
     stride = _each(stride, axes) if stride != () and stride != [] else kernel
-    if any(n != 1 for n in _each(dilation, axes)):
-        raise refusal(node, "dilated max-pooling is not converted")
-    window = replace(_windows(kernel, stride, padding), ceil=ceil_mode)
-    return _largest_in(converter, node, value, window)
+    if axes < 3 and set(dilation) == {1} and _has_pixels(value):
+        window = replace(_windows(kernel, stride, padding), ceil=ceil_mode)
+        return _largest_in(converter, node, value, window, result)
+    sides = zip(value.seen[1:], result[1:], kernel, stride, padding, dilation, strict=True)
+    taps = [
+        [[at for at in range(i * s - p, i * s - p + k * d, d) if 0 <= at < n] for i in range(out)]
+        for n, out, k, s, p, d in sides
+    ]
+    return _largest_of(converter, node, x, taps, result)
 
 
-@register(aten.adaptive_max_pool1d.default, aten.adaptive_max_pool2d.default)
+@register(aten.adaptive_max_pool1d.default, aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default)
 def _adaptive_largest(converter: Converter, node: fx.Node, x: Any, size: Any) -> Value:
     value = converter.value(node, x, pooling=True)
-    inside = value.seen[1:]
-    outside = _each(size, len(inside))
-    if any(n % out for n, out in zip(inside, outside, strict=True)):
-        raise refusal(node, f"the largest of {outside} windows that do not divide {inside} is not converted")
-    kernel = tuple(n // out for n, out in zip(inside, outside, strict=True))
-    return _largest_in(converter, node, value, _windows(kernel, kernel, (0,) * len(kernel)))
+    result = _result(node)
+    sides = list(zip(value.seen[1:], result[1:], strict=True))
+    if len(sides) < 3 and not any(n % out for n, out in sides) and _has_pixels(value):
+        kernel = tuple(n // out for n, out in sides)
+        return _largest_in(converter, node, value, _windows(kernel, kernel, (0,) * len(kernel)), result)
+    taps = [[list(range(*span)) for span in _adaptive(n, out)] for n, out in sides]
+    return _largest_of(converter, node, x, taps, result)
 
 
 @register(aten.amax.default, aten.max.dim)
 def _largest_along(converter: Converter, node: fx.Node, x: Any, dim: Any = (), keepdim: bool = False) -> Value:
     value = converter.value(node, x, pooling=True)
     axes = len(value.seen)
-    dims = sorted({d % (axes + 1) for d in ([dim] if isinstance(dim, int) else dim)})
-    kept = tuple(1 if i in dims else n for i, n in enumerate(value.seen, 1))
-    seen = kept if keepdim else tuple(n for i, n in enumerate(value.seen, 1) if i not in dims)
-    if dims == list(range(2, axes + 1)) and axes in (2, 3):
-        kernel = _pair((1, *value.seen[1:])[-2:])
-        return _largest_in(converter, node, value, SumPool2d(kernel, kernel)).viewed(seen)
-    raise refusal(node, f"only the largest over all pixels of a channel is converted, not over the axes {dims}")
+    dims = {d % (axes + 1) for d in ([dim] if isinstance(dim, int) else dim or range(axes + 1))}
+    if 0 in dims:
+        raise refusal(node, "it takes the largest of the images of a batch")
+    if dims == set(range(2, axes + 1)) and axes < 4 and _has_pixels(value):
+        kernel = value.seen[1:]
+        return _largest_in(converter, node, value, _windows(kernel, kernel, (0,) * len(kernel)), _result(node))
+    taps = [[list(range(n))] if axis in dims else [[i] for i in range(n)] for axis, n in enumerate(value.seen, 1)]
+    return _largest_of(converter, node, x, taps, _result(node))
 
 
-def _largest_in(converter: Converter, node: fx.Node, value: Value, window: SumPool2d) -> Value:
-    before = value.seen
+def _result(node: fx.Node) -> Shape:
+    """The shape of an operation's result, the first of several, without the batch."""
+    traced = node.meta["val"]
+    return tuple((traced if isinstance(traced, torch.Tensor) else traced[0]).shape[1:])
+
+
+def _has_pixels(value: Value) -> bool:
+    """Whether a value is stored so that windows of its pixels are windows of a population's."""
+    return len(value.pooled) == 3 and (not value.windows or value.pooled == affine.stored(value.seen))
+
+
+def _largest_in(converter: Converter, node: fx.Node, value: Value, window: SumPool2d, result: Shape) -> Value:
     value = value if value.windows else converter.laid_out(node, value)
-    if len(value.pooled) != 3:
-        raise refusal(node, f"it pools a value of shape {before}, which has no pixels")
-    found = converter.largest(node, value, window)
-    shape = found.pooled
-    return found.viewed(shape if len(before) == 3 else (shape[0], *shape[1:][-(len(before) - 1) :]))
+    return converter.largest(node, value, window).viewed(result)
+
+
+def _largest_of(
+    converter: Converter, node: fx.Node, x: Any, taps: Sequence[Sequence[Sequence[int]]], result: Shape
+) -> Value:
+    """The largest of the numbers at places along the last axes, each place with its ``taps``.
+
+    They are put beside each other first; a window with fewer than others has its first one more
+    often.
+    """
+    value = converter.value(node, x)
+    whole = value.seen[: len(value.seen) - len(taps)]
+    places = np.arange(math.prod(value.seen)).reshape(math.prod(whole), *value.seen[len(whole) :])
+    most = [max(map(len, axis)) for axis in taps]
+    filled = [
+        np.array([[*each, *[each[0]] * (n - len(each))] for each in axis]) for axis, n in zip(taps, most, strict=True)
+    ]
+    grid = np.ix_(np.arange(len(places)), *(each.reshape(-1) for each in filled))
+    split = [n for axis in filled for n in axis.shape]
+    gathered = places[grid].reshape(len(places), *split)
+    order = [0, *range(1, len(split) + 1, 2), *range(2, len(split) + 1, 2)]
+    together = gathered.transpose(order).reshape(1, -1, math.prod(most))
+    window = SumPool2d((1, math.prod(most)), (1, math.prod(most)))
+    return converter.largest(node, converter.moved(node, value, together), window).viewed(result)
 
 
 # -- numbers for each channel or pixel ---------------------------------------------------------
@@ -406,7 +446,7 @@ def _add(converter: Converter, node: fx.Node, x: Any, y: Any, alpha: Any = 1) ->
         if own is x:
             return converter.scaled(node, value, ones, constant * factor)
         return converter.scaled(node, value, ones * factor, constant)
-    seen = tuple(node.meta["val"].shape[1:])
+    seen = _result(node)
     a, b = (_broadcast(converter, node, converter.value(node, each), seen) for each in (x, y))
     if a.shape != b.shape:
         a, b = converter.laid_out(node, a), converter.laid_out(node, b)
@@ -451,7 +491,7 @@ def _mul(converter: Converter, node: fx.Node, x: Any, y: Any) -> Value:
 
 
 def _times(converter: Converter, node: fx.Node, value: Value, factor: Array) -> Value:
-    seen = tuple(node.meta["val"].shape[1:])
+    seen = _result(node)
     if not value.windows:
         value = _broadcast(converter, node, value, seen)
     return converter.scaled(node, value, converter.spread(node, factor, value))
@@ -501,7 +541,7 @@ def _getitem(converter: Converter, node: fx.Node, x: Any, index: int) -> Value:
 )
 def _reshape(converter: Converter, node: fx.Node, x: Any, *_: Any, **__: Any) -> Value:
     """Every operation that keeps the order of an image's numbers."""
-    seen = tuple(node.meta["val"].shape[1:])
+    seen = _result(node)
     value = converter.value(node, x, pooling=True)
     if not all(isinstance(n, int) for n in seen) or math.prod(seen) != math.prod(value.seen):
         return value  # the shape of an image is another: refused as of every operation
