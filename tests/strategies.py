@@ -37,7 +37,7 @@ def _population(draw, name, shape, reach):
 def _projection(draw, source, name):
     """A random operator from ``source``, perhaps behind a sum-pooling."""
     pool = None
-    if draw(st.integers(0, 7)) == 0:
+    if len(source.shape) == 1 and draw(st.integers(0, 7)) == 0:
         return Projection(source.name, name, _moved(draw, source.shape))
     if len(source.shape) == 1:
         return Projection(source.name, name, Dense(_weights(draw, (draw(st.integers(1, 6)), source.shape[0]))))
@@ -45,7 +45,9 @@ def _projection(draw, source, name):
         kernel = draw(st.integers(1, 3))
         pool = SumPool2d((kernel, 2), (draw(st.integers(1, 2)), 2), (kernel // 2, 0))
     shape = pool.output_shape(source.shape) if pool else source.shape
-    kind = draw(st.sampled_from(["conv", "conv", "grouped", "dense"]))
+    kind = draw(st.sampled_from(["conv", "conv", "grouped", "dense"] * 2 + ["moved"]))
+    if kind == "moved":
+        return Projection(source.name, name, _moved(draw, shape), pool)
     if kind == "dense":
         return Projection(
             source.name, name, Dense(_weights(draw, (draw(st.integers(1, 6)), int(np.prod(shape))))), pool

@@ -40,7 +40,7 @@ class IndexMap(Operator):
 
     Attributes:
         index: int32 of the target's shape (C, H, W) or (N,): numbers of neurons of the flattened
-            source; -1 where nothing arrives.
+            source; -1 where nothing arrives, and a weight of such neurons alone is 0.
         source: shape of what it takes.
 
     Raises:
@@ -60,7 +60,10 @@ class IndexMap(Operator):
             raise GraphError(f"the index of an index map has the shape of its target, 1 or 3 axes, not {index.shape}")
         object.__setattr__(self, "index", index)
         object.__setattr__(self, "source", tuple(self.source))
-        object.__setattr__(self, "weight", canonical(self.weight, index.shape, "index map weight"))
+        weight = canonical(self.weight, index.shape, "index map weight")
+        one = tuple(axis for axis, n in enumerate(weight.shape) if n == 1)
+        heard = (index >= 0).any(one, keepdims=True)
+        object.__setattr__(self, "weight", np.where(heard, weight, weight.dtype.type(0)))
 
     def __str__(self) -> str:
         return f"{self.name} {'x'.join(map(str, self.index.shape))}"
@@ -170,6 +173,17 @@ class IndexMap(Operator):
     def sums(self) -> Array:
         """The largest factor of each channel."""
         return np.asarray(self.magnitudes().max(1))
+
+    def magnitudes(self) -> Array:
+        """Neuron by neuron, 0 where nothing arrives."""
+        return self._heard(np.abs(self.weight.astype(np.float64)))
+
+    def added(self, values: Array) -> Array:
+        """Over all synapses onto a channel."""
+        return np.asarray(self._heard(values).sum(1))
+
+    def _heard(self, values: Array) -> Array:
+        return np.where(self.index < 0, 0, values).reshape(len(self.index), -1)
 
     # -- algebra -----------------------------------------------------------------------------------
 
