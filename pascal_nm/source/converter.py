@@ -172,7 +172,7 @@ class Converter:
         Args:
             node: who asks.
             argument: its argument.
-                pooling: whether a max-pooling may still wait for its QCFS.
+            pooling: whether a max-pooling may still wait for its QCFS.
         """
         if not isinstance(argument, fx.Node) or argument.name not in self.values:
             raise refusal(node, self._no_value(argument))

@@ -336,37 +336,55 @@ _HEADS = (
 )
 """What may stand behind an output: the largest logit is the answer with and without it."""
 
+_RESHAPED = (
+    aten.flatten.using_ints,
+    aten.permute.default,
+    aten.reshape.default,
+    aten.squeeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.transpose.int,
+    aten.unsqueeze.default,
+    aten.view.default,
+)
+"""What may stand behind that."""
+
 
 def _without_heads(program: ExportedProgram) -> tuple[ExportedProgram, tuple[str, ...]]:
     """The program without what changes no answer behind its outputs, and what that is."""
-    found = {node.name: _head(node) for node in program.graph.output_node().all_input_nodes}
-    if all(cut is None for cut in found.values()):
+    heads = {head.name for node in program.graph.output_node().all_input_nodes for head in _heads(node)}
+    if not heads:
         return program, ()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         module = copy.deepcopy(program.graph_module)
     signature = copy.deepcopy(program.graph_signature)
     copies = dict(zip((n.name for n in program.graph.nodes), module.graph.nodes, strict=True))  # some are renamed
+    said = tuple(f"{_name(copies[name])} of {location(copies[name])}" for name in sorted(heads))
+    fronts = {copies[name]: copies[name].all_input_nodes[0] for name in heads}
+    for head in reversed([node for node in module.graph.nodes if node in fronts]):
+        head.replace_all_uses_with(fronts[head])
     program = copy.copy(program)
     program._graph_module, program._graph_signature = module, signature
-    heads = {name: cut.all_input_nodes[0].name for name, cut in found.items() if cut is not None}
-    for name, front in heads.items():
-        module.graph.output_node().replace_input_with(copies[name], copies[front])
     for spec in (*signature.input_specs, *signature.output_specs):
         if (name := getattr(spec.arg, "name", None)) in copies:
-            spec.arg.name = copies[heads.get(name, name)].name
+            node = copies[name]
+            while node in fronts:
+                node = fronts[node]
+            spec.arg.name = node.name
     module.graph.eliminate_dead_code()
     module.recompile()
-    return program, tuple(f"{_name(cut)} of {location(cut)}" for cut in found.values() if cut is not None)
+    return program, said
 
 
-def _head(node: fx.Node) -> fx.Node | None:
-    """The first of the operations behind an output that are left out, seen from the front."""
-    cut = None
-    while node.op == "call_function" and node.target in (*_HEADS, *COPIES) and node.all_input_nodes:
-        cut = node if node.target in _HEADS else cut
+def _heads(node: fx.Node) -> Iterator[fx.Node]:
+    """What is left out behind an output, from the back."""
+    shaped = False
+    while node.op == "call_function" and len(node.users) == 1 and node.target in (*_HEADS, *COPIES, *_RESHAPED):
+        if node.target in _HEADS and not (shaped and node.target is aten.argmax.default):
+            yield node
+        shaped |= node.target in _RESHAPED
         node = node.all_input_nodes[0]
-    return cut
 
 
 def _name(node: fx.Node) -> str:
