@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
 from pascal_nm.network.graph import Graph, Population, Projection
-from pascal_nm.network.operators import Conv2d, Dense, Identity, IndexMap, Sparse, SumPool2d
+from pascal_nm.network.operators import Conv2d, ConvTranspose2d, Dense, Identity, IndexMap, Sparse, SumPool2d
 
 LEVELS = st.integers(1, 16)
 
@@ -45,9 +45,11 @@ def _projection(draw, source, name):
         kernel = draw(st.integers(1, 3))
         pool = SumPool2d((kernel, 2), (draw(st.integers(1, 2)), 2), (kernel // 2, 0))
     shape = pool.output_shape(source.shape) if pool else source.shape
-    kind = draw(st.sampled_from(["conv", "conv", "grouped", "dense"] * 2 + ["moved"]))
+    kind = draw(st.sampled_from(["conv", "conv", "grouped", "dense"] * 2 + ["moved", "transposed"]))
     if kind == "moved":
         return Projection(source.name, name, _moved(draw, shape), pool)
+    if kind == "transposed":
+        return Projection(source.name, name, _transposed(draw, shape), pool)
     if kind == "dense":
         return Projection(
             source.name, name, Dense(_weights(draw, (draw(st.integers(1, 6)), int(np.prod(shape))))), pool
@@ -76,6 +78,14 @@ def _moved(draw, shape):
         index = rng.integers(-1, size, target)
     weights = [index.shape, (len(index), *(1,) * (index.ndim - 1)), (1,) * index.ndim]
     return IndexMap(_weights(draw, draw(st.sampled_from(weights))), index, shape)
+
+
+def _transposed(draw, shape):
+    groups = shape[0] if draw(st.booleans()) else 1
+    stride, kernel = (draw(st.integers(1, 2)), draw(st.integers(1, 2))), (draw(st.integers(1, 3)), 2)
+    weight = _weights(draw, (groups * draw(st.integers(1, 2)), shape[0] // groups, *kernel))
+    padding = (draw(st.integers(0, (kernel[0] - 1) // 2)), 0)
+    return ConvTranspose2d(weight, stride, padding, (stride[0] - 1, 0), groups=groups)
 
 
 def _twin(draw, projection, source):
@@ -201,6 +211,8 @@ def _apply(projection, x):
     if projection.pool:
         x = _windows(x, projection.pool, np.sum, 0)
     operator, weight = projection.operator, projection.operator.weight.astype(np.int64)
+    if isinstance(operator, ConvTranspose2d):
+        return _spread(operator, x)
     if isinstance(operator, IndexMap):
         padded = np.pad(x.reshape(len(x), -1), ((0, 0), (0, 1)))
         return padded[:, operator.index] * weight
@@ -223,6 +235,23 @@ def _apply(projection, x):
         for c, i, j in np.ndindex(per_group, kh, kw):
             result[:, o] += weight[o, c, i, j] * patches[:, first + c, :, :, i, j]
     return result
+
+
+def _spread(operator, x):
+    """A transposed convolution, pixel by pixel."""
+    weight, (sh, sw), (dh, dw) = operator.weight.astype(np.int64), operator.stride, operator.dilation
+    (out, per_group, kh, kw), (_, _, height, width) = weight.shape, x.shape
+    full = np.zeros((len(x), out, (height + 2) * sh + kh * dh, (width + 2) * sw + kw * dw), np.int64)
+    for o in range(out):
+        first = (o // (out // operator.groups)) * per_group
+        for c, i, j in np.ndindex(per_group, kh, kw):
+            rows, columns = slice(i * dh, i * dh + height * sh, sh), slice(j * dw, j * dw + width * sw, sw)
+            full[:, o, rows, columns] += weight[o, c, i, j] * x[:, first + c]
+    sides = zip(
+        x.shape[2:], operator.stride, operator.padding, operator.output_padding, (kh, kw), (dh, dw), strict=True
+    )
+    rows, columns = (slice(p, (n - 1) * s - p + d * (k - 1) + more + 1) for n, s, p, more, k, d in sides)
+    return full[:, :, rows, columns]
 
 
 def _windows(x, pool, reduce, fill):

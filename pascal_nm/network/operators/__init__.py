@@ -11,6 +11,7 @@ from pascal_nm.network.operators.base import (
     register,
 )
 from pascal_nm.network.operators.conv2d import Conv2d
+from pascal_nm.network.operators.conv_transpose2d import ConvTranspose2d
 from pascal_nm.network.operators.dense import Dense
 from pascal_nm.network.operators.identity import Identity
 from pascal_nm.network.operators.index_map import IndexMap
@@ -20,6 +21,7 @@ __all__ = [
     "MOST_SYNAPSES",
     "OPERATORS",
     "Conv2d",
+    "ConvTranspose2d",
     "Convolution",
     "Dense",
     "Identity",

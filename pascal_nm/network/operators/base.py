@@ -383,6 +383,18 @@ def spread(factor: Array, shape: Shape) -> Array:
     return np.broadcast_to(canonical(factor, shape, "factor"), shape).reshape(-1)
 
 
+def whole(value: Any, sizes: Shape, what: str) -> Shape:
+    """As many whole numbers as one of ``sizes``, of a node's metadata.
+
+    Raises:
+        GraphError: it is something else.
+    """
+    found = np.asarray(value)
+    if isinstance(value, (str, bytes, dict)) or found.dtype.kind not in "iu" or found.size not in sizes:
+        raise GraphError(f"{what} must be {' or '.join(map(str, sizes))} whole number(s)")
+    return tuple(int(n) for n in found.reshape(-1))
+
+
 def window_counts(size: Shape, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Shape:
     """How many windows fit along each axis.
 

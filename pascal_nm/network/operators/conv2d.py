@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
-from scipy import sparse
 
 from pascal_nm.common.arrays import Array, Pair, Shape
 from pascal_nm.errors import GraphError
@@ -16,11 +15,11 @@ from pascal_nm.network.operators.base import (
     Convolution,
     Operator,
     SumPool2d,
-    check_synapses,
     pair,
     register,
     window_counts,
 )
+from pascal_nm.network.operators.filters import Filters
 from pascal_nm.network.reach import Places, Reach
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ _POINT = (1, 1)
 
 @register("Conv2d")
 @dataclass(frozen=True, eq=False)
-class Conv2d(Operator):
+class Conv2d(Filters):
     """Convolution; ``weight`` has shape (C_out, C_in / groups, K_h, K_w).
 
     There is no bias: populations have it.
@@ -55,17 +54,11 @@ class Conv2d(Operator):
             )
         return (channels, *window_counts(shape[1:], self.kernel, self.stride, self.padding, self.dilation))
 
-    @property
-    def kernel(self) -> Pair:
-        """(K_h, K_w)."""
-        return (self.weight.shape[2], self.weight.shape[3])
-
     def reach(self, shape: tuple[int, int, int]) -> Reach:
         """Channels by group, rows and columns by the kernel's windows."""
         target = self.output_shape(shape)
-        blocks = np.ones((target[0] // self.groups, shape[0] // self.groups), np.int64)
         rows, columns = (p.matrix(*sides) for p, *sides in zip(self._places(shape), target[1:], shape[1:], strict=True))
-        return Reach(np.kron(np.eye(self.groups, dtype=np.int64), blocks), rows, columns)
+        return Reach(self.joined(shape[0]), rows, columns)
 
     def _places(self, shape: Shape) -> list[Places]:
         """Rows and columns of the windows."""
@@ -80,15 +73,7 @@ class Conv2d(Operator):
 
     def as_convolution(self, shape: tuple[int, int, int]) -> Convolution:
         """The same, with zeros between the groups."""
-        return Convolution(self._ungrouped, len(self.weight), self.kernel, self.stride, self.padding, self.dilation)
-
-    def _ungrouped(self) -> Array:
-        outputs, inputs, *kernel = self.weight.shape
-        groups = self.groups
-        result = np.zeros((groups, outputs // groups, groups, inputs, *kernel), self.weight.dtype)
-        each = self.weight.reshape(groups, outputs // groups, inputs, *kernel)
-        result[np.arange(groups), :, np.arange(groups)] = each
-        return result.reshape(outputs, groups * inputs, *kernel)
+        return Convolution(self.ungrouped, len(self.weight), self.kernel, self.stride, self.padding, self.dilation)
 
     def apply(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
         """The map of torch."""
@@ -100,25 +85,12 @@ class Conv2d(Operator):
         filters = weight.contiguous(memory_format=torch.channels_last)
         return lambda x: F.conv2d(x, filters, None, self.stride, self.padding, self.dilation, self.groups)
 
-    def scale_input(self, factor: Array, shape: Shape) -> Conv2d:
-        """The same convolution of ``factor * x``.
-
-        ``factor`` has one number per channel of an input of ``shape``.
-        """
-        column = np.broadcast_to(factor, (shape[0], 1, 1)).reshape(self.groups, 1, -1, 1, 1)
-        grouped = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
-        return self.with_weight((grouped * column).reshape(self.weight.shape))
-
-    def scale_output(self, factor: Array) -> Conv2d:
-        """``factor`` times the same convolution; ``factor`` has one number per output channel."""
-        return self.with_weight(self.weight * factor.reshape(-1, 1, 1, 1))
-
     def after(self, first: Operator, shape: Shape, inner: Shape) -> Operator | None:
         """One kernel, where the second one pads nothing, or pads what single pixels gave."""
-        if not isinstance(first, Conv2d) or (self.padding != (0, 0) and not first._is_pointwise):
+        if not isinstance(first, Conv2d) or (self.padding != (0, 0) and not first.is_pointwise):
             return super().after(first, shape, inner)
         groups = math.gcd(first.groups, self.groups)
-        w, v = first._regrouped(groups), self._regrouped(groups)
+        w, v = first._in_groups(groups), self._in_groups(groups)
         v = v.reshape(groups, -1, *v.shape[1:])
         w = w.reshape(groups, -1, *w.shape[1:])
         axes = [
@@ -137,10 +109,11 @@ class Conv2d(Operator):
         return Conv2d(wide.reshape(-1, *wide.shape[2:]), stride, padding, (rows.dilation, columns.dilation), groups)
 
     @property
-    def _is_pointwise(self) -> bool:
+    def is_pointwise(self) -> bool:
+        """Whether it mixes the channels of each pixel."""
         return self.kernel == self.stride == _POINT and self.padding == (0, 0)
 
-    def _regrouped(self, groups: int) -> Array:
+    def _in_groups(self, groups: int) -> Array:
         """The weights in fewer groups, of which the others are parts."""
         parts = self.groups // groups
         each = self.weight.reshape(groups, parts, -1, *self.weight.shape[1:])
@@ -148,34 +121,6 @@ class Conv2d(Operator):
         for part in range(parts):
             wide[:, part, :, part] = each[:, part]
         return wide.reshape(len(self.weight), parts * self.weight.shape[1], *self.weight.shape[2:])
-
-    def rows(self, channels: Array, factors: Array) -> Conv2d:
-        """The convolution with the outputs of ``channels`` (-1: zeros), times a factor each."""
-        share, per_group = len(channels) // self.groups, len(self.weight) // self.groups
-        there = channels >= 0
-        kept = share * self.groups == len(channels) and np.array_equal(
-            (channels // per_group)[there], (np.arange(len(channels)) // max(1, share))[there]
-        )
-        weight = self.weight if kept else self._ungrouped()
-        column = np.where(there, factors, 0).astype(factors.dtype).reshape(-1, 1, 1, 1)
-        return replace(self, weight=weight[channels] * column, groups=self.groups if kept else 1)
-
-    def columns(self, channels: Array, factors: Array, inputs: int) -> Conv2d:
-        """The convolution that takes ``channels`` (-1: none) of so many, times a factor each."""
-        per_group, share = len(channels) // self.groups, inputs // self.groups
-        there = channels >= 0
-        kept = share * self.groups == inputs and np.array_equal(
-            (channels // max(1, share))[there], (np.arange(len(channels)) // per_group)[there]
-        )
-        found = self.scale_input(factors.reshape(-1, 1, 1), (len(channels), 1, 1))
-        groups = self.groups if kept else 1
-        given = found.weight if kept else found._ungrouped()
-        of, each = channels.reshape(groups, -1), given.reshape(groups, -1, *given.shape[1:])
-        weight = np.zeros((*each.shape[:2], inputs // groups, *given.shape[2:]), given.dtype)
-        for g in range(groups):
-            for i in np.flatnonzero(of[g] >= 0):
-                weight[g, :, of[g, i] - g * (inputs // groups)] += each[g, :, i]
-        return replace(self, weight=weight.reshape(-1, *weight.shape[2:]), groups=groups)
 
     def pooled(self, before: SumPool2d | None, pool: SumPool2d) -> tuple[Operator, SumPool2d | None] | None:
         """A convolution with a wider kernel: the sum of the windows' convolutions."""
@@ -207,13 +152,9 @@ class Conv2d(Operator):
         inside = all(at.min() >= 0 and at.max() < k for at, k in zip((rows, columns), host.kernel, strict=True))
         if groups != min(host.groups, guest.groups) or not (on and inside):
             return None
-        weight = host._regrouped(groups).astype(np.result_type(host.weight, guest.weight))
-        weight[:, :, rows[:, None], columns] += guest._regrouped(groups)
+        weight = host._in_groups(groups).astype(np.result_type(host.weight, guest.weight))
+        weight[:, :, rows[:, None], columns] += guest._in_groups(groups)
         return replace(host, weight=weight, groups=groups)
-
-    def repeated(self, inputs: int, outputs: int, shape: Shape) -> Conv2d:
-        """A convolution of more channels, in as many groups."""
-        return self.with_weight(self.weight.repeat(outputs, 0).repeat(inputs, 1))
 
     def carried(self, bias: Array, shape: Shape) -> Array:
         """Sums of the weights times the bias; padding takes some away at the borders."""
@@ -263,27 +204,3 @@ class _Grid(NamedTuple):
         """Those of one kernel."""
         first = number * self.step
         return slice(first, first + (kernel - 1) * self.inner + 1, self.inner)
-
-
-def convolved(weight: Array, groups: int, shape: Shape, target: Shape, places: Sequence[Places]) -> sparse.csr_matrix:
-    """The matrix of weights (C_out, C_in / groups, K_h, K_w) at the places of two axes.
-
-    It maps a flattened input of ``shape`` (C, H, W) to a flattened one of shape ``target``.
-
-    Raises:
-        GraphError: it is too large.
-    """
-    rows, columns = places
-    check_synapses(weight.shape[0] * weight.shape[1] * len(rows.kernel) * len(columns.kernel))
-    values = weight[:, :, rows.kernel[:, None], columns.kernel]
-    outputs, inputs = np.arange(target[0])[:, None], np.arange(weight.shape[1])
-    group = outputs // (target[0] // groups)
-    onto, of = (
-        np.add.outer(channels * math.prod(size[1:]), y[:, None] * size[2] + x)
-        for channels, y, x, size in (
-            (outputs, rows.target, columns.target, target),
-            (group * len(inputs) + inputs, rows.source, columns.source, shape),
-        )
-    )
-    ends = np.broadcast_to(onto, values.shape).reshape(-1), of.reshape(-1)
-    return sparse.csr_matrix((values.reshape(-1), ends), (math.prod(target), math.prod(shape)))

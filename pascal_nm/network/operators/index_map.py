@@ -18,11 +18,13 @@ from pascal_nm.network.operators.base import (
     SumPool2d,
     register,
     spread,
+    whole,
 )
 from pascal_nm.network.operators.conv2d import Conv2d
 from pascal_nm.network.operators.dense import Dense
+from pascal_nm.network.operators.filters import Filters
 from pascal_nm.network.operators.identity import Identity
-from pascal_nm.network.operators.sparse import Sparse, as_shape, flattened, matrix_node, numbered
+from pascal_nm.network.operators.sparse import Sparse, flattened, matrix_node, numbered
 from pascal_nm.network.reach import Connections, Pattern, Reach, volume
 
 if TYPE_CHECKING:
@@ -219,7 +221,7 @@ class IndexMap(Operator):
             factor = np.where(self.index < 0, 0, np.broadcast_to(self.weight, self.index.shape))
             return Dense(first.weight[self.index] * factor[:, None].astype(self.weight.dtype))
         channels = self.channels
-        if isinstance(first, Conv2d) and channels is not None and self.uniform and self.index.ndim == 3:
+        if isinstance(first, Filters) and channels is not None and self.uniform and self.index.ndim == 3:
             return first.rows(channels, self._factors())
         return super().after(first, shape, inner)
 
@@ -228,7 +230,7 @@ class IndexMap(Operator):
         if isinstance(second, Dense):
             return Dense((self.matrix(inner).T @ second.weight.T).T)
         channels = self.channels
-        if isinstance(second, Conv2d) and channels is not None and self.uniform and len(inner) == 3:
+        if isinstance(second, Filters) and channels is not None and self.uniform and len(inner) == 3:
             return second.columns(channels, self._factors(), inner[0])
         return None
 
@@ -281,7 +283,7 @@ class IndexMap(Operator):
     def from_node(cls, node: nir.NIRNode) -> IndexMap:
         """The map that the node's metadata name."""
         about = node.metadata
-        return cls(about["factor"], about["index"], as_shape(about["source"], "the source of an index map"))
+        return cls(about["factor"], about["index"], whole(about["source"], (1, 3), "the source of an index map"))
 
 
 _MOST_WEIGHTS = 1 << 22

@@ -19,6 +19,7 @@ from pascal_nm.network.operators.base import (
     check_synapses,
     register,
     spread,
+    whole,
 )
 from pascal_nm.network.operators.dense import Dense
 from pascal_nm.network.reach import Pattern, volume
@@ -247,8 +248,8 @@ class Sparse(Operator):
             np.zeros(np.shape(about["targets"]), node.weight.dtype),
             about["targets"],
             about["sources"],
-            as_shape(about["shape"], "the shape of a sparse operator"),
-            as_shape(about["source"], "the source of a sparse operator"),
+            whole(about["shape"], (1, 3), "the shape of a sparse operator"),
+            whole(about["source"], (1, 3), "the source of a sparse operator"),
         )
         if not is_dense(found, found.source):
             return found.with_weight(node.weight.reshape(-1))
@@ -286,18 +287,6 @@ def numbered(value: Any, shape: Shape, what: str) -> Array:
     if found.size and not -1 <= int(found.min()) <= int(found.max()) < size:
         raise GraphError(f"{what} must be from 0 to {size - 1:,}, not {int(found.min()):,} to {int(found.max()):,}")
     return np.ascontiguousarray(found, np.int32)
-
-
-def as_shape(value: Any, what: str) -> Shape:
-    """A shape of a node's metadata.
-
-    Raises:
-        GraphError: it is none.
-    """
-    found = numbered(value, (1 << 31,), what)
-    if found.ndim != 1 or found.size not in (1, 3) or found.min() < 1:
-        raise GraphError(f"{what} must be 1 or 3 whole numbers from 1 on")
-    return tuple(int(n) for n in found)
 
 
 def is_dense(operator: Operator, shape: Shape) -> bool:
