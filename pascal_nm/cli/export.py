@@ -167,7 +167,10 @@ def export(
         f"{most}{plan.steps} timesteps, {size:,} bytes"
     )
     if graph.preprocessing is None:
-        say("It does not say how pixels become inputs: give --mean and --std to run images from the file.")
+        say(
+            "It does not say how pixels become inputs, and runs inputs (.npz, .npy): give --mean and --std to run "
+            "images from the file."
+        )
 
 
 def _from_nir(path: Path, given: dict[str, object]) -> Graph:

@@ -178,11 +178,7 @@ def run(
         options.say_changed(changed, len(data))
         _note_stop(result)
         return
-    how = f"on {target} ({_arithmetic(program.graph)}, {span(result.timesteps)} timesteps)"
-    if result.labelled:
-        say(f"[bold]{percent(result.accuracy)}[/bold] of {len(data):,} images of {data.name} right {how}")
-    else:
-        say(f"{len(data):,} images of {data.name}, which have no labels, {how}")
+    nir_files.say_right(result, data, f"on {target} ({_arithmetic(program.graph)}, {span(result.timesteps)} timesteps)")
     options.say_changed(changed, len(data))
     _note_stop(result)
     say(

@@ -185,7 +185,7 @@ def merges(given: Shape, wanted: Shape) -> bool:
             product *= left.pop(0)
         if product != length:
             return False
-    return not left
+    return bool(given) and not left
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,6 +327,47 @@ class Pixels:
 
 Inputs = Array | Pixels
 """What a network runs on: inputs, preprocessed, (N, *input shape), or pixels as they are stored."""
+
+
+def taken(population: Population, pre: Preprocessing | None, data: Any) -> Inputs:
+    """Data as a network takes it: what is of a float type are inputs, whole numbers stored pixels.
+
+    Args:
+        population: the network's input.
+        pre: how pixels become inputs, where the network says it.
+        data: :class:`Pixels`, an array or a tensor, of shape (N, *input shape) or of one that
+            :func:`merges` to it.
+
+    Raises:
+        DataError: another shape; whole numbers that are no pixels of this network; or pixels,
+            as uint8 or as floats up to the preprocessing's scale, that would be run as inputs.
+    """
+    if isinstance(data, Pixels):
+        return Pixels(population.shaped(array(data.values, "the data")), data.preprocessing)
+    values = population.shaped(array(data, "the data"))
+    if pre is None:
+        if values.dtype == np.uint8:
+            raise DataError(
+                "the data is uint8, as pixels are stored, and the network does not say how pixels become inputs: "
+                "give --mean and --std (to export, or verify), or in Python preprocessing= (to convert); numbers "
+                "that are inputs as they are have a float type (x.astype('float32'))"
+            )
+        return values
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if values.dtype.kind == "f":
+        if pre.scale > 1 and low >= 0 and high > pre.highest * (1 + _ROUNDED):
+            raise DataError(
+                f"the data goes from {low:.4g} to {high:.4g}, and the network's preprocessing makes "
+                f"{pre.highest:.4g} at most: give pixels as they are stored as uint8, or inputs preprocessed as "
+                f"(pixel / {pre.scale:g} - mean) / std"
+            )
+        return values
+    if values.dtype.kind == "b" or (pre.scale > 1 and not 0 <= low <= high <= pre.scale):
+        raise DataError(
+            f"whole numbers are pixels, and those of this network go from 0 to {pre.scale:g}: the data is "
+            f"{values.dtype} from {low:g} to {high:g}; inputs that are preprocessed have a float type"
+        )
+    return Pixels(values, pre)
 
 
 def normalized(inputs: Inputs) -> Array:
@@ -621,42 +662,8 @@ class Graph:
         return Pixels(values, self.preprocessing)
 
     def taken(self, data: Any) -> Inputs:
-        """Data as this network takes it: of a float type inputs, of whole numbers stored pixels.
-
-        Args:
-            data: :class:`Pixels`, an array or a tensor, of shape (N, *input shape) or of one that
-                :func:`merges` to it.
-
-        Raises:
-            DataError: another shape; whole numbers that are no pixels of this network; or pixels,
-                as uint8 or as floats up to the preprocessing's scale, that would be run as inputs.
-        """
-        if isinstance(data, Pixels):
-            return Pixels(self.input.shaped(array(data.values, "the data")), data.preprocessing)
-        values, pre = self.input.shaped(array(data, "the data")), self.preprocessing
-        if pre is None:
-            if values.dtype == np.uint8:
-                raise DataError(
-                    "the data is uint8, as pixels are stored, and the network does not say how pixels become inputs: "
-                    "give --mean and --std (to export, or verify), or in Python preprocessing= (to convert); numbers "
-                    "that are inputs as they are have a float type (x.astype('float32'))"
-                )
-            return values
-        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-        if values.dtype.kind == "f":
-            if pre.scale > 1 and low >= 0 and high > pre.highest * (1 + _ROUNDED):
-                raise DataError(
-                    f"the data goes from {low:.4g} to {high:.4g}, and the network's preprocessing makes "
-                    f"{pre.highest:.4g} at most: give pixels as they are stored as uint8, or inputs preprocessed as "
-                    f"(pixel / {pre.scale:g} - mean) / std"
-                )
-            return values
-        if values.dtype.kind == "b" or (pre.scale > 1 and not 0 <= low <= high <= pre.scale):
-            raise DataError(
-                f"whole numbers are pixels, and those of this network go from 0 to {pre.scale:g}: the data is "
-                f"{values.dtype} from {low:g} to {high:g}; inputs that are preprocessed have a float type"
-            )
-        return Pixels(values, pre)
+        """Data as this network takes it; see :func:`taken`."""
+        return taken(self.input, self.preprocessing, data)
 
     def currents(self, inputs: Inputs) -> Array:
         """What the analog population injects for N inputs, (N, *input shape).
