@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from pascal_nm.common.arrays import Array, Pair, Shape
 from pascal_nm.errors import GraphError
@@ -15,6 +16,7 @@ from pascal_nm.network.operators.base import (
     Convolution,
     Operator,
     SumPool2d,
+    check_synapses,
     pair,
     register,
     window_counts,
@@ -204,3 +206,27 @@ class _Grid(NamedTuple):
         """Those of one kernel."""
         first = number * self.step
         return slice(first, first + (kernel - 1) * self.inner + 1, self.inner)
+
+
+def convolved(weight: Array, groups: int, shape: Shape, target: Shape, places: Sequence[Places]) -> sparse.csr_matrix:
+    """The matrix of weights (C_out, C_in / groups, K_h, K_w) at the places of two axes.
+
+    It maps a flattened input of ``shape`` (C, H, W) to a flattened one of shape ``target``.
+
+    Raises:
+        GraphError: it is too large.
+    """
+    rows, columns = places
+    check_synapses(weight.shape[0] * weight.shape[1] * len(rows.kernel) * len(columns.kernel))
+    values = weight[:, :, rows.kernel[:, None], columns.kernel]
+    outputs, inputs = np.arange(target[0])[:, None], np.arange(weight.shape[1])
+    group = outputs // (target[0] // groups)
+    onto, of = (
+        np.add.outer(channels * math.prod(size[1:]), y[:, None] * size[2] + x)
+        for channels, y, x, size in (
+            (outputs, rows.target, columns.target, target),
+            (group * len(inputs) + inputs, rows.source, columns.source, shape),
+        )
+    )
+    ends = np.broadcast_to(onto, values.shape).reshape(-1), of.reshape(-1)
+    return sparse.csr_matrix((values.reshape(-1), ends), (math.prod(target), math.prod(shape)))
