@@ -737,11 +737,17 @@ def unwrapped(module: nn.Module) -> nn.Module:
             outer = outer._orig_mod
         else:
             break
-    result: nn.Module = copy.deepcopy(outer)
+    result: nn.Module = _copied(outer)
     for inner in list(result.modules()):
         for name, child in list(inner._modules.items()):
             inner._modules[name] = getattr(child, "_orig_mod", child)
     return result
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A deep copy, also of weights that hooks compute (``torch.nn.utils.weight_norm``)."""
+    computed = [t for part in module.modules() for t in vars(part).values() if isinstance(t, Tensor) and not t.is_leaf]
+    return copy.deepcopy(module, {id(t): t.detach().clone() for t in computed})
 
 
 class _Inputs:
