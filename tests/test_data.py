@@ -262,7 +262,7 @@ def test_a_dataset_has_a_label_for_each_of_its_images():
         (pixels, np.zeros(2, int)),
         (pixels, np.zeros((3, 1), int)),
         (pixels[:0], np.zeros(0, int)),
-        (pixels[0], np.zeros(1, int)),
+        (pixels[0, 0, 0], np.zeros(2, int)),
     ):
         with pytest.raises(DataError, match=r"labels of shape|no images"):
             data.Dataset("x", wrong, labels, ("a",))

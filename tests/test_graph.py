@@ -127,9 +127,9 @@ def test_weights_whose_sums_overflow_are_refused_and_inputs_that_make_them_overf
         changed(graph, projection=1, weight=np.full((10, 16), large, dtype))
     heavy = changed(graph, projection=0, weight=np.full((16, 64), large, dtype))
     with pytest.raises(DataError, match="beyond float"):
-        simulate.counts(heavy, np.full((1, 1, 8, 8), 2.0))
+        simulate.counts(heavy, np.full((1, 1, 8, 8), -2.0))
     with pytest.raises(DataError, match=r"beyond float|infinite"):
-        simulate.counts(graph, np.full((1, 1, 8, 8), large * 10))
+        simulate.counts(graph, np.full((1, 1, 8, 8), -large * 10))
 
 
 def pooled(**changes):

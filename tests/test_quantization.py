@@ -17,7 +17,7 @@ from pascal_nm import build, convert, quantize
 from pascal_nm.errors import DataError, GraphError
 from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.network.graph import Preprocessing, Quantization
-from pascal_nm.network.operators import Dense, Identity
+from pascal_nm.network.operators import Dense, Identity, IndexMap, Sparse
 from pascal_nm.simulation import simulate
 from tests import networks
 from tests.strategies import integer_graphs
@@ -158,9 +158,9 @@ def test_every_integer_is_the_one_that_the_formula_says(graph, recipe, given_ran
         assert q.bias.dtype == np.int32
         for weight, power, (_, made) in zip(weights, powers, pairs, strict=True):
             held = np.clip(np.rint(weight / column(grid * 2.0**power, weight)), -largest, largest) * 2**power
-            found = made.operator.weight
+            found = entries(made.operator)
             np.testing.assert_array_equal(np.broadcast_to(found, held.shape), held)
-            assert found.dtype == next(
+            assert made.operator.weight.dtype == next(
                 t for t in (np.int8, np.int16, np.int32) if np.abs(held).max() <= np.iinfo(t).max
             )
 
@@ -181,13 +181,24 @@ def whole_thresholds(theta, grid, unit):
     )
 
 
+def entries(operator):
+    """Weights by channel, all numbers of a matrix where synapses are given one by one."""
+    if not isinstance(operator, IndexMap | Sparse):
+        return operator.weight
+    shape = operator.output_shape(operator.source)
+    return operator.matrix(operator.source).toarray().reshape(shape[0], -1)
+
+
 def in_units_of(graph, projection, steps):
     """Weights for integer inputs, whose unit in each channel is ``steps``, where they
     come from the input.
     """
-    weight = projection.operator.weight
+    weight = entries(projection.operator)
     if projection.source != graph.input.name:
         return weight
+    if isinstance(projection.operator, IndexMap | Sparse):
+        each = np.repeat(steps, math.prod(projection.operator.source[1:]))
+        return weight * np.tile(each, weight.shape[1] // len(each))
     if isinstance(projection.operator, Dense):
         shape = projection.pool.output_shape(graph.input.shape) if projection.pool else graph.input.shape
         return weight * np.repeat(steps, math.prod(shape[1:]))
@@ -288,7 +299,7 @@ def test_a_float_graph_takes_pixels_normalized():
 def test_values_beyond_the_quantized_range_are_refused():
     graph = pnm.quantize(float_graph())
     with pytest.raises(DataError, match="quantized for values up to"):
-        graph.currents(np.full((1, 2, 8, 8), 10.0))
+        graph.currents(np.full((1, 2, 8, 8), -10.0))
 
 
 @pytest.mark.parametrize("bits", [1, 17, 0, -3])
@@ -317,6 +328,11 @@ def test_the_range_of_the_input_must_be_known():
     with pytest.raises(GraphError, match="input_range"):
         pnm.quantize(graph)
     assert pnm.quantize(graph, input_range=3.0).is_integer
+    data = np.random.default_rng(0).normal(size=(9, *graph.input.shape))
+    known, found = (pnm.quantize(graph, input_range=each) for each in (float(np.abs(data).max()), data))
+    assert not known.differences(found) and known.input_range == found.input_range
+    with pytest.raises(DataError, match="all inputs of the data are 0"):
+        pnm.quantize(graph, input_range=data * 0)
     with pytest.raises(GraphError, match="positive"):
         pnm.quantize(graph, input_range=0.0)
 

@@ -89,6 +89,7 @@ def adapt(
     graph = options.load_network(network)
     factors = _alphas(alpha, len(graph.spiking))
     images = options.load_data(data_name, limit, image_column, label_column, "train", graph)
+    graph = options.completed(graph, images)
     with progress("measuring layers") as update:
         found = adaptive.histograms(graph, evaluation.inputs(graph, images, update))
     measured = [_Measured(k, share, choice.plan(found, share)) for k, share in factors]

@@ -19,7 +19,7 @@ from pascal_nm.common.files import replacing
 from pascal_nm.data import Dataset
 from pascal_nm.interop import ann2snn
 from pascal_nm.interop import readers as interoperation
-from pascal_nm.network.graph import Graph
+from pascal_nm.network.graph import Graph, normalized
 from pascal_nm.search import comparison
 from pascal_nm.search.comparison import Comparison, Row, Spread
 from pascal_nm.simulation import rate_coding
@@ -103,7 +103,10 @@ def compare(
     checks: list[dict[str, Any] | None] = []
     for path in networks:
         model, graph, source = loaded[path]
-        images = options.load_data(data_name, limit, image_column, label_column, network=graph)
+        images = options.load_data(
+            data_name, limit, image_column, label_column, network=graph, labels_for="a comparison"
+        )
+        graph = options.completed(graph, images)
         examples = (
             options.load_data(calibration or data_name, _CALIBRATION, image_column, label_column, "train", graph)
             if relu
@@ -176,7 +179,7 @@ def _source(path: Path) -> tuple[Model | None, Graph, comparison.Source | None]:
     return (
         model if model.recipe else None,
         model.graph(traced),
-        lambda images: np.asarray(traced(images.inputs).argmax(1)),
+        lambda images: np.asarray(traced(normalized(images)).argmax(1)),
     )
 
 
@@ -194,7 +197,7 @@ def _checked(
             "the ReLU conversion was not compared with its ann2snn"
         )
         return None
-    few, calibration = (graph.pixels(x.pixels).inputs for x in (images.head(_CHECKED), examples))
+    few, calibration = (normalized(graph.taken(x.pixels)) for x in (images.head(_CHECKED), examples))
     ours = rate_coding.run(rate_coding.relu(graph, calibration), few, timesteps).answers
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder) / name) for name in ("inputs.npy", "calibration.npy", "answers.npy")]

@@ -82,9 +82,10 @@ def energy(
     described = {name: chips.load(name, memory=memory) for name in names}
     graph = options.timing(options.load_network(network), schedule, lag, None)
     refused: dict[str, TargetError] | None = {} if ALL in chip else None
+    data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=graph)
+    graph = options.completed(graph, data, quantized=any(chip.widths for chip in described.values()))
     kept = frames is not None
     runs = Priced.on(graph, described, objective, pipelined=pipelined, frames=kept, refused=refused)
-    data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=graph)
     found = {name: bill for each in runs for name, bill in _bills(each, data, threshold).items()}
     bills = {name: found[name] for name in names if name in found}
     name, first = next(iter(bills.items()))

@@ -144,7 +144,7 @@ def export(
         _export_unrolled(graph, output, reader, as_json)
         return
     if profile == "rate":
-        images = None if data_name is None else options.load_data(data_name, limit)
+        images = None if data_name is None else options.load_data(data_name, limit, labels_for="--data")
         _export_rate(graph, output, reader, rate.start_of(reader, start), timesteps, images, plot, as_json)
         return
     graph = options.timing(graph, schedule, lag, timesteps)
@@ -152,7 +152,7 @@ def export(
         write_nir(graph, temporary)
         again = read_nir(temporary)
         differences = graph.differences(again)
-        if differences or again.quantization != graph.quantization:
+        if differences or (again.quantization, again.input_range) != (graph.quantization, graph.input_range):
             differences = differences or ["another recipe of quantization"]
             raise FileError(f"{output} would not read back as it was written, and was not: {differences[0]}")
     plan, size = schedules.of(graph), output.stat().st_size
@@ -167,7 +167,10 @@ def export(
         f"{most}{plan.steps} timesteps, {size:,} bytes"
     )
     if graph.preprocessing is None:
-        say("It does not say how pixels become inputs: give --mean and --std to run images from the file.")
+        say(
+            "It does not say how pixels become inputs, and runs inputs (.npz, .npy): give --mean and --std to run "
+            "images from the file."
+        )
 
 
 def _from_nir(path: Path, given: dict[str, object]) -> Graph:

@@ -71,7 +71,10 @@ def interop(
             f"none of {', '.join(chosen)} is installed, here or in {environments}: "
             "`make readers` installs them in the repository's .readers, and --environments says where that is"
         )
-    images = options.load_data(data_name, limit, image_column, label_column, network=graph)
+    images = options.load_data(
+        data_name, limit, image_column, label_column, network=graph, labels_for="the accuracy of readers"
+    )
+    graph = options.completed(graph, images)
     outcomes: list[Outcome] = []
     for reader, python in found.items():
         if python is None:

@@ -67,17 +67,18 @@ def lags(
         raise DataError("--output needs --timesteps or --energy: without a limit no lags are chosen")
     described = chips.load(chip)
     graph = options.load_network(network)
+    data = options.load_data(data_name, limit, image_column, label_column, network=graph)
+    graph = options.completed(graph, data, quantized=bits is not None or described.core is not None)
     if not graph.is_integer and (bits is not None or described.core is not None):
         streaming = graph.replace(timing=Timing("streaming"))
         graph = fixed_point.fit(streaming, described, Quantization(bits or 8)).replace(timing=graph.timing)
-    data = options.load_data(data_name, limit, image_column, label_column, network=graph)
     evaluation.check(graph, data)
 
     def joules_of(timed: Graph, result: RunResult) -> float:
         return sum(layer.total for layer in cost.energy(events.count(timed, result), described))
 
     watcher = None if described.core is None else Traffic(mapping.place(graph, described))
-    search = Search(graph, graph.pixels(data.pixels), joules_of, watcher)
+    search = Search(graph, graph.taken(data.pixels), joules_of, watcher)
     with progress("measuring") as update:
         uniform = search.uniform(update)
         found = _found(search, timesteps, energy, update)

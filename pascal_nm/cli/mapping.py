@@ -12,6 +12,7 @@ from pascal_nm.cli import options, plots
 from pascal_nm.cli.output import percent, print_json, progress, say, table
 from pascal_nm.cli.outputs import PICTURE
 from pascal_nm.common.arrays import Array
+from pascal_nm.data import Dataset
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import evaluation
 from pascal_nm.hw_targets.loihi import Execution
@@ -46,12 +47,14 @@ def map(
     """
     described = chips.load(chip)
     graph = options.load_network(network)
+    data = None if data_name is None else options.load_data(data_name, limit, network=graph)
+    graph = graph if data is None else options.completed(graph, data, quantized=True)
     with progress("mapping"):
         program = Execution(lower(graph, described, bits, objective), described)
         found = program.placement
     assert found is not None, "the program is for the cores of a chip"
     options.note_objective(objective, described, found)
-    load = None if data_name is None else _load(program, data_name, limit)
+    load = None if data is None else _load(program, data)
     if plot is not None:
         sizes = np.concatenate([blocks.sizes for blocks in found.blocks.values()]).astype(float)
         traffic = found.messages.sum(0) + found.messages.sum(1)
@@ -85,9 +88,8 @@ def map(
         say("the limits of this chip's file are estimates in part: see its sources")
 
 
-def _load(program: Execution, data_name: str, limit: int | None) -> tuple[Array, Array]:
+def _load(program: Execution, data: Dataset) -> tuple[Array, Array]:
     """Synaptic operations and messages of each core, mean over the images."""
-    data = options.load_data(data_name, limit, network=program.graph)
     with progress("running") as update:
         result = evaluation.evaluate(program, data, progress=update)
     loads = result.loads

@@ -16,7 +16,7 @@ from pascal_nm.cli import plots
 from pascal_nm.cli.output import percent, print_json, progress, say, table
 from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.common.files import write_answers
-from pascal_nm.data import Dataset
+from pascal_nm.data import Dataset, Frames
 from pascal_nm.errors import DataError, FileError, GraphError
 from pascal_nm.export import nir_modules, nir_nodes
 from pascal_nm.export.nir_format import OtherNir
@@ -25,7 +25,8 @@ from pascal_nm.export.nir_neuron import Reset
 from pascal_nm.export.nir_nodes import CannotRunError
 from pascal_nm.export.profile import Profile
 from pascal_nm.hw_targets import nir_network
-from pascal_nm.hw_targets.nir_network import NirProgram
+from pascal_nm.hw_targets.evaluation import Evaluation
+from pascal_nm.hw_targets.nir_network import NirEvaluation, NirProgram
 from pascal_nm.network.graph import Preprocessing
 
 
@@ -84,7 +85,7 @@ def run(file: OtherNir, target: str, data: Dataset, wishes: Wishes, output: Path
         "data": data.name,
         "images": len(data),
         "inputs": how,
-        "accuracy": result.accuracy,
+        "accuracy": result.accuracy if result.labelled else None,
         "timesteps": program.timesteps,
         "reset": wishes.reset,
         "spikes_per_image": sum(result.spikes.values()),
@@ -94,12 +95,18 @@ def run(file: OtherNir, target: str, data: Dataset, wishes: Wishes, output: Path
     if as_json:
         print_json(content)
         return
-    say(
-        f"[bold]{percent(result.accuracy)}[/bold] of {len(data):,} images of {data.name} right on {target} "
-        f"({_kind(file)}, {program.timesteps} timestep{'s' if program.timesteps > 1 else ''}, reset: {wishes.reset})"
-    )
+    steps = f"{program.timesteps} timestep{'s' if program.timesteps > 1 else ''}"
+    say_right(result, data, f"on {target} ({_kind(file)}, {steps}, reset: {wishes.reset})")
     say(f"per image: {content['spikes_per_image']:,.0f} spikes; {content['images_per_second']:,.0f} images a second")
     say(f"inputs: {how}")
+
+
+def say_right(result: NirEvaluation | Evaluation, data: Dataset | Frames, how: str) -> None:
+    """How many images are right, or that nobody can know it."""
+    if result.labelled:
+        say(f"[bold]{percent(result.accuracy)}[/bold] of {len(data):,} images of {data.name} right {how}")
+    else:
+        say(f"{len(data):,} images of {data.name}, which have no labels, {how}")
 
 
 def _kind(file: OtherNir) -> str:
@@ -122,7 +129,9 @@ def _inputs(profile: Profile | None, wishes: Wishes, data: Dataset) -> tuple[Cal
     """What is shown for pixels, and in words."""
     if profile is not None:
         return profile.inputs, "as the file says"
-    pre = wishes.preprocessing or Preprocessing(data.scale)
+    if data.preprocessed:
+        return lambda values: values, "as the data gives them, in every timestep"
+    pre = wishes.preprocessing or data.known or Preprocessing(data.scale or 255.0)
     return (
         pre,
         f"(pixel / {pre.scale:g} - mean) / std with mean {list(pre.mean)}, std {list(pre.std)}, in every timestep",

@@ -14,6 +14,7 @@ from pascal_nm.common.layer_files import read_lags, read_levels
 from pascal_nm.data import Dataset, Frames, Split
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import OtherNir, read_any, read_nir
+from pascal_nm.hw_targets import evaluation
 from pascal_nm.hw_targets.objectives import OBJECTIVES
 from pascal_nm.network.graph import Graph, Preprocessing, Timing
 from pascal_nm.simulation import schedule as schedules
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from pascal_nm.source.architectures import Pool
     from pascal_nm.source.checkpoint import Model
 
-DATA_HELP = "digits (bundled), a Parquet file, a folder with one folder of images per class, or a Hugging Face dataset."
+DATA_HELP = (
+    "digits (bundled), a Parquet file, a folder with one folder of images per class, arrays (.npz with x and perhaps "
+    "y, mean, std, scale, classes; .npy), or a Hugging Face dataset."
+)
 
 ModelFile = Annotated[
     Path, typer.Argument(help="model.pt from `train`, or .pt2 from torch.export.save.", show_default=False)
@@ -125,17 +129,39 @@ def load_data(
     label_column: str | None = None,
     split: Split = "test",
     network: Graph | None = None,
+    labels_for: str = "",
 ) -> Dataset:
     """Images by name, with a progress bar.
 
-    Where they have different sizes, centre crops of the size that a network takes.
+    Where they have different sizes, centre crops of the size that a network takes. Where labels are
+    needed for something, images without are refused.
     """
     shape = () if network is None else network.input.shape
     crop = shape[1] if len(shape) == 3 and shape[0] == 3 and shape[1] == shape[2] else None
     with progress(f"reading {name}") as update:
-        return data.load(
+        found = data.load(
             name, split, limit=limit, image_column=image_column, label_column=label_column, crop=crop, progress=update
         )
+    if labels_for and not found.labelled:
+        raise DataError(f"{labels_for} needs labels, and {name} has none: a .npz file has them as y")
+    return found
+
+
+def completed(graph: Graph, shown: Dataset | Frames, *, quantized: bool = False) -> Graph:
+    """A network with what it does not say itself and its data do.
+
+    That is mean and deviation, which a .npz file may hold; or else, where it is to be quantized,
+    the range of its inputs.
+    """
+    if isinstance(shown, Frames):
+        return graph
+    if graph.preprocessing is None and shown.known is not None:
+        note(f"the network does not say how pixels become inputs: mean and std are those of {shown.name}")
+        graph = graph.replace(preprocessing=shown.known)
+    ranged = evaluation.ranged(graph, shown) if quantized else graph
+    if ranged is not graph:
+        note(f"the network is quantized for inputs up to {ranged.input_range:.4g}, the largest of {shown.name}")
+    return ranged
 
 
 def load_shown(

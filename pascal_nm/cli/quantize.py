@@ -94,7 +94,9 @@ def quantize(
     described = None if chip is None else chips.load(chip)
     data = None
     if data_name is not None:
-        data = options.load_data(data_name, limit, image_column, label_column, network=graph)
+        for_drop = "" if accuracy_drop is None else "--accuracy-drop"
+        data = options.load_data(data_name, limit, image_column, label_column, network=graph, labels_for=for_drop)
+        graph = options.completed(graph, data, quantized=True)
         evaluation.check(graph, data)
     integer = _made(graph, options.bits(bits), ranges, accuracy_drop, data, described)
     losses, accuracies = _measured(graph, integer, data)
@@ -119,7 +121,7 @@ def _made(
     from pascal_nm.network import quantization
     from pascal_nm.search import precision
 
-    inputs = None if data is None else graph.pixels(data.pixels)
+    inputs = None if data is None else graph.taken(data.pixels)
 
     def make(graph: Graph, recipe: Quantization) -> Graph:
         if ranges == "data" and inputs is not None:
@@ -143,13 +145,17 @@ def _measured(graph: Graph, integer: Graph, data: Dataset | None) -> tuple[list[
 
     if data is None:
         return precision.losses(graph, integer), {}
-    inputs = graph.pixels(data.pixels)
+    inputs = graph.taken(data.pixels)
     with progress("measuring"):
         losses = precision.losses(graph, integer, inputs)
-        accuracies = {
-            name: float(np.mean(simulate.counts(g, inputs).predictions == data.labels))
-            for name, g in (("source_accuracy", graph), ("accuracy", integer))
-        }
+        accuracies = (
+            {}
+            if not data.labelled
+            else {
+                name: float(np.mean(simulate.counts(g, inputs).predictions == data.labels))
+                for name, g in (("source_accuracy", graph), ("accuracy", integer))
+            }
+        )
     return losses, accuracies
 
 
@@ -200,12 +206,12 @@ def _show(
         f"[bold]{path}[/bold]: {made} weights, {stored / weights:.2f} bits each on average, "
         f"{stored / 8192:,.1f} KiB in all"
     )
-    if data is not None:
+    if data is not None and accuracies:
         say(
             f"accuracy on {len(data):,} images of {data.name}: {percent(accuracies['source_accuracy'])} before, "
             f"[bold]{percent(accuracies['accuracy'])}[/bold] after"
         )
-    else:
+    elif data is None:
         say("--data measures what that does to levels and accuracy")
 
 

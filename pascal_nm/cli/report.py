@@ -73,6 +73,7 @@ def report(
     graph = options.timing(spiking, schedule, lag, None)
     described = {name: chips.load(name, memory=memory) for name in chip_names(chip)}
     data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=graph)
+    graph = options.completed(graph, data, quantized=any(chip.widths for chip in described.values()))
     calibration, names = None, [frames]
     if frames is None:
         calibration = _training_images(data_name, limit, image_column, label_column, graph)

@@ -17,7 +17,7 @@ from pascal_nm.common.files import write_answers
 from pascal_nm.data import Frames
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import OtherNir, read_nir
-from pascal_nm.hw_targets import compiled, evaluation, program_files, workers
+from pascal_nm.hw_targets import compiled, evaluation, program_files, quantizes, workers
 from pascal_nm.network.graph import Graph
 from pascal_nm.simulation.result import Program
 from pascal_nm.source.verification import Verification
@@ -122,8 +122,9 @@ def run(
     if bits is not None and graph.is_integer:
         raise DataError(f"{network} holds integer weights already: leave --bits out")
     graph = options.timing(graph, schedule, lag, timesteps)
+    data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=graph)
+    graph = options.completed(graph, data, quantized=deployed is None and quantizes(target, bits))
     program: Program = deployed or compiled(graph, target, bits, frames=frames is not None)
-    data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=program.graph)
     start = time.perf_counter()
     with progress(f"running on {target}") as update:
         if isinstance(data, Frames) or (scheduler is None and count == 1):
@@ -142,7 +143,8 @@ def run(
     elif plot is not None:
         rates = [(program.graph[name], rate) for name, rate in result.spike_rates(program.graph).items()]
         title = f"{network.name}, {len(data):,} images of {data.name}, {graph.timing.schedule}"
-        plots.activity(rates, result.accuracy_over_time, result.timesteps, title, plot)
+        over_time = result.accuracy_over_time if result.labelled else np.zeros(0)
+        plots.activity(rates, over_time, result.timesteps, title, plot)
     content = {
         "network": str(network),
         "target": target,
@@ -176,10 +178,7 @@ def run(
         options.say_changed(changed, len(data))
         _note_stop(result)
         return
-    say(
-        f"[bold]{percent(result.accuracy)}[/bold] of {len(data):,} images of {data.name} right on {target} "
-        f"({_arithmetic(program.graph)}, {span(result.timesteps)} timesteps)"
-    )
+    nir_files.say_right(result, data, f"on {target} ({_arithmetic(program.graph)}, {span(result.timesteps)} timesteps)")
     options.say_changed(changed, len(data))
     _note_stop(result)
     say(
@@ -246,8 +245,12 @@ def verify(
     if given is not None and given.is_integer and bits is not None:
         raise FileError(f"{nir} holds integer weights already: leave --bits out")
     timed = options.timing(given or reference, schedule, lag, None)
+    data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=timed)
+    timed = options.completed(timed, data, quantized=quantizes(target, bits))
+    if reference.preprocessing is None:
+        reference = reference.replace(preprocessing=timed.preprocessing)
+    given = given and given.replace(preprocessing=timed.preprocessing)
     program = compiled(timed, target, bits, frames=frames is not None)
-    data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=program.graph)
     with progress(f"verifying on {target}") as update:
         verification, result = evaluation.verify(
             network, reference, program, data, given=given, threshold=threshold, progress=update

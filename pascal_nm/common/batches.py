@@ -88,7 +88,7 @@ def _given(data: Any, size: int) -> Iterator[tuple[Array, Array | None]]:
                 yield inputs, None if y is None else _labels(y, len(inputs), where)
 
 
-_ADVICE = {
+_ADVICE: dict[Any, str] = {
     list: "; of a list make one array (numpy.stack), or a tuple (x, y)",
     str: "; a file is read by pascal_nm.data.load",
     dict: "; give x, or (x, y), of it",

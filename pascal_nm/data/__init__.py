@@ -3,6 +3,7 @@
 Sequences of frames, too: clips, arrays, folders, videos, and recordings of events.
 """
 
+from pascal_nm.common.batches import batches
 from pascal_nm.data.dataset import (
     WHOLE,
     Dataset,
@@ -27,6 +28,7 @@ __all__ = [
     "Images",
     "Part",
     "Split",
+    "batches",
     "camera_frame",
     "histogram",
     "load",

@@ -23,8 +23,9 @@ import numpy as np
 
 from pascal_nm.common.arrays import Array
 from pascal_nm.common.packages import require
-from pascal_nm.data import parquet
-from pascal_nm.errors import DataError, PascalError, described, first_line
+from pascal_nm.data import arrays, parquet
+from pascal_nm.data.foreign import shown, told
+from pascal_nm.errors import DataError, first_line
 from pascal_nm.network.graph import Preprocessing
 
 Split = Literal["train", "test"]
@@ -45,6 +46,9 @@ decoded one at a time."""
 
 _DECODED = 64
 """Images that are decoded together."""
+
+ARRAYS = (".npz", ".npy")
+"""Files of arrays."""
 
 TEST_PARTS = ("test", "validation", "valid", "val")
 """Names of the part to test on, in the order of preference."""
@@ -82,7 +86,7 @@ class Images(Protocol):
         """Name of each label."""
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """(C, H, W) of one image."""
 
     @property
@@ -117,24 +121,27 @@ class Images(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images with labels.
+    """Images with labels, or inputs of any shape.
 
     Attributes:
         name: where they came from.
-        pixels: uint8 of shape (N, C, H, W).
-        labels: int64 of shape (N,).
+        pixels: uint8 of shape (N, C, H, W). Arrays of others may be of any shape (N, *shape); those
+            of a float type are inputs, preprocessed.
+        labels: int64 of shape (N,), -1 where there are none.
         classes: name of each label.
-        scale: the largest pixel value: 255, or 16 for the digits.
+        scale: the largest pixel value: 255, or 16 for the digits; None where it is not known.
+        known: how pixels become inputs, where the data itself says it.
     """
 
     name: str
     pixels: Array
     labels: Array
     classes: tuple[str, ...]
-    scale: float = 255.0
+    scale: float | None = 255.0
+    known: Preprocessing | None = None
 
     def __post_init__(self) -> None:
-        if self.pixels.ndim != 4 or not self.pixels.size:
+        if self.pixels.ndim < 2 or not self.pixels.size:
             raise DataError(f"{self.name} holds no images: pixels (N, C, H, W) of shape {self.pixels.shape}")
         if self.labels.shape != (len(self.pixels),):
             raise DataError(
@@ -146,10 +153,32 @@ class Dataset:
         return len(self.pixels)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """(C, H, W) of one image."""
-        _, channels, height, width = self.pixels.shape
-        return (channels, height, width)
+        return self.pixels.shape[1:]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it has labels."""
+        return bool((self.labels >= 0).all())
+
+    @property
+    def preprocessed(self) -> bool:
+        """Whether it holds inputs, and no pixels."""
+        return self.pixels.dtype.kind == "f"
+
+    def check_images(self) -> None:
+        """Refuse what training does not take.
+
+        Raises:
+            DataError: they are no 8-bit images with labels.
+        """
+        if self.pixels.ndim != 4 or self.pixels.dtype != np.uint8 or not self.labelled:
+            without = "" if self.labelled else " without labels"
+            raise DataError(
+                f"training takes 8-bit images (N, C, H, W) with labels; {self.name} holds {self.pixels.dtype} of shape "
+                f"{self.pixels.shape}{without}"
+            )
 
     @property
     def crops(self) -> bool:
@@ -157,8 +186,8 @@ class Dataset:
         return False
 
     def preprocessing(self) -> Preprocessing:
-        """Mean and standard deviation of each channel over these images."""
-        return normalization(histogram(self.pixels), self.scale)
+        """Mean and standard deviation of each channel over these images, or what they say."""
+        return self.known or normalization(histogram(self.pixels), self.scale or 255.0)
 
     def shuffled(
         self, rng: np.random.Generator, size: int, images: int, part: Part = WHOLE
@@ -214,7 +243,8 @@ def load(
 
     Args:
         name: ``digits`` (scikit-learn's 1797 real 8x8 images, nothing to download), a Parquet file,
-            a folder with one folder per class, or a Hugging Face dataset name.
+            a folder with one folder per class, arrays (``.npz`` with ``x`` and perhaps ``y``,
+            ``mean``, ``std``, ``scale`` and ``classes``; ``.npy``), or a Hugging Face dataset name.
         split: which part of a dataset that has parts; of a folder, its ``train`` or ``test``
             (``val``…) folder if it has them. A Parquet file is taken as it is.
         limit: at most so many images, from the start.
@@ -236,9 +266,11 @@ def load(
     path = Path(name)
     if path.suffix == ".parquet":
         table = _parquet(path)
+    elif path.suffix in ARRAYS:
+        return _arrays(path, limit)
     elif path.exists():
         if not path.is_dir():
-            raise DataError(f"{name} is neither a Parquet file (.parquet) nor a folder of images")
+            raise DataError(f"{name} is neither a Parquet file (.parquet), arrays (.npz, .npy) nor a folder of images")
         table = _folder(path, split)
     elif path.suffix or name.startswith((".", "/")):
         raise DataError(f"{name} does not exist")
@@ -273,7 +305,7 @@ def load_pair(
         return (
             _hold_out(get(str(train), "train")) if test is None else (get(str(train), "train"), get(str(test), "test"))
         )
-    if path.is_dir() and not any((path / part).is_dir() for part in TEST_PARTS):
+    if path.suffix in ARRAYS or (path.is_dir() and not any((path / part).is_dir() for part in TEST_PARTS)):
         return _hold_out(get(name, "train"))
     return get(name, "train"), get(name, "test")
 
@@ -295,7 +327,7 @@ def training_part(name: str) -> str | None:
         return name if "train" in path.stem else None
     if path.is_dir():
         return name if (path / "train").is_dir() else None
-    return name
+    return None if path.suffix in ARRAYS else name
 
 
 def _hold_out(data: Dataset) -> tuple[Dataset, Dataset]:
@@ -373,9 +405,18 @@ def visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def shown(name: str) -> str:
-    """The name of a file as text that can be written, also where it is not UTF-8."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def _arrays(path: Path, limit: int | None) -> Dataset:
+    """Inputs or pixels as they are stored."""
+    found = arrays.read(path, limit)
+    labels = np.full(len(found.x), -1, np.int64) if found.y is None else found.y
+    known = None
+    if found.mean is not None and found.std is not None:
+        known = Preprocessing(found.scale or (255.0 if found.x.dtype.kind in "iu" else 1.0), found.mean, found.std)
+    data = Dataset(shown(path.name), found.x, labels, found.classes, found.scale, known)
+    if data.labelled:
+        checked_label(int(labels.max()), data.classes, f"{data.name}: y")
+        return data if data.classes else replace(data, classes=numbered(int(labels.max())))
+    return data
 
 
 def _hub(name: str, split: Split) -> _Table:
@@ -550,21 +591,6 @@ def _measured(row: Any, place: str) -> tuple[tuple[int, int, int], int]:
         if isinstance(row, Found) and "://" not in row:
             size = os.stat(row).st_size
         return (1 if grey else 3, image.height, image.width), size
-
-
-@contextlib.contextmanager
-def told(what: str) -> Iterator[None]:
-    """Makes one kind of error of all that other libraries raise for damaged data.
-
-    Args:
-        what: the error's text, before what the library says.
-    """
-    try:
-        yield
-    except PascalError:
-        raise
-    except Exception as error:  # of many types
-        raise DataError(f"{what}: {described(error)}") from error
 
 
 def _opened(row: Any, place: str) -> Any:

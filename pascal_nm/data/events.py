@@ -17,7 +17,7 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.common.memory import check_fits
 from pascal_nm.common.packages import require
-from pascal_nm.data.dataset import shown, told
+from pascal_nm.data.foreign import shown, told
 from pascal_nm.errors import DataError, described
 
 KEYS = ("x", "y", "p", "t")

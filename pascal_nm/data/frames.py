@@ -21,7 +21,8 @@ from pascal_nm.common.arrays import Array
 from pascal_nm.common.memory import check_fits
 from pascal_nm.common.packages import require
 from pascal_nm.data import clips, events, stored, video
-from pascal_nm.data.dataset import Found, channels_first, decode_into, decoded, fitted, shown, visible
+from pascal_nm.data.dataset import Found, channels_first, decode_into, decoded, fitted, visible
+from pascal_nm.data.foreign import shown
 from pascal_nm.errors import DataError
 
 Progress = Callable[[int, int], None]

@@ -13,7 +13,7 @@ import numpy as np
 
 from pascal_nm.common.arrays import Array
 from pascal_nm.common.memory import check_fits
-from pascal_nm.data.dataset import shown, told
+from pascal_nm.data.foreign import shown, told
 from pascal_nm.errors import DataError
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -33,12 +33,12 @@ class Stored:
         """Read the header of ``file``, which has ``size`` bytes in all.
 
         Raises:
-            DataError: damaged, truncated, or it holds anything but numbers.
+            DataError: damaged or truncated.
         """
         self.name, self._file = name, file
         with told(f"{name} cannot be read as an array"):
             self.shape, self._columns_first, self.dtype = _HEADERS[np.lib.format.read_magic(file)](file)
-        if self.dtype.kind not in "buif":
+        if self.dtype.hasobject:
             raise DataError(f"{name} holds values of type {self.dtype}, numbers are needed")
         needed = math.prod(self.shape) * self.dtype.itemsize
         if needed > size:
@@ -48,8 +48,24 @@ class Stored:
         """The first ``count`` entries along the first axis, or all.
 
         Raises:
-            DataError: truncated, or without room in memory.
+            DataError: it holds anything but numbers, is truncated, or has no room in memory.
         """
+        if self.dtype.kind not in "buif":
+            raise DataError(f"{self.name} holds values of type {self.dtype}, numbers are needed")
+        return self._entries(count)
+
+    def texts(self) -> tuple[str, ...]:
+        """Its entries as texts.
+
+        Raises:
+            DataError: it holds anything but a list of texts.
+        """
+        if self.dtype.kind != "U" or len(self.shape) != 1:
+            raise DataError(f"{self.name} of {self.dtype} and shape {self.shape} is no list of texts")
+        with told(f"{self.name} cannot be read as texts"):
+            return tuple(str(entry) for entry in self._entries(None).tolist())
+
+    def _entries(self, count: int | None) -> Array:
         rows, *entry = self.shape or (1,)
         taken = rows if count is None else min(count, rows)
         if self._columns_first:

@@ -40,9 +40,9 @@ from pascal_nm.data.dataset import (
     histogram,
     normalization,
     numbered,
-    shown,
     visible,
 )
+from pascal_nm.data.foreign import shown
 from pascal_nm.errors import DataError, PascalError, first_line
 from pascal_nm.network.graph import Preprocessing
 

@@ -16,7 +16,8 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.common.memory import check_fits, frames_that_fit
 from pascal_nm.common.packages import require
-from pascal_nm.data.dataset import PIXELS, fitted, shown, told
+from pascal_nm.data.dataset import PIXELS, fitted
+from pascal_nm.data.foreign import shown, told
 from pascal_nm.errors import DataError
 
 FORMATS = {

@@ -368,8 +368,7 @@ def _layers(graph: Graph, coding: Coding) -> list[Layer]:
 
 def _add_max(graph: Graph, p: Population, coding: Coding, chain: _Chain, kept: list[str]) -> None:
     (q,) = graph.incoming(p.name)
-    source, pool = graph[q.source], q.pool
-    assert pool is not None, "Graph refuses a max population without a window"
+    source, pool = graph[q.source], _windows(q)
     signal = chain.signals[source.name]
     window = math.prod(pool.kernel)
     sign = np.repeat(np.broadcast_to(p.threshold.reshape(-1), source.shape[0]), coding.copies(source))
@@ -433,10 +432,17 @@ def _pooled_size(graph: Graph, q: Projection) -> Pair:
     return height, width
 
 
+def _windows(q: Projection) -> SumPool2d:
+    """The windows of a pooling; single neurons without one."""
+    pool = q.pool or SumPool2d((1, 1), (1, 1), (0, 0))
+    if pool.ceil:
+        raise ConversionError(f"{q.target}: windows that hang over the border (ceil_mode) have no plain form in NIR")
+    return pool
+
+
 def _gather(source: Population, q: Projection, coding: Coding, signal: _Signal) -> _Map:
     """The copies of each neuron added up, over the pooling window if there is one."""
-    pool = q.pool or SumPool2d((1, 1), (1, 1), (0, 0))
-    copies, channels = coding.copies(source), _image(source.shape)[0]
+    pool, copies, channels = _windows(q), coding.copies(source), _image(source.shape)[0]
 
     def weight() -> Array:
         ones = np.repeat(np.eye(channels), copies, axis=1) * coding.amplitude(source)

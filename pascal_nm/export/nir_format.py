@@ -172,6 +172,7 @@ def to_nir(graph: Graph) -> nir.NIRGraph:
         "preprocessing": None if pre is None else {"scale": pre.scale, "mean": pre.mean, "std": pre.std},
         "classes": graph.classes,
         "quantization": None if graph.quantization is None else vars(graph.quantization),
+        **({} if graph.input_range is None else {"input_range": graph.input_range}),
     }
     return nir.NIRGraph(nodes, edges, metadata={_METADATA: json.dumps(header)}, type_check=False)
 
@@ -212,6 +213,7 @@ def from_nir(raw: nir.NIRGraph) -> Graph:
         plain.texts(header["classes"], "the classes"),
         _timing(header),
         _quantization(header.get("quantization")),
+        None if (most := header.get("input_range")) is None else plain.number(most, "the input range"),
     )
     _check(graph, raw)
     return graph
@@ -254,7 +256,12 @@ def _projection_nodes(graph: Graph, projection: Projection) -> Iterator[tuple[st
         pool = projection.pool
         yield (
             f"{projection.name}_pool",
-            nir.SumPool2d(np.array(pool.kernel), np.array(pool.stride), np.array(pool.padding)),
+            nir.SumPool2d(
+                np.array(pool.kernel),
+                np.array(pool.stride),
+                np.array(pool.padding),
+                metadata={"ceil": True} if pool.ceil else {},
+            ),
         )
         shape = pool.output_shape(shape)
     if target.dynamics.weighted:
@@ -310,7 +317,10 @@ def _projection(raw: nir.NIRGraph, ends: Sequence[tuple[str, ...]], index: int) 
     number = ends[:index].count(ends[index])
     name = projection_name(source, target, number)
     pool = raw.nodes.get(f"{name}_pool")
-    window = None if pool is None else SumPool2d(pair(pool.kernel_size), pair(pool.stride), pair(pool.padding))
+    window = None
+    if pool is not None:
+        ceil = bool(pool.metadata.get("ceil", False))
+        window = SumPool2d(pair(pool.kernel_size), pair(pool.stride), pair(pool.padding), ceil)
     node = raw.nodes.get(name)
     if node is None:
         shape = raw.nodes[target].v_threshold.shape

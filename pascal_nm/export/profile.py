@@ -17,7 +17,7 @@ from pascal_nm.errors import FileError, PascalError
 from pascal_nm.export import plain
 from pascal_nm.export.plain import Content
 from pascal_nm.export.readers import Start
-from pascal_nm.network.graph import Graph, Pixels, Population, Preprocessing
+from pascal_nm.network.graph import Graph, Population, Preprocessing, taken
 
 METADATA = "pascal_nm_profile"
 """Key in the metadata of the whole graph."""
@@ -78,17 +78,15 @@ class Profile:
     measured: tuple[Measured, ...] = ()
     start: Start = "drip"
 
-    def inputs(self, pixels: Array) -> Array:
-        """What is shown for pixels (N, *shape): float32 of shape (N, *input shape).
+    def inputs(self, data: Array) -> Array:
+        """What is shown for pixels or inputs (N, *shape): float32 of shape (N, *input shape).
 
         Raises:
-            FileError: the file does not say how pixels become inputs.
-            DataError: the pixels do not fit the network.
+            DataError: they do not fit the network, or are pixels and the file does not say how
+                these become inputs.
         """
-        if self.preprocessing is None:
-            raise FileError("the network does not say how pixels become inputs: export it with --mean and --std")
         dtype = np.dtype(np.int32 if self.integer else np.float32)
-        return self.input.currents(Pixels(pixels, self.preprocessing), dtype).astype(np.float32)
+        return self.input.currents(taken(self.input, self.preprocessing, data), dtype).astype(np.float32)
 
     def levels(self, name: str, spikes: Array) -> Array:
         """The level of each neuron of a population in an ``unrolled`` network, (N, *shape).

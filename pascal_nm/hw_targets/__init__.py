@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast, overload
 
+from pascal_nm.common.batches import is_array
 from pascal_nm.data import Dataset, Frames
 from pascal_nm.errors import DataError, TargetError
-from pascal_nm.network.graph import Graph, Inputs
+from pascal_nm.network.graph import Graph, Inputs, Pixels
 from pascal_nm.simulation.result import Program, RunResult, Target
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ def compiled(graph: Graph, name: str, bits: int | None = None, *, frames: bool =
     return program
 
 
+def quantizes(name: str, bits: int | None = None) -> bool:
+    """Whether a float network is quantized for the target called ``name``."""
+    return bits is not None or hasattr(find(name), "bits")
+
+
 def find(name: str) -> Target:
     """The target called ``name``; Lava is imported only when its target compiles a graph.
 
@@ -82,40 +88,44 @@ def find(name: str) -> Target:
 
 
 @overload
-def run(graph: Graph, data: Inputs | Tensor, target: str = "torch") -> RunResult: ...
+def run(graph: Graph, data: Inputs | Tensor, target: str = "torch") -> RunResult: ...  # type: ignore[overload-overlap]
 
 
 @overload
-def run(graph: Graph, data: Dataset | Frames, target: str = "torch") -> Evaluation: ...
+def run(
+    graph: Graph, data: Dataset | Frames | Iterable[Any] | tuple[Any, ...], target: str = "torch"
+) -> Evaluation: ...
 
 
-def run(graph: Graph, data: Inputs | Tensor | Dataset | Frames, target: str = "torch") -> RunResult | Evaluation:
+def run(graph: Graph, data: Any, target: str = "torch") -> RunResult | Evaluation:
     """Run a network on a target.
 
     Args:
         graph: float or integer; ``loihi`` quantizes a float graph first.
-        data: the network's inputs, preprocessed, of shape (N, *input shape), or stored pixels
-            (``graph.pixels``); or labelled images, or frames, whose pixels are taken a batch at a
-            time.
+        data: the network's inputs, preprocessed, of shape (N, *input shape), an array or a tensor;
+            or stored pixels (``graph.pixels``, or whole numbers where the graph says how they
+            become inputs). Or what is gone through a batch at a time: ``(x, y)`` with labels, a
+            torch ``DataLoader`` or ``Dataset``, labelled images, or frames
+            (:func:`pascal_nm.data.batches`).
         target: ``torch``, ``lava`` or ``loihi``.
 
     Returns:
-        Of inputs: spike counts of every neuron, logits and predictions. Of a dataset or of frames:
+        Of an array or a tensor: spike counts of every neuron, logits and predictions. Of all else:
         predictions, accuracy and counted events.
 
     Raises:
         PascalError: the target is unknown or not installed, or the data or the graph do not fit.
     """
-    program = find(target).compile(graph)
-    if not isinstance(data, Dataset | Frames):
-        return program.run(cast("Inputs", data))  # every target takes tensors, too: Graph.currents
     from pascal_nm.hw_targets import evaluation
 
+    program = find(target).compile(evaluation.ranged(graph, data) if quantizes(target) else graph)
+    if is_array(data) or isinstance(data, Pixels):
+        return program.run(cast("Inputs", data))  # every target takes tensors, too: Graph.currents
     return evaluation.evaluate(program, data)
 
 
 def verify(
-    model: nn.Module | ExportedProgram | SourceNetwork, graph: Graph, data: Dataset | Frames, target: str = "torch"
+    model: nn.Module | ExportedProgram | SourceNetwork, graph: Graph, data: Any, target: str = "torch"
 ) -> Verification:
     """Is the spiking network the source network?
 
@@ -126,8 +136,8 @@ def verify(
         graph: the spiking network, from ``convert``, ``quantize`` or a file. An integer graph
             is compared with the integer QCFS network that its own recipe of quantization
             makes of the model.
-        data: images, or frames; the graph says how their pixels become inputs and what the classes
-            are called: a model does not, so that this is not compared.
+        data: inputs, images or frames, as :func:`run` takes them; the graph says how pixels become
+            inputs and what the classes are called: a model does not, so that this is not compared.
         target: ``torch``, ``lava`` or ``loihi``.
 
     Returns:
@@ -143,23 +153,21 @@ def verify(
     from pascal_nm.source.conversion import convert
     from pascal_nm.source.tracing import SourceNetwork
 
-    if not isinstance(graph, Graph) or not isinstance(data, Dataset | Frames):
-        found = f"{type(graph).__name__} and {type(data).__name__}"
-        raise DataError(
-            f"verify takes a model, its spiking network and images or frames (data.load, data.load_frames), not {found}"
-        )
+    if not isinstance(graph, Graph):
+        raise DataError(f"verify takes a model, its spiking network and data, not {type(graph).__name__} in the middle")
     if not isinstance(model, SourceNetwork):
         dtype = torch.float32 if graph.is_integer else torch.from_numpy(graph.input.threshold).dtype
         model = SourceNetwork(model, torch.zeros(1, *graph.input.shape, dtype=dtype))
     reference = convert(model, preprocessing=graph.preprocessing, classes=graph.classes)
-    verification, _ = evaluation.verify(model, reference, find(target).compile(graph), data, given=graph)
+    program = find(target).compile(evaluation.ranged(graph, data) if quantizes(target) else graph)
+    verification, _ = evaluation.verify(model, reference, program, data, given=graph)
     verification.taken = ("preprocessing", "class names")
     return verification
 
 
 def energy(
     graph: Graph,
-    data: Dataset | Frames,
+    data: Any,
     chip: str = "loihi1",
     *,
     memory: bool = False,
@@ -173,7 +181,7 @@ def energy(
     Args:
         graph: float or integer; where the chip computes in integers, a float graph is quantized for
             it, to fit its registers.
-        data: images, or frames, of which each is one image of the bill.
+        data: inputs, images or frames, as :func:`run` takes them; each is one image of the bill.
         chip: a name of :func:`pascal_nm.hw_targets.chip.available`, or a TOML file.
         memory: count memory traffic, too, where the figures of the chip are arithmetic only.
         objective: what the placement on the chip's cores serves: ``time``, ``energy`` or ``cores``.
@@ -187,8 +195,10 @@ def energy(
     Raises:
         PascalError: an unknown chip, or the network or the data do not fit.
     """
-    from pascal_nm.hw_targets import bill
+    from pascal_nm.hw_targets import bill, evaluation
     from pascal_nm.hw_targets import chip as chips
 
-    (priced,) = bill.Priced.on(graph, {chip: chips.load(chip, memory=memory)}, objective, pipelined=pipelined)
+    described = chips.load(chip, memory=memory)
+    graph = evaluation.ranged(graph, data) if described.widths else graph
+    (priced,) = bill.Priced.on(graph, {chip: described}, objective, pipelined=pipelined)
     return priced.bills(data)[chip]

@@ -13,10 +13,11 @@ import numpy as np
 
 from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array, Shape
+from pascal_nm.common.batches import batches
 from pascal_nm.data import Dataset, Frames
 from pascal_nm.errors import DataError, TargetError
-from pascal_nm.network.graph import Graph, Pixels, Quantization
-from pascal_nm.network.quantization import quantize
+from pascal_nm.network.graph import Graph, Inputs, Pixels, Quantization, merges, normalized
+from pascal_nm.network.quantization import quantize, range_of
 from pascal_nm.simulation import events, simulate
 from pascal_nm.simulation.events import LayerEvents
 from pascal_nm.simulation.result import FrameProgram, Program, RunResult
@@ -33,11 +34,15 @@ Progress = Callable[[int, int], None]
 Shown = Dataset | Frames
 """Images that have nothing to do with each other, or frames that follow each other."""
 
+Given = Any
+"""These, or images as :func:`pascal_nm.common.batches.batches` takes them, or
+:class:`.graph.Pixels`."""
+
 
 class Batch(NamedTuple):
     """Consecutive images of a dataset, and what a program made of them."""
 
-    inputs: Pixels
+    inputs: Inputs
     labels: Array
     result: RunResult
 
@@ -172,24 +177,25 @@ def batch_images(graph: Graph) -> int:
     return memory.batch_size(sum(p.size for p in graph.populations), memory.KEPT)
 
 
-def shown(data: Shown, size: int, progress: Progress | None = None) -> Iterator[tuple[Array, Array]]:
-    """Pixels and labels of a dataset, ``size`` images at a time.
+def shown(data: Given, size: int, progress: Progress | None = None) -> Iterator[tuple[Array, Array]]:
+    """Pixels or inputs of a dataset with labels, -1 where there are none, ``size`` at a time.
 
-    ``progress`` is told of those that the caller is done with.
+    ``progress`` is told of those that the caller is done with, where it is known how many there
+    are.
     """
-    done = 0
-    if progress is not None:
-        progress(0, len(data))
-    for pixels, labels in data.batches(size):
-        yield pixels, labels
-        done += len(labels)
-        if progress is not None:
-            progress(done, len(data))
+    done, images = 0, len(data) if isinstance(data, Shown) else 0
+    if progress is not None and images:
+        progress(0, images)
+    for values, labels in batches(data, size=size):
+        yield values, np.full(len(values), -1, np.int64) if labels is None else labels
+        done += len(values)
+        if progress is not None and images:
+            progress(done, images)
 
 
 def run_batches(
     program: Program,
-    data: Shown,
+    data: Given,
     *,
     size: int | None = None,
     threshold: float = 0,
@@ -199,8 +205,8 @@ def run_batches(
 
     Args:
         program: from a target's ``compile``.
-        data: images of the network's shape; or frames, each of which goes on from the state that
-            the one before it left, where the schedule keeps some.
+        data: images of the network's shape, as people have them; or frames, each of which goes on
+            from the state that the one before it left, where the schedule keeps some.
         size: images of a batch; None chooses by memory.
         threshold: of frames: changes of a pixel up to this are left out, and each batch has the
             pixels that were shown instead.
@@ -211,31 +217,35 @@ def run_batches(
             pixels become inputs.
         TargetError: the target failed.
     """
-    graph = program.graph
-    check(graph, data)
-    size = size or batch_images(graph)
+    size = size or batch_images(program.graph)
     if isinstance(data, Frames):
         yield from _run_frames(program, data, size, threshold, progress)
         return
-    for pixels, labels in shown(data, size, progress):
-        yield run_batch(program, pixels, labels)
+    for inputs, labels in as_shown(program.graph, data, size, threshold, progress):
+        yield Batch(inputs, labels, program.run(inputs))
 
 
 def as_shown(
-    graph: Graph, data: Shown, size: int, threshold: float = 0, progress: Progress | None = None
-) -> Iterator[tuple[Pixels, Array]]:
+    graph: Graph, data: Given, size: int, threshold: float = 0, progress: Progress | None = None
+) -> Iterator[tuple[Inputs, Array]]:
     """A dataset as the network takes it with its labels, small changes of frames left out.
 
     Raises:
         DataError: as :func:`run_batches`.
     """
     check(graph, data)
+    if isinstance(data, Pixels):
+        for first in range(0, len(data), size):
+            some = data[first : first + size]
+            yield graph.taken(some), np.full(len(some), -1, np.int64)
+        return
     last, done = None, 0
-    for pixels, labels in shown(data, size, progress):
+    for values, labels in shown(data, size, progress):
         if isinstance(data, Frames):
-            pixels = thresholded(pixels, None if done in data.starts else last, threshold)
-        last, done = pixels[-1], done + len(pixels)
-        yield graph.pixels(pixels), labels
+            values = thresholded(values, None if done in data.starts else last, threshold)
+            last, done = values[-1], done + len(values)
+        check_labels(labels, graph.output.size, "the data")
+        yield graph.taken(graph.pixels(values) if isinstance(data, Frames) else values), labels
 
 
 def _run_frames(
@@ -251,15 +261,15 @@ def _run_frames(
         yield Batch(inputs, labels, session.run(inputs))
 
 
-def run_batch(program: Program, pixels: Array, labels: Array) -> Batch:
+def run_batch(program: Program, values: Array, labels: Array) -> Batch:
     """Run some images."""
-    inputs = program.graph.pixels(pixels)
+    inputs = program.graph.taken(values)
     return Batch(inputs, labels, program.run(inputs))
 
 
 def evaluate(
     program: Program,
-    data: Shown,
+    data: Given,
     *,
     size: int | None = None,
     threshold: float = 0,
@@ -274,7 +284,7 @@ def verify(
     source: SourceNetwork,
     reference: Graph,
     program: Program,
-    data: Shown,
+    data: Given,
     *,
     given: Graph | None = None,
     threshold: float = 0,
@@ -301,6 +311,7 @@ def verify(
         TargetError: the target failed.
     """
     integer, made = program.graph.is_integer, program.graph.quantization or Quantization()
+    reference = reference.replace(input_range=_range(program.graph) if integer else None)
     expected = (quantize(reference, made) if integer else reference).replace(timing=program.graph.timing)
     verification = Verification(differences=expected.differences(program.graph))
     if given is not None and integer and not given.is_integer:
@@ -310,17 +321,41 @@ def verify(
 
     def compared() -> Iterator[Batch]:
         for batch in run_batches(program, data, threshold=threshold, progress=progress):
+            inputs = normalized(batch.inputs)
             if not alike:
-                verification.add_answers(source(batch.inputs.inputs), batch.result)
+                verification.add_answers(source(inputs), batch.result)
             elif integer:
-                wanted, logits = simulate.counts(expected, batch.inputs), source(batch.inputs.inputs)
-                verification.add_integer(wanted, batch.result, logits, f"{made} weights")
+                wanted = simulate.counts(expected, batch.inputs)
+                verification.add_integer(wanted, batch.result, source(inputs), f"{made} weights")
             else:
-                verification.add_float(source, expected, batch.result, batch.inputs.inputs)
+                verification.add_float(source, expected, batch.result, inputs)
             yield batch
 
     evaluation = Evaluation.of(program.graph, compared())
     return verification, evaluation
+
+
+def ranged(graph: Graph, data: Given) -> Graph:
+    """A network as it can be quantized: with the range of its inputs in the data, if need be.
+
+    Raises:
+        DataError: the data does not fit the network, or can be gone through only once.
+    """
+    if graph.is_integer or graph.input_range is not None or graph.preprocessing is not None:
+        return graph
+    if isinstance(data, Iterator):
+        raise DataError(
+            "the range of the network's inputs is taken from the data, which can be gone through only once: give a "
+            "loader, or quantize before, with input_range="
+        )
+    return graph.replace(input_range=range_of(graph, data))
+
+
+def _range(graph: Graph) -> float | None:
+    """The range of inputs for which a network was quantized; None: that of its preprocessing."""
+    if graph.input_range is not None or graph.preprocessing is not None:
+        return graph.input_range
+    return graph.input.levels * float(graph.input.threshold.max())
 
 
 def _layers(graph: Graph) -> list[tuple[str, Shape]]:
@@ -376,7 +411,7 @@ def frame_summary(graph: Graph, frames: Frames, result: Evaluation) -> dict[str,
     }
 
 
-def inputs(graph: Graph, data: Shown, progress: Progress | None = None) -> Iterator[Pixels]:
+def inputs(graph: Graph, data: Given, progress: Progress | None = None) -> Iterator[Inputs]:
     """A dataset as the network takes it, a batch at a time.
 
     Args:
@@ -388,7 +423,7 @@ def inputs(graph: Graph, data: Shown, progress: Progress | None = None) -> Itera
         DataError: as :func:`run_batches`.
     """
     check(graph, data)
-    return (graph.pixels(pixels) for pixels, _ in shown(data, batch_images(graph), progress))
+    return (taken for taken, _ in as_shown(graph, data, batch_images(graph), progress=progress))
 
 
 def predictions(graph: Graph, data: Shown, threshold: float = 0) -> Array:
@@ -409,18 +444,35 @@ def changed_by_quantization(
     return result.unlike(predictions(graph, data, threshold))
 
 
-def check(graph: Graph, data: Shown) -> None:
-    """Refuse data that the network was not made for.
+def check(graph: Graph, data: Given) -> None:
+    """Refuse images or frames that the network was not made for; of other data each batch is seen.
 
     Raises:
         DataError: says in what they differ.
     """
-    pre, outputs = graph.pixels(data.pixels).preprocessing, graph.output.size
-    if data.shape != graph.input.shape:
+    if not isinstance(data, Shown):
+        return
+    if not merges(data.shape, graph.input.shape):
         raise DataError(f"the network takes images of shape {graph.input.shape}, those of {data.name} are {data.shape}")
-    if data.scale != pre.scale:
-        raise DataError(
-            f"pixels of {data.name} go up to {data.scale:g}, those that the network was made for up to {pre.scale:g}"
-        )
-    if data.labels is not None and int(data.labels.max()) >= outputs:
-        raise DataError(f"{data.name} has label {int(data.labels.max())}, but the network has {outputs} outputs")
+    pre = graph.preprocessing
+    if isinstance(data, Dataset) and data.known is not None and pre not in (None, data.known):
+        raise DataError(f"{data.name} says mean and std of its own, and the network has others: leave them out there")
+    if not (isinstance(data, Dataset) and data.preprocessed):
+        pre = graph.pixels(data.pixels[:0]).preprocessing
+        if data.scale not in (None, pre.scale):
+            raise DataError(
+                f"pixels of {data.name} go up to {data.scale:g}, those that the network was made for up to "
+                f"{pre.scale:g}"
+            )
+    if data.labels is not None:
+        check_labels(data.labels, graph.output.size, data.name)
+
+
+def check_labels(labels: Array, outputs: int, name: str) -> None:
+    """Refuse labels that no output stands for.
+
+    Raises:
+        DataError: names the largest label.
+    """
+    if int(labels.max()) >= outputs:
+        raise DataError(f"{name} has label {int(labels.max())}, but the network has {outputs} outputs")

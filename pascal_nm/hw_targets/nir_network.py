@@ -198,6 +198,11 @@ class NirEvaluation:
         """Share of correct predictions."""
         return float(np.mean(self.predictions == self.labels))
 
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels to be right about."""
+        return bool((self.labels >= 0).all())
+
 
 def evaluate(
     program: NirProgram,

@@ -221,14 +221,14 @@ def _plan(schedule: Schedule) -> _Plan:
 
 def _read_registers(folder: Path, description: _Description) -> dict[str, Array]:
     """Registers of the right types, and of shapes that broadcast to their populations."""
-    found = bundle.read_arrays(folder / "registers.npz")
+    found, joins = bundle.read_arrays(folder / "registers.npz"), {q.name for q in description.projections}
     for name, array in found.items():
         owner, _, quantity = name.rpartition(".")
         kinds, size = ("if", 8) if quantity in ("scale", "offset") else ("i", 4)
         if array.dtype.kind not in kinds or array.dtype.itemsize > size:
             raise FileError(f"registers.npz holds {name!r} of type {array.dtype}")
         shapes = [p.shape for p in description.populations if p.name == owner]
-        if quantity != "weight" and not (shapes and _broadcasts(array.shape, shapes[0])):
+        if owner not in joins and not (shapes and _broadcasts(array.shape, shapes[0])):
             raise FileError(f"registers.npz holds {name!r} of shape {array.shape}, which no population has")
     return found
 

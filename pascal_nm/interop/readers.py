@@ -128,7 +128,7 @@ def _evaluated(
     given, expected, replies, compared = [], [], [], 0
     size = memory.batch_size(growth.neurons[1], memory.KEPT)
     for pixels, _ in evaluation.shown(data, size, progress):
-        inputs = graph.pixels(pixels)
+        inputs = graph.taken(pixels)
         source, currents = simulate.counts(graph, inputs), graph.currents(inputs)
         np.save(files["inputs.npy"], currents.reshape(len(currents), *_image(currents)))
         request = {"inputs": files["inputs.npy"], "outputs": files["outputs.npy"], "timesteps": timesteps or 1}

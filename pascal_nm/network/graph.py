@@ -23,7 +23,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,11 +32,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pascal_nm.common.arrays import Array, Shape, canonical
+from pascal_nm.common.batches import array
 from pascal_nm.errors import DataError, GraphError
 from pascal_nm.network import dynamics, summary
 from pascal_nm.network.dynamics import Dynamics
 from pascal_nm.network.operators import Operator, SumPool2d
-from pascal_nm.network.reach import Reach, volume
+from pascal_nm.network.reach import Connections, volume
 
 if TYPE_CHECKING:
     import pascal_nm
@@ -50,17 +51,18 @@ class Population:
         name: unique in the graph; letters, digits and underscores.
         kind: names its dynamics (:mod:`pascal_nm.network.dynamics`): ``analog`` injects the input
             values, ``pasc`` is the spiking neuron of :mod:`pascal_nm.neuron`, ``max`` passes on the
-            OR of its pooling window (the maximum, exact on thermometer trains), ``readout`` adds
-            up.
+            OR of its pooling window (the maximum, exact on thermometer trains), ``linear`` what
+            arrives, added up, ``readout`` adds up.
         shape: (C, H, W) or (N,), without the batch.
         levels: L of a ``pasc`` population; a ``max`` population has its source's. For ``analog`` it
-            is the largest magnitude of the quantized input, or 0 where the input is not quantized.
+            is the largest magnitude of the quantized input, or 0 where the input is not quantized;
+            of ``linear`` 0.
         threshold: positive, broadcastable to ``shape``. ``pasc``: the potential of one spike.
             ``readout``: the potential of one unit of the source network's output,
             ``logit = v / threshold``. ``analog``: the input that one unit of injected current
             stands for, ``current = input / threshold + bias``. ``max``: +1, or -1 where the
             source's spikes have a negative amplitude: then the largest value is the smallest count,
-            the AND.
+            the AND. ``linear``: the value that one unit of what it sends stands for.
         bias: broadcastable to ``shape``: the current injected in all, spread over the
             integration window. ``analog``: of an integer graph, the fraction that makes the current
             of every stored pixel a whole number.
@@ -102,12 +104,31 @@ class Population:
         """
         return self.dynamics.timesteps(self)
 
+    def shaped(self, values: Array) -> Array:
+        """Inputs or pixels (N, *shape) of N that :func:`merges` to its shape.
+
+        Raises:
+            DataError: they are of another shape.
+        """
+        given = values.shape[1:]
+        if given == self.shape:
+            return values
+        if merges(given, self.shape):
+            return values.reshape(len(values), *self.shape)
+        advice = ""
+        if values.ndim == 4 and merges((given[2], *given[:2]), self.shape):
+            advice = ": its channels come last and would have to come first (x.transpose(0, 3, 1, 2))"
+        elif merges(values.shape, self.shape):
+            advice = ": it is a single input, of which x[None] makes a batch"
+        raise DataError(f"the network takes inputs of shape {self.shape}, the data has shape {given}{advice}")
+
     def currents(self, inputs: Inputs, dtype: np.dtype[Any]) -> Array:
         """What an analog population injects; see :meth:`Graph.currents`."""
-        given = inputs.values if isinstance(inputs, Pixels) else inputs
-        given = given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
-        if given.shape[1:] != self.shape:
-            raise DataError(f"the network takes inputs of shape {self.shape}, the data has shape {given.shape[1:]}")
+        if isinstance(inputs, Pixels):
+            inputs = Pixels(self.shaped(array(inputs.values, "the data")), inputs.preprocessing)
+            given = inputs.values
+        else:
+            inputs = given = self.shaped(array(inputs, "the data"))
         if not np.all(np.isfinite(given)):
             raise DataError("the data holds NaN or infinite values")
         if np.issubdtype(dtype, np.integer):
@@ -150,6 +171,23 @@ class Population:
         return zero if np.all(self.threshold == steps) and whole else None
 
 
+def merges(given: Shape, wanted: Shape) -> bool:
+    """Whether an input of one shape is one of another with the same numbers in the same order.
+
+    It is where neighbouring axes of ``given`` are merged, and axes of length 1 come and go: an
+    image (1, 28, 28) is a vector (784,), a series (C, L) an image (C, 1, L), a volume (C, D, H, W)
+    an image (C * D, H, W). No axis is divided, and none changes places.
+    """
+    left = [length for length in given if length != 1]
+    for length in wanted:
+        product = 1
+        while left and product < length:
+            product *= left.pop(0)
+        if product != length:
+            return False
+    return bool(given) and not left
+
+
 @dataclass(frozen=True, eq=False)
 class Projection:
     """Synapses from ``source`` to ``target``: an optional sum-pooling, then an operator.
@@ -178,18 +216,21 @@ class Projection:
         """What the operator takes from a source of ``shape``: behind a pooling, if there is one."""
         return self.pool.output_shape(shape) if self.pool else shape
 
-    def reach(self, shape: Shape) -> Reach:
+    def reach(self, shape: Shape) -> Connections:
         """The synapses from a source of ``shape``, those of a pooling in front included."""
-        if self.pool is None:
-            return self.operator.reach(volume(shape))
-        behind = self.operator.reach(volume(self.pooled(shape)))
-        return Reach(*(after @ before for after, before in zip(behind, self.pool.reach(shape), strict=True)))
+        own = self.operator.reach(volume(self.pooled(shape)))
+        return own if self.pool is None else own.after(self.pool.reach(shape))
 
     def largest_sum(self) -> float:
         """No sum over a target neuron's synapses is larger, where sources send values up to 1."""
         weight = self.operator.weight
         largest = max(abs(float(weight.max())), abs(float(weight.min()))) if weight.size else 0.0
         return largest * self.operator.fan_in * self.window
+
+    @cached_property
+    def gain(self) -> float:
+        """The largest sum of a target neuron's weights' magnitudes, those of a pooling too."""
+        return float(self.operator.sums().max(initial=0) * self.window)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of the target for a source of ``shape``."""
@@ -241,6 +282,16 @@ class Preprocessing:
         mean, std = (np.asarray(value, np.float64).reshape(column) for value in (self.mean, self.std))
         return np.asarray((pixels / self.scale - mean) / std, np.float32)
 
+    @property
+    def highest(self) -> float:
+        """The largest input that a pixel can become."""
+        return float(np.max((1 - np.asarray(self.mean)) / np.asarray(self.std)))
+
+    def repeated(self, times: int) -> Preprocessing:
+        """That of channels (C * times) made by merging two axes (C, times)."""
+        mean, std = (tuple(x for x in each for _ in range(times)) for each in (self.mean, self.std))
+        return Preprocessing(self.scale, mean, std)
+
     def range(self) -> float:
         """Largest magnitude that an input can have."""
         mean, std = np.asarray(self.mean), np.asarray(self.std)
@@ -276,6 +327,52 @@ class Pixels:
 
 Inputs = Array | Pixels
 """What a network runs on: inputs, preprocessed, (N, *input shape), or pixels as they are stored."""
+
+
+def taken(population: Population, pre: Preprocessing | None, data: Any) -> Inputs:
+    """Data as a network takes it: what is of a float type are inputs, whole numbers stored pixels.
+
+    Args:
+        population: the network's input.
+        pre: how pixels become inputs, where the network says it.
+        data: :class:`Pixels`, an array or a tensor, of shape (N, *input shape) or of one that
+            :func:`merges` to it.
+
+    Raises:
+        DataError: another shape; whole numbers that are no pixels of this network; or pixels,
+            as uint8 or as floats up to the preprocessing's scale, that would be run as inputs.
+    """
+    if isinstance(data, Pixels):
+        return Pixels(population.shaped(array(data.values, "the data")), data.preprocessing)
+    values = population.shaped(array(data, "the data"))
+    if pre is None:
+        if values.dtype == np.uint8:
+            raise DataError(
+                "the data is uint8, as pixels are stored, and the network does not say how pixels become inputs: "
+                "give --mean and --std (to export, or verify), or in Python preprocessing= (to convert); numbers "
+                "that are inputs as they are have a float type (x.astype('float32'))"
+            )
+        return values
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if values.dtype.kind == "f":
+        if pre.scale > 1 and low >= 0 and high > pre.highest * (1 + _ROUNDED):
+            raise DataError(
+                f"the data goes from {low:.4g} to {high:.4g}, and the network's preprocessing makes "
+                f"{pre.highest:.4g} at most: give pixels as they are stored as uint8, or inputs preprocessed as "
+                f"(pixel / {pre.scale:g} - mean) / std"
+            )
+        return values
+    if values.dtype.kind == "b" or (pre.scale > 1 and not 0 <= low <= high <= pre.scale):
+        raise DataError(
+            f"whole numbers are pixels, and those of this network go from 0 to {pre.scale:g}: the data is "
+            f"{values.dtype} from {low:g} to {high:g}; inputs that are preprocessed have a float type"
+        )
+    return Pixels(values, pre)
+
+
+def normalized(inputs: Inputs) -> Array:
+    """Inputs as the source network takes them."""
+    return inputs.inputs if isinstance(inputs, Pixels) else inputs
 
 
 class Traits(NamedTuple):
@@ -366,8 +463,8 @@ class Quantization:
 
     It is all that it takes to do it again (:func:`pascal_nm.network.quantization.quantize`).
 
-    Each attribute but the last has one value for all layers or one for each: the pasc populations
-    in order, then the readout.
+    Each attribute but the last has one value for all layers or one for each: the populations with
+    weights, in order.
 
     Attributes:
         bits: of the signed weight mantissas, 2 to 16.
@@ -450,6 +547,9 @@ class Graph:
     timing: Timing = Timing()
     quantization: Quantization | None = None
     """How an integer network was made; None of a float one, or where nobody said."""
+    input_range: float | None = None
+    """The largest magnitude of inputs that quantization provides for, where it is not that of the
+    preprocessing."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "populations", tuple(self.populations))
@@ -492,7 +592,7 @@ class Graph:
 
     @property
     def weighted(self) -> tuple[Population, ...]:
-        """The populations with weights and thresholds of their own, in order."""
+        """The populations with weights of their own, in order."""
         return tuple(p for p in self.populations if p.dynamics.weighted)
 
     @property
@@ -504,6 +604,24 @@ class Graph:
     def senders(self) -> tuple[Population, ...]:
         """The populations that send spikes: those that fire, and those that pass spikes on."""
         return tuple(p for p in self.populations if p.dynamics.sends)
+
+    @property
+    def counted(self) -> tuple[Population, ...]:
+        """Those of them whose spikes add up to a count: all but the linear ones."""
+        return tuple(p for p in self.populations if p.dynamics.counted)
+
+    def largest(self, name: str, own: Callable[[Population], float]) -> float:
+        """The largest magnitude of what a population sends.
+
+        Others send up to ``own``; linear ones no more than their weights make of what these send.
+        """
+        found: dict[str, float] = {}
+        for p in self.populations if self[name].dynamics.adds else (self[name],):
+            gains = ((q.gain, found[q.source]) for q in self.incoming(p.name)) if p.dynamics.adds else ()
+            found[p.name] = sum(gain * most for gain, most in gains) if p.dynamics.adds else own(p)
+            if p.name == name:
+                break
+        return found[name]
 
     def incoming(self, name: str) -> tuple[Projection, ...]:
         """Projections onto the population ``name``."""
@@ -543,22 +661,31 @@ class Graph:
             )
         return Pixels(values, self.preprocessing)
 
+    def taken(self, data: Any) -> Inputs:
+        """Data as this network takes it; see :func:`taken`."""
+        return taken(self.input, self.preprocessing, data)
+
     def currents(self, inputs: Inputs) -> Array:
         """What the analog population injects for N inputs, (N, *input shape).
 
-        Of inputs, an array or tensor, it is input / threshold + bias: in a float graph of its own
-        float type, in an integer graph rounded to int32. Of pixels, an integer graph gives the
-        pixel less the rounded mean, computed in integers: the same as of the inputs that
-        normalization makes of them. Every target runs on these numbers.
+        Data is taken as by :meth:`taken`. Of inputs, an array or tensor, it is
+        input / threshold + bias: in a float graph of its own float type, in an integer graph
+        rounded to int32. Of pixels, an integer graph gives the pixel less the rounded mean,
+        computed in integers: the same as of the inputs that normalization makes of them. Every
+        target runs on these numbers.
 
         Raises:
-            DataError: another shape, NaN or infinite values, values outside the quantized range, or
-                so large that sums of floats overflow.
+            DataError: as :meth:`taken`; NaN or infinite values, values outside the quantized range,
+                or so large that sums of floats overflow.
         """
-        currents = self.input.currents(inputs, self.dtype)
+        currents = self.input.currents(self.taken(inputs), self.dtype)
         if not self.is_integer and currents.size:
             largest = float(np.abs(currents).max())
-            reach = max(q.largest_sum() for q in self.outgoing(self.input.name))
+            reach = max(
+                q.largest_sum() * self.largest(q.source, lambda p: p.dynamics.injects)
+                for q in self.projections
+                if self[q.source].dynamics.valued
+            )
             if not largest * max(reach, 1.0) < self._most:
                 raise DataError(f"the data reaches {largest:.3g}: with the network's weights, beyond {self.dtype}")
         return currents
@@ -628,6 +755,10 @@ def _validate(graph: Graph) -> None:
     pre, channels = graph.preprocessing, graph.input.shape[0]
     given = len(pre.mean) if pre is not None else 1
     _require(given in (1, channels), f"the preprocessing is for {given} channels, the network's input has {channels}")
+    most = graph.input_range
+    _require(
+        most is None or 0 < most < math.inf, f"the input range must be positive and finite, not {graph.input_range}"
+    )
     if isinstance(graph.timing.lag, tuple):
         layers, given = [p.name for p in graph.spiking], len(graph.timing.lag)
         _require(given == len(layers), f"{given} lags were given for {len(layers)} layers: {', '.join(layers)}")
@@ -681,6 +812,10 @@ def _validate_numbers(array: Array, what: str) -> None:
         _require(low >= least, f"{what} reaches {low:.0f}; the least of type {array.dtype} is {least}")
 
 
+_ROUNDED = 1e-3
+"""By so much, relatively, an input may be larger than the preprocessing makes one: as rounded by
+whoever computed it."""
+
 _NUMBERS = [np.dtype(t) for t in (np.float32, np.float64, np.int8, np.int16, np.int32)]
 
 
@@ -691,18 +826,18 @@ def _validate_types(graph: Graph) -> None:
         found = [(f"the weights of {q.name}", q.operator.weight) for q in graph.projections]
         for p in graph.populations:
             found += [] if p.dynamics.injects else [(f"the bias of {p.name}", p.bias)]
-            found += [(f"the threshold of {p.name}", p.threshold)] if p.dynamics.sends else []
+            found += [(f"the threshold of {p.name}", p.threshold)] if p.dynamics.counted else []
         for what, array in found:
             integer = np.issubdtype(array.dtype, np.integer)
             _require(integer, f"an integer graph has integers only, but {what} are of type {array.dtype}")
         return
     _require(len(types) == 1, f"a float graph has one type, not {' and '.join(sorted(map(str, types)))}")
     for q in graph.projections:
-        source = graph[q.source]
-        if not source.dynamics.injects and q.largest_sum() * source.levels > graph._most:
+        most = graph.largest(q.source, lambda p: 0 if p.dynamics.injects else p.levels)
+        if q.largest_sum() * most > graph._most:
             raise GraphError(
                 f"projection {q.source} -> {q.target}: "
-                f"the sum of its weights times {source.levels} spikes is beyond the range of {graph.dtype}"
+                f"the sum of its weights times {most:.6g} spikes is beyond the range of {graph.dtype}"
             )
 
 

@@ -19,13 +19,15 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
+from typing import Any
 
 import numpy as np
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.errors import GraphError
+from pascal_nm.common.batches import batches
+from pascal_nm.errors import DataError, GraphError
 from pascal_nm.network.bounds import exponents
-from pascal_nm.network.graph import Graph, LayerQuantization, Population, Projection, Quantization
+from pascal_nm.network.graph import Graph, LayerQuantization, Pixels, Population, Projection, Quantization, normalized
 
 _THRESHOLD_MAX = 2**17 - 1
 """Largest integer threshold: 17 bits, as on Loihi (Davies et al., IEEE Micro 2018)."""
@@ -35,15 +37,16 @@ _CLIPS = tuple(np.linspace(1.0, 0.3, 15))
 """Shares of the largest weight at which the range ``mse`` may end."""
 
 
-def quantize(graph: Graph, recipe: Quantization | int = 8, *, input_range: float | None = None) -> Graph:
+def quantize(graph: Graph, recipe: Quantization | int = 8, *, input_range: Any = None) -> Graph:
     """Quantize a float graph.
 
     Args:
         graph: a float graph.
         recipe: bits of the signed weight mantissas, 2 to 16; or bits, ranges and what else a chip
             needs, layer by layer.
-        input_range: largest magnitude of the network's input. Not needed where the graph knows its
-            preprocessing: then the integer input is the pixel itself, less the rounded mean.
+        input_range: largest magnitude of the network's input, or data to take it from
+            (:func:`range_of`). Not needed where the graph knows it, or its preprocessing: then
+            the integer input is the pixel itself, less the rounded mean.
 
     Returns:
         An integer graph that holds its recipe; running it is exact in every backend.
@@ -53,8 +56,29 @@ def quantize(graph: Graph, recipe: Quantization | int = 8, *, input_range: float
             the range of the input is unknown.
     """
     recipe = recipe if isinstance(recipe, Quantization) else Quantization(recipe)
-    layers = Layers(graph, recipe, input_range)
+    if input_range is not None:
+        number = isinstance(input_range, int | float | np.number)
+        graph = graph.replace(input_range=float(input_range) if number else range_of(graph, input_range))
+    layers = Layers(graph, recipe)
     return layers.graph([layer.quantized(layer.recipe) for layer in layers])
+
+
+def range_of(graph: Graph, data: Any, limit: int | None = None) -> float:
+    """The largest magnitude of a network's inputs in some data.
+
+    Args:
+        graph: the network.
+        data: as :func:`pascal_nm.common.batches.batches` takes it.
+        limit: look at so many inputs only.
+
+    Raises:
+        DataError: the data is none or does not fit the network, or all inputs are 0.
+    """
+    parts = [data] if isinstance(data, Pixels) else (x for x, _ in batches(data, limit))
+    found = max(float(np.abs(normalized(graph.taken(x))).max(initial=0)) for x in parts)
+    if not found:
+        raise DataError("all inputs of the data are 0, from which no range can be taken: give input_range")
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,19 +125,18 @@ class Layers:
 
     Args:
         graph: a float graph.
-        recipe: as for :func:`quantize`, as are the range of the input and the errors.
-        input_range: largest magnitude of the network's input.
+        recipe: as for :func:`quantize`, as are the errors.
 
     Attributes:
         input: the quantized input population.
     """
 
-    def __init__(self, graph: Graph, recipe: Quantization, input_range: float | None = None) -> None:
+    def __init__(self, graph: Graph, recipe: Quantization) -> None:
         if graph.is_integer:
             raise GraphError("the graph is quantized already; quantize the float graph that it came from")
         recipe.check([p.name for p in graph.weighted])
         self.source, self.recipe = graph, recipe
-        self.input = _quantize_input(graph, input_range)
+        self.input = _quantize_input(graph)
 
     def __iter__(self) -> Iterator[Layer]:
         """The layers in order, each made when it is asked for."""
@@ -141,22 +164,17 @@ class Layers:
         return replace(p, threshold=p.threshold.astype(np.int32), bias=np.zeros((), np.int32)), incoming
 
 
-def _quantize_input(graph: Graph, input_range: float | None) -> Population:
-    p, pre = graph.input, graph.preprocessing
-    if input_range is not None:
-        levels, step, fraction = 255, np.asarray(input_range / 255, np.float64), np.zeros(())
-    elif pre is not None:
-        centre, step = pre.centre, pre.step
-        levels = int(np.ceil(np.max(np.maximum(np.abs(centre), np.abs(pre.scale - centre))))) + 1
-        fraction = centre - np.rint(centre)
-    else:
+def _quantize_input(graph: Graph) -> Population:
+    p, pre, most = graph.input, graph.preprocessing, graph.input_range
+    if most is not None:
+        return replace(p, levels=255, threshold=np.asarray(most / 255, np.float64), bias=np.zeros(()))
+    if pre is None:
         raise GraphError(
-            "the range of the input is unknown: say how pixels become inputs (--mean and --std, "
-            "preprocessing=), or give input_range"
+            "the range of the input is unknown: say how pixels become inputs (--mean and --std, preprocessing=), or "
+            "give inputs to take it from (`pascal-nm quantize --data`, input_range=)"
         )
-    if not np.all(np.isfinite(step) & (step > 0)):
-        raise GraphError(f"the input range must be positive and finite, not {input_range}")
-    return replace(p, levels=levels, threshold=step, bias=fraction)
+    levels = int(np.ceil(np.max(np.maximum(np.abs(pre.centre), np.abs(pre.scale - pre.centre))))) + 1
+    return replace(p, levels=levels, threshold=pre.step, bias=pre.centre - np.rint(pre.centre))
 
 
 def _absorb_input(graph: Graph, projection: Projection, source: Population) -> Projection:
@@ -206,7 +224,7 @@ def _squared_error(projection: Projection, grid: Array, exponent: int, largest: 
     """
     scaled = projection.operator.scale_output(1 / (grid * 2**exponent)).weight
     lost = (np.clip(np.rint(scaled), -largest, largest) - scaled) ** 2
-    summed = lost.reshape(len(lost), -1).sum(1).reshape(-1, *(1,) * (grid.ndim - 1))
+    summed = projection.operator.added(lost).reshape(-1, *(1,) * (grid.ndim - 1))
     return np.asarray(summed * (grid * 2**exponent) ** 2)
 
 

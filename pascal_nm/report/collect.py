@@ -27,7 +27,7 @@ from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.choices import choices
 from pascal_nm.hw_targets.evaluation import Evaluation, Shown
 from pascal_nm.network import summary
-from pascal_nm.network.graph import SCHEDULES, Graph, Inputs, Timing
+from pascal_nm.network.graph import SCHEDULES, Graph, Inputs, Pixels, Timing
 from pascal_nm.report.traces import record, trace
 from pascal_nm.search import adaptive
 from pascal_nm.simulation import schedule
@@ -113,7 +113,7 @@ def collect(
         "al_metric": metric and {key: metric[key] for key in ("data", "images", "training_images")},
         "layers": _layers(graph, result, counting.histograms, metric and metric["layers"]),
         "images": [
-            _image(graph, data, pixels, i) for i, pixels in _shown(graph, data, threshold, _chosen(data, result))
+            _image(graph, data, inputs, i) for i, inputs in _shown(graph, data, threshold, _chosen(data, result))
         ],
         "chips": [
             _chip(name, bills[name], graph, result)
@@ -316,31 +316,42 @@ def _chosen(data: Shown, result: Evaluation) -> list[int]:
     """
     if isinstance(data, Frames):
         return sorted({round(i) for i in np.linspace(0, len(data) - 1, _IMAGES).tolist()})
-    wrong = np.flatnonzero(result.predictions != result.labels)[: _IMAGES // 3]
+    wrong = np.flatnonzero(result.predictions != result.labels)[: _IMAGES // 3 if result.labelled else 0]
     firsts = np.sort(np.unique(result.labels, return_index=True)[1])
     rest = [i for i in (*firsts, *range(len(result.labels))) if i not in wrong]
     return sorted([*wrong.tolist(), *list(dict.fromkeys(int(i) for i in rest))[: _IMAGES - len(wrong)]])
 
 
-def _shown(graph: Graph, data: Shown, threshold: float, chosen: Sequence[int]) -> Iterator[tuple[int, Array]]:
-    """The chosen images or frames as they are shown, (1, C, H, W) each."""
+def _shown(graph: Graph, data: Shown, threshold: float, chosen: Sequence[int]) -> Iterator[tuple[int, Inputs]]:
+    """The chosen images or frames as they are shown, (1, *input shape) each."""
     done = 0
     for inputs, labels in evaluation.as_shown(graph, data, evaluation.batch_images(graph), threshold):
         for i in chosen:
             if done <= i < done + len(labels):
-                yield i, inputs.values[i - done : i - done + 1]
+                yield i, inputs[i - done : i - done + 1]
         done += len(labels)
 
 
-def _image(graph: Graph, data: Shown, pixels: Array, i: int) -> dict[str, Any]:
+def _picture(inputs: Inputs, scale: float | None) -> tuple[Array, float]:
+    """What is drawn of one image, (C, H, W) of a moderate size, and its largest value.
+
+    Inputs that are no pixels are moved to 0 and more; a vector is a row.
+    """
+    values = inputs.values[0] if isinstance(inputs, Pixels) else inputs[0] - inputs[0].min()
+    largest = (scale if isinstance(inputs, Pixels) else None) or float(values.max()) or 1.0
+    image = values.reshape((1,) * (3 - values.ndim) + values.shape)
+    return image[:, :: -(-image.shape[1] // _PIXELS), :: -(-image.shape[2] // _PIXELS)], largest
+
+
+def _image(graph: Graph, data: Shown, inputs: Inputs, i: int) -> dict[str, Any]:
     """One image: its pixels, its answer over time, and what some neurons of each population do.
 
     A frame is run from rest, as an image by itself.
     """
-    result, recording = record(graph, graph.pixels(pixels))
+    result, recording = record(graph, inputs)
+    small, scale = _picture(inputs, data.scale)
     assert result.answers is not None, "the simulator has timesteps"
     steps, logits = int(result.timesteps[0]), result.logits[0]
-    small = pixels[0][:, :: -(-pixels.shape[2] // _PIXELS), :: -(-pixels.shape[3] // _PIXELS)]
     rng, layers = np.random.default_rng(_SEED), []
     for p in graph.populations:
         if p.dynamics.injects:
@@ -371,12 +382,12 @@ def _image(graph: Graph, data: Shown, pixels: Array, i: int) -> dict[str, Any]:
         layers.append({"name": p.name, "kind": p.kind, **facts, "neurons": shown})
     return {
         "image": i,
-        "label": None if data.labels is None else int(data.labels[i]),
+        "label": None if data.labels is None or data.labels[i] < 0 else int(data.labels[i]),
         "prediction": int(result.predictions[0]),
         "timesteps": steps,
         "answer_after_each_timestep": result.answers[0, :steps].tolist(),
         "spikes": sum(int(activity.emitted[0]) for activity in result.activity.values()),
-        "scale": data.scale,
+        "scale": scale,
         "pixels": small.tolist(),
         "layers": layers,
     }

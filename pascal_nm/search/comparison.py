@@ -24,7 +24,7 @@ from pascal_nm.data import Dataset
 from pascal_nm.errors import DataError
 from pascal_nm.hw_targets import evaluation
 from pascal_nm.hw_targets.simulator import SimulatorProgram
-from pascal_nm.network.graph import SCHEDULES, Graph, Pixels, Population, Projection, Timing
+from pascal_nm.network.graph import SCHEDULES, Graph, Inputs, Population, Projection, Timing
 from pascal_nm.paper import analysis
 from pascal_nm.simulation import events, rate_coding, simulate
 from pascal_nm.simulation.rate_coding import Conversion, RateRun
@@ -51,7 +51,7 @@ _FINER = (2, 4)
 """Factors on the levels of the network that the same weights are run with, without training."""
 
 Progress = Callable[[int, int, str], None]
-Source = Callable[[Pixels], Array]
+Source = Callable[[Inputs], Array]
 """Images -> the source network's classes, (N,)."""
 
 
@@ -255,7 +255,7 @@ def compare(
         rows.append(made.rate(f"{_EXIT}, at {confidence:g}", run, run.exits(confidence), latency))
     if calibration is not None:
         evaluation.check(graph, calibration)
-        examples = graph.pixels(calibration.pixels)
+        examples = graph.taken(calibration.pixels)
         weights = np.concatenate(
             [rate_coding.relu_logits(graph, x).argmax(1) for x in _inputs(graph, data, "ReLU weights", progress)]
         )
@@ -415,7 +415,7 @@ def _rate_coded(made: Conversion, data: Dataset, timesteps: int, name: str, prog
     return RateRun.join([rate_coding.run(made, x, timesteps) for x in _inputs(made.graph, data, name, progress)])
 
 
-def _inputs(graph: Graph, data: Dataset, name: str, progress: Progress | None) -> Iterator[Pixels]:
+def _inputs(graph: Graph, data: Dataset, name: str, progress: Progress | None) -> Iterator[Inputs]:
     """Images, some at a time, with progress under the name of a method."""
     return evaluation.inputs(graph, data, _named(progress, name))
 

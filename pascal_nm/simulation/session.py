@@ -16,7 +16,7 @@ import torch
 
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import DataError, GraphError, described
-from pascal_nm.network.graph import Graph, Inputs, Pixels
+from pascal_nm.network.graph import Graph, Inputs, Pixels, merges
 from pascal_nm.simulation import schedule, simulate
 from pascal_nm.simulation.result import RunResult
 from pascal_nm.simulation.schedule import Schedule
@@ -74,12 +74,13 @@ class FrameRunner(ABC):
         values = _numbers(frames.values if isinstance(frames, Pixels) else frames)
         if not values.size:
             raise DataError("there is no frame to show")
-        if values.shape[1:] != self.graph.input.shape:
+        if not merges(values.shape[1:], self.graph.input.shape):
             advice = ": channels come first (pascal_nm.data.camera_frame makes one of any camera's)"
             raise DataError(
                 f"the network takes frames of shape {self.graph.input.shape}, not {values.shape[1:]}"
                 + (advice if values.ndim == 4 else "")
             )
+        values = self.graph.input.shaped(values)
         if not isinstance(frames, Pixels):
             _check_scale(values, self.graph)
         values = thresholded(values, self.shown, self.threshold)
@@ -148,12 +149,18 @@ class Session(FrameRunner):
 
 
 def _check_scale(frames: Array, graph: Graph) -> None:
-    """Refuse frames from 0 to 1 where stored pixels are whole numbers up to more.
+    """Refuse frames from 0 to 1 where stored pixels are whole numbers up to more, and others.
 
     Raises:
-        DataError: says by what to multiply them.
+        DataError: says by what to multiply them, or that they are no pixels.
     """
     scale = 1.0 if graph.preprocessing is None else graph.preprocessing.scale
+    low, high = float(frames.min()), float(frames.max())
+    if scale > 1 and (low < 0 or high > scale):
+        raise DataError(
+            f"a frame of this network is pixels as they are stored, from 0 to {scale:g}, and not yet preprocessed; "
+            f"this one goes from {low:.4g} to {high:.4g}"
+        )
     if scale > 1 and np.issubdtype(frames.dtype, np.floating):
         small = bool(np.all((frames >= 0) & (frames <= 1)))
         if small and np.any((frames > 0) & (frames < 1)):

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array
 from pascal_nm.common.files import replacing
-from pascal_nm.data import WHOLE, Images, Part
+from pascal_nm.data import WHOLE, Dataset, Images, Part
 from pascal_nm.data.augmentation import augment, auto_augment
 from pascal_nm.errors import ConversionError, DataError, FileError, first_line
 from pascal_nm.source import tensors
@@ -138,8 +138,16 @@ def defaults(data: Images) -> TrainingConfig:
     (https://arxiv.org/abs/1512.03385, section 3.4). Images that are random crops already are not
     moved or blanked out as well.
     """
-    config = _by_size(data.shape)
+    config = _by_size(_image_shape(data))
     return replace(config, shift=0, cutout=0) if data.crops else config
+
+
+def _image_shape(data: Images) -> tuple[int, int, int]:
+    """(C, H, W) of images that can be trained on."""
+    if isinstance(data, Dataset):
+        data.check_images()
+    channels, height, width = data.shape
+    return channels, height, width
 
 
 def _by_size(shape: tuple[int, int, int]) -> TrainingConfig:
@@ -189,7 +197,7 @@ def paper_recipe(data: Images) -> TrainingConfig:
         DataError: images with another number of channels than three, which the paper
             does not train on.
     """
-    channels, height, width = data.shape
+    channels, height, width = _image_shape(data)
     if channels != 3:
         raise DataError(
             f"the paper's recipe is for colour images, {data.name} has {channels} channel(s): leave --recipe out, "
@@ -265,7 +273,7 @@ def train(
     """
     if config.final_levels is not None:
         _check_switch(config)
-    if test_data.shape != train_data.shape or len(test_data.classes) > len(train_data.classes):
+    if _image_shape(test_data) != _image_shape(train_data) or len(test_data.classes) > len(train_data.classes):
         raise DataError(f"training images are {train_data.shape}, test images {test_data.shape}: they must be alike")
     torch.manual_seed(config.seed)
     if start is None:

@@ -65,7 +65,9 @@ class MaxPoolModel(Model):
         It is the largest (sign 1) or the smallest (sign -1); max_pool2d pads with minus infinity.
         """
         self.counts += spikes
-        signed = F.max_pool2d(self.counts * self.sign, self.window.kernel, self.window.stride, self.window.padding)
+        window = self.window
+        sides = (window.kernel, window.stride, window.padding, 1, window.ceil)
+        signed = F.max_pool2d(self.counts * self.sign, *sides)
         before, self.largest = self.largest, signed * self.sign
         return (self.largest - before).to(torch.int8)
 
