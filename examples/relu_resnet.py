@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
 import pascal_nm as pnm
 from pascal_nm.data.augmentation import augment
@@ -115,7 +116,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=1, help="of each stage: 1 is a ResNet-8, 2 a ResNet-14")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--levels", type=int, nargs="+", default=[4, 8, 16, 32])
-    parser.add_argument("--calibration", type=int, default=1024, help="training images that set the thresholds")
+    parser.add_argument("--untuned", action="store_true", help="without fine-tuning")
     arguments = parser.parse_args()
 
     sets = [pnm.data.load(path, part) for path, part in ((arguments.train, "train"), (arguments.test, "test"))]
@@ -132,7 +133,18 @@ def main() -> None:
         train(relu, images, labels, arguments.epochs, 0.2)
         if arguments.weights:
             torch.save(relu.state_dict(), arguments.weights)
-    print(f"ReLU: {accuracy(relu, *test):.2%}", flush=True)
+    print(f"ReLU: {accuracy(relu, *test):.2%}\n\n| L | as it is | after one epoch |\n|---|---|---|", flush=True)
+
+    loader = DataLoader(TensorDataset(images, labels), batch_size=256, shuffle=True)
+    for levels in arguments.levels:
+        qcfs = pnm.to_qcfs(relu, levels, loader)
+        cells = [str(levels), f"{accuracy(qcfs, *test):.2%}"]
+        if not arguments.untuned:
+            train(qcfs, images, labels, 1, 0.02)
+            cells.append(f"{accuracy(qcfs, *test):.2%}")
+        print(f"| {' | '.join(cells)} |", flush=True)
+    net = pnm.convert(qcfs, images[:1], preprocessing=preprocessing, classes=sets[0].classes)
+    print(f"\nL = {levels} as a spiking network:", pnm.verify(qcfs, net, sets[1].head(200)))
 
 
 if __name__ == "__main__":
