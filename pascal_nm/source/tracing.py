@@ -105,8 +105,8 @@ class SourceNetwork:
             )
         if not self.names:
             raise ConversionError(
-                "the network has no QCFS activation: "
-                "put pascal_nm.QCFS where it has ReLU (pascal_nm.to_qcfs does that) and train it"
+                "the network has no QCFS activation: convert(network, levels=8, calibration=data) puts one in the "
+                "place of each ReLU (to train it first: pascal_nm.to_qcfs)"
             )
         self.module = self.program.module()
         shapes, self.dtype = _inputs(self.program)
