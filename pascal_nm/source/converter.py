@@ -350,10 +350,10 @@ class Converter:
         return affine.synapses(term.operator, term.inner(self.shapes[term.source]))
 
     def _after(self, term: Term, operator: Operator, shape: Shape, apart: int) -> Term | None:
-        """One term behind an operator, where there are ``apart`` synapses with neurons in between."""
+        """One term behind an operator; ``apart`` synapses are there with neurons in between."""
         first, inner = term.operator, term.inner(self.shapes[term.source])
         alike = first.uniform or not operator.shares_weights
-        if alike and (first.passes or not isinstance(first, Sparse) and not isinstance(operator, Sparse)):
+        if alike and (first.passes or (not isinstance(first, Sparse) and not isinstance(operator, Sparse))):
             joined = operator.after(first, shape, inner)
             if joined is not None:
                 return replace(term, operator=joined)
