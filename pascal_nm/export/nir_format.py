@@ -7,6 +7,7 @@ in our graph        in the file
 ``pasc``            ``IF`` with ``v_threshold`` = theta, ``v_reset`` = 0 and ``r`` = L_in / L
 ``max``             ``SumPool2d`` into ``IF`` with ``v_threshold`` 1/2: an OR under NIR's own reset
                     to ``v_reset``
+``linear``          ``Scale`` with ones
 ``readout``         ``Output``
 Projection          ``SumPool2d`` (if it pools), ``Flatten`` (dense from an image), then ``Conv2d``,
                     ``Affine`` or ``Scale``
@@ -283,7 +284,14 @@ def _bias_per_step(graph: Graph, projection: Projection, target: Population) -> 
 
 
 def _levels_in(graph: Graph, p: Population) -> int:
-    return max((graph[q.source].steps for q in graph.incoming(p.name)), default=0)
+    """The most timesteps in which a source sends: for a linear one, its own sources."""
+    steps: dict[str, int] = {}
+    for source in graph.populations:
+        before = max((steps[q.source] for q in graph.incoming(source.name)), default=0)
+        if source is p:
+            return before
+        steps[source.name] = before if source.dynamics.adds else source.steps
+    raise GraphError(f"no population {p.name!r}")
 
 
 def _population(name: str, node: nir.NIRNode) -> Population:
@@ -294,7 +302,7 @@ def _population(name: str, node: nir.NIRNode) -> Population:
     elif isinstance(node, nir.Output):
         shape = node.output_type["output"]
     else:
-        shape = node.v_threshold.shape
+        shape = _sending(node).shape
     threshold = dynamics.of(kind, f"population {name!r}").threshold(node)
     for what, value in (("threshold", threshold), ("bias", metadata["bias"])):
         if not is_real(value):
@@ -309,6 +317,12 @@ def _population(name: str, node: nir.NIRNode) -> Population:
         threshold,
         metadata["bias"],
     )
+
+
+def _sending(node: nir.NIRNode) -> Array:
+    """A field of a node in front of others that has a number for each neuron."""
+    values: Array = node.scale if isinstance(node, nir.Scale) else node.v_threshold
+    return values
 
 
 def _projection(raw: nir.NIRGraph, ends: Sequence[tuple[str, ...]], index: int) -> Projection:

@@ -229,7 +229,7 @@ class Projection:
 
     @cached_property
     def gain(self) -> float:
-        """The largest sum of a target neuron's weights' magnitudes, those of a pooling too."""
+        """The largest sum of the magnitudes of a neuron's weights, those of a pooling included."""
         return float(self.operator.sums().max(initial=0) * self.window)
 
     def output_shape(self, shape: Shape) -> Shape:

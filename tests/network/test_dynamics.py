@@ -79,7 +79,7 @@ def test_lava_sends_the_same_numbers(network, seed):
 @given(network=integer_graphs())
 def test_a_max_population_passes_on_numbers_as_large_as_its_sources(network):
     numbers = in_numbers(network)
-    for p in network.senders:
+    for p in network.counted:
         assert schedule.of(network).largest(network, p.name) == 1
         assert schedule.of(numbers).largest(numbers, p.name) == p.levels
 
