@@ -223,6 +223,8 @@ def entries(operator):
         return operator.weight
     shape = operator.output_shape(operator.source)
     return operator.matrix(operator.source).toarray().reshape(shape[0], -1)
+
+
 def carries(graph, projection):
     """From a linear population, by a factor for each channel; outputs have one unit for all."""
     weight, ends = projection.operator.weight, [graph[end].kind for end in (projection.source, projection.target)]
