@@ -37,7 +37,7 @@ import numpy as np
 from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array, Pair, Shape
 from pascal_nm.common.files import replacing, written_at_once
-from pascal_nm.errors import ConversionError
+from pascal_nm.errors import ConversionError, GraphError
 from pascal_nm.export.profile import Profile
 from pascal_nm.network.graph import Graph, Population, Projection
 from pascal_nm.network.operators import SumPool2d
@@ -465,7 +465,10 @@ def _operator_map(graph: Graph, q: Projection, coding: Coding, signals: Mapping[
     def repeated(weight: Array) -> Array:
         return np.repeat(weight, copies, axis=1) * amplitude
 
-    form = q.operator.as_convolution((channels, *signal.size))
+    try:
+        form = q.operator.as_convolution((channels, *signal.size))
+    except GraphError as error:
+        raise ConversionError(f"{q.target} has no unrolled form: {error}") from None
     return _Map(
         signal, 0, lambda: repeated(form.weight()), form.outputs, form.kernel, form.stride, form.padding, form.dilation
     )

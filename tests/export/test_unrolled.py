@@ -25,7 +25,14 @@ from pascal_nm.simulation import simulate
 from tests import networks
 from tests.strategies import inputs_for, integer_graphs, integer_qcfs
 
-REFUSED = ("uses the analog input", "strides of the branches", "leaves out some of its pixels", "padding over a QCFS")
+REFUSED = (
+    "uses the analog input",
+    "strides of the branches",
+    "leaves out some of its pixels",
+    "padding over a QCFS",
+    "is no convolution",
+    "are no convolution",
+)
 """What has no unrolled form, and says so."""
 
 ENVIRONMENTS = Path(__file__).parents[2] / ".readers"

@@ -140,7 +140,7 @@ class IndexMap(Operator):
         if axes is not None and self.uniform:
             form = [_window(axis, n) for axis, n in zip(axes[1:], shape[1:], strict=True)]
         if axes is None or form is None or None in form:
-            raise GraphError(f"synapses of kind {self.name} that move pixels so are no convolution")
+            raise GraphError(f"synapses of kind {self.name} that move pixels in this way are no convolution")
         kernel, stride, padding, place = zip(*form, strict=True)
 
         def weight() -> Array:
@@ -283,7 +283,10 @@ class IndexMap(Operator):
     def from_node(cls, node: nir.NIRNode) -> IndexMap:
         """The map that the node's metadata name."""
         about = node.metadata
-        return cls(about["factor"], about["index"], whole(about["source"], (1, 3), "the source of an index map"))
+        found = cls(about["factor"], about["index"], whole(about["source"], (1, 3), "the source of an index map"))
+        if not np.array_equal(found.weight, about["factor"]):
+            raise GraphError("the factors of an index map include some of neurons that hear nothing")
+        return found
 
 
 _MOST_WEIGHTS = 1 << 22
