@@ -7,9 +7,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
+from pascal_nm.network import bounds
 from pascal_nm.network.graph import Graph, Population, Projection
 from pascal_nm.network.operators import Conv2d, Dense, Identity, SumPool2d
 
@@ -96,9 +98,10 @@ def _linear(draw, name, last, populations):
 
 
 @st.composite
-def integer_graphs(draw, linear=True):
+def integer_graphs(draw, linear=True, bits=53):
     """1 to 5 spiking populations: convolution, dense, both poolings, residual joins,
     levels 1 to 16 mixed; some with one or two linear populations before them, or before the output.
+    No potential needs more ``bits``, its sign among them.
     """
     size = draw(st.integers(3, 7))
     source = Population("input", "analog", (draw(st.integers(1, 3)), size, size + 1), draw(st.integers(1, 255)))
@@ -148,7 +151,9 @@ def integer_graphs(draw, linear=True):
     scale = np.array([draw(st.sampled_from([0.25, 1.0, 3.0])) for _ in weight]) if draw(st.booleans()) else np.ones(())
     populations.append(Population("output", "readout", (len(weight),), 1, scale, bias))
     projections.append(Projection(last.name, "output", Dense(weight)))
-    return Graph(tuple(populations), tuple(projections))
+    graph = Graph(tuple(populations), tuple(projections))
+    assume(all(bounds.potential_bound(graph, p.name, kept=True) < 2 ** (bits - 1) for p in graph.weighted))
+    return graph
 
 
 def inputs_for(graph, seed, images=3):

@@ -168,8 +168,8 @@ class ChipProgram:
         projections: in their order.
         registers: by owner and quantity: ``NAME.threshold``, ``NAME.bias`` and
             ``NAME.bias_exponents`` of a population, ``SOURCE__TARGET.weight`` of a projection, all
-            mantissas; and the ``NAME.scale`` of input and readout and the ``NAME.offset`` of the
-            input, which the host has.
+            mantissas; and the ``NAME.scale`` of input, linear populations and readout and the
+            ``NAME.offset`` of the input, which the host has.
         schedule: the windows of every population, delay, further delays of synapses, and stop.
         cores: what each holds.
         routes: by projection, the pairs of cores (n, 2) from one to the other of which messages
@@ -320,8 +320,8 @@ class ChipProgram:
     def needed_registers(self) -> list[str]:
         """The names of all registers that the program has."""
         graph = self.graph
-        ends, weighted = {graph.input.name, *graph.columns}, {p.name for p in graph.weighted}
-        found = [f"{p.name}.{'scale' if p.name in ends else 'threshold'}" for p in graph.populations]
+        weighted = {p.name for p in graph.weighted}
+        found = [f"{p.name}.{'threshold' if p.dynamics.counted else 'scale'}" for p in graph.populations]
         found += [f"{name}.{key}" for name in weighted for key in ("bias", "bias_exponents")]
         found.append(f"{graph.input.name}.offset")
         return found + [f"{q.name}.weight" for q in self.projections]
@@ -424,7 +424,7 @@ def _registers(fitted: Fitted) -> Iterator[tuple[str, Array]]:
     """What :attr:`ChipProgram.registers` has."""
     graph = fitted.graph
     for p in graph.populations:
-        if p in (graph.input, *graph.outputs):
+        if not p.dynamics.counted:
             yield f"{p.name}.scale", p.threshold
         if p is graph.input:
             yield f"{p.name}.offset", p.bias
