@@ -74,11 +74,16 @@ def _twin(draw, projection, source):
     return replace(projection, operator=replace(projection.operator, weight=-projection.operator.weight))
 
 
-def _reach(projection, most):
-    """Beyond the largest sum where each source sends up to ``most``."""
+def largest_sum(projection):
+    """The largest current of a target neuron whose sources all send 1 at most."""
     weight = np.abs(projection.operator.weight.astype(int))
     largest = weight.reshape(len(weight), -1).sum(1).max()
-    return int(largest * max(1, most) * (np.prod(projection.pool.kernel) if projection.pool else 1)) + 1
+    return int(largest * (np.prod(projection.pool.kernel) if projection.pool else 1))
+
+
+def _reach(projection, most):
+    """Beyond the largest sum where each source sends up to ``most``."""
+    return largest_sum(projection) * max(1, most) + 1
 
 
 def _linear(draw, name, last, populations):

@@ -320,9 +320,9 @@ class ChipProgram:
     def needed_registers(self) -> list[str]:
         """The names of all registers that the program has."""
         graph = self.graph
-        weighted = {p.name for p in graph.weighted}
+        biased = {p.name for p in graph.weighted if not p.dynamics.adds}
         found = [f"{p.name}.{'threshold' if p.dynamics.counted else 'scale'}" for p in graph.populations]
-        found += [f"{name}.{key}" for name in weighted for key in ("bias", "bias_exponents")]
+        found += [f"{name}.{key}" for name in biased for key in ("bias", "bias_exponents")]
         found.append(f"{graph.input.name}.offset")
         return found + [f"{q.name}.weight" for q in self.projections]
 
@@ -432,7 +432,7 @@ def _registers(fitted: Fitted) -> Iterator[tuple[str, Array]]:
         threshold = p.threshold if encoding is None else encoding.threshold
         if threshold is not None and p is not graph.input:
             yield f"{p.name}.threshold", threshold.astype(np.int32)
-        if encoding is not None:
+        if encoding is not None and not p.dynamics.adds:
             yield f"{p.name}.bias", encoding.bias.astype(np.int32)
             yield f"{p.name}.bias_exponents", encoding.bias_exponents.astype(np.int8)
     for q in graph.projections:

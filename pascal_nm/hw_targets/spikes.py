@@ -49,7 +49,7 @@ def check(graph: Graph, chip: Chip) -> None:
 
 
 def _check_sums(graph: Graph, plan: schedule.Schedule, chip: Chip) -> None:
-    """Refuse linear populations whose numbers the chip's spikes do not carry, whatever the schedule."""
+    """Refuse linear populations whose numbers no schedule lets the spikes of the chip carry."""
     bits = payloads(graph, plan)
     for p in graph.populations:
         if not p.dynamics.adds:
