@@ -64,7 +64,7 @@ def test_neurons_that_send_numbers_have_the_counts_of_the_closed_form(network, s
 
 @pytest.mark.skipif(not importlib.util.find_spec("lava"), reason="no Lava")
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
-@given(network=integer_graphs(), seed=st.integers(0, 2**32 - 1))
+@given(network=integer_graphs(bits=32), seed=st.integers(0, 2**32 - 1))
 def test_lava_sends_the_same_numbers(network, seed):
     inputs = inputs_for(network, seed)
     network = in_numbers(network)
