@@ -120,3 +120,27 @@ def test_what_does_not_fit_is_refused_by_all_three(model, net, data, why):
     ):
         with pytest.raises(DataError, match=why):
             refusing()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_data_becomes_a_dataset_in_memory(net, kind):
+    made = pnm.Dataset.of(KINDS[kind], "mine", limit=25)
+    assert len(made) == 25 and made.labelled and made.classes == ("0", "1", "2", "3")
+    same(pnm.run(net, made), pnm.run(net, (X[:25], Y[:25])))
+    assert not pnm.Dataset.of(X).labelled
+    with pytest.raises(DataError, match="2 classes"):
+        pnm.Dataset.of(KINDS[kind], classes=("a", "b"))
+    with pytest.raises(DataError, match="some have none"):
+        pnm.Dataset.of(iter([(X, Y), X]))
+
+
+def test_a_session_takes_frames_that_merge_and_refuses_those_that_are_preprocessed(model):
+    net = pnm.convert(model, torch.zeros(1, 12), preprocessing=PRE).replace(timing=pnm.Timing("graded"))
+    frames = RNG.integers(0, 256, (4, 3, 4)).astype(np.uint8)
+    found, expected = net.session().run(frames), pnm.simulate.counts(net, net.pixels(frames))
+    np.testing.assert_array_equal(found.predictions, expected.predictions)
+    for wrong in (PRE(frames.reshape(4, 12)), frames.astype(float) * 2):
+        with pytest.raises(DataError, match="and not yet preprocessed"):
+            net.session().run(wrong)
+    with pytest.raises(DataError, match="does not say how pixels"):
+        net.replace(preprocessing=None).session().run(frames)
