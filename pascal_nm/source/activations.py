@@ -17,7 +17,6 @@ Every clipping of values from below or above has this form, with :math:`\rho` th
 
 from __future__ import annotations
 
-import copy
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,6 +36,7 @@ from pascal_nm.common.arrays import Array
 from pascal_nm.common.batches import SIZE, batches, is_array
 from pascal_nm.errors import ConversionError, DataError, described
 from pascal_nm.source.qcfs import QCFS
+from pascal_nm.source.tracing import copied
 
 Method = Literal["mse", "percentile", "max"]
 Levels = int | Sequence[int] | Mapping[str, int]
@@ -708,16 +708,12 @@ def prepared(
     Raises:
         ConversionError: a network that :func:`to_qcfs` refuses.
     """
-    if levels is None:
-        if calibration is not None:
-            raise ConversionError(
-                "calibration sets the thresholds of a ReLU network: give levels, too, such as levels=8"
-            )
-        result = unwrapped(network).eval()
-    else:
-        result = to_qcfs(network, levels, calibration, example=example)
-    half = {torch.float16, torch.bfloat16} & {p.dtype for p in (*result.parameters(), *result.buffers())}
-    return result.float() if half else result
+    if levels is None and calibration is not None:
+        raise ConversionError("calibration sets the thresholds of a ReLU network: give levels, too, such as levels=8")
+    network = unwrapped(network).eval()
+    if {torch.float16, torch.bfloat16} & {t.dtype for t in (*network.parameters(), *network.buffers())}:
+        network = network.float()
+    return network if levels is None else to_qcfs(network, levels, calibration, example=example)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -737,7 +733,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
             outer = outer._orig_mod
         else:
             break
-    result: nn.Module = copy.deepcopy(outer)
+    result: nn.Module = copied(outer)
     for inner in list(result.modules()):
         for name, child in list(inner._modules.items()):
             inner._modules[name] = getattr(child, "_orig_mod", child)

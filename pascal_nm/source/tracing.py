@@ -391,7 +391,7 @@ def _name(node: fx.Node) -> str:
     return str(getattr(node.target, "__name__", node.op)).split(".")[0].strip("_")
 
 
-def _copied(module: nn.Module) -> nn.Module:
+def copied(module: nn.Module) -> nn.Module:
     """A deep copy, also of weights that hooks compute (``torch.nn.utils.weight_norm``)."""
     computed = [t for part in module.modules() for t in vars(part).values() if isinstance(t, Tensor) and not t.is_leaf]
     return copy.deepcopy(module, {id(t): t.detach().clone() for t in computed})
@@ -414,7 +414,7 @@ def _export(module: nn.Module, example: Tensor | Sequence[Tensor] | None) -> Exp
         batches = tuple(each[:1].repeat(2, *(1,) * (each.ndim - 1)) for each in given)
         for batch in batches:
             shapes[batch] = {0: images}
-        return torch.export.export(_copied(module).eval(), batches, dynamic_shapes=shapes)
+        return torch.export.export(copied(module).eval(), batches, dynamic_shapes=shapes)
     except Exception as error:  # torch.export raises many types for code that it cannot trace
         reason = first_line(error)
         if "Constraints violated" in reason:
