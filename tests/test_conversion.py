@@ -550,6 +550,15 @@ LINEAR = {
     "the largest of the largest, scaled": (
         lambda m, y: F.max_pool2d(F.max_pool2d(F.conv2d(y, m.mixing), 2, 1) * -m.each, 3, 2)
     ),
+    "the largest of dilated windows": lambda m, y: F.max_pool2d(y, 2, dilation=2),
+    "a convolution of the largest of sums": (
+        lambda m, y: F.conv2d(F.max_pool2d(y * 0.7 + F.conv2d(y, m.mixing), 2), m.mixing)
+    ),
+    "the largest of the input, and of a sum": lambda m, y: (
+        F.max_pool2d(-y - F.conv2d(y, m.square, padding=1), 3, 2) + 0.1
+    ),
+    "the largest of groups of channels": lambda m, y: F.max_pool2d(y.unflatten(1, (2, 2)).amax(2), 2),
+    "the largest in windows that do not divide": lambda m, y: F.adaptive_max_pool2d(F.conv2d(y, m.mixing), (3, 5)),
     "the largest of all pixels": lambda m, y: F.adaptive_max_pool2d(y, 1) + y.amax((2, 3), keepdim=True) * 0.3,
     "repeated for each image": lambda m, y: torch.cat([m.rows[:1, :1].expand(y.shape[0], -1), y.flatten(1)], 1),
     "cumulated": lambda m, y: y.cumsum(1),
@@ -590,15 +599,10 @@ def test_what_is_linear_between_two_activations_is_folded_exactly(then):
 
 
 NOT_LINEAR = {
-    "a largest of dilated windows": (lambda m, y: F.max_pool2d(y, 2, dilation=2), "dilated max-pooling"),
     "a product of activations": (lambda m, y: y * m.last(y), "product of two activations"),
     "a gate by a matrix": (lambda m, y: y @ m.last(y), "product of two activations"),
     "a quotient of activations": (lambda m, y: y / (m.last(y) + 1), "a quotient with an activation below"),
     "a division by zero": (lambda m, y: y / (m.each * torch.tensor([1, 0, 1, 1]).view(4, 1, 1)), "divides by zero"),
-    "a convolution of the largest of sums": (
-        lambda m, y: F.conv2d(F.max_pool2d(y * 0.7 + F.conv2d(y, m.mixing), 2), m.mixing),
-        "between a max-pooling and its QCFS",
-    ),
     "a random weight": (lambda m, y: F.conv2d(y, torch.rand(4, 4, 1, 1, dtype=y.dtype)), "is random"),
     "a power": (lambda m, y: y**2, "pow cannot be converted: it is not linear"),
     "an order": (lambda m, y: y.sort(1).values, "sort cannot be converted"),

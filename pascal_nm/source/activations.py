@@ -17,6 +17,7 @@ Every clipping of values from below or above has this form, with :math:`\rho` th
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,7 +37,6 @@ from pascal_nm.common.arrays import Array
 from pascal_nm.common.batches import SIZE, batches, is_array
 from pascal_nm.errors import ConversionError, DataError, described
 from pascal_nm.source.qcfs import QCFS
-from pascal_nm.source.tracing import copied
 
 Method = Literal["mse", "percentile", "max"]
 Levels = int | Sequence[int] | Mapping[str, int]
@@ -733,11 +733,17 @@ def unwrapped(module: nn.Module) -> nn.Module:
             outer = outer._orig_mod
         else:
             break
-    result: nn.Module = copied(outer)
+    result: nn.Module = _copied(outer)
     for inner in list(result.modules()):
         for name, child in list(inner._modules.items()):
             inner._modules[name] = getattr(child, "_orig_mod", child)
     return result
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A deep copy, also of weights that hooks compute (``torch.nn.utils.weight_norm``)."""
+    computed = [t for part in module.modules() for t in vars(part).values() if isinstance(t, Tensor) and not t.is_leaf]
+    return copy.deepcopy(module, {id(t): t.detach().clone() for t in computed})
 
 
 class _Inputs:

@@ -20,17 +20,21 @@ add up. What an operation of torch does is known for the common ones
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from pascal_nm.common.batches import batches
 from pascal_nm.errors import ConversionError, DataError, GraphError
 from pascal_nm.network.graph import Graph, Preprocessing
 from pascal_nm.source import operations
+from pascal_nm.source.activations import Levels, prepared
 from pascal_nm.source.converter import Converter, refusal, register
 from pascal_nm.source.proof import prove
 from pascal_nm.source.tracing import SourceNetwork
@@ -42,20 +46,27 @@ def convert(
     network: nn.Module | ExportedProgram | SourceNetwork,
     example: Tensor | Sequence[Tensor] | None = None,
     *,
+    levels: Levels | None = None,
+    calibration: Any = None,
     preprocessing: Preprocessing | None = None,
     classes: Sequence[str] = (),
     check: bool = True,
     growth: float = 4.0,
 ) -> Graph:
-    """Convert a QCFS network into a spiking graph with the same answers.
+    """Convert a network into a spiking graph with the same answers.
 
-    The result is proven before it is returned: :func:`pascal_nm.source.proof.prove` compares every
-    pre-activation, level and output of the graph with the traced program's.
+    A ReLU network with ``levels`` becomes a QCFS network first, as :func:`pascal_nm.to_qcfs` makes
+    it. The result is proven before it is returned: :func:`pascal_nm.source.proof.prove` compares
+    every pre-activation, level and output of the graph with the traced program's.
 
     Args:
         network: the user's module, an exported program, or a traced :class:`SourceNetwork`.
         example: one input batch of shape (N, *input shape), of several inputs one of each; only
-            shapes and types matter.
+            shapes and types matter. By default the first batch of ``calibration``.
+        levels: L of the QCFS activations that take the places of a ReLU network's: for all, one for
+            each in the order of execution, or by name. Not needed for a QCFS network.
+        calibration: data that their thresholds are set on: a DataLoader, a data set, arrays or
+            tensors; labels are ignored.
         preprocessing: how pixels become inputs; travels with the graph.
         classes: names of the outputs; travel with the graph.
         check: prove the result; without it, conversion takes the time of two forward passes of
@@ -71,6 +82,15 @@ def convert(
         ConversionError: names the part of the network that has no exact spiking equivalent, and
             why; or the first place at which the graph is not the network.
     """
+    if isinstance(network, nn.Module):
+        if example is None and calibration is not None:
+            example, calibration = _first(calibration)
+        network = prepared(network, levels=levels, calibration=calibration, example=example)
+        example = _as_parameters(network, example)
+    elif levels is not None or calibration is not None:
+        raise ConversionError(
+            "levels and calibration are for a torch.nn.Module with ReLU; this has its QCFS activations"
+        )
     source = network if isinstance(network, SourceNetwork) else SourceNetwork(network, example)
     for head in source.left_out:
         warnings.warn(f"{head} is left out: the largest output is the answer with and without it", stacklevel=2)
@@ -83,3 +103,28 @@ def convert(
             return graph.astype(np.float64 if source.dtype == torch.float64 else np.float32)
     except (GraphError, DataError) as error:
         raise ConversionError(str(error)) from error
+
+
+def _first(calibration: Any) -> tuple[Tensor | Sequence[Tensor], Any]:
+    """The first batch of data, without its labels, and all of them again."""
+    if isinstance(calibration, Iterator):
+        first = next(calibration, None)
+        if first is None:
+            raise DataError("the calibration data hold no inputs")
+        calibration, first = itertools.chain([first], calibration), [first]
+    else:
+        first = calibration
+    x, _ = next(batches(first, limit=2))
+    return torch.as_tensor(x), calibration
+
+
+def _as_parameters(module: nn.Module, example: Any) -> Any:
+    """An example of floats in the type of a network's parameters, which may have become wider."""
+    kind = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+    if isinstance(example, tuple | list):
+        return type(example)(_as_parameters(module, each) for each in example)
+    if kind is None or not isinstance(example, Tensor) or not example.is_floating_point():
+        return example
+    return example.to(
+        torch.promote_types(example.dtype, kind) if example.dtype.itemsize < kind.itemsize else example.dtype
+    )

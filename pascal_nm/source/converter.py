@@ -28,7 +28,7 @@ from pascal_nm.source.tracing import SourceNetwork, constants, location, populat
 _MOST_FOLDED = 1 << 30
 """Numbers of a tensor that is computed from parameters, at most."""
 
-_MOST_MULTIPLIED = 1 << 22
+_MOST_MULTIPLIED = 1 << 18
 """Synapses of two maps that are multiplied as sparse matrices, where a linear population could
 stand between them."""
 
@@ -333,37 +333,45 @@ class Converter:
 
     def _composed(self, value: Value, operator: Operator) -> tuple[Term, ...] | None:
         """The terms behind an operator; None where neurons of their own have to stand in front."""
-        apart = affine.synapses(operator, value.shape)
-        before = [affine.synapses(t.operator, t.inner(self.shapes[t.source])) for t in value.terms]
-        found, after = [], 0
+        if all(isinstance(term.operator, Identity) for term in value.terms):
+            found = [self._after(term, operator, value.shape, 0) for term in value.terms]
+            return None if None in found else tuple(term for term in found if term)
+        apart = affine.synapses(operator, value.shape) + sum(map(self._synapses, value.terms))
+        found, composed = [], 0
         for term in value.terms:
-            joined = self._after(term, operator, value.shape, sum(before) + apart)
-            if joined is None:
+            joined = self._after(term, operator, value.shape, apart)
+            composed += self._synapses(joined) if joined else 0
+            if joined is None or composed > self.growth * apart:
                 return None
             found.append(joined)
-            after += affine.synapses(joined.operator, joined.inner(self.shapes[joined.source]))
-        if all(term.moves and term.pool is None and isinstance(term.operator, Identity) for term in value.terms):
-            return tuple(found)
-        return None if after > self.growth * (sum(before) + apart) else tuple(found)
+        return tuple(term for term in found if term)
+
+    def _synapses(self, term: Term) -> int:
+        return affine.synapses(term.operator, term.inner(self.shapes[term.source]))
 
     def _after(self, term: Term, operator: Operator, shape: Shape, apart: int) -> Term | None:
-        inner = term.inner(self.shapes[term.source])
-        if term.operator.uniform or not operator.shares_weights:
-            joined = operator.after(term.operator, shape, inner)
+        """One term behind an operator; ``apart`` synapses are there with neurons in between."""
+        first, inner = term.operator, term.inner(self.shapes[term.source])
+        alike = first.uniform or not operator.shares_weights
+        if alike and (first.passes or (not isinstance(first, Sparse) and not isinstance(operator, Sparse))):
+            joined = operator.after(first, shape, inner)
             if joined is not None:
                 return replace(term, operator=joined)
-        if math.isfinite(self.growth):
-            if apart > _MOST_MULTIPLIED:
-                return None
-            product = operator.matrix(shape) @ term.operator.matrix(inner)
-            if product.nnz > apart:
-                return None
-        else:
-            product = operator.matrix(shape) @ term.operator.matrix(inner)
+        few = math.isfinite(self.growth)
+        if few and not 0 < apart <= _MOST_MULTIPLIED:
+            return None
+        product = operator.matrix(shape) @ first.matrix(inner)
+        if few and product.nnz > apart:
+            return None
         return replace(term, operator=matrix_operator(product, operator.output_shape(shape), inner))
 
     def _then_pool(self, term: Term, pool: SumPool2d, divisor: int) -> Term | None:
-        found = term.operator.pooled(term.pool, pool) if term.operator.uniform else None
+        shared = not isinstance(term.operator, Sparse) and (
+            not isinstance(term.operator, IndexMap) or term.operator.channels is not None
+        )
+        if not term.operator.uniform or not (shared or math.isinf(self.growth)):
+            return None
+        found = term.operator.pooled(term.pool, pool)
         return found and replace(term, operator=found[0], pool=found[1], divisor=term.divisor * divisor)
 
     def materialized(self, node: fx.Node, value: Value) -> Value:
@@ -538,6 +546,8 @@ class Converter:
                     f"the network's output {number} depends on no QCFS activation: it is the same for every input"
                 )
             self._close(value, Population(title, "readout", value.shape))
+        if not number:
+            raise ConversionError("the network returns no tensor")
 
     def _close(self, value: Value, population: Population, *, bias: bool = True) -> None:
         """Add a population that receives ``value``.

@@ -97,6 +97,8 @@ def _evenly(w: Array, pads: Sequence[Pair], dilation: Sequence[int]) -> tuple[Ar
 
     None where no whole number of weights lies between the two sides.
     """
+    if all(before == behind for before, behind in pads):
+        return w, (pads[0][0], pads[1][0])
     most = [max(pad) for pad in pads]
     ends = [(m - before, m - behind) for m, (before, behind) in zip(most, pads, strict=True)]
     if any(n % d for pair, d in zip(ends, dilation, strict=True) for n in pair):

@@ -23,6 +23,7 @@ from torch.utils._sympy.value_ranges import bound_sympy
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import ConversionError, first_line
 from pascal_nm.network.graph import merges
+from pascal_nm.source.activations import unwrapped
 from pascal_nm.source.qcfs import step_of  # importing it registers the operator
 
 aten = torch.ops.aten
@@ -104,8 +105,8 @@ class SourceNetwork:
             )
         if not self.names:
             raise ConversionError(
-                "the network has no QCFS activation: "
-                "put pascal_nm.QCFS where it has ReLU (pascal_nm.to_qcfs does that) and train it"
+                "the network has no QCFS activation: convert(network, levels=8, calibration=data) puts one in the "
+                "place of each ReLU (to train it first: pascal_nm.to_qcfs)"
             )
         self.module = self.program.module()
         shapes, self.dtype = _inputs(self.program)
@@ -391,12 +392,6 @@ def _name(node: fx.Node) -> str:
     return str(getattr(node.target, "__name__", node.op)).split(".")[0].strip("_")
 
 
-def copied(module: nn.Module) -> nn.Module:
-    """A deep copy, also of weights that hooks compute (``torch.nn.utils.weight_norm``)."""
-    computed = [t for part in module.modules() for t in vars(part).values() if isinstance(t, Tensor) and not t.is_leaf]
-    return copy.deepcopy(module, {id(t): t.detach().clone() for t in computed})
-
-
 def _export(module: nn.Module, example: Tensor | Sequence[Tensor] | None) -> ExportedProgram:
     if example is None:
         raise ConversionError("an example input is needed: convert(module, torch.zeros(1, *input_shape))")
@@ -414,7 +409,7 @@ def _export(module: nn.Module, example: Tensor | Sequence[Tensor] | None) -> Exp
         batches = tuple(each[:1].repeat(2, *(1,) * (each.ndim - 1)) for each in given)
         for batch in batches:
             shapes[batch] = {0: images}
-        return torch.export.export(copied(module).eval(), batches, dynamic_shapes=shapes)
+        return torch.export.export(unwrapped(module).eval(), batches, dynamic_shapes=shapes)
     except Exception as error:  # torch.export raises many types for code that it cannot trace
         reason = first_line(error)
         if "Constraints violated" in reason:
