@@ -708,16 +708,12 @@ def prepared(
     Raises:
         ConversionError: a network that :func:`to_qcfs` refuses.
     """
-    if levels is None:
-        if calibration is not None:
-            raise ConversionError(
-                "calibration sets the thresholds of a ReLU network: give levels, too, such as levels=8"
-            )
-        result = unwrapped(network).eval()
-    else:
-        result = to_qcfs(network, levels, calibration, example=example)
-    half = {torch.float16, torch.bfloat16} & {p.dtype for p in (*result.parameters(), *result.buffers())}
-    return result.float() if half else result
+    if levels is None and calibration is not None:
+        raise ConversionError("calibration sets the thresholds of a ReLU network: give levels, too, such as levels=8")
+    network = unwrapped(network).eval()
+    if {torch.float16, torch.bfloat16} & {t.dtype for t in (*network.parameters(), *network.buffers())}:
+        network = network.float()
+    return network if levels is None else to_qcfs(network, levels, calibration, example=example)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
