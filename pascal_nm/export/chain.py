@@ -359,6 +359,8 @@ def _layers(graph: Graph, coding: Coding) -> list[Layer]:
         kept = [name for name in chain.signals if name in later]
         if graph.input.name in kept:
             raise ConversionError(f"a layer after {p.name} uses the analog input, which spikes cannot carry along")
+        if p.dynamics.relays and not p.dynamics.counted:
+            raise ConversionError(f"{p.name}: the largest of sums has no form for other simulators")
         if p.dynamics.relays:
             _add_max(graph, p, coding, chain, kept)
         else:

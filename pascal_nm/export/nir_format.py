@@ -290,7 +290,7 @@ def _levels_in(graph: Graph, p: Population) -> int:
         before = max((steps[q.source] for q in graph.incoming(source.name)), default=0)
         if source is p:
             return before
-        steps[source.name] = before if source.dynamics.adds else source.steps
+        steps[source.name] = before if source.dynamics.summed else source.steps
     raise GraphError(f"no population {p.name!r}")
 
 
@@ -337,8 +337,9 @@ def _projection(raw: nir.NIRGraph, ends: Sequence[tuple[str, ...]], index: int) 
         window = SumPool2d(pair(pool.kernel_size), pair(pool.stride), pair(pool.padding), ceil)
     node = raw.nodes.get(name)
     if node is None:
-        shape = raw.nodes[target].v_threshold.shape
-        integer = np.issubdtype(np.asarray(raw.nodes[target].metadata["threshold"]).dtype, np.integer)
+        shape = getattr(raw.nodes[target], "v_threshold", getattr(raw.nodes[target], "scale", np.zeros(0))).shape
+        weights = [np.asarray(n.weight).dtype for n in raw.nodes.values() if hasattr(n, "weight")]
+        integer = any(np.issubdtype(dtype, np.integer) for dtype in weights)
         ones = np.ones((1,) * len(shape), np.int8 if integer else np.float64)
         return Projection(source, target, Identity(ones), window, number)
     return Projection(source, target, of_node(node), window, number)

@@ -93,7 +93,7 @@ def fitted(network: Graph, chip: Chip, recipe: Quantization | int = 8, *, frames
     found = []
     for layer in layers:
         found.append(_least_shift(layer, levels, chip, numbers))
-        found[-1][1].note(levels)
+        found[-1][1].note(levels, network)
     shifts, integers, encodings = zip(*found, strict=True)
     for each in integers:
         each.require_weights(chip)
@@ -109,7 +109,7 @@ def _levels(populations: Iterable[Population], frames: bool) -> dict[str, float]
 
     Those of linear ones are known once their weights are (:meth:`_Integers.note`).
     """
-    return {p.name: largest_input(p, frames) for p in populations if not p.dynamics.adds}
+    return {p.name: largest_input(p, frames) for p in populations if not p.dynamics.summed}
 
 
 def check(graph: Graph, chip: Chip, *, frames: bool = False) -> dict[str, Encoding]:
@@ -127,7 +127,7 @@ def check(graph: Graph, chip: Chip, *, frames: bool = False) -> dict[str, Encodi
     found = {}
     for p in graph.weighted:
         layer = _Integers(p, list(graph.incoming(p.name)), levels)
-        layer.note(levels)
+        layer.note(levels, graph)
         layer.require_weights(chip)
         if chip.fixed_point is not None:
             found[p.name] = layer.encoded(chip, chip.fixed_point)
@@ -201,10 +201,13 @@ class _Integers:
         self.bound = reachable(population, incoming, [levels[q.source] for q in incoming])
         self.exponents = {q.name: common_exponent(q.operator.weight) for q in incoming}
 
-    def note(self, levels: dict[str, float]) -> None:
-        """What it sends, where that is what it adds up."""
+    def note(self, levels: dict[str, float], graph: Graph) -> None:
+        """What it sends, where that is what it adds up, and what passes on the largest of it."""
         if self.population.dynamics.adds:
             levels[self.population.name] = self.bound
+            for p in graph.populations:
+                if p.dynamics.summed and not p.dynamics.adds and graph.incoming(p.name)[0].source in levels:
+                    levels[p.name] = levels[graph.incoming(p.name)[0].source]
 
     def require_weights(self, chip: Chip) -> None:
         """Refuse mantissas of weights that are wider than the chip's."""

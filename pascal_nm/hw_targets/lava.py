@@ -82,7 +82,7 @@ def _check_potentials(graph: Graph, *, kept: bool) -> None:
     for p in graph.weighted:
         if (bound := bounds.potential_bound(graph, p.name, kept=kept)) >= 2**31:
             frames = "from frame to frame " if kept else ""
-            sums = any(graph[q.source].dynamics.adds for q in graph.incoming(p.name))
+            sums = any(graph[q.source].dynamics.summed for q in graph.incoming(p.name))
             advice = ", or compose the linear populations before it" if sums else ""
             raise TargetError(
                 f"{frames}the {'sums' if p.dynamics.adds else 'membrane potential'} of {p.name} can reach {bound:.3g}, "

@@ -167,7 +167,7 @@ class Estimate:
     def _sending(self, p: Population) -> int:
         """Timesteps in which a population sends where nothing is taken back."""
         emit = self.plan.windows[p.name].emit
-        return 1 if self.plan.windows[p.name].graded else emit.steps if p.dynamics.adds else p.steps
+        return 1 if self.plan.windows[p.name].graded else emit.steps if p.dynamics.summed else p.steps
 
     def _spikes(self, p: Population) -> Array:
         found = np.zeros(self._steps + self.plan.delay)

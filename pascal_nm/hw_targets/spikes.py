@@ -25,7 +25,7 @@ def payloads(graph: Graph, plan: schedule.Schedule) -> dict[str, int]:
     senders = (
         p
         for p in graph.populations
-        if p.dynamics.counted or (p.dynamics.adds and graph.is_integer) or (p.dynamics.injects and valued)
+        if p.dynamics.counted or (p.dynamics.summed and graph.is_integer) or (p.dynamics.injects and valued)
     )
     bits = {p.name: plan.payload_bits(graph, p.name) for p in senders}
     return {name: found for name, found in bits.items() if found}
@@ -52,7 +52,7 @@ def _check_sums(graph: Graph, plan: schedule.Schedule, chip: Chip) -> None:
     """Refuse linear populations whose numbers no schedule lets the spikes of the chip carry."""
     bits = payloads(graph, plan)
     for p in graph.populations:
-        if not p.dynamics.adds:
+        if not p.dynamics.summed:
             continue
         if not (chip.spikes.graded_bits and chip.spikes.signed):
             able = ", ".join(name for name in available() if load(name).spikes.graded_bits and load(name).spikes.signed)

@@ -163,9 +163,15 @@ class Layers:
     def __iter__(self) -> Iterator[Layer]:
         """The layers in order, each made when it is asked for."""
         graph = self.source
-        for i, p in enumerate(graph.weighted):
+        number = iter(range(len(graph.weighted)))
+        for p in graph.populations:
+            if not p.dynamics.weighted:
+                if p.dynamics.summed:
+                    self._units[p.name] = self._units[graph.incoming(p.name)[0].source]
+                continue
+            i = next(number)
             incoming = [_absorbing(graph[q.source], q, self._units.get(q.source)) for q in graph.incoming(p.name)]
-            sums = [q for q in incoming if graph[q.source].dynamics.adds]
+            sums = [q for q in incoming if graph[q.source].dynamics.summed]
             carried = next((q for q in sums if _passes(q) and not p.dynamics.reads_out), None)
             layer = Layer(p, incoming, self.recipe.layer(i), carried, _most(p) if sums else _THRESHOLD_MAX)
             if p.dynamics.adds:
@@ -190,7 +196,10 @@ class Layers:
     def _unweighted(self, p: Population) -> tuple[Population, list[Projection]]:
         """A population that only passes spikes on."""
         incoming = [_with_weight(q, q.operator.weight.astype(np.int8)) for q in self.source.incoming(p.name)]
-        return replace(p, threshold=p.threshold.astype(np.int32), bias=np.zeros((), np.int32)), incoming
+        bias = np.zeros((), np.int32)
+        if p.dynamics.summed:
+            return replace(p, threshold=p.threshold * self._units[p.name], bias=bias), incoming
+        return replace(p, threshold=p.threshold.astype(np.int32), bias=bias), incoming
 
 
 def _quantize_input(graph: Graph) -> Population:

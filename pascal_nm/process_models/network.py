@@ -14,6 +14,7 @@ from pascal_nm.process_models.linear.process import Linear
 from pascal_nm.process_models.max_pool.process import MaxPool
 from pascal_nm.process_models.memory import Record, shared_zeros
 from pascal_nm.process_models.pasc.process import Pasc
+from pascal_nm.process_models.peak.process import Peak
 from pascal_nm.process_models.readout.process import Readout
 from pascal_nm.process_models.synapse.process import Synapse
 from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing, Turns, Windows
@@ -67,11 +68,12 @@ class Wiring:
             (projection,) = self.graph.incoming(p.name)
             assert projection.pool is not None, "Graph refuses such a population without a window"
             source = self.graph[projection.source]
-            return MaxPool(
+            pooling = MaxPool if p.dynamics.counted else Peak
+            return pooling(
                 shape_in=source.shape,
                 window=projection.pool,
                 receive=sending(source, self.schedule),
-                sign=p.threshold,
+                sign=p.dynamics.sign(p),
                 batch=self.batch,
                 cycle=self.cycle,
                 timing=self._timing(sending(source, self.schedule), sending(p, self.schedule)),

@@ -355,7 +355,7 @@ def synapses(graph: Graph, p: Population) -> list[Projection]:
     for target in reversed(graph.populations):
         if target.name in names:
             found += graph.incoming(target.name)
-            names |= {q.source for q in graph.incoming(target.name) if graph[q.source].dynamics.adds}
+            names |= {q.source for q in graph.incoming(target.name) if graph[q.source].dynamics.summed}
     return found
 
 
@@ -381,7 +381,7 @@ class Sums:
         """The most spikes that a neuron of a population sent."""
         if name not in self._spikes:
             p = self.graph[name]
-            if p.dynamics.adds:  # in each timestep in which a source does
+            if p.dynamics.summed:  # in each timestep in which a source does
                 self._spikes[name] = sum(self.spikes(q.source) for q in self.graph.incoming(name))
             else:
                 self._spikes[name] = p.steps if name not in self.sent else int(self.sent[name].max(initial=p.steps))
@@ -394,6 +394,10 @@ class Sums:
             p = self.graph[name]
             if p.dynamics.adds:
                 self._known[key] = np.asarray(self.current(p, magnitudes))
+            elif p.dynamics.summed:
+                (q,) = self.graph.incoming(name)
+                value = torch.from_numpy(self.of(q.source, magnitudes))
+                self._known[key] = simulate.relayed(self.graph, p, {q.source: value}).numpy()
             elif p.dynamics.injects:
                 self._known[key] = np.abs(self.of(name))
             else:
@@ -416,7 +420,7 @@ def with_max_populations(graph: Graph, levels: Mapping[str, Array]) -> dict[str,
     """Levels of the QCFS layers, completed by those of the max populations behind them."""
     counts = dict(levels)
     for p in graph.populations:
-        if p.dynamics.relays and p.name not in counts:
+        if p.dynamics.relays and p.dynamics.counted and p.name not in counts:
             counts[p.name] = _pooled(graph, p, counts[graph.incoming(p.name)[0].source])
     return counts
 
