@@ -18,14 +18,11 @@ from pascal_nm.process_models.model import FramePort, Model, SumPort, zeros
 from pascal_nm.process_models.timing import Rota
 
 
-@implements(proc=MaxPool, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt", "fixed_pt")
-class MaxPoolModel(Model):
-    """Spikes are int8 in either arithmetic, so one model serves both tags."""
+class ExtremeModel(Model):
+    """Behaviour of all models; they differ in the type of the ports."""
 
-    s_in: Any = LavaPyType(SumPort, np.int8, precision=8)
-    s_out: Any = LavaPyType(FramePort, np.int8, precision=8)
+    s_in: Any
+    s_out: Any
     carrier = torch.float32
     """The type of counts."""
     sent = torch.int8
@@ -82,3 +79,13 @@ class MaxPoolModel(Model):
         place = self.timing.cycle.locate(t, self.timing.send)
         if place is not None:
             self.record.write(place.batch, place.t, self.pooled)
+
+
+@implements(proc=MaxPool, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt", "fixed_pt")
+class MaxPoolModel(ExtremeModel):
+    """Spikes are int8 in either arithmetic, so one model serves both tags."""
+
+    s_in = LavaPyType(SumPort, np.int8, precision=8)
+    s_out = LavaPyType(FramePort, np.int8, precision=8)

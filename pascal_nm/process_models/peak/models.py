@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
-from pascal_nm.process_models.max_pool.models import MaxPoolModel
+from pascal_nm.process_models.max_pool.models import ExtremeModel
 from pascal_nm.process_models.model import FramePort, SumPort
 from pascal_nm.process_models.peak.process import Peak
 
@@ -14,7 +14,7 @@ from pascal_nm.process_models.peak.process import Peak
 @implements(proc=Peak, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("floating_pt")
-class PeakFloat(MaxPoolModel):
+class PeakFloat(ExtremeModel):
     """Floating point."""
 
     s_in = LavaPyType(SumPort, float)
@@ -25,7 +25,7 @@ class PeakFloat(MaxPoolModel):
 @implements(proc=Peak, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PeakFixed(MaxPoolModel):
+class PeakFixed(ExtremeModel):
     """Fixed point: int32, in and out; float64 holds all of these numbers."""
 
     s_in = LavaPyType(SumPort, np.int32, precision=32)
