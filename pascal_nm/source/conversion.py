@@ -607,7 +607,7 @@ def _max_pool2d(
     if _pair(dilation) != (1, 1):
         raise refusal(node, "dilated max-pooling is not converted")
     window = _pool(node, value, kernel, stride, padding, ceil_mode)
-    sending = {p.name for p in converter.populations if p.dynamics.sends}
+    sending = {p.name for p in converter.populations if p.dynamics.counted}
     sources = [t for t in value.terms if t.operator.passes and t.pool is None and t.source in sending]
     if len(value.terms) == len(sources) == 1 and not np.any(value.bias) and np.all(sources[0].operator.weight):
         _uniform(node, sources[0].operator)
