@@ -109,10 +109,16 @@ def plan(graph: Graph, coding: Coding) -> tuple[list[Layer], Growth]:
     Raises:
         ConversionError: it would not fit in memory (says how large it is); a max population with
             padding and negative thresholds; a layer after the first that uses the analog input;
-            branches whose strides do not line up; several readouts; neurons other than QCFS.
+            branches whose strides do not line up; several readouts; neurons other than QCFS; linear
+            populations.
     """
     if other := [p.kind for p in graph.spiking if not p.dynamics.is_qcfs]:
         raise ConversionError(f"as a chain, a network has neurons of QCFS, not {other[0]}: export it without --profile")
+    if sums := [p.name for p in graph.populations if p.dynamics.adds]:
+        raise ConversionError(
+            f"as a chain, a network has no linear populations, and {sums[0]} is one: convert with "
+            'growth=float("inf"), which composes all linear layers, or export it without --profile'
+        )
     if len(graph.outputs) > 1:
         names = ", ".join(graph.columns)
         raise ConversionError(f"as a chain, a network has one readout, not {names}: export it without --profile")
@@ -151,7 +157,7 @@ def build(
 
 def copies(graph: Graph, coding: Coding) -> dict[str, int]:
     """Copies of the neurons of each population that spikes."""
-    return {p.name: coding.copies(p) for p in graph.senders}
+    return {p.name: coding.copies(p) for p in graph.counted}
 
 
 def write(raw: nir.NIRGraph, path: str | Path) -> None:

@@ -69,7 +69,7 @@ def unrolled_counts(graph, values, name):
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    graph=integer_graphs(),
+    graph=integer_graphs(linear=False),
     seed=st.integers(0, 2**32 - 1),
     strict=st.booleans(),
     reader=st.sampled_from(["generic", "norse"]),

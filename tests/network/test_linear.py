@@ -11,11 +11,20 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from pascal_nm.errors import GraphError
+from pascal_nm.errors import ConversionError, GraphError, TargetError
+from pascal_nm.export.nir_format import from_nir, to_nir
+from pascal_nm.export.rate import rate_network
+from pascal_nm.export.unrolled import unrolled_network
+from pascal_nm.hw_targets import chip as chips
+from pascal_nm.hw_targets.loihi import Execution
+from pascal_nm.hw_targets.program import lower
 from pascal_nm.network import bounds
-from pascal_nm.network.graph import Graph, Population, Projection, Quantization
+from pascal_nm.network.graph import Graph, Population, Preprocessing, Projection, Quantization, Timing
 from pascal_nm.network.operators import Dense, Identity
 from pascal_nm.network.quantization import quantize
+from pascal_nm.report.traces import record, trace
+from pascal_nm.search import precision
+from pascal_nm.search.comparison import with_more_levels
 from pascal_nm.simulation import schedule, simulate
 from tests.strategies import _apply, inputs_for, integer_graphs
 
@@ -161,3 +170,80 @@ def test_a_bias_or_levels_of_a_linear_population_are_refused():
         with_sum(bias=np.ones(()))
     with pytest.raises(GraphError, match="'sum_1': levels must be a whole number from 0 to 0, not 1"):
         with_sum(levels=1)
+
+
+def test_a_float_network_goes_through_a_file_bit_for_bit():
+    for dtype in (np.float32, np.float64):
+        graph = chain(2).astype(dtype)
+        assert from_nir(to_nir(graph)).differences(graph) == []
+        integer = quantize(graph, 8, input_range=3.0)
+        read = from_nir(to_nir(integer))
+        assert read.differences(integer) == []
+        assert read.quantization == integer.quantization
+
+
+def test_forms_for_other_readers_refuse_it_and_say_what_helps():
+    for make in (unrolled_network, lambda graph: rate_network(graph, 4)):
+        with pytest.raises(ConversionError, match=r"no linear populations, and sum_0 is one: convert with growth="):
+            make(chain(1))
+
+
+def test_losses_know_what_linear_populations_lose_and_the_search_gives_them_bits():
+    """By bits of each layer; what its own rounding changes grows as its bits fall."""
+    graph = chain(2).replace(preprocessing=Preprocessing(1.0, (0.0,) * 6, (0.25,) * 6))
+    inputs = np.random.default_rng(1).uniform(-4, 4, (40, 6))
+    found = {}
+    for bits in (3, 8):
+        made = quantize(graph, bits, input_range=4.0)
+        found[bits] = {loss.name: loss for loss in precision.losses(graph, made, inputs)}
+        assert list(found[bits]) == [p.name for p in graph.weighted]
+    for name in ("sum_0", "sum_1", "sum_2"):
+        few, many = found[3][name], found[8][name]
+        assert few.bits == 3 and few.weights == many.weights > 0
+        assert few.potential_error > 4 * many.potential_error > 0
+        assert few.weight_error > 4 * many.weight_error > 0
+        assert np.isnan(few.own) and np.isnan(few.total)
+    labels = simulate.counts(graph, inputs).predictions
+
+    def make(graph, recipe):
+        return quantize(graph, recipe, input_range=4.0)
+
+    searched = precision.fewest_bits(graph, inputs, labels, 0.1, make=make)
+    assert float(np.mean(simulate.counts(make(graph, searched.recipe), inputs).predictions == labels)) >= 0.9
+    assert searched.accuracy >= 0.9
+
+
+def test_a_chip_without_numbers_refuses_it_by_name_and_one_with_them_runs_it():
+    graph = chain(1).replace(preprocessing=Preprocessing(1.0, (0.0,) * 6, (0.25,) * 6))
+    for timing in (Timing(), Timing("two_phase")):
+        with pytest.raises(TargetError, match=r"'sum_0': its spikes carry no numbers.*growth=float\(\"inf\"\).*loihi2"):
+            lower(graph.replace(timing=timing), chips.load("loihi1"))
+    program = lower(graph, chips.load("loihi2"), 4)
+    integer, inputs = program.graph, np.random.default_rng(3).uniform(-1, 1, (5, 6))
+    result, expected = Execution(program).run(inputs), simulate.counts(integer, inputs)
+    np.testing.assert_array_equal(result.potential, expected.potential)
+    bits = {p.name: p.payload_bits for p in program.populations}
+    assert bits["layer_0"] == 0 < bits["sum_0"] < bits["sum_1"] + 1
+    narrow = replace(chips.load("loihi2"), spikes=replace(chips.load("loihi2").spikes, graded_bits=bits["sum_0"] - 1))
+    with pytest.raises(TargetError, match=r"'sum_0': its spikes carry numbers of .* bits, .* quantize to fewer bits"):
+        lower(graph, narrow, 4)
+
+
+def test_neurons_behind_a_sum_are_traced_as_they_ran():
+    for graph in (chain(1), quantize(chain(1), 4, input_range=3.0)):
+        inputs = np.random.default_rng(4).uniform(-3, 3, (1, 6))
+        result, recording = record(graph, inputs)
+        found = trace(graph, result, recording, "output", np.arange(3))
+        np.testing.assert_allclose(found.potential[-1], result.logits[0], rtol=1e-9, atol=1e-9)
+        sent = recording.sent("sum_1", np.arange(6), plan_steps := result.schedule.steps, graph.dtype)
+        assert len(sent) == plan_steps and sent.any()
+        np.testing.assert_array_equal((sent != 0).sum(0), result.spikes["sum_1"][0])
+
+
+def test_more_levels_divide_what_comes_through_sums_once():
+    graph = chain(2)
+    more = with_more_levels(graph, 4)
+    inputs = np.random.default_rng(5).uniform(-3, 3, (60, 6))
+    apart = np.abs(simulate.counts(more, inputs).logits - simulate.counts(graph, inputs).logits)
+    assert apart.mean() < 0.5 * simulate.counts(graph, inputs).logits.std()
+    assert [p.levels for p in more.spiking] == [16, 16]
