@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pascal_nm import QCFS, to_qcfs
+from pascal_nm import QCFS, convert, to_qcfs
 from pascal_nm.errors import ConversionError, DataError
 from pascal_nm.source.activations import prepared, unwrapped
 from pascal_nm.source.architectures import qcfs_layers
@@ -346,3 +346,20 @@ def test_a_skipped_block_leaves_the_places_of_the_others():
     del without.blocks[1]
     qcfs.skip = 1
     assert torch.equal(qcfs(images()), without(images()))
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_relu_network_and_a_loader_are_enough_for_a_spiking_network(style):
+    """Which is proven to be the QCFS network that to_qcfs makes."""
+    relu, x = network(style), images()
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, torch.zeros(6, 8, 8)), 3)
+    net = convert(relu, levels=8, calibration=loader)
+    names = [name.replace(".", "_") for name, _ in qcfs_layers(to_qcfs(relu, 8, loader))]
+    assert {name if name[0].isalpha() else f"qcfs_{name}" for name in names} <= {p.name for p in net.populations}
+
+
+def test_a_relu_network_without_levels_is_told_what_to_give():
+    with pytest.raises(ConversionError, match=r"convert\(.*levels=8, calibration="):
+        convert(network("functional"), images())
+    with pytest.raises(ConversionError, match="give levels, too"):
+        convert(network("functional"), calibration=images())

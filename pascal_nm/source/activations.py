@@ -18,6 +18,7 @@ Every clipping of values from below or above has this form, with :math:`\rho` th
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -763,7 +764,7 @@ class _Inputs:
         if self._first is None:
             self._first = next(map(self.taken, self._batches), None)
         if self._first is None:
-            raise DataError("the calibration data hold no inputs")
+            raise DataError(_EMPTY)
         return self._first
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
@@ -781,6 +782,25 @@ class _Inputs:
                 f"calibration needs the network's inputs, {self.parameter.dtype}, not {x.dtype}: preprocess the pixels"
             )
         return cast(Tensor, x.to(self.parameter))
+
+
+def first_batch(data: Any) -> tuple[Any, Any]:
+    """The first inputs of calibration data, and the data again, which may be an iterator.
+
+    Raises:
+        DataError: there are none.
+    """
+    if isinstance(data, Iterator):
+        first = list(itertools.islice(data, 1))
+        given, data = iter(first), itertools.chain(first, data)
+    else:
+        given = data
+    for x in _batches(given):
+        return torch.as_tensor(x) if not isinstance(x, tuple | list) else x, data
+    raise DataError(_EMPTY)
+
+
+_EMPTY = "the calibration data hold no inputs"
 
 
 def _batches(data: Any) -> Iterator[Any]:

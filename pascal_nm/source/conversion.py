@@ -20,9 +20,8 @@ add up. What an operation of torch does is known for the common ones
 
 from __future__ import annotations
 
-import itertools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,11 +29,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from pascal_nm.common.batches import batches
 from pascal_nm.errors import ConversionError, DataError, GraphError
 from pascal_nm.network.graph import Graph, Preprocessing
 from pascal_nm.source import operations
-from pascal_nm.source.activations import Levels, prepared
+from pascal_nm.source.activations import Levels, first_batch, prepared
 from pascal_nm.source.converter import Converter, refusal, register
 from pascal_nm.source.proof import prove
 from pascal_nm.source.tracing import SourceNetwork
@@ -84,7 +82,7 @@ def convert(
     """
     if isinstance(network, nn.Module):
         if example is None and calibration is not None:
-            example, calibration = _first(calibration)
+            example, calibration = first_batch(calibration)
         network = prepared(network, levels=levels, calibration=calibration, example=example)
         example = _as_parameters(network, example)
     elif levels is not None or calibration is not None:
@@ -103,19 +101,6 @@ def convert(
             return graph.astype(np.float64 if source.dtype == torch.float64 else np.float32)
     except (GraphError, DataError) as error:
         raise ConversionError(str(error)) from error
-
-
-def _first(calibration: Any) -> tuple[Tensor | Sequence[Tensor], Any]:
-    """The first batch of data, without its labels, and all of them again."""
-    if isinstance(calibration, Iterator):
-        first = next(calibration, None)
-        if first is None:
-            raise DataError("the calibration data hold no inputs")
-        calibration, first = itertools.chain([first], calibration), [first]
-    else:
-        first = calibration
-    x, _ = next(batches(first, limit=2))
-    return torch.as_tensor(x), calibration
 
 
 def _as_parameters(module: nn.Module, example: Any) -> Any:
