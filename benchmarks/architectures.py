@@ -10,8 +10,9 @@ in closed form (``counts``), timestep by timestep (``steps``), and in 8 bits; th
 
 Each network runs in a process of its own with limits of memory and time. Results are appended to a
 file, a line for each; what stands there is not run again. ``--list`` prints the names, ``--table``
-the Markdown table of the results at hand. ``--spikingjelly`` runs SpikingJelly's ``ann2snn`` on the
-same weights, and compares both kinds of spiking network with the ReLU network.
+the Markdown tables of the results at hand. ``--part chips`` runs the networks in Lava and on the
+cores of a chip, ``--part spikingjelly`` runs SpikingJelly's ``ann2snn`` on the same weights, and
+compares both kinds of spiking network with the ReLU network.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ from torch.utils._pytree import tree_leaves
 
 import pascal_nm as pnm
 from pascal_nm.errors import PascalError
+from pascal_nm.hw_targets.lava import LavaTarget
+from pascal_nm.hw_targets.loihi import LoihiTarget
 from pascal_nm.simulation import simulate
 
 IMAGES, LEVELS = 3, 4
@@ -50,6 +53,9 @@ IMAGES, LEVELS = 3, 4
 
 BESIDE, TIMESTEPS = 8, (4, 16, 64)
 """Images for the comparison with SpikingJelly; its timesteps, and our levels."""
+
+CHIP = "loihi2"
+"""A chip whose spikes carry numbers, which linear populations need."""
 
 CHECKS = ("counts", "steps", "int8", "nir")
 """What is exact: in double precision in closed form and by timesteps, in 8 bits, from the file."""
@@ -219,12 +225,10 @@ def qcfs_network(relu: nn.Module, architecture: Architecture, levels: int) -> nn
 
 
 def examine(architecture: Architecture) -> dict[str, Any]:
-    """Everything that the table says of one network."""
+    """What the table of conversions says of one network."""
     relu = relu_network(architecture)
-    given = inputs(architecture, IMAGES, 3)
-    example = given[0] if len(given) == 1 else given
-    x = given[0].numpy() if len(given) == 1 else torch.cat([t.flatten(1) for t in given], 1).numpy()
     found: dict[str, Any] = {"products": products(relu, architecture)}
+    example, x = run_inputs(architecture)
     try:
         qcfs = qcfs_network(relu, architecture, LEVELS)
         begin = time.perf_counter()
@@ -233,22 +237,50 @@ def examine(architecture: Architecture) -> dict[str, Any]:
         found["seconds"] = time.perf_counter() - begin
     except PascalError as error:
         return found | {"refused": str(error)}
-    found |= {
-        "populations": len(graph.populations),
-        "projections": len(graph.projections),
-        "synapses": synapses(graph),
-        "schedule": graph.timing.schedule,
-    }
-    checks = {
-        "counts": lambda: exact(source, simulate.counts(graph, x), x),
-        "steps": lambda: exact(source, simulate.steps(graph, x), x),
-        "int8": lambda: whole_numbers(graph, x),
-        "nir": lambda: round_trip(graph),
-    }
+    kinds = [p.kind for p in graph.populations]
+    found |= {"populations": len(kinds), "projections": len(graph.projections), "synapses": synapses(graph)}
+    found |= {"linear": kinds.count("linear"), "schedule": graph.timing.schedule}
+    return found | _each(
+        {
+            "counts": lambda: exact(source, simulate.counts(graph, x), x),
+            "steps": lambda: exact(source, simulate.steps(graph, x), x),
+            "int8": lambda: whole_numbers(graph, x),
+            "nir": lambda: round_trip(graph),
+        }
+    )
+
+
+def deploy(architecture: Architecture) -> dict[str, Any]:
+    """The network in 8 bits in Lava's fixed point, and in registers on the cores of a chip."""
+    example, x = run_inputs(architecture)
+    network = qcfs_network(relu_network(architecture), architecture, LEVELS)
+    graph = pnm.quantize(pnm.convert(network, example), 8, input_range=float(np.abs(x).max()))
+    expected = simulate.counts(graph, x)
+    found: dict[str, Any] = {}
+
+    def chip() -> str:
+        execution = LoihiTarget(CHIP, cores=True).compile(graph)
+        found["cores"], found["hops"] = execution.placement.cores, round(execution.placement.mean_hops, 1)
+        return same(simulate.counts(execution.graph, x), execution.run(x))
+
+    return found | _each({"lava": lambda: same(expected, LavaTarget().compile(graph).run(x)), "chip": chip}) | found
+
+
+def run_inputs(architecture: Architecture) -> tuple[Any, np.ndarray]:
+    """The example of a conversion, and the same as a run takes it: several inputs side by side."""
+    given = inputs(architecture, IMAGES, 3)
+    if len(given) == 1:
+        return given[0], given[0].numpy()
+    return given, torch.cat([x.flatten(1) for x in given], 1).numpy()
+
+
+def _each(checks: dict[str, Callable[[], str]]) -> dict[str, str]:
+    """What each check says, or why it fails."""
+    found = {}
     for name, check in checks.items():
         try:
             found[name] = check()
-        except Exception as error:  # of a part that has not learned an operator
+        except Exception as error:  # of a part that does not know an operator
             found[name] = _first_line(error)
             found["traceback"] = traceback.format_exc(limit=-6)
     return found
@@ -263,9 +295,13 @@ def exact(source: pnm.SourceNetwork, result: pnm.RunResult, x: np.ndarray) -> st
 
 
 def whole_numbers(graph: pnm.Graph, x: np.ndarray) -> str:
-    """In 8 bits, timestep by timestep against the closed form: every count and every potential."""
+    """In 8 bits, timestep by timestep against the closed form."""
     graph = pnm.quantize(graph, 8, input_range=float(np.abs(x).max()))
-    expected, found = simulate.counts(graph, x), simulate.steps(graph, x)
+    return same(simulate.counts(graph, x), simulate.steps(graph, x))
+
+
+def same(expected: pnm.RunResult, found: pnm.RunResult) -> str:
+    """``yes``, where every count and every potential is the same integer."""
     pairs = [(expected.potential, found.potential), *((n, found.counts[name]) for name, n in expected.counts.items())]
     other = sum(np.count_nonzero(a != b) for a, b in pairs)
     return f"{other:,} numbers differ" if other else "yes"
@@ -338,7 +374,7 @@ def _rate_coded(relu: nn.Module, calibration: tuple[torch.Tensor, ...]) -> tuple
     return spiking, sum(any(name in str(kind).lower() for name in names) for kind in kinds)
 
 
-PARTS = {"conversion": examine, "spikingjelly": beside}
+PARTS = {"conversion": examine, "chips": deploy, "spikingjelly": beside}
 
 
 def _child(answers: Connection, architecture: Architecture, part: str, memory: float) -> None:
@@ -388,12 +424,12 @@ def _conversion_row(name: str, package: str, found: dict[str, Any]) -> str:
         reason = f"no: {gate(name)}"
     elif reason:
         reason = f"no: {reason}"
-    numbers = ["", "", "", "", ""]
+    numbers = [""] * 6
     if "synapses" in found:
         growth = found["synapses"] / found["products"]
         numbers = [
             f"{found['seconds']:.1f}", f"{found['synapses'] / 1e6:.2f}", f"{growth:.2f}",
-            f"{found['populations']}", f"{found['projections']}",
+            f"{found['populations']}", f"{found['linear']}", f"{found['projections']}",
         ]  # fmt: skip
     checks = [found.get(check, "") for check in CHECKS]
     return f"| {' | '.join([name, package or 'written out', reason or 'yes', *numbers, *checks])} |"
@@ -411,8 +447,8 @@ def table(results: dict[tuple[str, str], dict[str, Any]]) -> None:
     rows = {name: results[name, "conversion"] for name in packages if (name, "conversion") in results}
     if rows:
         print(
-            "| network | from | converts | seconds | synapses, millions | growth | populations | projections "
-            f"| {' | '.join(CHECKS)} |\n|---|---|---|---:|---:|---:|---:|---:|{'---|' * len(CHECKS)}"
+            "| network | from | converts | seconds | synapses, millions | growth | populations | linear | projections "
+            f"| {' | '.join(CHECKS)} |\n|---|---|---|---:|---:|---:|---:|---:|---:|{'---|' * len(CHECKS)}"
         )
         for name, found in rows.items():
             print(_conversion_row(name, packages[name], found))
@@ -424,6 +460,14 @@ def table(results: dict[tuple[str, str], dict[str, Any]]) -> None:
             f"({100 * len(converted) / max(1, len(plain)):.0f} %), {exactly} of them exact in all columns; "
             f"{len(rows) - len(plain)} with a gate."
         )
+    rows = {name: results[name, "chips"] for name in packages if (name, "chips") in results}
+    if rows:
+        print(
+        columns = ("network", "Lava, fixed point", f"registers of a {CHIP}", "cores", "hops of a message")
+        print(f"\n| {' | '.join(columns)} |\n|---|---|---|---:|---:|")
+        for name, found in rows.items():
+            cells = [found.get("failed") or found["lava"], found.get("chip"), found.get("cores"), found.get("hops")]
+            print(f"| {' | '.join([name, *(str('' if cell is None else cell) for cell in cells)])} |")
     rows = {name: results[name, "spikingjelly"] for name in packages if (name, "spikingjelly") in results}
     if rows:
         columns = [f"{letter} = {n}" for letter in "LT" for n in TIMESTEPS]
@@ -440,7 +484,12 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="run what stands in the results, too")
     parser.add_argument("--memory", type=float, default=10, help="GiB of address space of each network's process")
     parser.add_argument("--seconds", type=float, default=600, help="of each network")
-    parser.add_argument("--spikingjelly", action="store_true", help="compare with its ann2snn")
+    parser.add_argument(
+        "--part",
+        choices=PARTS,
+        default="conversion",
+        help="chips: Lava's fixed point, a chip's registers and cores; spikingjelly: its ann2snn on the same weights",
+    )
     parser.add_argument("--list", action="store_true", help="print the names and where they come from")
     parser.add_argument("--table", action="store_true", help="print the table of the results, and run nothing")
     options = parser.parse_args()
@@ -452,7 +501,6 @@ def main() -> None:
         for name in names:
             print(f"{name:36}{known[name].package or 'written out':14}{gate(name)}")
         return
-    part = "spikingjelly" if options.spikingjelly else "conversion"
     results: dict[tuple[str, str], dict[str, Any]] = {}
     if options.results.exists():
         for line in options.results.read_text().splitlines():
@@ -463,14 +511,18 @@ def main() -> None:
         if missing:
             print(f"not installed, left out: {', '.join(sorted(missing))}", file=sys.stderr)
         for name in names:
-            if known[name].package in missing or ((name, part) in results and not options.again):
+            if known[name].package in missing or ((name, options.part) in results and not options.again):
                 continue
-            result = {"name": name, "part": part, **_run(known[name], part, options.memory, options.seconds)}
-            results[name, part] = result
+            result = {
+                "name": name,
+                "part": options.part,
+                **_run(known[name], options.part, options.memory, options.seconds),
+            }
+            results[name, options.part] = result
             with options.results.open("a") as file:
                 print(json.dumps(result), file=file)
-            reason = result.get("failed") or result.get("refused") or result.get("spikingjelly")
-            print(f"{name}: {reason or 'converts'}", file=sys.stderr, flush=True)
+            reason = result.get("failed") or result.get("refused")
+            print(f"{name}: {reason or 'done'}", file=sys.stderr, flush=True)
     table({key: found for key, found in results.items() if key[0] in names})
 
 
