@@ -462,7 +462,6 @@ def table(results: dict[tuple[str, str], dict[str, Any]]) -> None:
         )
     rows = {name: results[name, "chips"] for name in packages if (name, "chips") in results}
     if rows:
-        print(
         columns = ("network", "Lava, fixed point", f"registers of a {CHIP}", "cores", "hops of a message")
         print(f"\n| {' | '.join(columns)} |\n|---|---|---|---:|---:|")
         for name, found in rows.items():
