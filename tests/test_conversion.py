@@ -523,6 +523,8 @@ LINEAR = {
     ),
     "the largest of a concatenation": lambda m, y: F.max_pool2d(torch.cat([y * m.each + 0.1, -y], 1), 3, 2),
     "a stack": lambda m, y: torch.stack([y, y + 1], 2).flatten(1, 2),
+    "a stack in front of the images": lambda m, y: torch.stack([y, y.flip(3) + 1, -y]).mean(0),
+    "images last": lambda m, y: (y.flatten(1).T * 0.5).T + y.permute(1, 2, 3, 0).permute(3, 0, 1, 2).flatten(1),
     "chunks": lambda m, y: y.chunk(2, 1)[1] + y.split([1, 3], 1)[1][:, :2],
     "a map of other rows": lambda m, y: y.reshape(-1, 4, 4, 16),
     "a convolution of other rows": lambda m, y: F.conv2d(y.reshape(-1, 4, 4, 16), m.square, padding=1),

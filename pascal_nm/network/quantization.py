@@ -117,7 +117,9 @@ class Layer:
             GraphError: its grid has no such integers.
         """
         p, (powers, widest) = self.population, self._widest
-        if self.carried is None:
+        if self._unit is not None:
+            grid, powers = self._unit, [0] * len(self.incoming)
+        elif self.carried is None:
             grid = _grid(p, self.incoming, powers, widest / recipe.largest, recipe, self.most)
         else:
             factors = self.carried.operator.peaks(len(p.shape))
@@ -129,6 +131,20 @@ class Layer:
             _quantize_population(p, grid, recipe.bias_bits),
             [_quantize_projection(q, grid, e, recipe.largest) for q, e in ends],
         )
+
+    @cached_property
+    def _unit(self) -> Array | None:
+        """The weight of all that comes to a channel of sums, or its negative: 1 in integers.
+
+        None where there are several.
+        """
+        if not self.population.dynamics.adds or self.carried is not None:
+            return None
+        axes = len(self.population.shape)
+        unit = reduce(np.maximum, [q.operator.peaks(axes) for q in self.incoming])
+        unit = np.where(unit > 0, unit, 1.0)
+        sizes = [np.abs(q.operator.scale_output(1 / unit).weight) for q in self.incoming]
+        return unit if all(bool(np.all((size == 0) | (size == 1))) for size in sizes) else None
 
     @cached_property
     def _widest(self) -> tuple[list[int], Array]:

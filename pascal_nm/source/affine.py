@@ -50,6 +50,7 @@ class Value:
             they may change places). ``terms``, ``bias`` and ``shape`` are those in front of them.
         signs: by channel, -1 where the network has turned the sign since: there the largest value
             is the smallest. None without windows.
+        axis: which axis of the network's tensor numbers the images.
     """
 
     terms: tuple[Term, ...]
@@ -58,6 +59,7 @@ class Value:
     seen: Shape
     windows: tuple[SumPool2d, ...] = ()
     signs: Array | None = None
+    axis: int = 0
 
     @property
     def pooled(self) -> Shape:

@@ -80,7 +80,7 @@ class Converter:
         if not any(isinstance(v, Tensor) for v in tree_leaves(node.meta.get("val"))):
             return  # a size or an assertion about sizes
         try:
-            if handler is None:
+            if handler is None or self._apart(node):
                 found = self.probed(node)
             elif any(map(self._is_number, node.all_input_nodes)) and handler not in _TAKE_NUMBERS:
                 raise refusal(
@@ -100,7 +100,9 @@ class Converter:
 
     def _check(self, node: fx.Node, value: Value, traced: Tensor) -> None:
         """What holds for every operation: the value has the shape and type that were traced."""
-        if tuple(traced.shape[1:]) != value.seen or not statically_known_true(traced.shape[0] == self.batch):
+        shape = [*traced.shape]
+        images = shape.pop(value.axis) if shape else 1
+        if tuple(shape) != value.seen or not statically_known_true(images == self.batch):
             raise refusal(
                 node,
                 f"it gives a tensor of shape {tuple(traced.shape)}, in which an image is not of shape {value.seen}",
@@ -286,9 +288,10 @@ class Converter:
         for argument in node.all_input_nodes:
             if not (argument.name in values or argument.name in self.constants or self._is_number(argument)):
                 raise refusal(node, self._no_value(argument))
-        operation = probing.Operation(
-            node, {name: value.seen for name, value in values.items()}, self.constants, self.batch
-        )
+        shapes = {name: value.seen for name, value in values.items()}
+        ends = [self._axis(t) for t in tree_leaves(node.meta["val"]) if isinstance(t, Tensor)]
+        axes = [value.axis for value in values.values()]
+        operation = probing.Operation(node, shapes, self.constants, self.batch, axes, ends)
         try:
             moved = probing.moved(operation)
             found = None if moved is not None else probing.affine(operation)
@@ -296,11 +299,23 @@ class Converter:
             raise refusal(node, _REASONS.get(_operation(node), f"{error}, and has no exact spiking form")) from error
         except Exception as error:  # torch raises many types for arguments that an operation does not take
             raise refusal(node, f"it cannot be run alone: {first_line(error)}") from error
+        operands = [replace(value, axis=0) for value in values.values()]
         if moved is None:
             assert found is not None
-            return self._multiplied(node, list(values.values()), found)
-        results = tuple(self._placed(node, list(values.values()), each) for each in moved)
+            return replace(self._multiplied(node, operands, found), axis=ends[0])
+        each = [self._placed(node, operands, one) for one in moved]
+        results = tuple(replace(value, axis=axis) for value, axis in zip(each, ends, strict=True))
         return results[0] if isinstance(node.meta["val"], Tensor) else results
+
+    def _axis(self, traced: Tensor) -> int:
+        """Which axis of a tensor numbers the images."""
+        sized = (i for i, n in enumerate(traced.shape) if not isinstance(n, int))
+        return next((i for i in sized if statically_known_true(traced.shape[i] == self.batch)), 0)
+
+    def _apart(self, node: fx.Node) -> bool:
+        """Whether the images stand elsewhere than first in an argument."""
+        found = (self.values[a.name] for a in node.all_input_nodes if a.name in self.values)
+        return any(isinstance(value, Value) and value.axis for value in found)
 
     def _is_number(self, argument: fx.Node) -> bool:
         return isinstance(argument.meta.get("val"), torch.SymInt | torch.SymFloat)
@@ -540,6 +555,8 @@ class Converter:
             if name not in results:
                 raise ConversionError(f"the network returns {name!r}, which is no tensor")
             value = self.value(node, results[name])
+            if value.axis:
+                raise ConversionError(f"output {number} has its images along axis {value.axis}, not first")
             title = "output" if number == 1 else next(n for n in _numbered(number) if n not in self._taken())
             if not value.terms:
                 raise ConversionError(

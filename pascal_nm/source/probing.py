@@ -62,6 +62,8 @@ class Operation:
         constants: tensors that depend on parameters alone, by node.
         images: how many the program takes; None: any number.
         batch: the traced number of images.
+        axes: which axis of each operand numbers the images.
+        result_axes: likewise of each result.
     """
 
     def __init__(
@@ -70,8 +72,11 @@ class Operation:
         operands: Mapping[str, Shape],
         constants: Mapping[str, Any],
         batch: int | torch.SymInt,
+        axes: Sequence[int],
+        result_axes: Sequence[int],
     ) -> None:
         self.node, self.operands, self._constants, self._batch = node, dict(operands), constants, batch
+        self._axes, self._result_axes = axes, result_axes
         self.sizes = [math.prod(shape) for shape in self.operands.values()]
 
     def images(self, wanted: int) -> int:
@@ -81,7 +86,8 @@ class Operation:
     def __call__(self, given: Sequence[Tensor]) -> list[Tensor]:
         """Its results, (images, …) each, for operands (images, *shape)."""
         images = len(given[0])
-        known = dict(zip(self.operands, given, strict=True))
+        there = (x.movedim(0, axis) for x, axis in zip(given, self._axes, strict=True))
+        known = dict(zip(self.operands, there, strict=True))
 
         def value(node: fx.Node) -> Any:
             if node.name in known:
@@ -94,7 +100,8 @@ class Operation:
         args, kwargs = torch.utils._pytree.tree_map(_double, (args, kwargs))
         with torch.no_grad():
             results = self.node.target(*args, **kwargs)  # type: ignore[operator]
-        return [r for r in tree_leaves(results) if isinstance(r, Tensor)]
+        found = [r for r in tree_leaves(results) if isinstance(r, Tensor)]
+        return [r.movedim(axis, 0) if axis < r.ndim else r for r, axis in zip(found, self._result_axes, strict=True)]
 
     def random(self, rng: np.random.Generator, images: int) -> list[Tensor]:
         """Random operands."""
