@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,7 @@ from pascal_nm.network import unroll as unrolling
 from pascal_nm.network.graph import Graph
 from pascal_nm.network.quantization import quantize
 from pascal_nm.simulation import schedule as schedules
+from pascal_nm.source.affine import GROWTH
 
 _STARTS: dict[Start, str] = {
     "shifted": (
@@ -111,6 +113,16 @@ def export(
     bits: Annotated[
         int | None, typer.Option(help="Quantize to integer weights of so many bits (2 to 16).", show_default="floats")
     ] = None,
+    spikes_only: Annotated[
+        bool,
+        typer.Option(
+            "--spikes-only",
+            help=(
+                "Compose all linear layers, for chips whose spikes carry no numbers: no population passes on sums, at "
+                "more synapses."
+            ),
+        ),
+    ] = False,
     double: options.Double = False,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -128,12 +140,13 @@ def export(
     _check_options(profile, reader, start, (schedule, lag), timesteps, data_name, limit, plot, unroll)
     assert output is not None, "its default is beside the model"
     if model.suffix == ".nir":
-        graph = _from_nir(model, {"--double": double, "--mean": mean, "--std": std, "--classes": classes})
+        given = {"--double": double, "--mean": mean, "--std": std, "--classes": classes, "--spikes-only": spikes_only}
+        graph = _from_nir(model, given)
     else:
         source = options.load_model(model, mean, std, scale)
         if classes is not None:
             source.classes = tuple(classes.split(","))
-        graph = (source.in_double() if double else source).graph()
+        graph = (source.in_double() if double else source).graph(growth=math.inf if spikes_only else GROWTH)
     if bits is not None:
         if graph.is_integer:
             raise FileError(f"{model} holds integer weights already: leave --bits out")

@@ -20,6 +20,7 @@ from pascal_nm.export.nir_format import OtherNir, read_nir
 from pascal_nm.hw_targets import compiled, evaluation, program_files, quantizes, workers
 from pascal_nm.network.graph import Graph
 from pascal_nm.simulation.result import Program
+from pascal_nm.source.affine import growth_of
 from pascal_nm.source.verification import Verification
 
 
@@ -241,7 +242,7 @@ def verify(
     if double:
         source = source.in_double()
     network = source.source()
-    reference = source.graph(network)
+    reference = source.graph(network, growth_of(given))
     if given is not None and given.is_integer and bits is not None:
         raise FileError(f"{nir} holds integer weights already: leave --bits out")
     timed = options.timing(given or reference, schedule, lag, None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 from pascal_nm.common.batches import is_array
 from pascal_nm.data import Dataset, Frames
-from pascal_nm.errors import DataError, TargetError
+from pascal_nm.errors import ConversionError, DataError, TargetError
 from pascal_nm.network.graph import Graph, Inputs, Pixels
 from pascal_nm.simulation.result import Program, RunResult, Target
 
@@ -133,7 +133,8 @@ def verify(
 
     Args:
         model: the source network, in the graph's float type.
-        graph: the spiking network, from ``convert``, ``quantize`` or a file. An integer graph
+        graph: the spiking network, from ``convert``, ``quantize`` or a file, with linear
+            populations as ``convert`` makes them, or none (``growth=math.inf``). An integer graph
             is compared with the integer QCFS network that its own recipe of quantization
             makes of the model.
         data: inputs, images or frames, as :func:`run` takes them; the graph says how pixels become
@@ -150,6 +151,7 @@ def verify(
     import torch
 
     from pascal_nm.hw_targets import evaluation
+    from pascal_nm.source.affine import growth_of
     from pascal_nm.source.conversion import convert
     from pascal_nm.source.tracing import SourceNetwork
 
@@ -157,10 +159,16 @@ def verify(
         raise DataError(f"verify takes a model, its spiking network and data, not {type(graph).__name__} in the middle")
     if not isinstance(model, SourceNetwork):
         dtype = torch.float32 if graph.is_integer else torch.from_numpy(graph.input.threshold).dtype
-        model = SourceNetwork(model, torch.zeros(1, *graph.input.shape, dtype=dtype))
-    reference = convert(model, preprocessing=graph.preprocessing, classes=graph.classes)
+        shape = evaluation.shape_of(graph, data)
+        try:
+            source = SourceNetwork(model, torch.zeros(1, *shape, dtype=dtype))
+        except ConversionError:  # data whose axes merge to those that the network takes
+            source = SourceNetwork(model, torch.zeros(1, *graph.input.shape, dtype=dtype))
+    else:
+        source = model
+    reference = convert(source, preprocessing=graph.preprocessing, classes=graph.classes, growth=growth_of(graph))
     program = find(target).compile(evaluation.ranged(graph, data) if quantizes(target) else graph)
-    verification, _ = evaluation.verify(model, reference, program, data, given=graph)
+    verification, _ = evaluation.verify(source, reference, program, data, given=graph)
     verification.taken = ("preprocessing", "class names")
     return verification
 

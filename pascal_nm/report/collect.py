@@ -32,6 +32,7 @@ from pascal_nm.report.traces import record, trace
 from pascal_nm.search import adaptive
 from pascal_nm.simulation import schedule
 from pascal_nm.simulation.result import FrameProgram, Program, Runner, RunResult
+from pascal_nm.source.affine import growth_of
 from pascal_nm.source.checkpoint import Model
 
 _Progress = Callable[[str], AbstractContextManager[Callable[..., None]]]
@@ -88,7 +89,7 @@ def collect(
             result = evaluation.evaluate(counting, data, threshold=threshold, progress=update)
     else:
         source = model.source()
-        reference = model.graph(source)
+        reference = model.graph(source, growth_of(graph))
         with progress("verifying") as update:
             verification, result = evaluation.verify(
                 source, reference, counting, data, given=graph, threshold=threshold, progress=update

@@ -14,8 +14,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pascal_nm.common.arrays import Array, Shape, canonical
+from pascal_nm.network.graph import Graph
 from pascal_nm.network.operators import Identity, IndexMap, Operator, SumPool2d
 from pascal_nm.network.reach import volume
+
+GROWTH = 4.0
+"""How many times the synapses of two linear maps their composition may have."""
+
+
+def growth_of(graph: Graph | None) -> float:
+    """What makes a graph again: :data:`GROWTH`, or infinity where it has no linear populations."""
+    return math.inf if graph is not None and not any(p.dynamics.summed for p in graph.populations) else GROWTH
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from pascal_nm.common.files import readable
 from pascal_nm.errors import FileError, PascalError, described, first_line
 from pascal_nm.network.graph import Graph, Preprocessing
 from pascal_nm.source import programs, tensors
+from pascal_nm.source.affine import GROWTH
 from pascal_nm.source.architectures import build, qcfs_layers
 from pascal_nm.source.conversion import convert
 from pascal_nm.source.tracing import SourceNetwork
@@ -73,9 +74,9 @@ class Model:
         module = self.module.module() if isinstance(self.module, ExportedProgram) else copy.deepcopy(self.module)
         return replace(self, module=module.double())
 
-    def graph(self, source: SourceNetwork | None = None) -> Graph:
+    def graph(self, source: SourceNetwork | None = None, growth: float = GROWTH) -> Graph:
         """The spiking network; of ``source``, where the network was traced before."""
-        return convert(source or self.source(), preprocessing=self.preprocessing, classes=self.classes)
+        return convert(source or self.source(), preprocessing=self.preprocessing, classes=self.classes, growth=growth)
 
 
 def save(model: Model, path: str | Path) -> None:

@@ -33,6 +33,7 @@ from pascal_nm.errors import ConversionError, DataError, GraphError
 from pascal_nm.network.graph import Graph, Preprocessing
 from pascal_nm.source import operations
 from pascal_nm.source.activations import Levels, first_batch, prepared
+from pascal_nm.source.affine import GROWTH
 from pascal_nm.source.converter import Converter, refusal, register
 from pascal_nm.source.proof import prove
 from pascal_nm.source.tracing import SourceNetwork
@@ -49,7 +50,7 @@ def convert(
     preprocessing: Preprocessing | None = None,
     classes: Sequence[str] = (),
     check: bool = True,
-    growth: float = 4.0,
+    growth: float = GROWTH,
 ) -> Graph:
     """Convert a network into a spiking graph with the same answers.
 

@@ -40,7 +40,7 @@ class Converter:
     Several results of one operation are a tuple.
     """
 
-    def __init__(self, source: SourceNetwork, growth: float = 4.0) -> None:
+    def __init__(self, source: SourceNetwork, growth: float = affine.GROWTH) -> None:
         if not growth >= 1:
             raise ConversionError(f"growth is a factor on the number of synapses, at least 1, not {growth}")
         self.source, self.growth = source, growth
