@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -186,7 +186,7 @@ def export(
         )
 
 
-def _from_nir(path: Path, given: dict[str, object]) -> Graph:
+def _from_nir(path: Path, given: Mapping[str, object]) -> Graph:
     """The network of a file that is to be written anew."""
     for option, value in given.items():
         if value:
