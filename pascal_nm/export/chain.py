@@ -500,6 +500,7 @@ def _tensor_stride(p: Population, maps: Sequence[_Map], before: Pair, after: Pai
     for m in maps:
         (height, width), (phases_h, phases_w) = m.stride, m.signal.phases
         if height % phases_h or width % phases_w:
+            found.clear()
             break
         found.add((height // phases_h, width // phases_w))
     if len(found) != 1:

@@ -10,7 +10,10 @@ in our graph        in the file
 ``linear``          ``Scale`` with ones
 ``readout``         ``Output``
 Projection          ``SumPool2d`` (if it pools), ``Flatten`` (dense from an image), then ``Conv2d``,
-                    ``Affine`` or ``Scale``
+                    ``Affine`` or ``Scale``. Single synapses are a matrix with its zeros where they
+                    lead to neurons without pixels and it is not too large, and single moved pixels
+                    a convolution where there is one; else they stand in the metadata of a
+                    ``Linear`` that fits nothing, and so do transposed convolutions with a stride
 ==================  ================================================================================
 
 Exact behaviour needs the metadata: kind, levels, and the whole bias. What NIR's own equations see

@@ -20,7 +20,7 @@ from pascal_nm.errors import ConversionError
 from pascal_nm.export import unrolled
 from pascal_nm.interop import readers
 from pascal_nm.network.graph import Graph, Population, Projection
-from pascal_nm.network.operators import Identity, SumPool2d
+from pascal_nm.network.operators import Conv2d, Dense, Identity, SumPool2d
 from pascal_nm.simulation import simulate
 from tests import networks
 from tests.strategies import inputs_for, integer_graphs, integer_qcfs
@@ -91,6 +91,28 @@ def test_every_count_of_every_random_graph_in_one_timestep(graph, seed, strict, 
         if p.kind in ("pasc", "max"):
             np.testing.assert_array_equal(unrolled_counts(graph, values, p.name), expected[p.name], err_msg=p.name)
     np.testing.assert_array_equal(values["output"].reshape(len(inputs), -1).numpy(), expected["output"])
+
+
+def test_pixels_that_a_pooling_put_side_by_side_are_not_left_out():
+    """A branch that widens pooled pixels to as many as a shortcut brings has no stride in common
+    with it.
+    """
+    i8, i32 = np.int8, np.int32
+    widened = Projection("input", "a", Conv2d(np.ones((1, 1, 1, 1), i8), padding=(0, 1)), SumPool2d((1, 2), (1, 2)))
+    graph = Graph(
+        (
+            Population("input", "analog", (1, 3, 4), 1),
+            Population("a", "pasc", (1, 3, 4), 1, i32(1), i32(0)),
+            Population("output", "readout", (2,), 1, np.ones(()), np.zeros(2, i32)),
+        ),
+        (
+            widened,
+            Projection("input", "a", Identity(np.full((1, 1, 1), 5, i8)), None, 1),
+            Projection("a", "output", Dense(np.ones((2, 12), i8))),
+        ),
+    )
+    with pytest.raises(ConversionError, match="the strides of the branches that meet there do not line up"):
+        unrolled.unrolled_network(graph, "generic")
 
 
 @pytest.mark.parametrize(
