@@ -62,7 +62,7 @@ def quantize(graph: Graph, recipe: Quantization | int = 8, *, input_range: float
     recipe = recipe if isinstance(recipe, Quantization) else Quantization(recipe)
     layers = Layers(graph, recipe, input_range)
     made = layers.graph([layer.quantized(layer.recipe) for layer in layers])
-    for p in made.weighted:
+    for p in made.weighted if any(p.dynamics.adds for p in made.populations) else ():
         bounds.carrier(bounds.potential_bound(made, p.name), p.name)
     return made
 
