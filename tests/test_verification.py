@@ -5,11 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import pascal_nm as pnm
-from pascal_nm.network.graph import Graph, Population, Projection
-from pascal_nm.network.operators import Identity
+from pascal_nm import QCFS
+from pascal_nm.errors import ConversionError
+from pascal_nm.network.graph import Graph, Population, Projection, Timing
+from pascal_nm.network.operators import Conv2d, Identity
 from pascal_nm.simulation import simulate
+from pascal_nm.source.proof import prove
 from pascal_nm.source.verification import (
     Interval,
     LayerCheck,
@@ -474,3 +478,53 @@ def test_an_output_is_excused_up_to_the_bound_of_its_own_type_and_no_further(dty
             verification = Verification()
             verification.add_float(source, graph, replace(result, potential=moved), inputs)
             assert verification.layers["output"].unexplained == wrong
+
+
+def through_a_sum(dtype, factor=1.0):
+    """A network with two convolutions in a row, twice, and its graph with linear populations
+    between them.
+    """
+    torch.manual_seed(0)
+    depth, point = nn.Conv2d(2, 3, 3, padding=1, bias=False), nn.Conv2d(3, 5, 1)
+    later = nn.Conv2d(5, 4, 3, bias=False), nn.Conv2d(4, 6, 1)
+    module = nn.Sequential(depth, point, QCFS(4), *later, QCFS(8), nn.Flatten(), nn.Linear(6 * 36, 3)).to(dtype).eval()
+    inputs = networks.images(16).to(dtype)
+    source = pnm.SourceNetwork(module, inputs)
+    graph, made = pnm.convert(source), []
+    first, second = (p.name for p in graph.spiking)
+    amplitude = module[2].threshold.item() / 4
+    pairs = {first: (depth, point, 1.0, graph.input), second: (*later, amplitude, graph[first])}
+    populations = []
+    for p in graph.populations:
+        if p.name in pairs:
+            inner, outer, scale, before = pairs[p.name]
+            one = Conv2d(factor * scale * inner.weight.detach().numpy(), (1, 1), inner.padding)
+            name = f"sum_{p.name}"
+            populations.append(Population(name, "linear", one.output_shape(before.shape), 0))
+            made.append(Projection(before.name, name, one))
+            made.append(Projection(name, p.name, Conv2d(outer.weight.detach().numpy())))
+        populations.append(p)
+    made += [q for q in graph.projections if q.target not in pairs]
+    return source, graph.replace(populations=populations, projections=made), inputs.numpy()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("timing", ["pasc", "streaming", "graded"])
+def test_levels_behind_a_linear_population_are_those_of_what_comes_through_it(dtype, timing):
+    source, graph, inputs = through_a_sum(dtype)
+    assert sum(p.kind == "linear" for p in graph.populations) == 2
+    graph = graph.replace(timing=Timing(timing))
+    verification = checked(source, graph, graph, inputs)
+    assert verification.equal and (verification.exact or dtype == torch.float32)
+    assert set(verification.layers) == {p.name for p in (*graph.spiking, graph.output)}
+    if dtype == torch.float64:
+        prove(source, graph)
+
+
+def test_a_wrong_weight_of_a_linear_population_is_found_by_the_proof_and_by_a_run():
+    source, graph, inputs = through_a_sum(torch.float64, factor=1 + 1e-9)
+    with pytest.raises(ConversionError, match=f"pre-activations of {graph.spiking[0].name} differ"):
+        prove(source, graph)
+    source, graph, inputs = through_a_sum(torch.float64, factor=1.1)
+    verification = checked(source, graph, graph, inputs)
+    assert not verification.equal and verification.culprit == graph.spiking[0].name

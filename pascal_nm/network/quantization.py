@@ -68,7 +68,7 @@ def quantize(graph: Graph, recipe: Quantization | int = 8, *, input_range: Any =
         graph = graph.replace(input_range=float(input_range) if number else range_of(graph, input_range))
     layers = Layers(graph, recipe)
     made = layers.graph([layer.quantized(layer.recipe) for layer in layers])
-    for p in made.weighted:
+    for p in made.weighted if any(p.dynamics.adds for p in made.populations) else ():
         bounds.carrier(bounds.potential_bound(made, p.name), p.name)
     return made
 

@@ -409,7 +409,7 @@ class Network:
         frames = self.delivered(projection, train.flatten(0, 1), self.synapses[projection.name])
         return _Arrival(self.plan.arrival(projection), _frames(frames, len(train)))
 
-    def _summed(self, p: Population, trains: Mapping[str, Tensor]) -> _Sent:
+    def _summed(self, p: Population, trains: Mapping[str, Tensor]) -> _Summed:
         """What a linear population passes on."""
         window = self.plan.windows[p.name]
         arrivals = [self._arriving(q, trains[q.source]) for q in self.graph.incoming(p.name)]
@@ -420,7 +420,7 @@ class Network:
             first = arrival.start - window.start
             train[first : first + len(arrival.frames)] += arrival.frames
         train[max(0, self.plan.steps - window.start) :] = 0  # not in the time that was run
-        return _Sent(train, train.sum(0, dtype=train.dtype), window)
+        return _Summed(train, window)
 
     def _pooled(
         self, p: Population, trains: dict[str, Tensor], before: Kept, after: dict[str, tuple[Tensor, ...]]
@@ -595,6 +595,16 @@ class _Sent(_Run):
         self.sent = _number(train) if sent is None else sent
         n = train.shape[1]
         self.excitatory, self.inhibitory = np.zeros(n, np.int64), np.zeros(n, np.int64)
+
+
+class _Summed(_Sent):
+    """A linear population, whose numbers are no count: that is, how many of them it sent."""
+
+    def __init__(self, train: Tensor, window: Window) -> None:
+        sent = torch.zeros(train.shape[1:], dtype=torch.int32)
+        for frame in train:  # a fourth of the time of a sum over all
+            sent += frame.ne(0)
+        super().__init__(train, sent, window, sent)
 
 
 class _Still(_Sent):

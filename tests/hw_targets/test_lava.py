@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pascal_nm as pnm
+from pascal_nm import quantize
 from pascal_nm.errors import DataError, TargetError
 from pascal_nm.hw_targets import lava
 from pascal_nm.hw_targets.lava import LavaTarget
@@ -20,6 +21,7 @@ from pascal_nm.network.graph import Graph, Population, Projection, Timing
 from pascal_nm.network.operators import Dense
 from pascal_nm.simulation import simulate
 from tests import networks
+from tests.network.test_linear import chain
 from tests.strategies import inputs_for, integer_graphs, integer_qcfs
 
 pytest.importorskip("lava.magma", exc_type=ImportError)
@@ -80,6 +82,26 @@ def test_levels_sent_as_numbers_are_the_integer_networks(graph, seed, batch_size
     values = integer_qcfs(graph, inputs)
     for name, count in result.counts.items():
         np.testing.assert_array_equal(count, values[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["pasc", "streaming", "graded"])
+def test_sums_are_passed_on_in_floating_point_too(name):
+    """Weights, inputs and thresholds whose sums nothing rounds."""
+    graph = chain(2)
+    graph = graph.replace(
+        projections=[
+            replace(q, operator=q.operator.with_weight(np.rint(16 * q.operator.weight) / 16)) for q in graph.projections
+        ],
+        timing=Timing(name),
+    )
+    inputs = np.rint(8 * np.random.default_rng(0).normal(size=(5, 6))) / 8
+    assert_same(LavaTarget(2).compile(graph).run(inputs), simulate.steps(graph, inputs))
+
+
+def test_sums_beyond_32_bits_are_refused_by_name():
+    graph = quantize(chain(1), 16, input_range=3.0)
+    with pytest.raises(TargetError, match=r"of \w+ can reach .*, beyond 32 bits: quantize .*compose the linear"):
+        LavaTarget().compile(graph)
 
 
 def sequence(graph, seed, frames):
