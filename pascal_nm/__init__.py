@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from pascal_nm.simulation.result import RunResult
     from pascal_nm.simulation.session import Session
     from pascal_nm.source import checkpoint
-    from pascal_nm.source.architectures import build, to_qcfs
+    from pascal_nm.source.activations import to_qcfs
+    from pascal_nm.source.architectures import build
     from pascal_nm.source.conversion import convert
     from pascal_nm.source.qcfs import QCFS
     from pascal_nm.source.tracing import SourceNetwork
@@ -99,7 +100,7 @@ _HOMES = {
     "energy": "hw_targets",
     "quantize": "network.quantization",
     "run": "hw_targets",
-    "to_qcfs": "source.architectures",
+    "to_qcfs": "source.activations",
     "unroll": "network.unroll",
     "verify": "hw_targets",
 }

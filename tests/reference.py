@@ -40,7 +40,9 @@ def run(graph, inputs, plan):
                 trains[p.name][t] = _rise_of_the_largest(graph, p, state[p.name], *arriving[0])
                 continue
             current = sum((spikes @ matrices[q.name] for q, spikes in arriving), np.zeros(1)).astype(np.int64)
-            if p.kind == "readout":
+            if p.kind == "linear":
+                trains[p.name][t] = current
+            elif p.kind == "readout":
                 state[p.name].v += current
                 potential.append(state[p.name].v.copy())
                 peaks[p.name] = max(peaks.get(p.name, 0), int(np.abs(potential[-1]).max()))
@@ -80,6 +82,8 @@ def pipelined(graph, frames, plan):
             neurons = state[p.name]
             if p.kind == "max":
                 trains[p.name][t] = _rise_of_the_largest(graph, p, neurons, *arriving[0])
+            elif p.kind == "linear":
+                trains[p.name][t] = sum(changes @ matrices[q.name] for q, changes in arriving)
             elif p.kind in ("pasc", "readout"):
                 neurons.v = neurons.v + sum(changes @ matrices[q.name] for q, changes in arriving).astype(np.int64)
             if p.kind == "pasc" and t >= plan.windows[p.name].start:
@@ -189,7 +193,7 @@ def _quiet(graph, trains, plan):
     """
     ends = []
     for p in graph.populations:
-        if p.kind in ("pasc", "max"):
+        if p.kind in ("pasc", "max", "linear"):
             window, spikes = plan.windows[p.name], trains[p.name].any(2)
             last = np.where(spikes.any(0), len(spikes) - 1 - spikes[::-1].argmax(0), -1)
             begins = next(span.start for span in window.spans if span.stage.value in SENDING)

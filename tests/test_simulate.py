@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from pascal_nm.common import memory
+from pascal_nm.network import bounds
 from pascal_nm.network.graph import SCHEDULES, Graph, Population, Projection, Timing
 from pascal_nm.network.operators import Dense, Identity, SumPool2d
 from pascal_nm.simulation import events, schedule, simulate
@@ -103,19 +104,23 @@ def test_floats_give_the_integers_counts_where_nothing_is_rounded(graph, dtype, 
     shares of a bias are exact.
     """
     inputs, unit = inputs_for(graph, seed), 2.0**-5
+    exact = 2.0 ** np.finfo(dtype).nmant
+    assume(all(bounds.potential_bound(graph, p.name) < exact for p in graph.weighted))
     graph = graph.replace(
         timing=Timing(name), populations=[replace(p, levels=_power_of_two(p)) for p in graph.populations]
     )
     populations = [
         p
-        if p.kind in ("analog", "max")
+        if p.kind in ("analog", "max", "linear")
         else replace(p, threshold=_as(p.threshold, dtype, unit), bias=_as(p.bias, dtype, unit))
         for p in graph.populations
     ]
     projections = [
         q
         if graph[q.target].kind == "max"
-        else replace(q, operator=replace(q.operator, weight=_as(q.operator.weight, dtype, unit)))
+        else replace(
+            q, operator=replace(q.operator, weight=_as(q.operator.weight, dtype, _unit(graph[q.target], unit)))
+        )
         for q in graph.projections
     ]
     floats, expected = graph.replace(populations=populations, projections=projections), integer_qcfs(graph, inputs)
@@ -128,7 +133,11 @@ def test_floats_give_the_integers_counts_where_nothing_is_rounded(graph, dtype, 
 
 
 def _power_of_two(p):
-    return p.levels if p.kind == "analog" else 2 ** (p.levels.bit_length() - 1)
+    return p.levels if p.kind in ("analog", "linear") else 2 ** (p.levels.bit_length() - 1)
+
+
+def _unit(target, unit):
+    return 1 if target.kind == "linear" else unit
 
 
 def _as(integers, dtype, unit):
@@ -233,17 +242,21 @@ def _synapses(projection, spike):
 @given(graph=integer_graphs(), seed=st.integers(0, 2**32 - 1))
 def test_synaptic_operations_are_spikes_times_fan_out(graph, seed):
     inputs = inputs_for(graph, seed)
-    result = simulate.steps(graph, inputs)
+    result = simulate.steps(graph, inputs, watcher=(trains := Trains()))
     by_name = {layer.name: layer for layer in events.count(graph, result)}
     for p in graph.populations:
-        expected = np.zeros(len(inputs), np.int64)
+        expected = {"linear": np.zeros(len(inputs), np.int64), "spikes": np.zeros(len(inputs), np.int64)}
         for q in graph.incoming(p.name):
-            if graph[q.source].kind != "analog":
-                expected += (
-                    (result.counts[q.source] * fan_out(q, graph[q.source].shape)).reshape(len(inputs), -1).sum(1)
+            source = graph[q.source]
+            if source.kind != "analog":
+                sent = np.count_nonzero(trains.kept[q.source][1].numpy(), axis=0)
+                numbers = source.kind == "linear" and result.schedule.largest(graph, q.source) > 1
+                expected["linear" if numbers else "spikes"] += (
+                    (sent * fan_out(q, source.shape)).reshape(len(inputs), -1).sum(1)
                 )
         if p.kind != "analog":
-            np.testing.assert_array_equal(by_name[p.name].synaptic_operations, expected)
+            np.testing.assert_array_equal(by_name[p.name].synaptic_operations, expected["spikes"])
+            np.testing.assert_array_equal(by_name[p.name].graded_operations, expected["linear"])
 
 
 @pytest.mark.parametrize(("bias", "kind"), [(2**30 - 1, np.int32), (2**30, np.int64), (-(2**30), np.int64)])

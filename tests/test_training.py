@@ -15,7 +15,8 @@ from pascal_nm import data, training
 from pascal_nm.errors import ConversionError, DataError, FileError
 from pascal_nm.network.graph import Preprocessing
 from pascal_nm.source import checkpoint
-from pascal_nm.source.architectures import build, qcfs_layers, to_qcfs
+from pascal_nm.source.activations import to_qcfs
+from pascal_nm.source.architectures import build, qcfs_layers
 from pascal_nm.training import TrainingConfig, loop
 
 SMALL = TrainingConfig(arch="mlp", options={"width": 0.25}, epochs=3, shift=1)
@@ -391,19 +392,6 @@ def test_what_cannot_be_fine_tuned_is_said(digits):
     program = torch.export.export(first.module, (torch.zeros(1, 1, 8, 8),))
     with pytest.raises(ConversionError, match="can be run, not trained"):
         training.train(*digits, SMALL, start=replace(first, module=program))
-
-
-def test_a_relu_used_twice_is_said_to_share_its_threshold():
-    class Twice(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b, self.act = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4), torch.nn.ReLU()
-
-        def forward(self, x):
-            return self.act(self.b(self.act(self.a(x))))
-
-    with pytest.warns(UserWarning, match="act is used more than once"):
-        to_qcfs(Twice(), 4, torch.randn(8, 4))
 
 
 def test_calibration_takes_inputs_not_pixels(recwarn):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 
 import numpy as np
 
@@ -150,8 +150,7 @@ def _messages(joins: Joins, blocks: dict[str, Blocks]) -> Array:
     result = np.zeros((total, total), np.float32)
     for q in joins.graph.projections:
         if q.source in blocks:
-            first, second, third = joins.reached(q, blocks)
-            count = np.kron(np.kron(first, second), third)
+            count = reduce(np.kron, joins.reached(q, blocks))
             rows, columns = starts[q.source], starts[q.target]
             result[rows : rows + count.shape[1], columns : columns + count.shape[0]] += count.T
     return result

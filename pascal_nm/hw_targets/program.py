@@ -73,6 +73,7 @@ class Pool:
     kernel: tuple[Side, Side]
     stride: tuple[Side, Side]
     padding: tuple[Annotated[int, Within(0, 1 << 16)], Annotated[int, Within(0, 1 << 16)]]
+    ceil: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Synapses:
         source: name of a population.
         target: likewise.
         operator: name of a class in :data:`pascal_nm.network.operators.OPERATORS`.
-        parameters: what that class takes besides the weights.
+        parameters: what that class takes besides the weights and other arrays.
         pool: in front of the operator, or None.
         exponent: of the weights: a weight is ``mantissa * 2**(shift + exponent)`` units of the
             membrane.
@@ -168,8 +169,9 @@ class ChipProgram:
         projections: in their order.
         registers: by owner and quantity: ``NAME.threshold``, ``NAME.bias`` and
             ``NAME.bias_exponents`` of a population, ``SOURCE__TARGET.weight`` of a projection, all
-            mantissas; and the ``NAME.scale`` of input and readout and the ``NAME.offset`` of the
-            input, which the host has.
+            mantissas; the neurons that synapses join, where its operator has them in arrays; and
+            the ``NAME.scale`` of input, linear populations and readout and the ``NAME.offset`` of
+            the input, which the host has.
         schedule: the windows of every population, delay, further delays of synapses, and stop.
         cores: what each holds.
         routes: by projection, the pairs of cores (n, 2) from one to the other of which messages
@@ -265,11 +267,15 @@ class ChipProgram:
 
     def _projection(self, q: Synapses) -> Projection:
         (target,) = (p for p in self.populations if p.name == q.target)
-        weight = _integers(
-            self.registers[f"{q.name}.weight"], q.exponent - target.exponent, f"a weight of {q.source} -> {q.target}"
-        )
-        pool = None if q.pool is None else SumPool2d(q.pool.kernel, q.pool.stride, q.pool.padding)
-        return Projection(q.source, q.target, OPERATORS[q.operator](weight, **q.parameters), pool, q.number)
+        arrays = {
+            name.removeprefix(f"{q.name}."): array
+            for name, array in self.registers.items()
+            if name.startswith(f"{q.name}.")
+        }
+        exponent = q.exponent - target.exponent
+        arrays["weight"] = _integers(arrays["weight"], exponent, f"a weight of {q.source} -> {q.target}")
+        pool = None if q.pool is None else SumPool2d(q.pool.kernel, q.pool.stride, q.pool.padding, q.pool.ceil)
+        return Projection(q.source, q.target, OPERATORS[q.operator](**arrays, **q.parameters), pool, q.number)
 
     def membrane(self, p: Neurons, *, kept: bool = False) -> int:
         """The largest magnitude that the potential register of a population can reach.
@@ -294,6 +300,9 @@ class ChipProgram:
         target = self._spans(projection.target)
         found = np.ones((target.shape[1], source.shape[1]), np.int64)
         axes = projection.reach(self.graph[projection.source].shape)
+        if isinstance(axes, reach.Pattern):
+            onto, of = _owners(target, axes.target), _owners(source, axes.source)
+            return axes.reached(onto, target.shape[1], of, source.shape[1])
         for matrix, onto, of in zip(axes, target, source, strict=True):
             different, which = np.unique(onto, axis=0, return_inverse=True)
             heard = np.asarray([matrix[low:high].any(0) for low, high in different]).reshape(-1, matrix.shape[1])
@@ -320,11 +329,11 @@ class ChipProgram:
     def needed_registers(self) -> list[str]:
         """The names of all registers that the program has."""
         graph = self.graph
-        ends, weighted = {graph.input.name, *graph.columns}, {p.name for p in graph.weighted}
-        found = [f"{p.name}.{'scale' if p.name in ends else 'threshold'}" for p in graph.populations]
-        found += [f"{name}.{key}" for name in weighted for key in ("bias", "bias_exponents")]
+        biased = {p.name for p in graph.weighted if not p.dynamics.adds}
+        found = [f"{p.name}.{'threshold' if p.dynamics.counted else 'scale'}" for p in graph.populations]
+        found += [f"{name}.{key}" for name in biased for key in ("bias", "bias_exponents")]
         found.append(f"{graph.input.name}.offset")
-        return found + [f"{q.name}.weight" for q in self.projections]
+        return found + [f"{q.name}.{key}" for q in graph.projections for key in ("weight", *q.operator.arrays())]
 
     def placement(self, chip: Chip) -> mapping.Placement:
         """Where the populations are, for who counts what happens there.
@@ -345,6 +354,14 @@ class ChipProgram:
         if order != list(range(len(self.cores))):
             raise TargetError("the cores are not in the order of the populations")
         return mapping.held(self.graph, chip, blocks, np.asarray([core.tile for core in self.cores]), self.objective)
+
+
+def _owners(spans: Array, shape: Shape) -> Array:
+    """The part of each neuron, flat, -1 of none; parts are given by ranges, (axes, parts, 2)."""
+    found = np.full(shape, -1)
+    for number, block in enumerate(spans.swapaxes(0, 1)):
+        found[tuple(slice(*span) for span in block)] = number
+    return found.reshape(-1)
 
 
 def _whole(shape: Shape) -> Array:
@@ -417,14 +434,16 @@ def _synapses(q: Projection, fitted: Fitted) -> Synapses:
     pool = None if q.pool is None else Pool(**vars(q.pool))
     encoding = fitted.encodings.get(q.target)
     exponent = 0 if encoding is None else encoding.weights[q.name]
-    return Synapses(q.source, q.target, q.operator.name, q.operator.parameters(), pool, exponent, q.number)
+    operator, arrays = q.operator, q.operator.arrays()
+    parameters = {key: value for key, value in operator.parameters().items() if key not in arrays}
+    return Synapses(q.source, q.target, operator.name, parameters, pool, exponent, q.number)
 
 
 def _registers(fitted: Fitted) -> Iterator[tuple[str, Array]]:
     """What :attr:`ChipProgram.registers` has."""
     graph = fitted.graph
     for p in graph.populations:
-        if p in (graph.input, *graph.outputs):
+        if not p.dynamics.counted:
             yield f"{p.name}.scale", p.threshold
         if p is graph.input:
             yield f"{p.name}.offset", p.bias
@@ -432,9 +451,10 @@ def _registers(fitted: Fitted) -> Iterator[tuple[str, Array]]:
         threshold = p.threshold if encoding is None else encoding.threshold
         if threshold is not None and p is not graph.input:
             yield f"{p.name}.threshold", threshold.astype(np.int32)
-        if encoding is not None:
+        if encoding is not None and not p.dynamics.adds:
             yield f"{p.name}.bias", encoding.bias.astype(np.int32)
             yield f"{p.name}.bias_exponents", encoding.bias_exponents.astype(np.int8)
     for q in graph.projections:
         power = 0 if q.target not in fitted.encodings else common_exponent(q.operator.weight)
         yield f"{q.name}.weight", q.operator.weight >> power if power else q.operator.weight
+        yield from ((f"{q.name}.{key}", array) for key, array in q.operator.arrays().items())

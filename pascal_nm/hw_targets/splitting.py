@@ -17,6 +17,7 @@ The analog input is not on a core: it is injected from outside.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -29,6 +30,7 @@ from pascal_nm.hw_targets.chip import Core
 from pascal_nm.network import reach
 from pascal_nm.network.bounds import weight_bits
 from pascal_nm.network.graph import Population, Projection
+from pascal_nm.network.reach import Pattern
 
 LIMITS = ("neurons", "memory", "in_axons", "out_axons")
 
@@ -139,7 +141,8 @@ class Splitter:
 
     def by_population(self, projection: Projection) -> bool:
         """Whether one axon serves a whole block of the source."""
-        return self.core.population_axons and projection.operator.shares_weights
+        apart = isinstance(self.joins.reach[projection.name], Pattern) or projection.operator.all_to_all
+        return self.core.population_axons and not apart
 
     def _of(self, p: Population) -> _Shapes:
         if p.name not in self._shapes:
@@ -168,17 +171,26 @@ class Splitter:
         apart = pool is not None and all(s >= k for s, k in zip(pool.stride, pool.kernel, strict=True))
         return math.prod(pool.output_shape(shape)) if pool is not None and apart else math.prod(shape)
 
-    def memory(self, projection: Projection, channels: Array, neurons: Array) -> Array:
-        """Bits that the weights onto so many neurons of so many channels take."""
-        if not projection.operator.shares_weights:
+    def memory(
+        self, projection: Projection, channels: Array, neurons: Array, synapses: Callable[[Array], Array]
+    ) -> Array:
+        """Bits that the weights onto so many neurons of so many channels take.
+
+        ``synapses`` adds numbers of neurons up, where these have synapses of their own.
+        """
+        reach, operator = self.joins.reach[projection.name], projection.operator
+        if isinstance(reach, Pattern):
+            return synapses(reach.fan_in) * self.bits[projection.name]
+        if operator.all_to_all:
             return neurons * self.lists(projection) * self.bits[projection.name]
-        stored = channels if self.core.shared_convolution else neurons
-        return stored * int(self.joins.reach[projection.name].fan_in.max()) * self.bits[projection.name]
+        stored = channels * operator.phases if self.core.shared_convolution and operator.uniform else neurons
+        return stored * int(reach.fan_in.max()) * self.bits[projection.name]
 
     def _cores_heard(self, projection: Projection, axes: list[Array], source: Blocks) -> Array:
         """The most cores of the source that blocks of each shape hear."""
-        spans = []
-        for i, (matrix, of) in enumerate(zip(self.joins.reach[projection.name], source, strict=True)):
+        spans, reach = [], self.joins.reach[projection.name]
+        assert not isinstance(reach, Pattern), "by_population says so"
+        for i, (matrix, of) in enumerate(zip(reach, source, strict=True)):
             key = (projection.name, i, len(of))
             if key not in self._spans:
                 self._spans[key] = _heard(np.logical_or.reduceat(matrix > 0, of[:-1], axis=1), axes[i]).max
@@ -202,7 +214,7 @@ class Splitter:
         for q in self.graph.incoming(name) if side == "in" else self.graph.outgoing(name):
             if q.source not in blocks:
                 continue
-            if side == "in" and not q.operator.shares_weights:
+            if side == "in" and q.operator.all_to_all:
                 total += self.lists(q)
                 continue
             axes = self.joins.reached(q, blocks)
@@ -216,7 +228,7 @@ class Splitter:
         channels = np.broadcast_to(np.diff(mine.channels)[:, None, None], mine.grid).reshape(-1)
         memory = np.zeros(mine.cores, np.int64)
         for q in self.graph.incoming(name):
-            memory += self.memory(q, channels, mine.sizes)
+            memory += self.memory(q, channels, mine.sizes, mine.summed)
         used = {"neurons": mine.sizes, "memory": memory}
         used |= {"in_axons": self._axons(name, blocks, "in"), "out_axons": self._axons(name, blocks, "out")}
         limits = {"neurons": self.core.neurons, "memory": self.core.memory_bits}
@@ -247,15 +259,20 @@ class _Shapes:
         self.neurons = c * h * w
         self.memory, self.axons, heard, self.arriving = np.zeros((4, *c.shape))
         for q in graph.incoming(p.name):
-            self.memory = self.memory + splitter.memory(q, c, self.neurons)
+            self.memory = self.memory + splitter.memory(q, c, self.neurons, self._most)
             if graph[q.source].dynamics.injects:
                 continue
-            if not q.operator.shares_weights:
+            joins = splitter.joins.reach[q.name]
+            if q.operator.all_to_all:
                 neurons, arriving = np.full(c.shape, graph[q.source].size), graph[q.source].size * self.cores
                 axons = np.full(c.shape, splitter.lists(q))
             else:
-                spans = [_heard(m, sizes) for m, sizes in zip(splitter.joins.reach[q.name], self.axes, strict=True)]
+                axes = joins.cover if isinstance(joins, Pattern) else joins
+                spans = [_heard(m, sizes) for m, sizes in zip(axes, self.axes, strict=True)]
                 neurons, arriving = _outer([each.max for each in spans]), _outer([each.sum for each in spans])
+                if isinstance(joins, Pattern):  # what each block hears takes too long to count for all shapes
+                    neurons = np.minimum(neurons, self._most(joins.fan_in))
+                    arriving = np.minimum(arriving, joins.matrix.nnz)
                 axons = neurons
             heard, self.arriving = heard + neurons, self.arriving + arriving
             if not splitter.by_population(q):
@@ -263,6 +280,13 @@ class _Shapes:
         core = splitter.core
         self.fits = (self.neurons <= core.neurons) & (self.memory <= core.memory_bits) & (self.axons <= core.in_axons)
         self.preference = self.cores * 1e12 + heard * self.cores
+
+    def _most(self, values: Array) -> Array:
+        """The most that numbers of neurons (C, H, W) add up to in a block of each shape."""
+        found = np.zeros(self.cores.shape, np.int64)
+        for number in np.ndindex(*found.shape):
+            found[number] = self.blocks(int(np.ravel_multi_index(number, found.shape))).summed(values).max()
+        return found
 
     def blocks(self, number: int) -> Blocks:
         """The blocks of the shape of this number."""

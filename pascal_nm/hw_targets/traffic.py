@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from pascal_nm.common.arrays import Array
@@ -20,6 +21,7 @@ from pascal_nm.hw_targets.mapping import Placement
 from pascal_nm.network import reach
 from pascal_nm.network.bounds import carrier
 from pascal_nm.network.graph import Projection
+from pascal_nm.network.reach import Pattern, members
 from pascal_nm.simulation import events
 from pascal_nm.simulation.result import CoreEvents, Counted, Ways
 from pascal_nm.simulation.schedule import Schedule
@@ -112,6 +114,56 @@ class Path:
         return _flattened(operations), _flattened(sent), _flattened(out), _flattened(into)
 
 
+class SparsePath:
+    """A projection between two populations on cores, whose synapses are given neuron by neuron.
+
+    Args:
+        placement: where the populations are.
+        projection: from one to the other.
+        pattern: its synapses.
+        routes: of the projection, (n, 2); see :class:`Traffic`.
+    """
+
+    def __init__(
+        self, placement: Placement, projection: Projection, pattern: Pattern, routes: Array | None = None
+    ) -> None:
+        source, target = placement.blocks[projection.source], placement.blocks[projection.target]
+        self.projection, self.target = projection, projection.target
+        onto = members(target.owners, target.cores) @ pattern.matrix
+        entries = onto.tocoo()  # a source neuron and a core that it reaches
+        numbers = source.owners[entries.col] * target.cores + entries.row
+        pairs, which = np.unique(numbers, return_inverse=True)
+        ends = pairs // target.cores, pairs % target.cores
+        sources, targets = ends[0] + placement.first[projection.source], ends[1] + placement.first[projection.target]
+        self.hops = placement.distances(sources, targets)
+        routed = np.ones(len(pairs), bool)
+        if routes is not None:
+            joined = [placement.cores, 1]  # a pair as one number
+            routed = np.isin(np.stack([sources, targets], 1) @ joined, routes @ joined)
+        there = routed[which]
+        self._synapses, self._pairs = (
+            sparse.csr_matrix((values, (rows, entries.col[there])), (number, onto.shape[1]))
+            for values, rows, number in (
+                (entries.data[there], entries.row[there], target.cores),
+                (np.ones(there.sum(), np.int64), which[there], len(pairs)),
+            )
+        )
+        self._ends = [members(end, size) for end, size in zip(ends, (source.cores, target.cores), strict=True)]
+
+    def count(self, spikes: Tensor) -> tuple[Array, Array, Array, Array]:
+        """As :meth:`Path.count`; every channel is a group of its own."""
+        there = _flattened(spikes)
+        operations, sent = (_multiplied(matrix, there) for matrix in (self._synapses, self._pairs))
+        out, into = (_multiplied(matrix, sent) for matrix in self._ends)
+        return operations, sent, out, into
+
+
+def _multiplied(matrix: Any, values: Array) -> Array:
+    """Values (..., neurons) by a matrix (new, neurons): (..., new)."""
+    found = matrix @ values.reshape(-1, values.shape[-1]).T.astype(np.float64)
+    return np.asarray(found.T).reshape(*values.shape[:-1], -1)
+
+
 class Sorted(NamedTuple):
     """Numbered things in the order of their groups.
 
@@ -153,18 +205,22 @@ class Sender:
     def __init__(self, placement: Placement, name: str, routes: Routes | None = None) -> None:
         projections, size = placement.graph.outgoing(name), placement.graph[name].size
         inside = [_inside(edges) for edges in placement.blocks[name]]
-        onto = [_onto(placement, q) for q in projections]
-        exact = [carrier(math.prod(float(axis.sum(1).max()) for axis in axes)) for axes in onto]
-        apart = np.concatenate([inside[0], *(axes[0] for axes in onto)])
+        joined = {q.name: _onto(placement, q) for q in projections}
+        onto = [axes for axes in joined.values() if not isinstance(axes, Pattern)]
+        patterns = len(onto) < len(joined)
+        apart = np.concatenate([inside[0], *(axes[0] for axes in onto), *([np.eye(inside[0].shape[1])] * patterns)])
         _, first, group = np.unique(apart, axis=1, return_index=True, return_inverse=True)
         order = np.argsort(first)  # without equal channels, every group is a channel, in order
         for axes in (inside, *onto):
             axes[0] = axes[0][:, first[order]]
-        ways = zip(projections, onto, exact, strict=True)
-        paths = [
-            Path(placement, q, inside, axes, bound, None if routes is None else routes[q.name])
-            for q, axes, bound in ways
-        ]
+        paths: list[Path | SparsePath] = []
+        for q in projections:
+            each, ways = joined[q.name], None if routes is None else routes[q.name]
+            if isinstance(each, Pattern):
+                paths.append(SparsePath(placement, q, each, ways))
+            else:
+                exact = carrier(math.prod(float(axis.sum(1).max()) for axis in each))
+                paths.append(Path(placement, q, inside, each, exact, ways))
         self.paths = [path for path in paths if len(path.hops)]
         pairs = np.concatenate([np.zeros((0, 2), np.int64), *(path.hops for path in self.paths)])
         self.hops, way = np.unique(pairs, axis=0, return_inverse=True)
@@ -207,9 +263,12 @@ class Injected:
     """
 
     def __init__(self, placement: Placement, projection: Projection, routes: Array | None = None) -> None:
-        onto = _onto(placement, projection)
+        onto, target = _onto(placement, projection), placement.blocks[projection.target]
         self.projection = projection
-        self._synapses = _tensors(onto, carrier(math.prod(float(axis.sum(1).max()) for axis in onto)))
+        self._pattern = members(target.owners, target.cores) @ onto.matrix if isinstance(onto, Pattern) else None
+        self._synapses = (
+            [] if isinstance(onto, Pattern) else _tensors(onto, carrier(math.prod(float(a.sum(1).max()) for a in onto)))
+        )
         cores = _cores(placement, projection.target)
         numbers = np.arange(cores.start, cores.stop)
         self._heard = np.ones(len(numbers)) if routes is None else np.isin(numbers, routes[:, 1])
@@ -224,6 +283,8 @@ class Injected:
         return np.broadcast_to(counts, (*train.shape[:2], counts.shape[2]))
 
     def _caused(self, train: Tensor) -> Array:
+        if self._pattern is not None:
+            return _multiplied(self._pattern, _flattened(_there(train))) * self._heard
         return np.asarray(_flattened(_contracted(_there(train), self._synapses)) * self._heard)
 
 
@@ -238,9 +299,14 @@ def _cores(placement: Placement, name: str) -> slice:
     return slice(first, first + placement.blocks[name].cores)
 
 
-def _onto(placement: Placement, projection: Projection) -> list[Array]:
-    """By axis, synapses from each index of the source onto each target block: (blocks, indices)."""
+def _onto(placement: Placement, projection: Projection) -> list[Array] | Pattern:
+    """By axis, synapses from each index of the source onto each target block: (blocks, indices).
+
+    Where they are given neuron by neuron, as they are.
+    """
     matrices = projection.reach(placement.graph[projection.source].shape)
+    if isinstance(matrices, Pattern):
+        return matrices
     blocks = placement.blocks[projection.target]
     return [np.add.reduceat(m, edges[:-1], axis=0) for m, edges in zip(matrices, blocks, strict=True)]
 

@@ -16,6 +16,9 @@ In stage ``CHANGE`` nothing is reset: v is V. Where state is kept from frame to 
 time what some levels of the sources and some inputs bring, valid ones all, so that it keeps to its
 range; but it may fall farther in one frame than it had risen from rest, as an input may change by
 twice its largest magnitude, which therefore counts twice.
+
+What a linear population has sent so far is a weighted sum of what its sources have: its range, and
+how much it may change, are theirs times its weights.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ _FLOAT32_EXACT = 2**24
 _FLOAT64_EXACT = 2**53
 
 
-def current_bound(projection: Projection, largest: int) -> Array:
+def current_bound(projection: Projection, largest: float) -> Array:
     """Largest magnitude of the current that a projection can deliver, per output channel.
 
     It holds for inputs up to ``largest``.
@@ -44,9 +47,12 @@ def current_bound(projection: Projection, largest: int) -> Array:
     return np.asarray(projection.operator.sums() * projection.window * largest)
 
 
-def largest_input(source: Population) -> int:
-    """The largest sum of spikes (or quantized current) of a source neuron for one sample."""
-    return source.levels
+def largest_input(source: Population, kept: bool = False) -> int:
+    """The largest sum of spikes (or quantized current) of a source neuron for one sample.
+
+    Where state is ``kept``, the largest change of it: an input may cross its whole range.
+    """
+    return 2 * source.levels if kept and source.dynamics.injects else source.levels
 
 
 def common_exponent(weight: Array) -> int:
@@ -82,21 +88,19 @@ def potential_bound(graph: Graph, name: str, *, kept: bool = False) -> float:
     frames, and for the current of every change.
     """
     incoming = graph.incoming(name)
-    return reachable(graph[name], incoming, [_largest_change(graph[q.source], kept) for q in incoming])
+    return reachable(
+        graph[name], incoming, [graph.largest(q.source, lambda p: largest_input(p, kept)) for q in incoming]
+    )
 
 
-def _largest_change(source: Population, kept: bool) -> int:
-    return 2 * largest_input(source) if kept and source.dynamics.injects else largest_input(source)
-
-
-def reachable(population: Population, incoming: Sequence[Projection], largest: Sequence[int]) -> float:
+def reachable(population: Population, incoming: Sequence[Projection], largest: Sequence[float]) -> float:
     """The same of a population alone: each projection brings inputs up to its ``largest``."""
     current = sum(float(current_bound(q, most).max()) for q, most in zip(incoming, largest, strict=True))
     return population.dynamics.bound(population, current)
 
 
-def carrier(bound: float) -> type[np.float32] | type[np.float64]:
-    """The float type in which integer sums up to ``bound`` are exact.
+def carrier(bound: float, name: str = "a layer") -> type[np.float32] | type[np.float64]:
+    """The float type in which integer sums up to ``bound`` of population ``name`` are exact.
 
     Raises:
         GraphError: not even float64 is exact.
@@ -106,5 +110,6 @@ def carrier(bound: float) -> type[np.float32] | type[np.float64]:
     if bound < _FLOAT64_EXACT:
         return np.float64
     raise GraphError(
-        f"integer sums can reach {bound:.3g}, beyond the 2**53 that are exact here: quantize to fewer bits"
+        f"the sums of {name} can reach {bound:.3g}, beyond the 2**53 that are exact here: quantize to fewer bits, "
+        "or, where they come through linear populations, compose these"
     )

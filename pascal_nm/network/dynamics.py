@@ -8,6 +8,8 @@ asks the dynamics for its facts. A further one is a subclass with a name of its 
 ``analog``   injects the network's input, once for each sample
 ``pasc``     the spiking neuron of :mod:`pascal_nm.neuron`: its count is the level of its potential
 ``max``      passes on the changes of the largest count of its window: of thermometer trains, the OR
+``linear``   passes on what arrives, added up: a linear layer without an activation
+``peak``     passes on the changes of the largest sum of a window of linear neurons
 ``readout``  adds up; its potential is a result
 ===========  =======================================================================================
 """
@@ -66,9 +68,11 @@ class Dynamics:
     reads_out: ClassVar[bool] = False
     """Whether their potential is a result, and they send nothing."""
     weighted: ClassVar[bool] = False
-    """Whether they add up weighted currents and a bias in a potential."""
+    """Whether the synapses onto them have weights, whose currents they add up."""
     fires: ClassVar[bool] = False
     """Whether their spikes stand for the level of their potential: a QCFS layer."""
+    adds: ClassVar[bool] = False
+    """Whether they send what arrives, added up, in the same timestep: nothing stays with them."""
     graded: ClassVar[bool] = False
     """Whether one spike of theirs carries a number."""
 
@@ -78,9 +82,24 @@ class Dynamics:
         return not (self.injects or self.weighted)
 
     @property
+    def counted(self) -> bool:
+        """Whether all that they send adds up to a count, from 0 to the population's levels."""
+        return self.fires or (self.relays and not self.valued)
+
+    @property
     def sends(self) -> bool:
         """Whether they send spikes."""
-        return self.fires or self.relays
+        return self.fires or self.relays or self.adds
+
+    @property
+    def summed(self) -> bool:
+        """Whether they send sums, of any size and either sign, or the largest of some."""
+        return self.valued and not self.injects
+
+    @property
+    def valued(self) -> bool:
+        """Whether a unit of what they send stands for the value in ``threshold``."""
+        return self.injects or self.adds
 
     @property
     def is_qcfs(self) -> bool:
@@ -115,7 +134,7 @@ class Dynamics:
     def largest(self, p: Population) -> int:
         """The largest magnitude of what a neuron sends in a timestep.
 
-        A schedule may let them send more, and relays send what their source does
+        A schedule may let them send more, and others send what their sources make them
         (:meth:`pascal_nm.simulation.schedule.Schedule.largest`).
         """
         return p.levels if self.graded else 1
@@ -131,6 +150,10 @@ class Dynamics:
     def window(self, p: Population, arrivals: Sequence[Span], analog: bool, rule: Rule) -> Window:
         """The stages of a population; arguments as :meth:`Rule.window`."""
         return rule.window(p, arrivals, analog)
+
+    def sign(self, p: Population) -> Array:
+        """Of those that relay: 1 to pass on the largest of a window, -1 the smallest."""
+        return np.ones((1,) * len(p.shape), np.int8)
 
     # -- what they compute -------------------------------------------------------------------------
 
@@ -177,13 +200,15 @@ def register(cls: Kind) -> Kind:
     """A class decorator: populations and files may have the dynamics.
 
     Raises:
-        GraphError: its neurons neither inject, nor relay, nor read out, nor fire, or several of
-            these; or they have steps or a level of their own and do not fire.
+        GraphError: its neurons neither inject, nor relay, nor add, nor read out, nor fire, or
+            several of these; or they have steps or a level of their own and do not fire.
     """
     made = cls()
-    roles = (made.injects, made.relays, made.reads_out, made.fires)
-    if sum(roles) != 1 or made.weighted != (made.fires or made.reads_out):
-        raise GraphError(f"dynamics {cls.name!r}: neurons inject, relay, read out or fire; the latter two are weighted")
+    roles = (made.injects, made.relays, made.adds, made.reads_out, made.fires)
+    if sum(roles) != 1 or made.weighted != (made.adds or made.fires or made.reads_out):
+        raise GraphError(
+            f"dynamics {cls.name!r}: neurons inject, relay, add, read out or fire; the latter three are weighted"
+        )
     if not made.fires and (cls.step, cls.level) != (Dynamics.step, Dynamics.level):
         raise GraphError(f"dynamics {cls.name!r}: only neurons that fire have steps and a level of their own")
     DYNAMICS[cls.name] = made
@@ -260,15 +285,27 @@ class Max(Dynamics):
 
     def check_source(self, p: Population, source: Population, projection: Projection, where: str) -> None:
         """A window over the spikes of one population of the same levels, and no weights."""
-        if not source.dynamics.sends or source.levels != p.levels:
+        if not source.dynamics.counted or source.levels != p.levels:
             raise GraphError(f"{where}: a max population takes the spikes of one population of its own levels")
+        self.check_window(projection, where)
+
+    def check_window(self, projection: Projection, where: str) -> None:
+        """Refuse synapses that are no window.
+
+        Raises:
+            GraphError: begins with ``where``.
+        """
         operator = projection.operator
         if not (operator.passes and np.all(operator.weight == 1)) or projection.pool is None:
-            raise GraphError(f"{where}: a max population takes a pooling window and the identity")
+            raise GraphError(f"{where}: a {self.name} population takes a pooling window and the identity")
+
+    def sign(self, p: Population) -> Array:
+        """The threshold."""
+        return p.threshold
 
     def window(self, p: Population, arrivals: Sequence[Span], analog: bool, rule: Rule) -> Window:
         """As long as spikes arrive."""
-        return Window((Span(rule.relays, min(a.start for a in arrivals), max(a.stop for a in arrivals)),))
+        return _while_arriving(rule.relays, arrivals)
 
     def to_node(self, p: Population, levels_in: int, metadata: dict[str, Any]) -> nir.NIRNode:
         """A neuron that fires by one spike."""
@@ -276,6 +313,79 @@ class Max(Dynamics):
 
         half = np.full(p.shape, 0.5, np.float32)
         return nir.IF(np.ones_like(half), half, np.zeros_like(half), metadata={**metadata, "threshold": p.threshold})
+
+
+@register
+class Peak(Max):
+    """Pass on the changes of the largest sum of a window: of linear neurons, or of others of these.
+
+    What a linear neuron has sent so far adds up to its sum, what these have sent to the largest of
+    the window, whatever the order in which it came. ``levels`` is 0, and ``threshold`` the value
+    that one unit stands for.
+    """
+
+    name = "peak"
+    graded = True
+    levels = (0, 0)
+
+    @property
+    def valued(self) -> bool:
+        """They hand on values."""
+        return True
+
+    def check(self, p: Population, where: str) -> None:
+        """Units."""
+        Dynamics.check(self, p, where)
+
+    def check_source(self, p: Population, source: Population, projection: Projection, where: str) -> None:
+        """A window over the sums of one population, and no weights."""
+        if not source.dynamics.summed:
+            raise GraphError(f"{where}: a peak population takes the sums of one linear population, or of another peak")
+        self.check_window(projection, where)
+
+    def sign(self, p: Population) -> Array:
+        """The largest, always."""
+        return Dynamics.sign(self, p)
+
+    def to_node(self, p: Population, levels_in: int, metadata: dict[str, Any]) -> nir.NIRNode:
+        """A factor of 1; a window of NIR's adds up."""
+        import nir
+
+        return nir.Scale(np.ones(p.shape, np.float32), metadata={**metadata, "threshold": p.threshold})
+
+
+@register
+class Linear(Dynamics):
+    """Pass on, in the timestep in which it arrives, the sum of what arrives.
+
+    A linear layer without an activation. What is sent is a number, of either sign; where the sum is
+    0, nothing. Its targets add up the same as if the composed synapses led to them. There is no
+    bias, which a target can hold. ``levels`` is 0: what it sends is bounded by its weights and
+    sources (:meth:`pascal_nm.network.graph.Graph.largest`); ``threshold`` is the value that one
+    unit of it stands for.
+    """
+
+    name = "linear"
+    weighted = True
+    adds = True
+    graded = True
+    levels = (0, 0)
+
+    def check(self, p: Population, where: str) -> None:
+        """No bias."""
+        super().check(p, where)
+        if np.any(p.bias):
+            raise GraphError(f"{where}: a linear population has no bias: give what its targets get of it to them")
+
+    def window(self, p: Population, arrivals: Sequence[Span], analog: bool, rule: Rule) -> Window:
+        """As long as spikes arrive."""
+        return _while_arriving(rule.relays, arrivals)
+
+    def to_node(self, p: Population, levels_in: int, metadata: dict[str, Any]) -> nir.NIRNode:
+        """A factor of 1, between the nodes of its projections."""
+        import nir
+
+        return nir.Scale(np.ones(p.shape, np.float32), metadata={**metadata, "threshold": p.threshold})
 
 
 @register
@@ -292,10 +402,14 @@ class Readout(Dynamics):
 
     def window(self, p: Population, arrivals: Sequence[Span], analog: bool, rule: Rule) -> Window:
         """As long as spikes arrive."""
-        return Window((Span(Stage.ACCUMULATE, min(a.start for a in arrivals), max(a.stop for a in arrivals)),))
+        return _while_arriving(Stage.ACCUMULATE, arrivals)
 
     def to_node(self, p: Population, levels_in: int, metadata: dict[str, Any]) -> nir.NIRNode:
         """The output."""
         import nir
 
         return nir.Output({"output": np.array(p.shape)}, metadata={**metadata, "threshold": p.threshold})
+
+
+def _while_arriving(stage: Stage, arrivals: Sequence[Span]) -> Window:
+    return Window((Span(stage, min(a.start for a in arrivals), max(a.stop for a in arrivals)),))

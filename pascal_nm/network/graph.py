@@ -23,7 +23,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -37,7 +37,7 @@ from pascal_nm.errors import DataError, GraphError
 from pascal_nm.network import dynamics, summary
 from pascal_nm.network.dynamics import Dynamics
 from pascal_nm.network.operators import Operator, SumPool2d
-from pascal_nm.network.reach import Reach, volume
+from pascal_nm.network.reach import Connections, volume
 
 if TYPE_CHECKING:
     import pascal_nm
@@ -51,17 +51,18 @@ class Population:
         name: unique in the graph; letters, digits and underscores.
         kind: names its dynamics (:mod:`pascal_nm.network.dynamics`): ``analog`` injects the input
             values, ``pasc`` is the spiking neuron of :mod:`pascal_nm.neuron`, ``max`` passes on the
-            OR of its pooling window (the maximum, exact on thermometer trains), ``readout`` adds
-            up.
+            OR of its pooling window (the maximum, exact on thermometer trains), ``linear`` what
+            arrives, added up, ``readout`` adds up.
         shape: (C, H, W) or (N,), without the batch.
         levels: L of a ``pasc`` population; a ``max`` population has its source's. For ``analog`` it
-            is the largest magnitude of the quantized input, or 0 where the input is not quantized.
+            is the largest magnitude of the quantized input, or 0 where the input is not quantized;
+            of ``linear`` 0.
         threshold: positive, broadcastable to ``shape``. ``pasc``: the potential of one spike.
             ``readout``: the potential of one unit of the source network's output,
             ``logit = v / threshold``. ``analog``: the input that one unit of injected current
             stands for, ``current = input / threshold + bias``. ``max``: +1, or -1 where the
             source's spikes have a negative amplitude: then the largest value is the smallest count,
-            the AND.
+            the AND. ``linear``: the value that one unit of what it sends stands for.
         bias: broadcastable to ``shape``: the current injected in all, spread over the
             integration window. ``analog``: of an integer graph, the fraction that makes the current
             of every stored pixel a whole number.
@@ -215,18 +216,21 @@ class Projection:
         """What the operator takes from a source of ``shape``: behind a pooling, if there is one."""
         return self.pool.output_shape(shape) if self.pool else shape
 
-    def reach(self, shape: Shape) -> Reach:
+    def reach(self, shape: Shape) -> Connections:
         """The synapses from a source of ``shape``, those of a pooling in front included."""
-        if self.pool is None:
-            return self.operator.reach(volume(shape))
-        behind = self.operator.reach(volume(self.pooled(shape)))
-        return Reach(*(after @ before for after, before in zip(behind, self.pool.reach(shape), strict=True)))
+        own = self.operator.reach(volume(self.pooled(shape)))
+        return own if self.pool is None else own.after(self.pool.reach(shape))
 
     def largest_sum(self) -> float:
         """No sum over a target neuron's synapses is larger, where sources send values up to 1."""
         weight = self.operator.weight
         largest = max(abs(float(weight.max())), abs(float(weight.min()))) if weight.size else 0.0
         return largest * self.operator.fan_in * self.window
+
+    @cached_property
+    def gain(self) -> float:
+        """The largest sum of the magnitudes of a neuron's weights, those of a pooling included."""
+        return float(self.operator.sums().max(initial=0) * self.window)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Shape of the target for a source of ``shape``."""
@@ -459,8 +463,8 @@ class Quantization:
 
     It is all that it takes to do it again (:func:`pascal_nm.network.quantization.quantize`).
 
-    Each attribute but the last has one value for all layers or one for each: the pasc populations
-    in order, then the readout.
+    Each attribute but the last has one value for all layers or one for each: the populations with
+    weights, in order.
 
     Attributes:
         bits: of the signed weight mantissas, 2 to 16.
@@ -588,7 +592,7 @@ class Graph:
 
     @property
     def weighted(self) -> tuple[Population, ...]:
-        """The populations with weights and thresholds of their own, in order."""
+        """The populations with weights of their own, in order."""
         return tuple(p for p in self.populations if p.dynamics.weighted)
 
     @property
@@ -600,6 +604,27 @@ class Graph:
     def senders(self) -> tuple[Population, ...]:
         """The populations that send spikes: those that fire, and those that pass spikes on."""
         return tuple(p for p in self.populations if p.dynamics.sends)
+
+    @property
+    def counted(self) -> tuple[Population, ...]:
+        """Those of them whose spikes add up to a count: all but the linear ones."""
+        return tuple(p for p in self.populations if p.dynamics.counted)
+
+    def largest(self, name: str, own: Callable[[Population], float]) -> float:
+        """The largest magnitude of what a population sends.
+
+        Others send up to ``own``; linear ones no more than their weights make of what these send,
+        and peaks no more than one of their sources.
+        """
+        found: dict[str, float] = {}
+        for p in self.populations if self[name].dynamics.summed else (self[name],):
+            if p.dynamics.adds:
+                found[p.name] = sum(q.gain * found[q.source] for q in self.incoming(p.name))
+            else:
+                found[p.name] = found[self.incoming(p.name)[0].source] if p.dynamics.summed else own(p)
+            if p.name == name:
+                break
+        return found[name]
 
     def incoming(self, name: str) -> tuple[Projection, ...]:
         """Projections onto the population ``name``."""
@@ -659,7 +684,11 @@ class Graph:
         currents = self.input.currents(self.taken(inputs), self.dtype)
         if not self.is_integer and currents.size:
             largest = float(np.abs(currents).max())
-            reach = max(q.largest_sum() for q in self.outgoing(self.input.name))
+            reach = max(
+                q.largest_sum() * self.largest(q.source, lambda p: p.dynamics.injects)
+                for q in self.projections
+                if self[q.source].dynamics.valued
+            )
             if not largest * max(reach, 1.0) < self._most:
                 raise DataError(f"the data reaches {largest:.3g}: with the network's weights, beyond {self.dtype}")
         return currents
@@ -800,18 +829,18 @@ def _validate_types(graph: Graph) -> None:
         found = [(f"the weights of {q.name}", q.operator.weight) for q in graph.projections]
         for p in graph.populations:
             found += [] if p.dynamics.injects else [(f"the bias of {p.name}", p.bias)]
-            found += [(f"the threshold of {p.name}", p.threshold)] if p.dynamics.sends else []
+            found += [(f"the threshold of {p.name}", p.threshold)] if p.dynamics.counted else []
         for what, array in found:
             integer = np.issubdtype(array.dtype, np.integer)
             _require(integer, f"an integer graph has integers only, but {what} are of type {array.dtype}")
         return
     _require(len(types) == 1, f"a float graph has one type, not {' and '.join(sorted(map(str, types)))}")
     for q in graph.projections:
-        source = graph[q.source]
-        if not source.dynamics.injects and q.largest_sum() * source.levels > graph._most:
+        most = graph.largest(q.source, lambda p: 0 if p.dynamics.injects else p.levels)
+        if q.largest_sum() * most > graph._most:
             raise GraphError(
                 f"projection {q.source} -> {q.target}: "
-                f"the sum of its weights times {source.levels} spikes is beyond the range of {graph.dtype}"
+                f"the sum of its weights times {most:.6g} spikes is beyond the range of {graph.dtype}"
             )
 
 

@@ -184,7 +184,7 @@ def operation(graph: Graph, plan: Schedule, source: str) -> str:
     """
     if graph[source].dynamics.injects:
         return "graded_operation" if plan.sparse else "multiply_accumulate"
-    return "graded_operation" if plan.largest(graph, source) > 1 else "synaptic_operation"
+    return "graded_operation" if plan.payload_bits(graph, source) else "synaptic_operation"
 
 
 def _messages(cores: CoreEvents | None, name: str) -> dict[str, Any]:

@@ -115,6 +115,8 @@ class Schedule:
         From one frame to the next an input may change from its least to its largest value.
         """
         p = graph[name]
+        if p.dynamics.adds:
+            return int(graph.largest(name, lambda other: self.largest(graph, other.name)))
         if p.dynamics.injects:
             return 2 * p.levels
         if p.dynamics.relays:
@@ -124,9 +126,9 @@ class Schedule:
     def payload_bits(self, graph: Graph, name: str) -> int:
         """Bits of the signed numbers that population ``name`` sends; 0 where they are +1 and -1.
 
-        The input of a float network has those of its type.
+        The input and the sums of a float network have those of its type.
         """
-        if graph[name].dynamics.injects and not graph.is_integer:
+        if graph[name].dynamics.valued and not graph.is_integer:
             return 8 * graph.dtype.itemsize
         largest = self.largest(graph, name)
         return largest.bit_length() + 1 if largest > 1 else 0

@@ -78,7 +78,7 @@ def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:
 
 def sum_pool(x: Tensor, pool: SumPool2d) -> Tensor:
     """Sum over windows of x (B, C, H, W)."""
-    return F.avg_pool2d(x, pool.kernel, pool.stride, pool.padding, divisor_override=1)
+    return F.avg_pool2d(x, pool.kernel, pool.stride, pool.padding, pool.ceil, divisor_override=1)
 
 
 def window_max(x: Tensor, pool: SumPool2d, sign: Tensor) -> Tensor:
@@ -86,8 +86,9 @@ def window_max(x: Tensor, pool: SumPool2d, sign: Tensor) -> Tensor:
 
     Where ``sign`` is -1: AND (minimum).
     """
-    floating = x if x.is_floating_point() else x.to(torch.float32)
-    return (F.max_pool2d(floating * sign, pool.kernel, pool.stride, pool.padding) * sign).to(x.dtype)
+    wide = torch.float64 if x.dtype in (torch.int32, torch.int64) else torch.float32  # of sums, and of counts
+    floating = x if x.is_floating_point() else x.to(wide)
+    return (F.max_pool2d(floating * sign, pool.kernel, pool.stride, pool.padding, 1, pool.ceil) * sign).to(x.dtype)
 
 
 def relayed(graph: Graph, p: Population, values: Mapping[str, Tensor]) -> Tensor:
@@ -100,7 +101,12 @@ def relayed(graph: Graph, p: Population, values: Mapping[str, Tensor]) -> Tensor
     """
     (projection,) = graph.incoming(p.name)
     assert projection.pool is not None, "Graph refuses such a population without a window"
-    return window_max(values[projection.source], projection.pool, _constant(p.threshold, torch.float32))
+    return window_max(values[projection.source], projection.pool, _sign(p))
+
+
+def _sign(p: Population) -> Tensor:
+    """Whether a population passes on the largest of a window or the smallest, 1 or -1."""
+    return _constant(p.dynamics.sign(p), torch.float32)
 
 
 def counts_apart(graph: Graph, plan: schedule.Schedule) -> bool:
@@ -136,13 +142,18 @@ def _counts(graph: Graph, currents: Tensor) -> RunResult:
             value = relayed(graph, p, values)
         else:
             z = sum_currents(graph, p, values)
+            if p.dynamics.adds:
+                values[p.name] = z
+                _forget(values, graph, p)
+                continue
             z = z.add_(_constant(p.bias, z.dtype))
             if p.dynamics.reads_out:
                 potentials.append(z.to(_integer_type(graph, p.name)) if graph.is_integer else z)
                 continue
             value = p.dynamics.level(z, p, _constant(p.threshold, z.dtype))
         values[p.name] = value
-        recorded[p.name] = value.to(torch.int16).numpy()
+        if p.dynamics.counted:
+            recorded[p.name] = value.to(torch.int16).numpy()
         _forget(values, graph, p)
     potential = torch.cat([each.flatten(1) for each in potentials], 1).numpy()
     return RunResult(recorded, potential, scales(graph), {}, schedule.of(graph), classes=graph.output.size)
@@ -320,6 +331,12 @@ class Network:
             if p.dynamics.reads_out:
                 over_time.append(self._readout(p, trains, levels, before, after))
                 continue
+            if p.dynamics.adds:
+                log.add(p, self._summed(p, trains))
+                if self._anew:
+                    levels[p.name] = self._brought(p, levels)
+                _forget(levels, graph, p)
+                continue
             window = self.plan.windows[p.name]
             if p.dynamics.relays:
                 run: _Run = _Sent(*self._pooled(p, trains, before, after), window)
@@ -356,7 +373,9 @@ class Network:
         log = _Log(self, currents)
         for p in graph.senders:
             window = plan.windows[p.name]
-            if p.dynamics.relays:
+            if p.dynamics.adds:
+                log.add(p, self._summed(p, log.trains))
+            elif p.dynamics.relays:
                 log.add(p, _Sent(*self._pooled(p, log.trains, {}, {}), window))
             else:
                 log.add(p, _Known(torch.from_numpy(counted.counts[p.name]), window))
@@ -372,17 +391,36 @@ class Network:
 
     def _settled(self, p: Population, levels: Mapping[str, Tensor]) -> Tensor | None:
         """All current that the levels before each frame bring; None where it comes again."""
-        if self.plan.graded:
-            return None
-        brought = (self.delivered(q, levels[q.source][:-1], self.synapses[q.name]) for q in self.graph.incoming(p.name))
-        return functools.reduce(torch.add, brought)
+        return None if self.plan.graded else self._brought(p, {name: each[:-1] for name, each in levels.items()})
+
+    def _brought(self, p: Population, levels: Mapping[str, Tensor]) -> Tensor:
+        """All current that levels (N, *source shape) bring."""
+        incoming = self.graph.incoming(p.name)
+        return functools.reduce(
+            torch.add, (self.delivered(q, levels[q.source], self.synapses[q.name]) for q in incoming)
+        )
 
     def _arrival(self, projection: Projection, trains: Mapping[str, Tensor], levels: Mapping[str, Tensor]) -> _Arrival:
-        train = trains[projection.source]
         if self._anew and self.plan.graded:  # all of it again, and not its change
-            train = levels[projection.source][1:][None]
+            return self._arriving(projection, levels[projection.source][1:][None])
+        return self._arriving(projection, trains[projection.source])
+
+    def _arriving(self, projection: Projection, train: Tensor) -> _Arrival:
         frames = self.delivered(projection, train.flatten(0, 1), self.synapses[projection.name])
         return _Arrival(self.plan.arrival(projection), _frames(frames, len(train)))
+
+    def _summed(self, p: Population, trains: Mapping[str, Tensor]) -> _Sent:
+        """What a linear population passes on."""
+        window = self.plan.windows[p.name]
+        arrivals = [self._arriving(q, trains[q.source]) for q in self.graph.incoming(p.name)]
+        steps = max(a.start + len(a.frames) for a in arrivals) - window.start
+        n = arrivals[0].frames.shape[1]
+        train = _frames(_empty((steps * n, *p.shape), arrivals[0].frames.dtype).zero_(), steps)
+        for arrival in arrivals:
+            first = arrival.start - window.start
+            train[first : first + len(arrival.frames)] += arrival.frames
+        train[max(0, self.plan.steps - window.start) :] = 0  # not in the time that was run
+        return _Sent(train, train.sum(0, dtype=train.dtype), window)
 
     def _pooled(
         self, p: Population, trains: dict[str, Tensor], before: Kept, after: dict[str, tuple[Tensor, ...]]
@@ -392,11 +430,13 @@ class Network:
         train, pool = trains[projection.source], projection.pool
         assert pool is not None, "Graph refuses a max population without a window"
 
+        sign = _sign(p)
+
         # What a window sends is the change of its largest count. Where every count moves by one at
         # most in a timestep, so does the largest, and its change is a spike; of thermometers, it is
         # their OR.
         def extreme(counts: Tensor) -> Tensor:
-            return window_max(counts, pool, _constant(p.threshold, train.dtype))
+            return window_max(counts, pool, sign)
 
         counts = train.cumsum(0)
         if self.plan.kept:  # those of the frames before are there already
@@ -473,7 +513,8 @@ class _Log:
         """The next population has run."""
         self.trains[p.name] = run.train
         self._see(p.name, run.window.emit.start)
-        self.counts[p.name] = run.count.to(torch.int16).numpy()
+        if p.dynamics.counted:
+            self.counts[p.name] = run.count.to(torch.int16).numpy()
         if self._apart:
             self._sent[p.name] = run.numbers()
         if self.plan.streams:

@@ -7,17 +7,15 @@ PASCAL paper's Tables A.5 to A.7.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from pascal_nm.errors import ConversionError, DataError
+from pascal_nm.errors import ConversionError
 from pascal_nm.source.qcfs import QCFS
 
 Pool = Literal["avg", "max"]
@@ -117,93 +115,6 @@ def set_levels(module: nn.Module, levels: int | Sequence[int]) -> None:
         if number < 1:
             raise ConversionError(f"levels must be at least 1, not {number} (layer {name})")
         layer.levels = int(number)
-
-
-def to_qcfs(
-    module: nn.Module,
-    levels: int | Sequence[int],
-    calibration: Tensor | None = None,
-    method: Literal["percentile", "mse"] = "mse",
-) -> nn.Module:
-    """A copy of a ReLU network with QCFS activations.
-
-    Args:
-        module: a network whose activations are ``nn.ReLU`` modules, each used once.
-        levels: L for all, or one per activation.
-        calibration: inputs of shape (N, *input shape) from which thresholds are set; without them
-            every threshold is 8.
-        method: ``percentile`` sets a threshold at the 99.9th percentile of the positive
-            activations, ``mse`` where the mean squared error between ReLU and QCFS is least.
-
-    Returns:
-        The QCFS network, in evaluation mode; fine-tune it, or convert it as it is.
-    """
-    result = copy.deepcopy(module).eval()
-    for name, layer in list(result.named_modules()):
-        if isinstance(layer, nn.ReLU):
-            parent, _, child = name.rpartition(".")
-            setattr(result.get_submodule(parent), child, QCFS())
-    if not qcfs_layers(result):
-        raise ConversionError(
-            "the network has no nn.ReLU module to replace (torch.nn.functional.relu cannot be found from outside)"
-        )
-    set_levels(result, levels)
-    if calibration is not None:
-        _calibrate(result, calibration, method)
-    return result
-
-
-def _calibrate(module: nn.Module, inputs: Tensor, method: str) -> None:
-    """Set thresholds layer by layer, on activations that the calibrated layers before give."""
-    uses: dict[QCFS, int] = {}
-    first = next(module.parameters())
-    inputs = torch.as_tensor(inputs)
-    if not inputs.is_floating_point():
-        raise DataError(
-            f"calibration needs the network's inputs, {first.dtype}, not {inputs.dtype}: preprocess the pixels"
-        )
-
-    def calibrate(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        assert isinstance(layer, QCFS)
-        uses[layer] = uses.get(layer, 0) + 1
-        if uses[layer] == 1:
-            layer.threshold.data.fill_(_threshold(arguments[0], layer.levels, method))
-
-    hooks = [layer.register_forward_pre_hook(calibrate) for _, layer in qcfs_layers(module)]
-    try:
-        with torch.no_grad():
-            module(inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    shared = [name for name, layer in qcfs_layers(module) if uses.get(layer, 0) > 1]
-    if shared:
-        warnings.warn(
-            f"one threshold for several places loses accuracy: {', '.join(shared)} is used more than once, "
-            "and was calibrated on its first use; give each place an nn.ReLU of its own",
-            stacklevel=3,
-        )
-
-
-def _threshold(x: Tensor, levels: int, method: str) -> float:
-    if not bool(torch.isfinite(x).all()) or x.numel() == 0:
-        raise DataError("calibration needs inputs that give finite activations; these give none, or NaN")
-    positive = x[x > 0].flatten().float()
-    if positive.numel() == 0:
-        return 1.0
-    sample = positive[torch.linspace(0, positive.numel() - 1, min(positive.numel(), 1 << 18)).long()]
-    if method == "percentile":
-        return float(sample.quantile(0.999))
-    if method != "mse":
-        raise ConversionError(f"unknown calibration method {method!r}: choose percentile or mse")
-    top = float(sample.max())
-    candidates = [top * k / 100 for k in range(2, 101, 2)]
-    return min(
-        candidates,
-        key=lambda t: float(
-            ((sample / t * levels + 0.5).floor().clamp(0, levels) * (t / levels) - sample).square().mean()
-        ),
-    )
 
 
 def _pooling(pool: Pool, size: int = 2) -> nn.Module:

@@ -10,7 +10,7 @@ rounding is a mistake.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -26,7 +26,7 @@ from pascal_nm.network.graph import Graph
 from pascal_nm.source import rounding
 from pascal_nm.source.qcfs import step_of
 from pascal_nm.source.tracing import QCFS, SourceNetwork, aten, guarded, logits
-from pascal_nm.source.verification import interval, judged, with_max_populations
+from pascal_nm.source.verification import Sums, interval, judged, with_max_populations
 
 _ARITHMETIC = np.finfo(np.float64)
 
@@ -34,7 +34,7 @@ _FREE = 2
 """Images that run as they are: the example, and a random one."""
 
 
-def prove(source: SourceNetwork, graph: Graph, example: Tensor | None = None) -> None:
+def prove(source: SourceNetwork, graph: Graph, example: Tensor | Sequence[Tensor] | None = None) -> None:
     """Compare every pre-activation, level and output of a graph with its source network.
 
     Args:
@@ -69,7 +69,7 @@ class _Run:
     outputs: Array = field(default_factory=lambda: np.zeros(0))
 
 
-def _inputs(source: SourceNetwork, graph: Graph, example: Tensor | None) -> Array:
+def _inputs(source: SourceNetwork, graph: Graph, example: Tensor | Sequence[Tensor] | None) -> Array:
     """The example and random images, in a number that the program takes."""
     rng = np.random.default_rng(0)
     images = -(-(_FREE + 1) // (source.batch or 1)) * (source.batch or 1)
@@ -78,8 +78,9 @@ def _inputs(source: SourceNetwork, graph: Graph, example: Tensor | None) -> Arra
         x = graph.preprocessing(rng.uniform(0, graph.preprocessing.scale, shape)).astype(np.float64)
     else:
         x = rng.normal(size=shape)
-    if example is not None:
-        x[0] = example[0].detach().to(torch.float64).numpy()
+    given = [] if example is None else [example] if isinstance(example, Tensor) else example
+    if given:
+        x[0] = np.concatenate([e[0].detach().to(torch.float64).numpy().reshape(-1) for e in given]).reshape(x[0].shape)
     return x
 
 
@@ -117,7 +118,7 @@ class _Forced(fx.Interpreter):
     @guarded()
     def play(self, x: Tensor) -> _Run:
         """Run one batch."""
-        self._run.outputs = logits(self.run(x))
+        self._run.outputs = logits(self.run(*self._source.split(x)))
         return self._run
 
     def run_node(self, n: fx.Node) -> Any:
@@ -161,12 +162,12 @@ def _problems(source: SourceNetwork, graph: Graph, inputs: Array, run: _Run) -> 
         graph, {name: level.reshape(-1, *graph[name].shape) for name, level in levels.items()}
     )
     errors = cache(lambda: rounding.errors(source, inputs, run.levels, _ARITHMETIC))
-    columns = graph.columns
+    columns, sums = graph.columns, Sums(graph, counts, inputs)
     for p in (*graph.spiking, *graph.outputs):
         layer = judged(graph, p, counts)
         if p.name not in columns and p.levels != run.most[layer.name]:
             yield f"{layer.name} has {run.most[layer.name]} levels in the source network, {p.levels} in the graph"
-        expected = interval(graph, p, layer, counts, inputs, _ARITHMETIC)
+        expected = interval(graph, p, layer, sums, _ARITHMETIC)
         ends = columns.get(p.name)
         found = run.arguments[layer.name] if ends is None else run.outputs[:, ends]
         found = found.reshape(expected.value.shape)

@@ -101,7 +101,8 @@ class _Magnitudes(fx.Interpreter):
         program = self._source.functional
         given = constants(program)
         placeholders = [n.name for n in program.graph.nodes if n.op == "placeholder"]
-        results = self.run(*(given.get(name, _Sum(x.abs(), 0)) for name in placeholders))
+        inputs = iter(self._source.split(x.abs()))
+        results = self.run(*(given[name] if name in given else _Sum(next(inputs), 0) for name in placeholders))
         # In front of the outputs stand the changes of the input, where it was worked on in place.
         outputs = results[len(results) - len(program.graph_signature.user_outputs) :]
         bounds = [self._bound(output).reshape(len(x), -1) for output in outputs]

@@ -6,9 +6,10 @@ It is the one way in, and the truth that spikes are compared with.
 from __future__ import annotations
 
 import copy
+import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch.utils._sympy.value_ranges import bound_sympy
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import ConversionError, first_line
 from pascal_nm.network.graph import merges
+from pascal_nm.source.activations import unwrapped
 from pascal_nm.source.qcfs import step_of  # importing it registers the operator
 
 aten = torch.ops.aten
@@ -70,7 +72,8 @@ class SourceNetwork:
 
     Args:
         module: the user's network (taken in evaluation mode, as a copy), or an exported program.
-        example: an input of shape (N, *input shape) with any N; not needed for an exported program.
+        example: an input of shape (N, *input shape) with any N, of several inputs one of each; not
+            needed for an exported program.
 
     Raises:
         ConversionError: torch cannot trace the network, or it was exported in a way
@@ -83,13 +86,16 @@ class SourceNetwork:
         names: population name of each QCFS node of ``program``, by node name, in
             order of execution.
         functional_names: the same of ``functional``.
-        input_shape: of one input.
+        input_shapes: of each input.
+        input_shape: of one sample: the input's, or of several inputs all their numbers, (F,).
+        left_out: what stood behind the outputs and changes no answer: softmax, sigmoid, argmax.
         dtype: of inputs.
         batch: how many inputs a program takes at once; None: any number.
     """
 
-    def __init__(self, module: nn.Module | ExportedProgram, example: Tensor | None = None) -> None:
-        self.program = module if isinstance(module, ExportedProgram) else _export(module, example)
+    def __init__(self, module: nn.Module | ExportedProgram, example: Tensor | Sequence[Tensor] | None = None) -> None:
+        exported = module if isinstance(module, ExportedProgram) else _export(module, example)
+        self.program, self.left_out = _without_heads(exported)
         self.names = _names(self.program.graph)
         inner = [part for part in self.program.graph_module.modules() if isinstance(part, fx.GraphModule)][1:]
         if any(_qcfs_nodes(part.graph) for part in inner):
@@ -99,27 +105,20 @@ class SourceNetwork:
             )
         if not self.names:
             raise ConversionError(
-                "the network has no QCFS activation: "
-                "put pascal_nm.QCFS where it has ReLU (pascal_nm.to_qcfs does that) and train it"
+                "the network has no QCFS activation: convert(network, levels=8, calibration=data) puts one in the "
+                "place of each ReLU (to train it first: pascal_nm.to_qcfs)"
             )
         self.module = self.program.module()
-        inputs = self.program.graph_signature.user_inputs
-        if len(inputs) != 1:
-            raise ConversionError(f"the network takes {len(inputs)} inputs; exactly one can be converted")
-        given = next(n.meta["val"] for n in self.program.graph.nodes if n.name == inputs[0])
-        shape = given.shape
-        self.input_shape: tuple[int, ...] = tuple(int(n) for n in shape[1:])
-        self.dtype: torch.dtype = given.dtype
-        if not self.dtype.is_floating_point:
-            raise ConversionError(
-                f"the network's input is of type {self.dtype}: give an example of a floating type; what the network "
-                "does to make it one then changes nothing"
-            )
-        self.batch = shape[0] if isinstance(shape[0], int) else None
-        self._most = _most(self.program, shape[0])
+        shapes, self.dtype = _inputs(self.program)
+        images = shapes[0][0]
+        self.input_shapes: tuple[tuple[int, ...], ...] = tuple(tuple(int(n) for n in shape[1:]) for shape in shapes)
+        sizes = [math.prod(shape) for shape in self.input_shapes]
+        self.input_shape = self.input_shapes[0] if len(sizes) == 1 else (sum(sizes),)
+        self.batch = images if isinstance(images, int) else None
+        self._most = _most(self.program, images)
         if self._most == 0:
             raise ConversionError("the program takes no images: it was exported with an empty batch")
-        if self._most is not None and self.program is not module:
+        if self._most is not None and exported is not module:
             raise ConversionError(
                 "the network's answers depend on the number of images that it is given: "
                 f"torch could trace it for {self._most} at most"
@@ -136,7 +135,7 @@ class SourceNetwork:
         """
         outputs = []
         for x, n in self.batches(inputs):
-            args, kwargs = tree_unflatten([x], self.program.call_spec.in_spec)
+            args, kwargs = tree_unflatten(self.split(x), self.program.call_spec.in_spec)
             outputs.append(logits(self.module(*args, **kwargs))[:n])
         return np.concatenate(outputs)
 
@@ -147,9 +146,16 @@ class SourceNetwork:
         outputs, levels = [], []
         for x, n in self.batches(inputs):
             recorder = _Recorder(self.module, self.names)
-            outputs.append(logits(recorder.run(x))[:n])
+            outputs.append(logits(recorder.run(*self.split(x)))[:n])
             levels.append({name: level[:n] for name, level in recorder.levels.items()})
         return np.concatenate(outputs), {name: np.concatenate([part[name] for part in levels]) for name in levels[0]}
+
+    def split(self, x: Tensor) -> list[Tensor]:
+        """The network's inputs, (N, *shape) each; several stand side by side in ``x``."""
+        if len(self.input_shapes) == 1:
+            return [x]
+        parts = torch.split(x, [math.prod(shape) for shape in self.input_shapes], 1)
+        return [part.reshape(len(x), *shape) for part, shape in zip(parts, self.input_shapes, strict=True)]
 
     def batches(self, inputs: Array | Tensor, dtype: torch.dtype | None = None) -> Iterator[tuple[Tensor, int]]:
         """Inputs in the batches that the program takes, with the number of images in each.
@@ -189,7 +195,8 @@ class _Recorder(fx.Interpreter):
 
 def logits(output: Any) -> Array:
     """The outputs of a program side by side, (N, outputs); of 32 bits where torch has fewer."""
-    each = [tensor.flatten(1).to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tree_leaves(output)]
+    given = [tensor for tensor in tree_leaves(output) if tensor is not None]
+    each = [t.reshape(len(t), -1).to(torch.promote_types(t.dtype, torch.float32)) for t in given]
     return np.asarray(torch.cat(each, 1).numpy())
 
 
@@ -301,26 +308,115 @@ def _most(program: ExportedProgram, images: int | torch.SymInt) -> int | None:
     return max(0, int(upper)) if upper.is_Integer else None
 
 
-def _export(module: nn.Module, example: Tensor | None) -> ExportedProgram:
+def _inputs(program: ExportedProgram) -> tuple[list[Any], torch.dtype]:
+    """Shapes of a program's inputs, with the number of images in front, and their type."""
+    names = program.graph_signature.user_inputs
+    given = [n.meta["val"] for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
+    if len(given) != len(names) or not given or not all(isinstance(v, Tensor) and v.ndim > 0 for v in given):
+        raise ConversionError(f"the network takes {len(names)} inputs, of which some are no tensors of images")
+    types = {v.dtype for v in given}
+    if len(types) > 1 or not (dtype := types.pop()).is_floating_point:
+        kinds = " and ".join(sorted(str(v.dtype) for v in given))
+        raise ConversionError(
+            f"the network's input is of type {kinds}: give an example of a floating type; what the network "
+            "does to make it one then changes nothing"
+        )
+    if len({str(v.shape[0]) for v in given}) > 1:
+        raise ConversionError("the network's inputs are not of the same number of images")
+    return [v.shape for v in given], dtype
+
+
+_HEADS = (
+    aten.softmax.int,
+    aten._softmax.default,
+    aten.log_softmax.int,
+    aten._log_softmax.default,
+    aten.sigmoid.default,
+    aten.sigmoid_.default,
+    aten.argmax.default,
+)
+"""What may stand behind an output: the largest logit is the answer with and without it."""
+
+_RESHAPED = (
+    aten.flatten.using_ints,
+    aten.permute.default,
+    aten.reshape.default,
+    aten.squeeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.transpose.int,
+    aten.unsqueeze.default,
+    aten.view.default,
+)
+"""What may stand behind that."""
+
+
+def _without_heads(program: ExportedProgram) -> tuple[ExportedProgram, tuple[str, ...]]:
+    """The program without what changes no answer behind its outputs, and what that is."""
+    heads = {head.name for node in program.graph.output_node().all_input_nodes for head in _heads(node)}
+    if not heads:
+        return program, ()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        module = copy.deepcopy(program.graph_module)
+    signature = copy.deepcopy(program.graph_signature)
+    copies = dict(zip((n.name for n in program.graph.nodes), module.graph.nodes, strict=True))  # some are renamed
+    said = tuple(f"{_name(copies[name])} of {location(copies[name])}" for name in sorted(heads))
+    fronts = {copies[name]: copies[name].all_input_nodes[0] for name in heads}
+    for head in reversed([node for node in module.graph.nodes if node in fronts]):
+        head.replace_all_uses_with(fronts[head])
+    program = copy.copy(program)
+    program._graph_module, program._graph_signature = module, signature
+    for spec in (*signature.input_specs, *signature.output_specs):
+        if (name := getattr(spec.arg, "name", None)) in copies:
+            node = copies[name]
+            while node in fronts:
+                node = fronts[node]
+            spec.arg.name = node.name
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return program, said
+
+
+def _heads(node: fx.Node) -> Iterator[fx.Node]:
+    """What is left out behind an output, from the back."""
+    shaped = False
+    while node.op == "call_function" and len(node.users) == 1 and node.target in (*_HEADS, *COPIES, *_RESHAPED):
+        if node.target in _HEADS and not (shaped and node.target is aten.argmax.default):
+            yield node
+        shaped |= node.target in _RESHAPED
+        node = node.all_input_nodes[0]
+
+
+def _name(node: fx.Node) -> str:
+    return str(getattr(node.target, "__name__", node.op)).split(".")[0].strip("_")
+
+
+def _export(module: nn.Module, example: Tensor | Sequence[Tensor] | None) -> ExportedProgram:
     if example is None:
         raise ConversionError("an example input is needed: convert(module, torch.zeros(1, *input_shape))")
     if not isinstance(module, nn.Module):
         raise ConversionError(f"a torch.nn.Module or an exported program is needed, not a {type(module).__name__}")
-    if not isinstance(example, Tensor):
-        raise ConversionError(f"the example input must be a torch tensor, not a {type(example).__name__}")
-    if example.ndim < 2 or len(example) == 0:
-        raise ConversionError(f"the example input must have shape (N, *input shape), not {tuple(example.shape)}")
+    given: list[Tensor] = list(example) if isinstance(example, tuple | list) else [example]  # type: ignore[list-item]
+    for each in given:
+        if not isinstance(each, Tensor):
+            raise ConversionError(f"the example input must be a torch tensor, not a {type(each).__name__}")
+        if each.ndim < 2 or len(each) == 0:
+            raise ConversionError(f"the example input must have shape (N, *input shape), not {tuple(each.shape)}")
     shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    images = torch.export.Dim.DYNAMIC if len(given) == 1 else torch.export.Dim("images")
     try:
-        batch = example[:1].repeat(2, *(1,) * (example.ndim - 1))
-        shapes[batch] = {0: torch.export.Dim.DYNAMIC}
-        return torch.export.export(copy.deepcopy(module).eval(), (batch,), dynamic_shapes=shapes)
+        batches = tuple(each[:1].repeat(2, *(1,) * (each.ndim - 1)) for each in given)
+        for batch in batches:
+            shapes[batch] = {0: images}
+        return torch.export.export(unwrapped(module).eval(), batches, dynamic_shapes=shapes)
     except Exception as error:  # torch.export raises many types for code that it cannot trace
         reason = first_line(error)
         if "Constraints violated" in reason:
             reason = (
                 "it does not run for any number of images: its forward makes a fixed number of theirs, as len(x) does"
             )
+        shapes_of = " and ".join(str(tuple(each.shape)) for each in given)
         raise ConversionError(
-            f"torch.export cannot trace the network with an input of shape {tuple(example.shape)}: {reason}"
+            f"torch.export cannot trace the network with an input of shape {shapes_of}: {reason}"
         ) from error

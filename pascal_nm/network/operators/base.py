@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
+from scipy import sparse
 
-from pascal_nm.common.arrays import Array, Pair, Shape
+from pascal_nm.common.arrays import Array, Pair, Shape, canonical
 from pascal_nm.errors import GraphError
-from pascal_nm.network.reach import Reach, volume, windows
+from pascal_nm.network.reach import Connections, Places, Reach, kron, volume
 
 if TYPE_CHECKING:
     import nir
@@ -20,12 +21,19 @@ if TYPE_CHECKING:
 
 Self = TypeVar("Self", bound="Operator")
 
+MOST_SYNAPSES = 1 << 26
+"""Synapses of a sparse matrix at most: with their ends they take some 800 MB."""
+
+_PROBES = 256
+"""Neurons that are asked together what they reach."""
+
 
 @dataclass(frozen=True, eq=False)
 class SumPool2d:
     """Sum over windows of ``kernel`` at every ``stride``, with ``padding`` zeros on each side.
 
-    Each is (height, width).
+    Each is (height, width). With ``ceil``, a last window may hang over the border by less than its
+    own size, as torch's ``ceil_mode`` has it; it begins inside.
 
     In front of a ``max`` population the same window is an OR:
     :mod:`pascal_nm.network.dynamics`.
@@ -34,6 +42,7 @@ class SumPool2d:
     kernel: Pair
     stride: Pair
     padding: Pair = (0, 0)
+    ceil: bool = False
 
     @property
     def size(self) -> int:
@@ -42,16 +51,27 @@ class SumPool2d:
 
     def output_shape(self, shape: Shape) -> Shape:
         """Shape after pooling an input of ``shape`` (C, H, W)."""
-        return (shape[0], *window_counts(shape[1:], self.kernel, self.stride, self.padding, (1, 1)))
+        counts = window_counts(shape[1:], self.kernel, self.stride, self.padding, (1, 1))
+        if self.ceil:
+            sides = zip(shape[1:], counts, self.kernel, self.stride, self.padding, strict=True)
+            counts = tuple(n + (n * s < size + p and (n - 1) * s + k < size + 2 * p) for size, n, k, s, p in sides)
+        return (shape[0], *counts)
 
     def reach(self, shape: Shape) -> Reach:
         """Which input goes into which window."""
         channels, *sides = volume(shape)
         pooled = volume(self.output_shape(shape))
         rows, columns = (
-            windows(pooled[i + 1], sides[i], self.kernel[i], self.stride[i], self.padding[i], 1) for i in (0, 1)
+            Places.of(pooled[i + 1], sides[i], self.kernel[i], self.stride[i], self.padding[i], 1).matrix(
+                pooled[i + 1], sides[i]
+            )
+            for i in (0, 1)
         )
         return Reach(np.eye(channels, dtype=np.int64), rows, columns)
+
+    def matrix(self, shape: Shape) -> sparse.csr_matrix:
+        """What it does with a flattened input of ``shape``: int64 CSR (targets, sources)."""
+        return kron(self.reach(shape))
 
 
 class Convolution(NamedTuple):
@@ -91,9 +111,9 @@ class Operator(ABC):
     multiplies: ClassVar[bool] = True
     """Whether the source network multiplies in it; a shortcut only adds."""
     shares_weights: ClassVar[bool] = True
-    """Whether a chip can keep its weights once for all positions, and an axon for many sources.
+    """Whether all positions of a channel have the same weights.
 
-    Without, every source has synapses of its own onto every neuron, as in a dense layer."""
+    Without, :meth:`scale_input` takes a factor for each neuron."""
     passes: ClassVar[bool] = False
     """Whether each neuron reaches its like alone, so that its value passes on times a factor."""
     takes_bias: ClassVar[bool] = True
@@ -110,13 +130,27 @@ class Operator(ABC):
         """
 
     @abstractmethod
-    def reach(self, shape: tuple[int, int, int]) -> Reach:
-        """The synapses from an input of ``shape``, axis by axis."""
+    def reach(self, shape: tuple[int, int, int]) -> Connections:
+        """The synapses from an input of ``shape``: axis by axis, or neuron by neuron."""
 
     @property
     def fan_in(self) -> int:
         """Synapses of a target neuron, at most."""
         return int(self.weight[0].size)
+
+    @property
+    def all_to_all(self) -> bool:
+        """Whether every source neuron has a synapse of its own onto every target neuron.
+
+        A chip then keeps a list of synapses for each source; else it keeps weights once for all
+        positions, and an axon for many sources, where all is given axis by axis.
+        """
+        return not self.shares_weights
+
+    @property
+    def phases(self) -> int:
+        """How many sets of weights the neurons of a channel have, at most, where they share any."""
+        return 1
 
     @property
     def uniform(self) -> bool:
@@ -125,7 +159,11 @@ class Operator(ABC):
 
     def parameters(self) -> dict[str, Any]:
         """All that it is besides its weights, by the names that its class takes."""
-        return {key: value for key, value in vars(self).items() if key != "weight"}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "weight"}
+
+    def arrays(self) -> dict[str, Array]:
+        """Those of its parameters that are arrays: of whole numbers, int32."""
+        return {key: value for key, value in self.parameters().items() if isinstance(value, np.ndarray)}
 
     def __str__(self) -> str:
         """In words: ``conv2d 16x3x3x3``."""
@@ -133,7 +171,31 @@ class Operator(ABC):
 
     @abstractmethod
     def as_convolution(self, shape: tuple[int, int, int]) -> Convolution:
-        """The convolution that computes the same for an input of ``shape``."""
+        """The convolution that computes the same for an input of ``shape``.
+
+        Raises:
+            GraphError: there is none.
+        """
+
+    def matrix(self, shape: Shape) -> sparse.csr_matrix:
+        """The map of a flattened input of ``shape``: CSR (targets, sources), in the weights' type.
+
+        An operator that does not say it itself is asked by one source neuron after the other.
+
+        Raises:
+            GraphError: there are more than :data:`MOST_SYNAPSES`.
+        """
+        import torch
+
+        size = math.prod(shape)
+        apply = self.apply(torch.from_numpy(self.weight.astype(np.float64)))
+        rows, found = [], 0
+        for first in range(0, size, _PROBES):
+            units = torch.eye(min(_PROBES, size - first), size, dtype=torch.float64).roll(first, 1)
+            rows.append(sparse.csr_matrix(apply(units.reshape(-1, *shape)).flatten(1).numpy()))
+            found += rows[-1].nnz
+            check_synapses(found)
+        return sparse.vstack(rows).T.tocsr().astype(self.weight.dtype)
 
     # -- what it computes --------------------------------------------------------------------------
 
@@ -155,6 +217,10 @@ class Operator(ABC):
     def magnitudes(self) -> Array:
         """Magnitudes of the weights by channel, float64 (C, n)."""
         return np.abs(self.weight.reshape(len(self.weight), -1).astype(np.float64))
+
+    def added(self, values: Array) -> Array:
+        """Numbers of the weights' shape, added up over those of each channel: (C,)."""
+        return np.asarray(values.reshape(len(values), -1).sum(1))
 
     # -- algebra -----------------------------------------------------------------------------------
 
@@ -182,7 +248,11 @@ class Operator(ABC):
             shape: what this one takes.
             inner: what the first one takes.
         """
-        return self.scale_input(first.weight, shape) if first.passes else None
+        return first.then(self, shape, inner)
+
+    def then(self, second: Operator, shape: Shape, inner: Shape) -> Operator | None:
+        """As :meth:`after` of ``second``, where that one knows no better; None likewise."""
+        return second.scale_input(self.weight, shape) if self.passes else None
 
     def pooled(self, before: SumPool2d | None, pool: SumPool2d) -> tuple[Operator, SumPool2d | None] | None:
         """This operator behind a pooling ``before``, and then ``pool``.
@@ -193,7 +263,9 @@ class Operator(ABC):
 
     def plus(self: Self, other: Operator) -> Operator | None:
         """The sum of two maps of one input; None where they have not the same geometry."""
-        same = type(other) is type(self) and other.parameters() == self.parameters()
+        same = type(other) is type(self) and all(
+            np.array_equal(value, getattr(other, key)) for key, value in self.parameters().items()
+        )
         if not same or other.weight.shape[2:] != self.weight.shape[2:]:
             return None
         return self.with_weight(self.weight + other.weight)
@@ -233,8 +305,12 @@ class Operator(ABC):
         """All nodes that it takes, in order, by name; the last is called ``name``."""
         node = self.to_node(shape, bias)
         if _NODES.get(type(node).__name__) is not type(self):
-            node.metadata = {"operator": self.name, **self.parameters()}
+            node.metadata = self.metadata()
         yield name, node
+
+    def metadata(self) -> dict[str, Any]:
+        """What a node says of it that is not a node of its own kind."""
+        return {"operator": self.name, **self.parameters()}
 
     @classmethod
     @abstractmethod
@@ -282,6 +358,41 @@ def of_node(node: nir.NIRNode) -> Operator:
     if known is None:
         raise GraphError(f"a projection cannot be a {kind if name is None else str(name)[:40]!r}")
     return known.from_node(node)
+
+
+def check_synapses(number: int) -> None:
+    """Refuse a matrix that memory has no room for.
+
+    Raises:
+        GraphError: says the number and the limit.
+    """
+    if number > MOST_SYNAPSES:
+        raise GraphError(
+            f"as a sparse matrix it has {number:,} synapses, and at most {MOST_SYNAPSES:,} are taken: "
+            "use fewer neurons, or put an activation in between"
+        )
+
+
+def spread(factor: Array, shape: Shape) -> Array:
+    """A number for each neuron of ``shape``, flat.
+
+    ``factor`` has one for each channel, or broadcasts.
+    """
+    factor = np.asarray(factor)
+    factor = factor.reshape(-1, *(1,) * (len(shape) - 1)) if factor.ndim == 1 else factor
+    return np.broadcast_to(canonical(factor, shape, "factor"), shape).reshape(-1)
+
+
+def whole(value: Any, sizes: Shape, what: str) -> Shape:
+    """As many whole numbers as one of ``sizes``, of a node's metadata.
+
+    Raises:
+        GraphError: it is something else.
+    """
+    found = np.asarray(value)
+    if isinstance(value, (str, bytes, dict)) or found.dtype.kind not in "iu" or found.size not in sizes:
+        raise GraphError(f"{what} must be {' or '.join(map(str, sizes))} whole number(s)")
+    return tuple(int(n) for n in found.reshape(-1))
 
 
 def window_counts(size: Shape, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Shape:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from scipy import sparse
 
 from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.errors import GraphError
-from pascal_nm.network.operators.base import Convolution, Operator, register
+from pascal_nm.network.operators.base import Convolution, Operator, check_synapses, register
 from pascal_nm.network.reach import Reach
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class Dense(Operator):
         whole = (shape[1], shape[2])
         return Convolution(lambda: self.weight.reshape(len(self.weight), *shape), len(self.weight), whole, whole)
 
+    def matrix(self, shape: Shape) -> sparse.csr_matrix:
+        """The weights but for zeros."""
+        check_synapses(int(np.count_nonzero(self.weight)))
+        return sparse.csr_matrix(self.weight)
+
     def apply(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
         """The map of torch."""
         from torch.nn import functional as F
@@ -59,8 +65,9 @@ class Dense(Operator):
 
     def after(self, first: Operator, shape: Shape, inner: Shape) -> Operator | None:
         """The product of the matrices; that of another operator is its adjoint, row by row."""
-        if first.passes:
-            return super().after(first, shape, inner)
+        found = super().after(first, shape, inner)
+        if found is not None:
+            return found
         if isinstance(first, Dense):
             return Dense(self.weight @ first.weight)
         import torch

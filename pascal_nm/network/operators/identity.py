@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from scipy import sparse
 
 from pascal_nm.common.arrays import Array, Shape, canonical, check_broadcast
 from pascal_nm.errors import GraphError
@@ -69,6 +70,10 @@ class Identity(Operator):
 
         return Convolution(weight, channels, (1, 1))
 
+    def matrix(self, shape: Shape) -> sparse.csr_matrix:
+        """The factors on the diagonal."""
+        return sparse.diags(np.broadcast_to(self.weight, shape).reshape(-1), format="csr", dtype=self.weight.dtype)
+
     def apply(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
         """The map of torch."""
         return lambda x: x * weight
@@ -84,6 +89,12 @@ class Identity(Operator):
     def scale_output(self, factor: Array) -> Identity:
         """``factor`` times the same synapses; ``factor`` broadcasts like the weight."""
         return Identity(self.weight * factor)
+
+    def after(self, first: Operator, shape: Shape, inner: Shape) -> Operator | None:
+        """The first one, scaled."""
+        if first.passes or not self.uniform:
+            return super().after(first, shape, inner)
+        return first.scale_output(self.weight)
 
     def pooled(self, before: SumPool2d | None, pool: SumPool2d) -> tuple[Operator, SumPool2d | None] | None:
         """The pooling itself; behind another one, where windows do not overlap, a wider one."""
