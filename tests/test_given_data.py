@@ -144,3 +144,23 @@ def test_a_session_takes_frames_that_merge_and_refuses_those_that_are_preprocess
             net.session().run(wrong)
     with pytest.raises(DataError, match="does not say how pixels"):
         net.replace(preprocessing=None).session().run(frames)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layer", "preprocessing"),
+    [
+        ((3, 9), nn.Conv1d(3, 4, 3), pnm.Preprocessing(255, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))),
+        ((2, 3, 4, 5), nn.Conv3d(2, 3, (2, 3, 3)), pnm.Preprocessing(255, (0.4, 0.5), (0.2, 0.25))),
+    ],
+)
+def test_series_and_volumes_are_run_verified_and_preprocessed_by_their_channels(shape, layer, preprocessing):
+    torch.manual_seed(1)
+    sizes = layer(torch.zeros(1, *shape)).numel()
+    module = nn.Sequential(layer, pnm.QCFS(4), nn.Flatten(), nn.Linear(sizes, 3)).eval()
+    nn.init.constant_(module[1].threshold, 1.0)
+    pixels = RNG.integers(0, 256, (8, *shape)).astype(np.uint8)
+    net = pnm.convert(module, torch.zeros(1, *shape), preprocessing=preprocessing)
+    inputs = torch.from_numpy(preprocessing(pixels))
+    np.testing.assert_array_equal(pnm.run(net, pixels).predictions, module(inputs).argmax(1))
+    for data in (pixels, inputs, DataLoader(TensorDataset(inputs), batch_size=3)):
+        assert pnm.verify(module, net, data).equal and pnm.verify(module, pnm.quantize(net), data).exact

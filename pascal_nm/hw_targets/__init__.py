@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from pascal_nm.common.batches import is_array
+from pascal_nm.common.arrays import Array
+from pascal_nm.common.batches import batches, is_array
 from pascal_nm.data import Dataset, Frames
 from pascal_nm.errors import ConversionError, DataError, TargetError
-from pascal_nm.network.graph import Graph, Inputs, Pixels
+from pascal_nm.network.graph import Graph, Inputs, Pixels, merges
 from pascal_nm.simulation.result import Program, RunResult, Target
 
 if TYPE_CHECKING:
@@ -148,8 +149,6 @@ def verify(
         PascalError: the model cannot be converted; the target is unknown or not installed; the data
             or the graph do not fit.
     """
-    import torch
-
     from pascal_nm.hw_targets import evaluation
     from pascal_nm.source.affine import growth_of
     from pascal_nm.source.conversion import convert
@@ -158,19 +157,41 @@ def verify(
     if not isinstance(graph, Graph):
         raise DataError(f"verify takes a model, its spiking network and data, not {type(graph).__name__} in the middle")
     if not isinstance(model, SourceNetwork):
-        dtype = torch.float32 if graph.is_integer else torch.from_numpy(graph.input.threshold).dtype
-        shape = evaluation.shape_of(graph, data)
-        try:
-            source = SourceNetwork(model, torch.zeros(1, *shape, dtype=dtype))
-        except ConversionError:  # data whose axes merge to those that the network takes
-            source = SourceNetwork(model, torch.zeros(1, *graph.input.shape, dtype=dtype))
-    else:
-        source = model
-    reference = convert(source, preprocessing=graph.preprocessing, classes=graph.classes, growth=growth_of(graph))
+        model = _traced(model, graph, data)
+    reference = convert(model, preprocessing=graph.preprocessing, classes=graph.classes, growth=growth_of(graph))
     program = find(target).compile(evaluation.ranged(graph, data) if quantizes(target) else graph)
-    verification, _ = evaluation.verify(source, reference, program, data, given=graph)
+    verification, _ = evaluation.verify(model, reference, program, data, given=graph)
     verification.taken = ("preprocessing", "class names")
     return verification
+
+
+def _traced(module: nn.Module | ExportedProgram, graph: Graph, data: Any) -> SourceNetwork:
+    """A source network with inputs of the shape of the data, or of the graph, which may be merged.
+
+    Raises:
+        ConversionError: it takes neither; says what the first of them met.
+    """
+    import torch
+
+    from pascal_nm.source.tracing import SourceNetwork
+
+    own = graph.input.shape
+    given = () if isinstance(data, Iterator) else _first(data).shape[1:]
+    shapes = [shape for shape in (given, own, tuple(n for n in own if n > 1)) if merges(shape, own)]
+    dtype = torch.float32 if graph.is_integer else torch.from_numpy(graph.input.threshold).dtype
+    met: list[ConversionError] = []
+    for shape in dict.fromkeys(shapes):
+        try:
+            return SourceNetwork(module, torch.zeros(1, *shape, dtype=dtype))
+        except ConversionError as error:
+            met.append(error)
+    raise met[0]
+
+
+def _first(data: Any) -> Array:
+    """The first of some data, (1, *shape)."""
+    values, _ = next(batches(data.values if isinstance(data, Pixels) else data, 1))
+    return values
 
 
 def energy(

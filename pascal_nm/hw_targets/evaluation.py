@@ -335,17 +335,6 @@ def verify(
     return verification, evaluation
 
 
-def shape_of(graph: Graph, data: Given) -> Shape:
-    """The shape of one input as the data has it; the network's own where that is not known before.
-
-    A population has one axis or three, where the network's tensors may have others.
-    """
-    if isinstance(data, Iterator):
-        return graph.input.shape
-    values = data.values if isinstance(data, Pixels) else next(batches(data, limit=1))[0]
-    return tuple(int(n) for n in values.shape[1:])
-
-
 def ranged(graph: Graph, data: Given) -> Graph:
     """A network as it can be quantized: with the range of its inputs in the data, if need be.
 

@@ -95,6 +95,9 @@ def convert(
         warnings.warn(f"{head} is left out: the largest output is the answer with and without it", stacklevel=2)
     populations, projections = Converter(source, growth).run()
     try:
+        merged = populations[0].shape[0] // source.input_shape[0]  # of (C, D, H, W), which a graph has as (C * D, H, W)
+        if preprocessing is not None and 1 < len(preprocessing.mean) == source.input_shape[0] and merged > 1:
+            preprocessing = preprocessing.repeated(merged)
         graph = Graph(tuple(populations), tuple(projections), preprocessing, tuple(classes))
         if check:
             prove(source, graph, example)

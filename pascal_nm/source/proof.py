@@ -75,7 +75,8 @@ def _inputs(source: SourceNetwork, graph: Graph, example: Tensor | Sequence[Tens
     images = -(-(_FREE + 1) // (source.batch or 1)) * (source.batch or 1)
     shape = (images, *source.input_shape)
     if graph.preprocessing is not None:
-        x = graph.preprocessing(rng.uniform(0, graph.preprocessing.scale, shape)).astype(np.float64)
+        pixels = rng.uniform(0, graph.preprocessing.scale, (shape[0], *graph.input.shape))
+        x = graph.preprocessing(pixels).astype(np.float64).reshape(shape)
     else:
         x = rng.normal(size=shape)
     given = [] if example is None else [example] if isinstance(example, Tensor) else example
