@@ -7,9 +7,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
+from pascal_nm.network import bounds
 from pascal_nm.network.graph import Graph, Population, Projection
 from pascal_nm.network.operators import Conv2d, ConvTranspose2d, Dense, Identity, IndexMap, Sparse, SumPool2d
 
@@ -102,11 +104,16 @@ def _twin(draw, projection, source):
     return replace(projection, operator=replace(projection.operator, weight=-projection.operator.weight))
 
 
-def _reach(projection, most):
-    """Beyond the largest sum where each source sends up to ``most``."""
+def largest_sum(projection):
+    """The largest current of a target neuron whose sources all send 1 at most."""
     weight = np.abs(projection.operator.weight.astype(int))
     largest = weight.reshape(len(weight), -1).sum(1).max() if weight.ndim > 1 else weight.max() * 5
-    return int(largest * max(1, most) * (np.prod(projection.pool.kernel) if projection.pool else 1)) + 1
+    return int(largest * (np.prod(projection.pool.kernel) if projection.pool else 1))
+
+
+def _reach(projection, most):
+    """Beyond the largest sum where each source sends up to ``most``."""
+    return largest_sum(projection) * max(1, most) + 1
 
 
 def _linear(draw, name, last, populations):
@@ -126,9 +133,10 @@ def _linear(draw, name, last, populations):
 
 
 @st.composite
-def integer_graphs(draw, linear=True):
+def integer_graphs(draw, linear=True, bits=53):
     """1 to 5 spiking populations: convolution, dense, both poolings, residual joins,
     levels 1 to 16 mixed; some with one or two linear populations before them, or before the output.
+    No potential needs more ``bits``, its sign among them.
     """
     size = draw(st.integers(3, 7))
     source = Population("input", "analog", (draw(st.integers(1, 3)), size, size + 1), draw(st.integers(1, 255)))
@@ -178,7 +186,9 @@ def integer_graphs(draw, linear=True):
     scale = np.array([draw(st.sampled_from([0.25, 1.0, 3.0])) for _ in weight]) if draw(st.booleans()) else np.ones(())
     populations.append(Population("output", "readout", (len(weight),), 1, scale, bias))
     projections.append(Projection(last.name, "output", Dense(weight)))
-    return Graph(tuple(populations), tuple(projections))
+    graph = Graph(tuple(populations), tuple(projections))
+    assume(all(bounds.potential_bound(graph, p.name, kept=True) < 2 ** (bits - 1) for p in graph.weighted))
+    return graph
 
 
 def inputs_for(graph, seed, images=3):

@@ -42,6 +42,10 @@ RUNS = {
         ["{authors}", "--images", 2, "--cases", 1],
         r"vgg16, uniform +none +\S+( +0){4} +[\d,]+ +\d+\n",
     ),
+    "architectures.py": (
+        ["--only", "mlp", "--results", "{folder}/architectures.jsonl"],
+        r"\| mlp \| written out \| yes \|(.|\n)+1 convert \(100 %\), 1 of them exact in all columns; 0 with a gate\.\n",
+    ),
     "bits.py": (
         [MODEL, "--data", "digits", "--search", "digits", "--images", 40, "--bits", "8,4", "--drop", 20],
         r"searched, [\d.]+ on average(.|\n)+bits by layer: ",

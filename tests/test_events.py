@@ -13,7 +13,7 @@ from pascal_nm.simulation import events, simulate
 from pascal_nm.simulation.events import EVENTS, Event, LayerEvents
 from pascal_nm.simulation.session import Session
 from tests.cores import Trains, synapses
-from tests.strategies import inputs_for, integer_graphs
+from tests.strategies import inputs_for, integer_graphs, largest_sum
 
 GRAPHS = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -53,6 +53,13 @@ def test_batches_are_joined_to_what_they_are_together(graph, seed, cut):
             np.testing.assert_array_equal(getattr(joined, name), getattr(layer, name), err_msg=name)
 
 
+def most_sent(graph, p, name):
+    """The largest magnitude that a neuron sends in a timestep."""
+    if p.kind == "linear":
+        return sum(largest_sum(q) * most_sent(graph, graph[q.source], name) for q in graph.incoming(p.name))
+    return 2 * p.levels if p.kind == "analog" else p.levels if name == "graded" else 1
+
+
 @GRAPHS
 @given(
     graph=integer_graphs(),
@@ -78,10 +85,10 @@ def test_operations_are_counted_one_by_one_from_what_every_neuron_sends(graph, s
                 dense += driven.sum()
                 continue
             reached = (sent * driven).sum((0, 2))
-            most = 2 * source.levels if source.kind == "analog" else source.levels if name == "graded" else 1
+            most = most_sent(graph, source, name)
             if source.kind == "analog" or most > 1:
                 numbers += reached
-                bits += reached * (1 + int(np.floor(np.log2(most))) + 1)
+                bits += reached * (most.bit_length() + 1)
             else:
                 plain += reached
         np.testing.assert_array_equal(layer.synaptic_operations, plain, err_msg=layer.name)

@@ -46,8 +46,8 @@ def test_frames_run_are_verified_and_have_an_energy(model, net, frames, bits):
 
 def test_what_is_neither_is_refused(model, net, frames):
     with pytest.raises(DataError, match="verify takes a model, its spiking network and data"):
-        pnm.verify(net, model, frames)
-    with pytest.raises(DataError, match="images and frames, not of type Sequential"):
+        pnm.verify(model, model, frames)
+    with pytest.raises(DataError, match="of real numbers"):
         pnm.verify(model, net, model)
 
 

@@ -63,6 +63,9 @@ def float_graphs(draw):
         if p.kind == "max":
             populations.append(replace(p, threshold=p.threshold.astype(np.float64), bias=np.zeros(())))
             continue
+        if p.kind == "linear":
+            populations.append(replace(p, threshold=np.ones(()), bias=np.zeros(())))
+            continue
         theta = rng.uniform(0.05, 4, p.threshold.shape)
         populations.append(replace(p, threshold=theta, bias=rng.normal(size=p.bias.shape) * theta.mean()))
     projections = []
@@ -116,6 +119,7 @@ def test_every_integer_is_the_one_that_the_formula_says(graph, recipe, given_ran
     largest, unit = 2 ** (recipe.bits - 1) - 1, 2**recipe.shift
     pre = graph.preprocessing
     steps = 1 / (pre.scale * np.array(pre.std)) if given_range is None else np.full(len(pre.std), given_range / 255)
+    units = {graph.input.name: steps}
     np.testing.assert_allclose(np.broadcast_to(integer.input.threshold.ravel(), len(steps)), steps, rtol=1e-12)
     for p in graph.populations[1:]:
         q = integer[p.name]
@@ -127,7 +131,7 @@ def test_every_integer_is_the_one_that_the_formula_says(graph, recipe, given_ran
             assert [pair[1].operator.weight.tolist() for pair in pairs] == [np.ones((1, 1, 1)).tolist()]
             continue
         channels = p.shape[0]
-        weights = [in_units_of(graph, one, steps) for one, _ in pairs]
+        weights = [in_units_of(graph, one, units.get(one.source)) for one, _ in pairs]
         weights = [np.broadcast_to(w, (channels, *w.shape[1:])) for w in weights]
         peaks = [np.abs(w).reshape(channels, -1).max(1) for w in weights]
         tops = [peak.max() for peak in peaks]
@@ -136,6 +140,28 @@ def test_every_integer_is_the_one_that_the_formula_says(graph, recipe, given_ran
         widest = np.max([peak / 2.0**power for peak, power in zip(peaks, powers, strict=True)], 0)
         theta = np.broadcast_to(p.threshold.ravel(), channels)
         bias = np.broadcast_to(p.bias.ravel(), channels)
+        carried = [i for i, (one, _) in enumerate(pairs) if carries(graph, one)][:1]
+        most = 2**17 - 1
+        if any(graph[one.source].kind == "linear" for one, _ in pairs):  # of which bias and threshold have 31 bits
+            most = min(2**30, int(2**31 / (1 + np.abs(bias / theta).max()))) - 1
+        if carried:  # the unit of another sum, and what is added to it on powers of two
+            factors, others = peaks[carried[0]], [i for i in range(len(pairs)) if i not in carried]
+            low = min([tops[i] for i in others if tops[i] > 0], default=1)
+            needed = np.zeros(channels)
+            for i in others:
+                needed = np.maximum(needed, peaks[i] / 2.0 ** (round(math.log2(tops[i] / low)) if tops[i] > 0 else 0))
+            needed /= largest
+            if p.kind == "pasc":
+                needed = np.where(
+                    needed > 0, np.minimum(needed, theta / 2 ** (recipe.bits + 1)), theta / 2 ** (recipe.bits + 1)
+                )
+            finer = [int(np.floor(np.log2(f / n))) if n > 0 else 0 for f, n in zip(factors, needed, strict=True)]
+            grid = factors / 2.0 ** np.clip(finer, 0, recipe.bits - 2)
+            assert not (np.log2(factors / grid) % 1).any()
+            whole = whole_thresholds(theta, grid, unit, most)
+            grid = grid if p.kind == "linear" else theta / whole
+            powers = [math.ceil(math.log2(max(1.0, (peak / grid).max()) / largest)) for peak in peaks]
+            powers = [max(0, power) for power in powers]
         of_channel = list(zip(weights, powers, strict=True))
         clips = [1.0] if recipe.range == "max" else np.linspace(1, 0.3, 15)
         if p.kind == "readout":
@@ -143,10 +169,20 @@ def test_every_integer_is_the_one_that_the_formula_says(graph, recipe, given_ran
             grid = min(grids, key=lambda grid: errors(of_channel, grid, largest).sum())
             np.testing.assert_allclose(np.broadcast_to(q.threshold, p.shape), theta / grid, rtol=1e-9)
             offset = bias / grid
+        elif p.kind == "linear":
+            if not carried:
+                grids = [
+                    np.where(widest > 0, widest * clip, (widest * clip).max() or largest) / largest for clip in clips
+                ]
+                best = np.argmin([errors(of_channel, some, largest) for some in grids], 0)
+                grid = np.choose(best, grids)
+            np.testing.assert_allclose(np.broadcast_to(q.threshold.ravel(), channels), grid, rtol=1e-12)
+            units[p.name], offset = grid, bias
         else:
-            whole = [whole_thresholds(theta, widest * clip / largest, unit) for clip in clips]
-            best = np.argmin([errors(of_channel, theta / some, largest) for some in whole], 0)
-            whole = np.choose(best, whole)
+            if not carried:
+                whole = [whole_thresholds(theta, widest * clip / largest, unit, most) for clip in clips]
+                best = np.argmin([errors(of_channel, theta / some, largest) for some in whole], 0)
+                whole = np.choose(best, whole)
             np.testing.assert_array_equal(np.broadcast_to(q.threshold.ravel(), channels), whole)
             assert q.threshold.dtype == np.int32
             grid, offset = theta / whole, (bias + theta / 2) / (theta / whole) - whole // 2
@@ -169,13 +205,13 @@ def largest_bias(recipe):
     return 2 ** (max(recipe.bias_bits, 2) - 1) - 1
 
 
-def whole_thresholds(theta, grid, unit):
-    """The largest multiples of ``unit`` up to 17 bits at which a grid is as coarse as
+def whole_thresholds(theta, grid, unit, most):
+    """The largest multiples of ``unit`` up to ``most`` at which a grid is as coarse as
     given; at least one.
     """
     return np.array(
         [
-            max(1, min(int(t / (unit * g)) if g else 2**30, (2**17 - 1) // unit)) * unit
+            max(1, min(int(t / (unit * g)) if g else 2**30, most // unit)) * unit
             for t, g in zip(theta, grid, strict=True)
         ]
     )
@@ -189,21 +225,28 @@ def entries(operator):
     return operator.matrix(operator.source).toarray().reshape(shape[0], -1)
 
 
+def carries(graph, projection):
+    """From a linear population, by a factor for each channel; outputs have one unit for all."""
+    weight, ends = projection.operator.weight, [graph[end].kind for end in (projection.source, projection.target)]
+    sums = ends[0] == "linear" and ends[1] != "readout"
+    return sums and isinstance(projection.operator, Identity) and weight.all()
+
+
 def in_units_of(graph, projection, steps):
-    """Weights for integer inputs, whose unit in each channel is ``steps``, where they
-    come from the input.
+    """Weights for integers of its source, whose unit in each channel is ``steps``, where they
+    have one.
     """
-    weight = entries(projection.operator)
-    if projection.source != graph.input.name:
+    weight, source = entries(projection.operator), graph[projection.source]
+    if steps is None:
         return weight
     if isinstance(projection.operator, IndexMap | Sparse):
         each = np.repeat(steps, math.prod(projection.operator.source[1:]))
         return weight * np.tile(each, weight.shape[1] // len(each))
     if isinstance(projection.operator, Dense):
-        shape = projection.pool.output_shape(graph.input.shape) if projection.pool else graph.input.shape
+        shape = projection.pool.output_shape(source.shape) if projection.pool else source.shape
         return weight * np.repeat(steps, math.prod(shape[1:]))
     if isinstance(projection.operator, Identity):
-        return weight * steps.reshape(-1, 1, 1)
+        return weight * steps.reshape(-1, *(1,) * (len(source.shape) - 1))
     groups, per_group = projection.operator.groups, weight.shape[1]
     scaled = weight.copy()
     for o, c in np.ndindex(*weight.shape[:2]):

@@ -10,7 +10,15 @@ import pascal_nm as pnm
 from pascal_nm.network.graph import Graph, Population, Projection
 from pascal_nm.network.operators import Identity
 from pascal_nm.simulation import simulate
-from pascal_nm.source.verification import Interval, LayerCheck, Verification, interval, judged, with_max_populations
+from pascal_nm.source.verification import (
+    Interval,
+    LayerCheck,
+    Sums,
+    Verification,
+    interval,
+    judged,
+    with_max_populations,
+)
 from tests import networks
 
 
@@ -407,7 +415,7 @@ def test_the_interval_is_highams_bound_on_the_sum_of_all_spikes(name, sent):
     spikes = {k: v * sent for k, v in counts.items()} if sent > 1 else None
     roundoff = 2.0**-24
     for p in graph.weighted:
-        found = interval(graph, p, p, counts, inputs, np.finfo(np.float32), spikes)
+        found = interval(graph, p, p, Sums(graph, counts, inputs, spikes), np.finfo(np.float32))
         value, size, additions = p.bias * 1.0, np.abs(p.bias) * 1.0, 0
         for q in graph.incoming(p.name):
             source = graph[q.source]
@@ -450,7 +458,7 @@ def test_where_the_source_pools_first_a_population_is_judged_by_the_max_behind_i
     assert layer.kind == "max" and layer.name in levels
     counts = with_max_populations(graph, levels)
     assert counts.keys() == levels.keys()
-    found = interval(graph, first, layer, counts, inputs, np.finfo(np.float64))
+    found = interval(graph, first, layer, Sums(graph, counts, inputs), np.finfo(np.float64))
     np.testing.assert_array_equal(np.clip(np.floor(found.value), 0, first.levels), levels[layer.name])
     assert np.all(found.low <= found.value) and np.all(found.value <= found.high)
 
@@ -459,7 +467,7 @@ def test_where_the_source_pools_first_a_population_is_judged_by_the_max_behind_i
 def test_an_output_is_excused_up_to_the_bound_of_its_own_type_and_no_further(dtype, arithmetic):
     source, graph, inputs = setup("perceptron", dtype=dtype)
     result, wide = simulate.counts(graph, inputs), graph.astype(np.float64)
-    bound = interval(wide, wide.output, wide.output, result.counts, inputs, np.finfo(arithmetic))
+    bound = interval(wide, wide.output, wide.output, Sums(wide, result.counts, inputs), np.finfo(arithmetic))
     for share, wrong in ((0.9, 0), (1.1, bound.value.size)):
         for edge in (bound.low, bound.high):
             moved = (bound.value + share * (edge - bound.value)) * wide.output.threshold

@@ -14,7 +14,6 @@ from pascal_nm.common.layer_files import read_lags, read_levels
 from pascal_nm.data import Dataset, Frames, Split
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import OtherNir, read_any, read_nir
-from pascal_nm.hw_targets import evaluation
 from pascal_nm.hw_targets.objectives import OBJECTIVES
 from pascal_nm.network.graph import Graph, Preprocessing, Timing
 from pascal_nm.simulation import schedule as schedules
@@ -158,7 +157,11 @@ def completed(graph: Graph, shown: Dataset | Frames, *, quantized: bool = False)
     if graph.preprocessing is None and shown.known is not None:
         note(f"the network does not say how pixels become inputs: mean and std are those of {shown.name}")
         graph = graph.replace(preprocessing=shown.known)
-    ranged = evaluation.ranged(graph, shown) if quantized else graph
+    if not quantized:
+        return graph
+    from pascal_nm.hw_targets import evaluation  # with torch, which `inspect` does not need
+
+    ranged = evaluation.ranged(graph, shown)
     if ranged is not graph:
         note(f"the network is quantized for inputs up to {ranged.input_range:.4g}, the largest of {shown.name}")
     return ranged

@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from pascal_nm.common.arrays import Array
+from pascal_nm.common.batches import batches
 from pascal_nm.common.packages import require
 from pascal_nm.data import arrays, parquet
 from pascal_nm.data.foreign import shown, told
@@ -148,6 +149,29 @@ class Dataset:
                 f"{self.name} has {len(self.pixels)} images and labels of shape {self.labels.shape}: "
                 "one for each is needed"
             )
+
+    @staticmethod
+    def of(data: Any, name: str = "the data", *, limit: int | None = None, classes: Sequence[str] = ()) -> Dataset:
+        """Whatever :func:`pascal_nm.common.batches.batches` takes, in memory.
+
+        Args:
+            data: a loader, arrays, tensors…
+            name: of the dataset.
+            limit: at most so many, from the start.
+            classes: names of the labels; without them they have numbers.
+
+        Raises:
+            DataError: it is none of these, or some have labels and some none.
+        """
+        inputs, labels = zip(*batches(data, limit), strict=True)
+        known = [y for y in labels if y is not None]
+        if len(known) not in (0, len(labels)):
+            raise DataError(f"some of {name} have labels and some have none")
+        x = np.concatenate(inputs)
+        y = np.concatenate(known) if known else np.full(len(x), -1, np.int64)
+        checked_label(max(0, int(y.max())), classes, name)
+        scale = getattr(data, "scale", None if x.dtype != np.uint8 else 255.0)
+        return Dataset(name, x, y, tuple(classes) or (numbered(int(y.max())) if known else ()), scale)
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -37,7 +37,7 @@ import numpy as np
 from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array, Pair, Shape
 from pascal_nm.common.files import replacing, written_at_once
-from pascal_nm.errors import ConversionError
+from pascal_nm.errors import ConversionError, GraphError
 from pascal_nm.export.profile import Profile
 from pascal_nm.network.graph import Graph, Population, Projection
 from pascal_nm.network.operators import SumPool2d
@@ -109,10 +109,16 @@ def plan(graph: Graph, coding: Coding) -> tuple[list[Layer], Growth]:
     Raises:
         ConversionError: it would not fit in memory (says how large it is); a max population with
             padding and negative thresholds; a layer after the first that uses the analog input;
-            branches whose strides do not line up; several readouts; neurons other than QCFS.
+            branches whose strides do not line up; several readouts; neurons other than QCFS; linear
+            populations.
     """
     if other := [p.kind for p in graph.spiking if not p.dynamics.is_qcfs]:
         raise ConversionError(f"as a chain, a network has neurons of QCFS, not {other[0]}: export it without --profile")
+    if sums := [p.name for p in graph.populations if p.dynamics.adds]:
+        raise ConversionError(
+            f"as a chain, a network has no linear populations, and {sums[0]} is one: convert with "
+            'growth=float("inf"), which composes all linear layers, or export it without --profile'
+        )
     if len(graph.outputs) > 1:
         names = ", ".join(graph.columns)
         raise ConversionError(f"as a chain, a network has one readout, not {names}: export it without --profile")
@@ -151,7 +157,7 @@ def build(
 
 def copies(graph: Graph, coding: Coding) -> dict[str, int]:
     """Copies of the neurons of each population that spikes."""
-    return {p.name: coding.copies(p) for p in graph.senders}
+    return {p.name: coding.copies(p) for p in graph.counted}
 
 
 def write(raw: nir.NIRGraph, path: str | Path) -> None:
@@ -359,6 +365,8 @@ def _layers(graph: Graph, coding: Coding) -> list[Layer]:
         kept = [name for name in chain.signals if name in later]
         if graph.input.name in kept:
             raise ConversionError(f"a layer after {p.name} uses the analog input, which spikes cannot carry along")
+        if p.dynamics.relays and not p.dynamics.counted:
+            raise ConversionError(f"{p.name}: the largest of sums has no form for other simulators")
         if p.dynamics.relays:
             _add_max(graph, p, coding, chain, kept)
         else:
@@ -465,7 +473,10 @@ def _operator_map(graph: Graph, q: Projection, coding: Coding, signals: Mapping[
     def repeated(weight: Array) -> Array:
         return np.repeat(weight, copies, axis=1) * amplitude
 
-    form = q.operator.as_convolution((channels, *signal.size))
+    try:
+        form = q.operator.as_convolution((channels, *signal.size))
+    except GraphError as error:
+        raise ConversionError(f"{q.target} has no unrolled form: {error}") from None
     return _Map(
         signal, 0, lambda: repeated(form.weight()), form.outputs, form.kernel, form.stride, form.padding, form.dilation
     )

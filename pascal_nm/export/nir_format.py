@@ -7,6 +7,7 @@ in our graph        in the file
 ``pasc``            ``IF`` with ``v_threshold`` = theta, ``v_reset`` = 0 and ``r`` = L_in / L
 ``max``             ``SumPool2d`` into ``IF`` with ``v_threshold`` 1/2: an OR under NIR's own reset
                     to ``v_reset``
+``linear``          ``Scale`` with ones
 ``readout``         ``Output``
 Projection          ``SumPool2d`` (if it pools), ``Flatten`` (dense from an image), then ``Conv2d``,
                     ``Affine`` or ``Scale``
@@ -283,7 +284,14 @@ def _bias_per_step(graph: Graph, projection: Projection, target: Population) -> 
 
 
 def _levels_in(graph: Graph, p: Population) -> int:
-    return max((graph[q.source].steps for q in graph.incoming(p.name)), default=0)
+    """The most timesteps in which a source sends: for a linear one, its own sources."""
+    steps: dict[str, int] = {}
+    for source in graph.populations:
+        before = max((steps[q.source] for q in graph.incoming(source.name)), default=0)
+        if source is p:
+            return before
+        steps[source.name] = before if source.dynamics.summed else source.steps
+    raise GraphError(f"no population {p.name!r}")
 
 
 def _population(name: str, node: nir.NIRNode) -> Population:
@@ -294,7 +302,7 @@ def _population(name: str, node: nir.NIRNode) -> Population:
     elif isinstance(node, nir.Output):
         shape = node.output_type["output"]
     else:
-        shape = node.v_threshold.shape
+        shape = _sending(node).shape
     threshold = dynamics.of(kind, f"population {name!r}").threshold(node)
     for what, value in (("threshold", threshold), ("bias", metadata["bias"])):
         if not is_real(value):
@@ -311,6 +319,12 @@ def _population(name: str, node: nir.NIRNode) -> Population:
     )
 
 
+def _sending(node: nir.NIRNode) -> Array:
+    """A field of a node in front of others that has a number for each neuron."""
+    values: Array = node.scale if isinstance(node, nir.Scale) else node.v_threshold
+    return values
+
+
 def _projection(raw: nir.NIRGraph, ends: Sequence[tuple[str, ...]], index: int) -> Projection:
     """The projection at a place of the header's list."""
     source, target = ends[index]
@@ -323,8 +337,9 @@ def _projection(raw: nir.NIRGraph, ends: Sequence[tuple[str, ...]], index: int) 
         window = SumPool2d(pair(pool.kernel_size), pair(pool.stride), pair(pool.padding), ceil)
     node = raw.nodes.get(name)
     if node is None:
-        shape = raw.nodes[target].v_threshold.shape
-        integer = np.issubdtype(np.asarray(raw.nodes[target].metadata["threshold"]).dtype, np.integer)
+        shape = getattr(raw.nodes[target], "v_threshold", getattr(raw.nodes[target], "scale", np.zeros(0))).shape
+        weights = [np.asarray(n.weight).dtype for n in raw.nodes.values() if hasattr(n, "weight")]
+        integer = any(np.issubdtype(dtype, np.integer) for dtype in weights)
         ones = np.ones((1,) * len(shape), np.int8 if integer else np.float64)
         return Projection(source, target, Identity(ones), window, number)
     return Projection(source, target, of_node(node), window, number)

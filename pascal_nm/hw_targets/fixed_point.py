@@ -90,7 +90,11 @@ def fitted(network: Graph, chip: Chip, recipe: Quantization | int = 8, *, frames
         return Fitted(integer, check(integer, chip, frames=frames))
     layers = Layers(network, replace(recipe, bias_bits=min(32, chip.widths["bias"])))
     levels = _levels((*network.populations, layers.input), frames)
-    shifts, integers, encodings = zip(*(_least_shift(layer, levels, chip, numbers) for layer in layers), strict=True)
+    found = []
+    for layer in layers:
+        found.append(_least_shift(layer, levels, chip, numbers))
+        found[-1][1].note(levels, network)
+    shifts, integers, encodings = zip(*found, strict=True)
     for each in integers:
         each.require_weights(chip)
     made = [(each.population, each.incoming) for each in integers]
@@ -100,9 +104,12 @@ def fitted(network: Graph, chip: Chip, recipe: Quantization | int = 8, *, frames
     )
 
 
-def _levels(populations: Iterable[Population], frames: bool) -> dict[str, int]:
-    """The largest sums that populations send, by name: in frames an input crosses its range."""
-    return {p.name: largest_input(p) * (1 + (frames and p.dynamics.injects)) for p in populations}
+def _levels(populations: Iterable[Population], frames: bool) -> dict[str, float]:
+    """The largest sums that populations send, by name: in frames an input crosses its range.
+
+    Those of linear ones are known once their weights are (:meth:`_Integers.note`).
+    """
+    return {p.name: largest_input(p, frames) for p in populations if not p.dynamics.summed}
 
 
 def check(graph: Graph, chip: Chip, *, frames: bool = False) -> dict[str, Encoding]:
@@ -120,6 +127,7 @@ def check(graph: Graph, chip: Chip, *, frames: bool = False) -> dict[str, Encodi
     found = {}
     for p in graph.weighted:
         layer = _Integers(p, list(graph.incoming(p.name)), levels)
+        layer.note(levels, graph)
         layer.require_weights(chip)
         if chip.fixed_point is not None:
             found[p.name] = layer.encoded(chip, chip.fixed_point)
@@ -163,7 +171,7 @@ def require_kept(name: str, potential: float, widths: Mapping[str, int]) -> None
 
 
 def _least_shift(
-    layer: Layer, levels: Mapping[str, int], chip: Chip, numbers: FixedPoint
+    layer: Layer, levels: Mapping[str, float], chip: Chip, numbers: FixedPoint
 ) -> tuple[int, _Integers, Encoding]:
     """The integers of a layer with the finest thresholds that fit, whose shift comes first.
 
@@ -188,10 +196,18 @@ class _Integers:
         levels: the largest inputs that populations send, by name.
     """
 
-    def __init__(self, population: Population, incoming: list[Projection], levels: Mapping[str, int]) -> None:
+    def __init__(self, population: Population, incoming: list[Projection], levels: Mapping[str, float]) -> None:
         self.population, self.incoming = population, incoming
         self.bound = reachable(population, incoming, [levels[q.source] for q in incoming])
         self.exponents = {q.name: common_exponent(q.operator.weight) for q in incoming}
+
+    def note(self, levels: dict[str, float], graph: Graph) -> None:
+        """What it sends, where that is what it adds up, and what passes on the largest of it."""
+        if self.population.dynamics.adds:
+            levels[self.population.name] = self.bound
+            for p in graph.populations:
+                if p.dynamics.summed and not p.dynamics.adds and graph.incoming(p.name)[0].source in levels:
+                    levels[p.name] = levels[graph.incoming(p.name)[0].source]
 
     def require_weights(self, chip: Chip) -> None:
         """Refuse mantissas of weights that are wider than the chip's."""
@@ -202,7 +218,7 @@ class _Integers:
     def plain(self) -> Encoding:
         """The registers of a chip whose thresholds and biases are whole numbers."""
         p = self.population
-        threshold = None if p.dynamics.reads_out else p.threshold
+        threshold = p.threshold if p.dynamics.fires else None
         return Encoding(0, self.exponents, threshold, p.bias, np.zeros_like(p.bias))
 
     def encoded(self, chip: Chip, numbers: FixedPoint) -> Encoding:

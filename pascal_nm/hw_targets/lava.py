@@ -58,7 +58,7 @@ class LavaTarget:
         if self.batch_size is not None and self.batch_size < 1:
             raise TargetError(f"the batch size must be at least 1, not {self.batch_size}")
         plan = schedule.of(graph)
-        for p in graph.senders:
+        for p in graph.counted:
             if (largest := plan.largest(graph, p.name)) > (most := np.iinfo(np.int8).max):
                 raise TargetError(
                     f"spikes of {p.name} carry numbers up to {largest}, beyond the {most} of 8 bits: "
@@ -82,9 +82,11 @@ def _check_potentials(graph: Graph, *, kept: bool) -> None:
     for p in graph.weighted:
         if (bound := bounds.potential_bound(graph, p.name, kept=kept)) >= 2**31:
             frames = "from frame to frame " if kept else ""
+            sums = any(graph[q.source].dynamics.summed for q in graph.incoming(p.name))
+            advice = ", or compose the linear populations before it" if sums else ""
             raise TargetError(
-                f"{frames}the membrane potential of {p.name} can reach {bound:.3g}, beyond 32 bits: "
-                "quantize to fewer bits"
+                f"{frames}the {'sums' if p.dynamics.adds else 'membrane potential'} of {p.name} can reach {bound:.3g}, "
+                f"beyond 32 bits: quantize to fewer bits{advice}"
             )
 
 
@@ -96,7 +98,7 @@ def bytes_per_image(graph: Graph) -> int:
     real = 4 if graph.is_integer else 8  # Lava's channels carry floats as float64
     total, plan = 0, schedule.of(graph)
     for p in graph.populations:
-        spike = real if p.dynamics.injects else 1
+        spike = real if p.dynamics.valued else 1
         # Two frames in each channel (of analog currents, or of spikes, int8), and the spikes in
         # the type of the weights for each synapse that reads them.
         total += p.size * len(graph.outgoing(p.name)) * (2 * spike + real)
@@ -117,7 +119,8 @@ def estimate(graph: Graph, images: int, batch_size: int) -> int:
     weights = sum(2 * (real + 8) * q.operator.weight.size for q in graph.projections)
     plan = schedule.of(graph)
     spiking = list(graph.senders)
-    counts = sum(p.size for p in spiking) * (6 if simulate.counts_apart(graph, plan) else 2)
+    counts = sum(p.size * (2 if p.dynamics.counted else real) for p in spiking)
+    counts += sum(p.size for p in spiking) * (4 if simulate.counts_apart(graph, plan) else 0)
     # Inputs once as they come and once in batches; the readout's potential over time once as the
     # children write it and once in one piece.
     kept = counts + 2 * real * graph.input.size + 3 * real * plan.steps * sum(p.size for p in graph.outputs)

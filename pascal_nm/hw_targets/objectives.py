@@ -166,13 +166,14 @@ class Estimate:
 
     def _sending(self, p: Population) -> int:
         """Timesteps in which a population sends where nothing is taken back."""
-        return 1 if self.plan.windows[p.name].graded else p.steps
+        emit = self.plan.windows[p.name].emit
+        return 1 if self.plan.windows[p.name].graded else emit.steps if p.dynamics.summed else p.steps
 
     def _spikes(self, p: Population) -> Array:
         found = np.zeros(self._steps + self.plan.delay)
         first = self.plan.windows[p.name].emit.start
         sent = found[first : first + self._sending(p)]
-        sent[:] = 1.0 if p.dynamics.injects else 0.5 ** np.arange(2, 2 + len(sent))
+        sent[:] = 1.0 if p.dynamics.valued else 0.5 ** np.arange(2, 2 + len(sent))
         return found
 
     def _work(self, name: str, blocks: Cut) -> Array:

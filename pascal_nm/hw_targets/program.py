@@ -170,8 +170,8 @@ class ChipProgram:
         registers: by owner and quantity: ``NAME.threshold``, ``NAME.bias`` and
             ``NAME.bias_exponents`` of a population, ``SOURCE__TARGET.weight`` of a projection, all
             mantissas; the neurons that synapses join, where its operator has them in arrays; and
-            the ``NAME.scale`` of input and readout and the ``NAME.offset`` of the input, which the
-            host has.
+            the ``NAME.scale`` of input, linear populations and readout and the ``NAME.offset`` of
+            the input, which the host has.
         schedule: the windows of every population, delay, further delays of synapses, and stop.
         cores: what each holds.
         routes: by projection, the pairs of cores (n, 2) from one to the other of which messages
@@ -329,9 +329,9 @@ class ChipProgram:
     def needed_registers(self) -> list[str]:
         """The names of all registers that the program has."""
         graph = self.graph
-        ends, weighted = {graph.input.name, *graph.columns}, {p.name for p in graph.weighted}
-        found = [f"{p.name}.{'scale' if p.name in ends else 'threshold'}" for p in graph.populations]
-        found += [f"{name}.{key}" for name in weighted for key in ("bias", "bias_exponents")]
+        biased = {p.name for p in graph.weighted if not p.dynamics.adds}
+        found = [f"{p.name}.{'threshold' if p.dynamics.counted else 'scale'}" for p in graph.populations]
+        found += [f"{name}.{key}" for name in biased for key in ("bias", "bias_exponents")]
         found.append(f"{graph.input.name}.offset")
         return found + [f"{q.name}.{key}" for q in graph.projections for key in ("weight", *q.operator.arrays())]
 
@@ -443,7 +443,7 @@ def _registers(fitted: Fitted) -> Iterator[tuple[str, Array]]:
     """What :attr:`ChipProgram.registers` has."""
     graph = fitted.graph
     for p in graph.populations:
-        if p in (graph.input, *graph.outputs):
+        if not p.dynamics.counted:
             yield f"{p.name}.scale", p.threshold
         if p is graph.input:
             yield f"{p.name}.offset", p.bias
@@ -451,7 +451,7 @@ def _registers(fitted: Fitted) -> Iterator[tuple[str, Array]]:
         threshold = p.threshold if encoding is None else encoding.threshold
         if threshold is not None and p is not graph.input:
             yield f"{p.name}.threshold", threshold.astype(np.int32)
-        if encoding is not None:
+        if encoding is not None and not p.dynamics.adds:
             yield f"{p.name}.bias", encoding.bias.astype(np.int32)
             yield f"{p.name}.bias_exponents", encoding.bias_exponents.astype(np.int8)
     for q in graph.projections:

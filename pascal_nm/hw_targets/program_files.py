@@ -300,9 +300,7 @@ def _check_widths(program: ChipProgram, p: Neurons) -> None:
 def _read_check(path: Path, program: ChipProgram) -> dict[str, Array]:
     graph = program.graph
     limits: dict[str, tuple[Shape, int | None]] = {}
-    limits |= {
-        f"count_{p.name}": (p.shape, p.levels) for p in graph.populations if p not in (graph.input, *graph.outputs)
-    }
+    limits |= {f"count_{p.name}": (p.shape, p.levels) for p in graph.counted}
     limits |= {
         "inputs": (graph.input.shape, graph.input.levels),
         "potential": ((sum(p.size for p in graph.outputs),), None),
@@ -351,8 +349,8 @@ become inputs, the classes, and what schedule and integers were made by; what th
 | `registers.npz` | `NAME.threshold`, `NAME.bias`, `NAME.bias_exponents` of populations, `SOURCE__TARGET.weight` of \
 projections: mantissas. In units of the membrane a weight is mantissa * 2**(s + e), a threshold mantissa * 2**s, a \
 bias mantissa * 2**exponent; a unit of a population's own integers is 2**(s + E) of them. `NAME.scale` of the input \
-(an input over it, plus `NAME.offset`, is what is injected) and of the readout (its potential over it is the source \
-network's output) |
+(an input over it, plus `NAME.offset`, is what is injected), of linear populations (for one of what they send) and \
+of the readout (its potential over it is the source network's output) |
 | `schedule.json` | for every population its stages, in timesteps of one image (half-open); `initiation_interval`: \
 after so many timesteps the next image may start; `delays` of projections, by name, where their synapses have some |
 | `cores.json` | for every core its tile (column, row over all chips side by side), \
@@ -384,6 +382,8 @@ the change of each value is sent
 
 A `max` population adds up what each neuron of its window has sent, and sends the change of the largest sum (of the \
 smallest, where its threshold is -1).
+A `linear` population sends its input, in every timestep in which there is some: one signed number, and nothing where \
+it is 0.
 In `integrate` over n timesteps the bias comes in n shares that differ by at most one: in the k-th, \
 b // n + ((k + 1) r // n - k r // n) with r = b - n (b // n).
 The readout adds up its input and its bias and never fires; the class with the largest potential is the answer.

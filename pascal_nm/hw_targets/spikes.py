@@ -18,10 +18,15 @@ from pascal_nm.simulation import schedule
 def payloads(graph: Graph, plan: schedule.Schedule) -> dict[str, int]:
     """Bits of the numbers that spikes carry, by the populations whose spikes carry some.
 
-    The analog input is one of them where it sends integers, and only those other than 0.
+    The analog input is one of them where it sends integers, and only those other than 0; linear
+    populations are where they send integers.
     """
     valued = plan.sparse and graph.is_integer
-    senders = (p for p in graph.populations if p.dynamics.sends or (valued and p.dynamics.injects))
+    senders = (
+        p
+        for p in graph.populations
+        if p.dynamics.counted or (p.dynamics.summed and graph.is_integer) or (p.dynamics.injects and valued)
+    )
     bits = {p.name: plan.payload_bits(graph, p.name) for p in senders}
     return {name: found for name, found in bits.items() if found}
 
@@ -33,6 +38,7 @@ def check(graph: Graph, chip: Chip) -> None:
         TargetError: names the chip, what it cannot do, where, and what to do.
     """
     plan, asked = schedule.of(graph), graph.timing.schedule
+    _check_sums(graph, plan, chip)
     for lack in _lacks(graph, plan, chip):
         others = ", ".join(name for name, traits in SCHEDULES.items() if not traits.graded and name != asked)
         able = ", ".join(name for name in available() if not any(_lacks(graph, plan, load(name))))
@@ -40,6 +46,25 @@ def check(graph: Graph, chip: Chip) -> None:
             f"{chip.name} cannot run schedule {asked}: {lack}; choose another schedule ({others}) "
             f"or another chip{able and f' ({able})'}"
         )
+
+
+def _check_sums(graph: Graph, plan: schedule.Schedule, chip: Chip) -> None:
+    """Refuse linear populations whose numbers no schedule lets the spikes of the chip carry."""
+    bits = payloads(graph, plan)
+    for p in graph.populations:
+        if not p.dynamics.summed:
+            continue
+        if not (chip.spikes.graded_bits and chip.spikes.signed):
+            able = ", ".join(name for name in available() if load(name).spikes.graded_bits and load(name).spikes.signed)
+            raise TargetError(
+                f"{chip.name} cannot run the linear population {p.name!r}: its spikes carry no numbers of either sign; "
+                f'convert with growth=float("inf"), which composes all linear layers, or choose another chip ({able})'
+            )
+        if bits.get(p.name, 0) > chip.spikes.graded_bits:
+            raise TargetError(
+                f"{chip.name} cannot run the linear population {p.name!r}: its spikes carry numbers of "
+                f"{chip.spikes.graded_bits} bits, and these sums have {bits[p.name]}: quantize to fewer bits"
+            )
 
 
 def _lacks(graph: Graph, plan: schedule.Schedule, chip: Chip) -> Iterator[str]:

@@ -99,8 +99,8 @@ def reachable(population: Population, incoming: Sequence[Projection], largest: S
     return population.dynamics.bound(population, current)
 
 
-def carrier(bound: float) -> type[np.float32] | type[np.float64]:
-    """The float type in which integer sums up to ``bound`` are exact.
+def carrier(bound: float, name: str = "a layer") -> type[np.float32] | type[np.float64]:
+    """The float type in which integer sums up to ``bound`` of population ``name`` are exact.
 
     Raises:
         GraphError: not even float64 is exact.
@@ -110,5 +110,6 @@ def carrier(bound: float) -> type[np.float32] | type[np.float64]:
     if bound < _FLOAT64_EXACT:
         return np.float64
     raise GraphError(
-        f"integer sums can reach {bound:.3g}, beyond the 2**53 that are exact here: quantize to fewer bits"
+        f"the sums of {name} can reach {bound:.3g}, beyond the 2**53 that are exact here: quantize to fewer bits, "
+        "or, where they come through linear populations, compose these"
     )

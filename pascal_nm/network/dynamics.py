@@ -9,6 +9,7 @@ asks the dynamics for its facts. A further one is a subclass with a name of its 
 ``pasc``     the spiking neuron of :mod:`pascal_nm.neuron`: its count is the level of its potential
 ``max``      passes on the changes of the largest count of its window: of thermometer trains, the OR
 ``linear``   passes on what arrives, added up: a linear layer without an activation
+``peak``     passes on the changes of the largest sum of a window of linear neurons
 ``readout``  adds up; its potential is a result
 ===========  =======================================================================================
 """
@@ -83,12 +84,17 @@ class Dynamics:
     @property
     def counted(self) -> bool:
         """Whether all that they send adds up to a count, from 0 to the population's levels."""
-        return self.fires or self.relays
+        return self.fires or (self.relays and not self.valued)
 
     @property
     def sends(self) -> bool:
         """Whether they send spikes."""
-        return self.counted or self.adds
+        return self.fires or self.relays or self.adds
+
+    @property
+    def summed(self) -> bool:
+        """Whether they send sums, of any size and either sign, or the largest of some."""
+        return self.valued and not self.injects
 
     @property
     def valued(self) -> bool:
@@ -144,6 +150,10 @@ class Dynamics:
     def window(self, p: Population, arrivals: Sequence[Span], analog: bool, rule: Rule) -> Window:
         """The stages of a population; arguments as :meth:`Rule.window`."""
         return rule.window(p, arrivals, analog)
+
+    def sign(self, p: Population) -> Array:
+        """Of those that relay: 1 to pass on the largest of a window, -1 the smallest."""
+        return np.ones((1,) * len(p.shape), np.int8)
 
     # -- what they compute -------------------------------------------------------------------------
 
@@ -277,9 +287,21 @@ class Max(Dynamics):
         """A window over the spikes of one population of the same levels, and no weights."""
         if not source.dynamics.counted or source.levels != p.levels:
             raise GraphError(f"{where}: a max population takes the spikes of one population of its own levels")
+        self.check_window(projection, where)
+
+    def check_window(self, projection: Projection, where: str) -> None:
+        """Refuse synapses that are no window.
+
+        Raises:
+            GraphError: begins with ``where``.
+        """
         operator = projection.operator
         if not (operator.passes and np.all(operator.weight == 1)) or projection.pool is None:
-            raise GraphError(f"{where}: a max population takes a pooling window and the identity")
+            raise GraphError(f"{where}: a {self.name} population takes a pooling window and the identity")
+
+    def sign(self, p: Population) -> Array:
+        """The threshold."""
+        return p.threshold
 
     def window(self, p: Population, arrivals: Sequence[Span], analog: bool, rule: Rule) -> Window:
         """As long as spikes arrive."""
@@ -291,6 +313,45 @@ class Max(Dynamics):
 
         half = np.full(p.shape, 0.5, np.float32)
         return nir.IF(np.ones_like(half), half, np.zeros_like(half), metadata={**metadata, "threshold": p.threshold})
+
+
+@register
+class Peak(Max):
+    """Pass on the changes of the largest sum of a window: of linear neurons, or of others of these.
+
+    What a linear neuron has sent so far adds up to its sum, what these have sent to the largest of
+    the window, whatever the order in which it came. ``levels`` is 0, and ``threshold`` the value
+    that one unit stands for.
+    """
+
+    name = "peak"
+    graded = True
+    levels = (0, 0)
+
+    @property
+    def valued(self) -> bool:
+        """They hand on values."""
+        return True
+
+    def check(self, p: Population, where: str) -> None:
+        """Units."""
+        Dynamics.check(self, p, where)
+
+    def check_source(self, p: Population, source: Population, projection: Projection, where: str) -> None:
+        """A window over the sums of one population, and no weights."""
+        if not source.dynamics.summed:
+            raise GraphError(f"{where}: a peak population takes the sums of one linear population, or of another peak")
+        self.check_window(projection, where)
+
+    def sign(self, p: Population) -> Array:
+        """The largest, always."""
+        return Dynamics.sign(self, p)
+
+    def to_node(self, p: Population, levels_in: int, metadata: dict[str, Any]) -> nir.NIRNode:
+        """A factor of 1; a window of NIR's adds up."""
+        import nir
+
+        return nir.Scale(np.ones(p.shape, np.float32), metadata={**metadata, "threshold": p.threshold})
 
 
 @register

@@ -229,7 +229,7 @@ class Projection:
 
     @cached_property
     def gain(self) -> float:
-        """The largest sum of a target neuron's weights' magnitudes, those of a pooling too."""
+        """The largest sum of the magnitudes of a neuron's weights, those of a pooling included."""
         return float(self.operator.sums().max(initial=0) * self.window)
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -613,12 +613,15 @@ class Graph:
     def largest(self, name: str, own: Callable[[Population], float]) -> float:
         """The largest magnitude of what a population sends.
 
-        Others send up to ``own``; linear ones no more than their weights make of what these send.
+        Others send up to ``own``; linear ones no more than their weights make of what these send,
+        and peaks no more than one of their sources.
         """
         found: dict[str, float] = {}
-        for p in self.populations if self[name].dynamics.adds else (self[name],):
-            gains = ((q.gain, found[q.source]) for q in self.incoming(p.name)) if p.dynamics.adds else ()
-            found[p.name] = sum(gain * most for gain, most in gains) if p.dynamics.adds else own(p)
+        for p in self.populations if self[name].dynamics.summed else (self[name],):
+            if p.dynamics.adds:
+                found[p.name] = sum(q.gain * found[q.source] for q in self.incoming(p.name))
+            else:
+                found[p.name] = found[self.incoming(p.name)[0].source] if p.dynamics.summed else own(p)
             if p.name == name:
                 break
         return found[name]

@@ -11,6 +11,12 @@ weights and the firing offset (bias and initial potential together) are rounded,
 projection whose weights are much larger than its neighbours' (an identity shortcut) has its weights
 on a power-of-two multiple of the grid, as chips do with a weight exponent. The readout has one grid
 for all classes, so that its integer potentials can be compared directly.
+
+A linear population has no threshold: its ``threshold`` becomes the grid, the value that one unit of
+its sums stands for, which the projections from it take into their weights, as those from the input
+do with a step of a pixel. Where such a sum is *carried* on, by a factor for each channel, to
+another linear population or into neurons, the grid there is the sum's own, times the factor and
+divided by a power of two, so that it is neither rounded nor grows from one population to the next.
 """
 
 from __future__ import annotations
@@ -26,6 +32,7 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.common.batches import batches
 from pascal_nm.errors import DataError, GraphError
+from pascal_nm.network import bounds
 from pascal_nm.network.bounds import exponents
 from pascal_nm.network.graph import Graph, LayerQuantization, Pixels, Population, Projection, Quantization, normalized
 
@@ -52,15 +59,18 @@ def quantize(graph: Graph, recipe: Quantization | int = 8, *, input_range: Any =
         An integer graph that holds its recipe; running it is exact in every backend.
 
     Raises:
-        GraphError: the graph is quantized already, the recipe is for another number of layers, or
-            the range of the input is unknown.
+        GraphError: the graph is quantized already, the recipe is for another number of layers,
+            the range of the input is unknown, or sums would leave 53 bits.
     """
     recipe = recipe if isinstance(recipe, Quantization) else Quantization(recipe)
     if input_range is not None:
         number = isinstance(input_range, int | float | np.number)
         graph = graph.replace(input_range=float(input_range) if number else range_of(graph, input_range))
     layers = Layers(graph, recipe)
-    return layers.graph([layer.quantized(layer.recipe) for layer in layers])
+    made = layers.graph([layer.quantized(layer.recipe) for layer in layers])
+    for p in made.weighted:
+        bounds.carrier(bounds.potential_bound(made, p.name), p.name)
+    return made
 
 
 def range_of(graph: Graph, data: Any, limit: int | None = None) -> float:
@@ -90,11 +100,15 @@ class Layer:
         incoming: the projections onto it, in float64; from integer inputs where it takes the
             network's.
         recipe: how it is to be quantized.
+        carried: the one of them that brings a linear population's sum by a factor for each channel.
+        most: its largest integer threshold.
     """
 
     population: Population
     incoming: list[Projection]
     recipe: LayerQuantization
+    carried: Projection | None = None
+    most: int = _THRESHOLD_MAX
 
     def quantized(self, recipe: LayerQuantization) -> tuple[Population, list[Projection]]:
         """The integer population and the projections onto it.
@@ -103,7 +117,13 @@ class Layer:
             GraphError: its grid has no such integers.
         """
         p, (powers, widest) = self.population, self._widest
-        grid = _grid(p, self.incoming, powers, widest / recipe.largest, recipe)
+        if self.carried is None:
+            grid = _grid(p, self.incoming, powers, widest / recipe.largest, recipe, self.most)
+        else:
+            factors = self.carried.operator.peaks(len(p.shape))
+            grid = _aligned(p, _carried_grid(p, factors, widest / recipe.largest, recipe), recipe, self.most)
+            peaks = [float((q.operator.peaks(len(p.shape)) / grid).max()) for q in self.incoming]
+            powers = [max(0, math.ceil(math.log2(max(peak, 1) / recipe.largest))) for peak in peaks]
         ends = zip(self.incoming, powers, strict=True)
         return (
             _quantize_population(p, grid, recipe.bias_bits),
@@ -113,11 +133,11 @@ class Layer:
     @cached_property
     def _widest(self) -> tuple[list[int], Array]:
         """The exponent of each projection, and the largest weight of each channel without it."""
-        peaks = [q.operator.peaks(len(self.population.shape)) for q in self.incoming]
+        peaks = [q.operator.peaks(len(self.population.shape)) for q in self.incoming if q is not self.carried]
         tops = [float(peak.max()) for peak in peaks]
         smallest = min((top for top in tops if top > 0), default=1.0)
         powers = [max(0, round(np.log2(top / smallest))) if top > 0 else 0 for top in tops]
-        return powers, reduce(np.maximum, [peak / 2**e for peak, e in zip(peaks, powers, strict=True)])
+        return powers, reduce(np.maximum, [peak / 2**e for peak, e in zip(peaks, powers, strict=True)], np.zeros(()))
 
 
 class Layers:
@@ -137,12 +157,27 @@ class Layers:
         recipe.check([p.name for p in graph.weighted])
         self.source, self.recipe = graph, recipe
         self.input = _quantize_input(graph)
+        self._units = {self.input.name: self.input.threshold}
+        """What one unit of an integer population stands for in the float graph, by name."""
 
     def __iter__(self) -> Iterator[Layer]:
         """The layers in order, each made when it is asked for."""
-        for i, p in enumerate(self.source.weighted):
-            incoming = [_absorb_input(self.source, q, self.input) for q in self.source.incoming(p.name)]
-            yield Layer(p, incoming, self.recipe.layer(i))
+        graph = self.source
+        number = iter(range(len(graph.weighted)))
+        for p in graph.populations:
+            if not p.dynamics.weighted:
+                if p.dynamics.summed:
+                    self._units[p.name] = self._units[graph.incoming(p.name)[0].source]
+                continue
+            i = next(number)
+            incoming = [_absorbing(graph[q.source], q, self._units.get(q.source)) for q in graph.incoming(p.name)]
+            sums = [q for q in incoming if graph[q.source].dynamics.summed]
+            carried = next((q for q in sums if _passes(q) and not p.dynamics.reads_out), None)
+            layer = Layer(p, incoming, self.recipe.layer(i), carried, _most(p) if sums else _THRESHOLD_MAX)
+            if p.dynamics.adds:
+                made, _ = layer.quantized(layer.recipe)
+                self._units[p.name] = made.threshold / p.threshold
+            yield layer
 
     def graph(self, made: Iterable[tuple[Population, list[Projection]]], recipe: Quantization | None = None) -> Graph:
         """The integer graph of quantized layers, in order; it holds the recipe that made them."""
@@ -161,7 +196,10 @@ class Layers:
     def _unweighted(self, p: Population) -> tuple[Population, list[Projection]]:
         """A population that only passes spikes on."""
         incoming = [_with_weight(q, q.operator.weight.astype(np.int8)) for q in self.source.incoming(p.name)]
-        return replace(p, threshold=p.threshold.astype(np.int32), bias=np.zeros((), np.int32)), incoming
+        bias = np.zeros((), np.int32)
+        if p.dynamics.summed:
+            return replace(p, threshold=p.threshold * self._units[p.name], bias=bias), incoming
+        return replace(p, threshold=p.threshold.astype(np.int32), bias=bias), incoming
 
 
 def _quantize_input(graph: Graph) -> Population:
@@ -177,22 +215,21 @@ def _quantize_input(graph: Graph) -> Population:
     return replace(p, levels=levels, threshold=pre.step, bias=pre.centre - np.rint(pre.centre))
 
 
-def _absorb_input(graph: Graph, projection: Projection, source: Population) -> Projection:
-    """The projection in float64, for integer inputs where it comes from the analog population."""
+def _absorbing(source: Population, projection: Projection, unit: Array | None) -> Projection:
+    """The projection in float64, from integers of which one stands for ``unit``."""
     projection = _with_weight(projection, projection.operator.weight.astype(np.float64))
-    if projection.source != source.name:
+    if unit is None:
         return projection
-    shape = projection.pooled(source.shape)
-    return replace(projection, operator=projection.operator.scale_input(source.threshold, shape))
+    return replace(projection, operator=projection.operator.scale_input(unit, projection.pooled(source.shape)))
 
 
 def _grid(
-    p: Population, incoming: list[Projection], powers: list[int], finest: Array, recipe: LayerQuantization
+    p: Population, incoming: list[Projection], powers: list[int], finest: Array, recipe: LayerQuantization, most: int
 ) -> Array:
     """The grid of each channel: by the range ``max`` the finest one that clips no weight."""
     if recipe.range == "max":
-        return _aligned(p, finest, recipe)
-    grids = [_aligned(p, finest * clip, recipe) for clip in _CLIPS]
+        return _aligned(p, finest, recipe, most)
+    grids = [_aligned(p, finest * clip, recipe, most) for clip in _CLIPS]
     weights = list(zip(incoming, powers, strict=True))
     errors = np.stack([sum(_squared_error(q, grid, e, recipe.largest) for q, e in weights) for grid in grids])
     if p.dynamics.reads_out:
@@ -200,13 +237,16 @@ def _grid(
     return np.asarray(np.take_along_axis(np.stack(grids), errors.argmin(0)[None], 0)[0])
 
 
-def _aligned(p: Population, grid: Array, recipe: LayerQuantization) -> Array:
+def _aligned(p: Population, grid: Array, recipe: LayerQuantization, most: int) -> Array:
     """The finest grid, not finer than ``grid``, on which the threshold is a whole number.
 
-    That number is a multiple of ``2**shift``. A readout has one grid for all.
+    That number is a multiple of ``2**shift``, and no more than ``most``. A readout has one grid for
+    all, and a linear population the finest.
     """
     if p.dynamics.reads_out:
         return np.full_like(grid, grid.max() or 1.0)
+    if p.dynamics.adds:
+        return np.where(grid > 0, grid, grid.max() or 1.0)
     theta = p.threshold.astype(np.float64)
     if math.prod(theta.shape[1:]) > 1:
         raise GraphError(
@@ -214,7 +254,36 @@ def _aligned(p: Population, grid: Array, recipe: LayerQuantization) -> Array:
         )
     unit = 2**recipe.shift
     multiples = np.floor(theta / (unit * np.maximum(grid, np.finfo(float).tiny)))
-    return np.asarray(theta / (unit * np.clip(multiples, 1, _THRESHOLD_MAX // unit)))
+    return np.asarray(theta / (unit * np.clip(multiples, 1, most // unit)))
+
+
+def _most(p: Population) -> int:
+    """The largest integer threshold behind linear populations, whose units are small.
+
+    Loihi cannot have these. The bias, too, fits into 32 bits.
+    """
+    if not p.dynamics.fires:
+        return _THRESHOLD_MAX
+    return min(2**30, int(2**31 / (1 + np.abs(p.bias / p.threshold).max()))) - 1
+
+
+def _carried_grid(p: Population, factors: Array, finest: Array, recipe: LayerQuantization) -> Array:
+    """That of a carried sum, times the factors, divided by a power of two, which is its weight.
+
+    It is no finer than ``finest``, the grid that the other weights need, or than a threshold needs
+    in as many bits.
+    """
+    if p.dynamics.fires:
+        needed = p.threshold.astype(np.float64) / 2 ** (recipe.bits + 1)
+        finest = np.where(finest > 0, np.minimum(finest, needed), needed)
+    finer = np.log2(factors / np.where(finest > 0, finest, factors))
+    return np.asarray(factors / 2 ** np.clip(np.floor(finer), 0, recipe.bits - 2))
+
+
+def _passes(projection: Projection) -> bool:
+    """Whether it is a factor for each channel, other than 0."""
+    operator = projection.operator
+    return operator.passes and operator.uniform and bool(np.all(operator.weight))
 
 
 def _squared_error(projection: Projection, grid: Array, exponent: int, largest: int) -> Array:
@@ -233,6 +302,8 @@ def _quantize_population(p: Population, grid: Array, bias_bits: int) -> Populati
     if p.dynamics.reads_out:
         scale = p.threshold.astype(np.float64) / grid
         return replace(p, threshold=scale, bias=_rounded_bias(bias / grid, bias_bits, p.name))
+    if p.dynamics.adds:
+        return replace(p, threshold=p.threshold.astype(np.float64) * grid, bias=np.zeros((), np.int32))
     theta = np.rint(p.threshold.astype(np.float64) / grid)
     offset = (bias + p.threshold.astype(np.float64) / 2) / grid - theta // 2
     return replace(
@@ -249,7 +320,9 @@ def _rounded_bias(bias: Array, bits: int, name: str) -> Array:
 def _quantize_projection(projection: Projection, grid: Array, exponent: int, largest: int) -> Projection:
     scaled = projection.operator.scale_output(1 / (grid * 2**exponent)).weight
     weight = np.clip(np.rint(scaled), -largest, largest) * 2**exponent
-    dtype = next(t for t in (np.int8, np.int16, np.int32) if np.abs(weight).max(initial=0) <= np.iinfo(t).max)
+    dtype = next((t for t in (np.int8, np.int16) if np.abs(weight).max(initial=0) <= np.iinfo(t).max), None)
+    if dtype is None:
+        return _with_weight(projection, _to_int32(weight, f"a weight from {projection.source} to {projection.target}"))
     return _with_weight(projection, weight.astype(dtype))
 
 

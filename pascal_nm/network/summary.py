@@ -35,7 +35,7 @@ def population(graph: Graph, p: Population) -> dict[str, Any]:
         "name": p.name,
         "kind": p.kind,
         "shape": "x".join(map(str, p.shape)),
-        "levels": p.levels if p.dynamics.sends else "",
+        "levels": p.levels if p.dynamics.counted else "",
         "neurons": p.size,
         "threshold": f"{low:.6g}" if low == high else f"{low:.6g}…{high:.6g}",
         "from": ", ".join(projection(graph, q) for q in graph.incoming(p.name)),

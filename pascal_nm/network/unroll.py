@@ -14,7 +14,8 @@ odd thresholds too: :math:`\lfloor (z + \lfloor \theta / 2 \rfloor) / \theta \rf
 :math:`z - (k - 1) \, \theta + \lfloor \theta / 2 \rfloor \ge \theta`.
 
 The largest count of a window is the number of k that some count in it reaches: a max population
-becomes the OR of each copy. The smallest is the number of k that all reach, the AND.
+becomes the OR of each copy. The smallest is the number of k that all reach, the AND. What a linear
+population adds up is the same sum over copies.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def rolled(graph: Graph, counts: Mapping[str, Array]) -> dict[str, Array]:
 
 def _copies(p: Population) -> int:
     """One for each level of what a population sends."""
-    return p.levels if p.dynamics.sends else 1
+    return p.levels if p.dynamics.counted else 1
 
 
 def _copied(p: Population) -> Population:

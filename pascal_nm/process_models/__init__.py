@@ -9,6 +9,7 @@ package does not.
 :mod:`~.analog.process`          ``AnalogInput``: injects the analog input
 :mod:`~.pasc.process`            ``Pasc``: the PASC integrate-and-fire neuron
 :mod:`~.max_pool.process`        ``MaxPool``: OR (or AND) of the spikes in a window
+:mod:`~.linear.process`          ``Linear``: passes on sums
 :mod:`~.readout.process`         ``Readout``: adds up, never fires
 :mod:`~.synapse.process`         ``Synapse``: the synapses of any operator
 :mod:`~.nir_node.process`        ``NirNode``: a node of another tool's NIR graph

@@ -154,7 +154,8 @@ class Record(NamedTuple):
     """What a run of K batches of B samples writes down about one population; all arrays are shared.
 
     Attributes:
-        counts: (K, B, *shape) int16, sum of the spikes that each neuron sent.
+        counts: (K, B, *shape) int16, sum of the spikes that each neuron sent; of numbers that are
+            no counts, in their own type.
         sent: (K, B, *shape) int32, number of them, of either sign and any size, which may be more
             than levels; ``counts`` itself where each is 1.
         last: (K, B) int64, timestep of the last one, from the start of the batch; -1 where there is
@@ -170,9 +171,14 @@ class Record(NamedTuple):
     inhibitory: Array
 
     @staticmethod
-    def create(batches: int, batch: int, shape: Shape, *, signed: bool = False) -> Record:
-        """An empty record; ``signed``: of spikes of both signs, or of any size."""
-        counts = channels_last((batches, batch, *shape), np.int16, shared_zeros)
+    def create(
+        batches: int, batch: int, shape: Shape, *, signed: bool = False, dtype: npt.DTypeLike = np.int16
+    ) -> Record:
+        """An empty record, whose sums are of ``dtype``.
+
+        ``signed``: of spikes of both signs, or of any size.
+        """
+        counts = channels_last((batches, batch, *shape), dtype, shared_zeros)
         sent = channels_last(counts.shape, np.int32, shared_zeros) if signed else counts
         last, *activity = (shared_zeros((batches, batch), np.int64) for _ in range(3))
         last[:] = -1

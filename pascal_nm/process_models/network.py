@@ -10,9 +10,11 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.network.graph import Graph, Population, Projection
 from pascal_nm.process_models.analog.process import AnalogInput
+from pascal_nm.process_models.linear.process import Linear
 from pascal_nm.process_models.max_pool.process import MaxPool
 from pascal_nm.process_models.memory import Record, shared_zeros
 from pascal_nm.process_models.pasc.process import Pasc
+from pascal_nm.process_models.peak.process import Peak
 from pascal_nm.process_models.readout.process import Readout
 from pascal_nm.process_models.synapse.process import Synapse
 from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing, Turns, Windows
@@ -60,15 +62,18 @@ class Wiring:
 
     def _population(self, p: Population) -> Any:
         timing = self._timing(listening(self.graph, p, self.schedule), sending(p, self.schedule))
+        if p.dynamics.adds:
+            return Linear(shape=p.shape, batch=self.batch, timing=timing, record=self.records.get(p.name), name=p.name)
         if p.dynamics.relays:
             (projection,) = self.graph.incoming(p.name)
             assert projection.pool is not None, "Graph refuses such a population without a window"
             source = self.graph[projection.source]
-            return MaxPool(
+            pooling = MaxPool if p.dynamics.counted else Peak
+            return pooling(
                 shape_in=source.shape,
                 window=projection.pool,
                 receive=sending(source, self.schedule),
-                sign=p.threshold,
+                sign=p.dynamics.sign(p),
                 batch=self.batch,
                 cycle=self.cycle,
                 timing=self._timing(sending(source, self.schedule), sending(p, self.schedule)),
@@ -166,7 +171,14 @@ class Network:
         self.cycle: Rota = Cycle(interval, self.batches) if fixed else Turns(self.batches)
         self.apart = counts_apart(graph, self.schedule)
         self.records: dict[str, Record] = {
-            p.name: Record.create(self.batches, self.batch, p.shape, signed=self.apart) for p in graph.senders
+            p.name: Record.create(
+                self.batches,
+                self.batch,
+                p.shape,
+                signed=self.apart,
+                dtype=np.int16 if p.dynamics.counted else graph.dtype,
+            )
+            for p in graph.senders
         }
         self.heard = {p.name: listening(graph, p, self.schedule) for p in graph.outputs}
         self.potentials = {
@@ -228,7 +240,7 @@ class Network:
         sent = {self.graph.input.name: flat(self.currents != 0).astype(np.int16)} if self.schedule.sparse else {}
         sent |= {name: flat(record.sent) for name, record in self.records.items()}
         return RunResult(
-            counts={name: flat(self._counts(record)) for name, record in self.records.items()},
+            counts={p.name: flat(self._counts(self.records[p.name])) for p in self.graph.counted},
             potential=potential[-1],
             scale=scale,
             activity={

@@ -361,14 +361,16 @@ def _image(graph: Graph, data: Shown, inputs: Inputs, i: int) -> dict[str, Any]:
             neurons = np.sort(np.argsort(-outputs, kind="stable")[:_NEURONS])
         else:
             neurons = np.sort(rng.choice(p.size, min(_NEURONS, p.size), replace=False))
-        found = None if p.dynamics.relays else trace(graph, result, recording, p.name, neurons)
+        stateless = p.dynamics.relays or p.dynamics.adds
+        found = None if stateless else trace(graph, result, recording, p.name, neurons)
         shown: list[dict[str, Any]] = []
-        sent = None if p.dynamics.reads_out else recording.sent(p.name, neurons, steps)
+        kind = np.int16 if p.dynamics.counted else graph.dtype
+        sent = None if p.dynamics.reads_out else recording.sent(p.name, neurons, steps, kind)
         for n, number in enumerate(neurons.tolist()):
             one: dict[str, Any] = {"neuron": [int(place) for place in np.unravel_index(number, p.shape)]}
             if sent is not None:
                 one |= {"spikes": _when(sent[:, n] > 0), "taken_back": _when(sent[:, n] < 0)}
-                if result.schedule.windows[p.name].graded:
+                if result.schedule.windows[p.name].graded or p.dynamics.graded:
                     one["numbers"] = sent[sent[:, n] != 0, n].tolist()
             if found is not None:
                 one |= {

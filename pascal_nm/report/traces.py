@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -41,12 +42,12 @@ class Recording:
     def events(self) -> None:
         """It knows of no cores."""
 
-    def sent(self, name: str, neurons: Array, steps: int) -> Array:
+    def sent(self, name: str, neurons: Array, steps: int, dtype: npt.DTypeLike = np.int16) -> Array:
         """What these neurons (flat indices) sent in each timestep.
 
         Values are -1, 0, 1, or the number of a graded spike, of shape (steps, neurons).
         """
-        found = np.zeros((steps, len(neurons)), np.int16)
+        found = np.zeros((steps, len(neurons)), dtype)
         train = self.trains[name].flatten(1)[:, neurons].numpy()[: max(0, steps - self.first[name])]
         found[self.first[name] : self.first[name] + len(train)] = train
         return found

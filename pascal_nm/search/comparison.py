@@ -367,7 +367,7 @@ def with_more_levels(graph: Graph, factor: int) -> Graph:
     Raises:
         GraphError: more levels than a graph has (:data:`pascal_nm.network.dynamics.MAX_LEVELS`).
     """
-    spiking = {p.name for p in graph.senders}
+    spiking = {p.name for p in graph.counted}
 
     def finer(p: Population) -> Population:
         threshold = p.threshold / factor if p.dynamics.fires else p.threshold
@@ -395,9 +395,10 @@ def _finer(graph: Graph, factor: int, data: Dataset, judge: _Judge, progress: Pr
     name = f"{_LEVELS} {factor}, two_phase"
     answers, spikes, operations = [], 0, 0
     for inputs in _inputs(more, data, name, progress):
-        result = simulate.counts(more, inputs)
+        sums = any(p.dynamics.adds for p in more.populations)  # of which no count says how many are sent
+        result = simulate.replayed(more, inputs) if sums else simulate.counts(more, inputs)
         answers.append(result.predictions)
-        for population, count in result.counts.items():
+        for population, count in result.spikes.items():
             each = count.sum(0, dtype=np.int64)
             spikes, operations = spikes + int(each.sum()), operations + int((each * driven[population]).sum())
     length = result.schedule.length

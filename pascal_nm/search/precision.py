@@ -11,6 +11,8 @@ put together from networks of one number of bits.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -79,6 +81,8 @@ def losses(graph: Graph, integer: Graph, inputs: Inputs | None = None) -> list[L
                 changed = rounded.predictions != exact.predictions
                 logits = exact.logits[:, graph.columns[p.name]]
                 scaled = error.square / (logits - logits.mean(1, keepdims=True)).var()
+            elif p.dynamics.adds:
+                changed, scaled = np.full((), np.nan), error.square
             else:
                 changed, scaled = rounded.counts[p.name] != exact.counts[p.name], error.square
             row += np.asarray([scaled, error.changed, changed.mean()]) * len(batch)
@@ -183,6 +187,8 @@ class _Search:
     ) -> None:
         self.inputs, self.labels, self.progress = inputs, labels, progress
         layers = [p.name for p in graph.weighted]
+        self._make = functools.partial(make, graph)
+        self._sums = any(p.dynamics.adds for p in graph.populations)
         self.most = tuple(recipe.layer(i).bits for i in range(len(layers)))
         self.graphs = {b: make(graph, replace(recipe, bits=b)) for b in range(BITS[0], max(self.most) + 1)}
         self.numbers = dict(zip(layers, range(len(layers)), strict=True))
@@ -200,7 +206,9 @@ class _Search:
         ranges, shifts = tuple(layer.range for layer in layers), tuple(layer.shift for layer in layers)
         return Quantization(bits, ranges, shifts, layers[0].bias_bits)
 
-    def mixed(self, bits: Sequence[int]) -> Graph:
+    def mixed(self, bits: tuple[int, ...]) -> Graph:
+        if self._sums:  # whose units the layers behind them depend on
+            return self._make(self.recipe(bits))
         any_graph = self.graphs[BITS[0]]
 
         def source(name: str) -> Graph:
@@ -278,17 +286,23 @@ def _weights(graph: Graph, name: str) -> int:
 
 def _weight_error(graph: Graph, integer: Graph, name: str) -> float:
     """Relative root mean square error of a layer's weights."""
-    unit = graph[name].threshold / integer[name].threshold.astype(np.float64)
+    grid = graph[name].threshold / integer[name].threshold.astype(np.float64)
+    grid = 1 / grid if graph[name].dynamics.adds else grid
     lost = kept = 0.0
     for q, rounded in zip(graph.incoming(name), integer.incoming(name), strict=True):
-        operator = q.operator
-        if q.source == graph.input.name:
-            shape = q.pooled(graph.input.shape)
-            operator = operator.scale_input(integer.input.threshold, shape)
-        back = replace(rounded.operator, weight=rounded.operator.weight.astype(np.float64)).scale_output(unit)
+        operator, source = q.operator, graph[q.source]
+        if source.dynamics.valued:
+            unit = integer.input.threshold if source.dynamics.injects else _unit(integer, graph, q.source)
+            operator = operator.scale_input(unit, q.pooled(source.shape))
+        back = replace(rounded.operator, weight=rounded.operator.weight.astype(np.float64)).scale_output(grid)
         lost += float(np.square(back.weight - operator.weight).sum())
         kept += float(np.square(operator.weight).sum())
     return float(np.sqrt(lost / kept)) if kept else 0.0
+
+
+def _unit(made: Graph, graph: Graph, name: str) -> Array:
+    """What one unit of a linear population stands for in the float graph."""
+    return np.asarray(made[name].threshold / graph[name].threshold, np.float64)
 
 
 @dataclass(frozen=True)
@@ -304,11 +318,14 @@ class _Error:
 
 
 def _errors(graph: Graph, integer: Graph, exact: RunResult, inputs: Inputs) -> Iterator[_Error]:
-    """For each layer with weights; of a readout in the units of its logits."""
+    """For each layer with weights; of a readout in the units of its logits.
+
+    Of a linear population in standard deviations of its sums, which change no level.
+    """
     counts: dict[str, Tensor] = {name: torch.from_numpy(count) for name, count in exact.counts.items()}
     sides = [(g, {**counts, g.input.name: torch.from_numpy(g.currents(inputs))}) for g in (graph, integer)]
     for p in graph.weighted:
-        thresholds, potentials = [], []
+        potentials = []
         for g, values in sides:
             z = simulate.sum_currents(g, g[p.name], values).double() + torch.from_numpy(
                 g[p.name].bias.astype(np.float64)
@@ -316,9 +333,13 @@ def _errors(graph: Graph, integer: Graph, exact: RunResult, inputs: Inputs) -> I
             theta = torch.from_numpy(g[p.name].threshold.astype(np.float64))
             if p.dynamics.fires:
                 z += torch.floor(theta / 2) if g.is_integer else theta / 2
-            thresholds.append(theta)
-            potentials.append(z / theta)
+            potentials.append(z * torch.from_numpy(_unit(g, graph, p.name)) if p.dynamics.adds else z / theta)
         before, after = potentials
+        if p.dynamics.adds:
+            for g, values in sides:
+                values[p.name] = before / torch.from_numpy(_unit(g, graph, p.name))
+            yield _Error(float((after - before).square().mean() / before.var()), math.nan)
+            continue
         square = float((after - before).square().mean())
         if p.dynamics.reads_out:
             changed = (after.flatten(1).argmax(1) != before.flatten(1).argmax(1)).double().mean()

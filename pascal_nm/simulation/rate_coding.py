@@ -61,11 +61,16 @@ class Conversion:
 
     @cached_property
     def carried(self) -> Mapping[str, float]:
-        """The levels that a spike of each population carries; of a max population, its source's."""
+        """The levels that a spike of each population carries; of a max population, its source's.
+
+        A linear one sends sums of them.
+        """
         spike = dict(self.spike)
         for p in self.graph.senders:
             if p.dynamics.relays:
                 spike[p.name] = spike[self.graph.incoming(p.name)[0].source]
+            elif p.dynamics.adds:
+                spike[p.name] = 1.0
         return spike
 
     @cached_property
@@ -220,13 +225,16 @@ class _Batch:
             largest = (total / t / scale).softmax(1).max(1)
             answers.append(largest.indices)
             confidence.append(largest.values)
-            costs.append(torch.stack([self.costs[name](train) for name, train in spikes.items()]).sum(0))
+            costs.append(torch.stack([self.costs[name](train.ne(0)) for name, train in spikes.items()]).sum(0))
         so_far = torch.stack(costs, 1).cumsum(1).numpy()
         given, sure = (torch.stack(x, 1).numpy() for x in (answers, confidence))
         return RateRun(given, sure, so_far[:, :, 0], so_far[:, :, 1])
 
     def _step(self) -> tuple[dict[str, Tensor], Tensor]:
-        """Spikes of all populations (0 or 1) in the next timestep, and the readout's current."""
+        """What all populations send in the next timestep, and the readout's current.
+
+        Spikes are 0 or 1; linear populations send sums.
+        """
         spikes: dict[str, Tensor] = {}
         for p in self.graph.populations:
             if p.dynamics.injects or (p.dynamics.reads_out and p is not self.graph.output):
@@ -234,12 +242,15 @@ class _Batch:
             if p.dynamics.relays:
                 spikes[p.name] = simulate.relayed(self.graph, p, spikes)
                 continue
-            readout = p.dynamics.reads_out
-            v = self.constant[p.name].clone() if readout else self.potential[p.name].add_(self.constant[p.name])
+            fires, constant = p.dynamics.fires, self.constant[p.name]
+            v = self.potential[p.name].add_(constant) if fires else constant.clone()
             for q in self.graph.incoming(p.name):
                 if q.source in spikes:
                     v.add_(simulate.spike_synapse(q, self.graph)(spikes[q.source]), alpha=self.spike[q.source])
-            if readout:
+            if p.dynamics.adds:
+                spikes[p.name] = v
+                continue
+            if not fires:
                 return spikes, v.flatten(1)
             fired = (v >= self.threshold[p.name]).to(v.dtype)
             v.addcmul_(fired, self.threshold[p.name], value=-1)
@@ -290,6 +301,9 @@ def _activations(graph: Graph, inputs: Inputs, keep: bool = True) -> dict[str, A
                     values[p.name] = simulate.relayed(graph, p, values)
                     continue
                 z = simulate.sum_currents(graph, p, values) + _column(p.bias)
+                if p.dynamics.adds:
+                    values[p.name] = z
+                    continue
                 values[p.name] = z / _column(p.threshold)
                 if p.dynamics.fires:
                     values[p.name].clamp_(min=0)

@@ -86,7 +86,8 @@ def window_max(x: Tensor, pool: SumPool2d, sign: Tensor) -> Tensor:
 
     Where ``sign`` is -1: AND (minimum).
     """
-    floating = x if x.is_floating_point() else x.to(torch.float32)
+    wide = torch.float64 if x.dtype in (torch.int32, torch.int64) else torch.float32  # of sums, and of counts
+    floating = x if x.is_floating_point() else x.to(wide)
     return (F.max_pool2d(floating * sign, pool.kernel, pool.stride, pool.padding, 1, pool.ceil) * sign).to(x.dtype)
 
 
@@ -100,7 +101,12 @@ def relayed(graph: Graph, p: Population, values: Mapping[str, Tensor]) -> Tensor
     """
     (projection,) = graph.incoming(p.name)
     assert projection.pool is not None, "Graph refuses such a population without a window"
-    return window_max(values[projection.source], projection.pool, _constant(p.threshold, torch.float32))
+    return window_max(values[projection.source], projection.pool, _sign(p))
+
+
+def _sign(p: Population) -> Tensor:
+    """Whether a population passes on the largest of a window or the smallest, 1 or -1."""
+    return _constant(p.dynamics.sign(p), torch.float32)
 
 
 def counts_apart(graph: Graph, plan: schedule.Schedule) -> bool:
@@ -146,7 +152,8 @@ def _counts(graph: Graph, currents: Tensor) -> RunResult:
                 continue
             value = p.dynamics.level(z, p, _constant(p.threshold, z.dtype))
         values[p.name] = value
-        recorded[p.name] = value.to(torch.int16).numpy()
+        if p.dynamics.counted:
+            recorded[p.name] = value.to(torch.int16).numpy()
         _forget(values, graph, p)
     potential = torch.cat([each.flatten(1) for each in potentials], 1).numpy()
     return RunResult(recorded, potential, scales(graph), {}, schedule.of(graph), classes=graph.output.size)
@@ -423,11 +430,13 @@ class Network:
         train, pool = trains[projection.source], projection.pool
         assert pool is not None, "Graph refuses a max population without a window"
 
+        sign = _sign(p)
+
         # What a window sends is the change of its largest count. Where every count moves by one at
         # most in a timestep, so does the largest, and its change is a spike; of thermometers, it is
         # their OR.
         def extreme(counts: Tensor) -> Tensor:
-            return window_max(counts, pool, _constant(p.threshold, train.dtype))
+            return window_max(counts, pool, sign)
 
         counts = train.cumsum(0)
         if self.plan.kept:  # those of the frames before are there already

@@ -26,7 +26,7 @@ from pascal_nm.network.graph import Graph
 from pascal_nm.source import rounding
 from pascal_nm.source.qcfs import step_of
 from pascal_nm.source.tracing import QCFS, SourceNetwork, aten, guarded, logits
-from pascal_nm.source.verification import interval, judged, with_max_populations
+from pascal_nm.source.verification import Sums, interval, judged, with_max_populations
 
 _ARITHMETIC = np.finfo(np.float64)
 
@@ -162,12 +162,12 @@ def _problems(source: SourceNetwork, graph: Graph, inputs: Array, run: _Run) -> 
         graph, {name: level.reshape(-1, *graph[name].shape) for name, level in levels.items()}
     )
     errors = cache(lambda: rounding.errors(source, inputs, run.levels, _ARITHMETIC))
-    columns = graph.columns
+    columns, sums = graph.columns, Sums(graph, counts, inputs)
     for p in (*graph.spiking, *graph.outputs):
         layer = judged(graph, p, counts)
         if p.name not in columns and p.levels != run.most[layer.name]:
             yield f"{layer.name} has {run.most[layer.name]} levels in the source network, {p.levels} in the graph"
-        expected = interval(graph, p, layer, counts, inputs, _ARITHMETIC)
+        expected = interval(graph, p, layer, sums, _ARITHMETIC)
         ends = columns.get(p.name)
         found = run.arguments[layer.name] if ends is None else run.outputs[:, ends]
         found = found.reshape(expected.value.shape)

@@ -62,7 +62,7 @@ class _Part(NamedTuple):
     """The tensors of one layer: its path, what it is, and its state."""
 
     path: str
-    kind: _Kind
+    module: _Kind
     state: dict[str, Tensor]
 
 
@@ -101,7 +101,7 @@ def load(
     if arch not in ARCHITECTURES:
         raise FileError(f"unknown architecture {arch!r}: choose from {', '.join(ARCHITECTURES)}")
     parts = _parts(_state_dict(Path(path), note), path)
-    if not parts or parts[0].kind != "convolution" or parts[-1].kind != "linear":
+    if not parts or parts[0].module != "convolution" or parts[-1].module != "linear":
         raise FileError(f"{path} does not begin with a convolution and end with a linear layer, as {arch} does")
     first = parts[0].state["weight"]
     classes = len(parts[-1].state["weight"])
@@ -213,13 +213,13 @@ def _kind(layer: str, tensors: Mapping[str, Tensor], path: str | Path) -> _Kind:
 def _input_size(arch: str, parts: Sequence[_Part]) -> int:
     if arch in RESNET_LAYOUTS:
         return 224 if parts[0].state["weight"].shape[-1] == 7 else 32
-    channels = next(p for p in reversed(parts) if p.kind == "convolution").state["weight"].shape[0]
-    features = next(p for p in parts if p.kind == "linear").state["weight"].shape[1]
+    channels = next(p for p in reversed(parts) if p.module == "convolution").state["weight"].shape[0]
+    features = next(p for p in parts if p.module == "linear").state["weight"].shape[1]
     return 32 * math.isqrt(max(1, features // channels))
 
 
 def _widths(arch: str, parts: Sequence[_Part], path: str | Path) -> list[int]:
-    layers = [p for p in parts if p.kind in ("convolution", "linear") and "shortcut" not in p.path][:-1]
+    layers = [p for p in parts if p.module in ("convolution", "linear") and "shortcut" not in p.path][:-1]
     outputs = [p.state["weight"].shape[0] for p in layers]
     if arch in VGG_LAYOUTS:
         expected = sum(isinstance(entry, int) for entry in VGG_LAYOUTS[arch]) + 2
@@ -250,8 +250,8 @@ def _matched(module: nn.Module, parts: Sequence[_Part], path: str | Path, arch: 
     state: dict[str, Tensor] = {}
     for (name, layer), part in zip(layers, parts, strict=False):
         expected = kinds[type(layer)]
-        if part.kind != expected:
-            raise FileError(f"{path} is not {arch}: {part.path} is a {part.kind} where {name} needs a {expected}")
+        if part.module != expected:
+            raise FileError(f"{path} is not {arch}: {part.path} is a {part.module} where {name} needs a {expected}")
         for key, value in layer.state_dict().items():
             if key == _COUNT:
                 state[f"{name}.{key}"] = torch.tensor(0)

@@ -213,8 +213,8 @@ class Verification:
         outputs, theirs = (
             {name: each[:, ends] for name, ends in wide.columns.items()} for each in (result.logits, logits)
         )
-        there = _Side(torch.finfo(source.dtype), with_max_populations(wide, levels), theirs)
-        here = _Side(np.finfo(reference.dtype), result.counts, outputs, result.spikes)
+        there = _Side(torch.finfo(source.dtype), Sums(wide, with_max_populations(wide, levels), inputs), theirs)
+        here = _Side(np.finfo(reference.dtype), Sums(wide, result.counts, inputs, result.spikes), outputs)
         errors = cache(lambda: rounding.errors(source, inputs, every, there.arithmetic))
         for p in (*wide.spiking, *wide.outputs):
             layer = judged(wide, p, levels)
@@ -222,18 +222,16 @@ class Verification:
             check.neurons += layer.size * len(inputs)
             if p.dynamics.fires:
                 check.flips += int(np.count_nonzero(there.counts[layer.name] != here.counts[layer.name]))
-            same = all(
-                q.source == wide.input.name or np.array_equal(there.counts[q.source], here.counts[q.source])
-                for q in wide.incoming(p.name)
-            )
-            value = _argument(wide, p, there.counts, inputs)
+            sources = {q.source for q in synapses(wide, p)} & there.counts.keys()
+            same = all(np.array_equal(there.counts[name], here.counts[name]) for name in sources)
+            value = _argument(there.sums, p)
             for side in (there, here):
                 if side is here and not same:
-                    value = _argument(wide, p, here.counts, inputs)
+                    value = _argument(here.sums, p)
                 found = side.found(layer)
                 if p.dynamics.fires and np.array_equal(_pooled(wide, layer, _level(value, p)), found):
                     continue  # as nearly always: nothing that a bound would have to explain
-                expected = interval(wide, p, layer, side.counts, inputs, side.arithmetic, side.sent, value)
+                expected = interval(wide, p, layer, side.sums, side.arithmetic, value)
                 wrong = expected.excludes(found, p)
                 if side is there and wrong.any():
                     error = errors().of(layer.name, wide.columns).reshape(found.shape)
@@ -271,13 +269,17 @@ def _probabilities(logits: Array) -> Array:
 class _Side(NamedTuple):
     """What the source network or a target found in its arithmetic.
 
-    Kept are counts of all populations, outputs, and the spikes that it took.
+    Kept are counts of all populations and the spikes that it took, and outputs.
     """
 
     arithmetic: rounding.Arithmetic
-    counts: Mapping[str, Array]
+    sums: Sums
     outputs: Mapping[str, Array]
-    sent: Mapping[str, Array] | None = None
+
+    @property
+    def counts(self) -> Mapping[str, Array]:
+        """Of all populations that spike."""
+        return self.sums.counts
 
     def found(self, p: Population) -> Array:
         """What stands against the interval of a population."""
@@ -324,10 +326,8 @@ def interval(
     graph: Graph,
     p: Population,
     layer: Population,
-    counts: Mapping[str, Array],
-    inputs: Array,
+    sums: Sums,
     arithmetic: rounding.Arithmetic,
-    sent: Mapping[str, Array] | None = None,
     value: Array | None = None,
 ) -> Interval:
     """What a population computes, given the counts of its own sources.
@@ -337,31 +337,90 @@ def interval(
         p: one of its pasc populations, or its readout.
         layer: the population by whose counts it is judged: behind a max population, the
             interval is pooled, too.
-        counts: spike counts by population, (N, *shape) each.
-        inputs: the inputs that gave the counts, (N, *input shape).
+        sums: what populations sent.
         arithmetic: the float type under test.
-        sent: spikes of either sign that were added up to these counts, where there
-            were more of them.
         value: what is computed without rounding, where it is known.
     """
-    value = _argument(graph, p, counts, inputs) if value is None else value
-    size = _argument(graph, p, sent or counts, inputs, magnitudes=True) + (1 if p.dynamics.fires else 0)
-    spikes = {q.source: _spikes(graph[q.source], sent) for q in graph.incoming(p.name)}
-    terms = sum(_fan_in(graph, q) * (spikes[q.source] + 1) for q in graph.incoming(p.name)) + 2 * p.levels + _MARGIN
+    value = _argument(sums, p) if value is None else value
+    size = _argument(sums, p, magnitudes=True) + (1 if p.dynamics.fires else 0)
+    terms = sum(_fan_in(q) * (sums.spikes(q.source) + 1) for q in synapses(graph, p)) + 2 * p.levels + _MARGIN
     error = (size + float(arithmetic.tiny) / p.threshold) * rounding.gamma(terms, arithmetic)
     return Interval(*(_pooled(graph, layer, bound) for bound in (value, value - error, value + error)))
 
 
-def _spikes(source: Population, sent: Mapping[str, Array] | None) -> int:
-    """The most spikes that a neuron of a source sent."""
-    return source.steps if sent is None or source.name not in sent else int(sent[source.name].max(initial=source.steps))
+def synapses(graph: Graph, p: Population) -> list[Projection]:
+    """Through which a population gets its current: onto it, and onto the linear ones before it."""
+    found: list[Projection] = []
+    names = {p.name}
+    for target in reversed(graph.populations):
+        if target.name in names:
+            found += graph.incoming(target.name)
+            names |= {q.source for q in graph.incoming(target.name) if graph[q.source].dynamics.summed}
+    return found
+
+
+class Sums:
+    """What each population sends in all, given the counts of those that spike.
+
+    Args:
+        graph: a float64 graph.
+        counts: spike counts by population, (N, *shape) each.
+        inputs: the inputs that gave the counts, (N, *input shape).
+        sent: spikes of either sign that were added up to these counts, where there
+            were more of them.
+    """
+
+    def __init__(
+        self, graph: Graph, counts: Mapping[str, Array], inputs: Array, sent: Mapping[str, Array] | None = None
+    ) -> None:
+        self.graph, self.counts, self.sent = graph, counts, sent or {}
+        self._known = {(graph.input.name, False): graph.currents(inputs)}
+        self._spikes: dict[str, int] = {}
+
+    def spikes(self, name: str) -> int:
+        """The most spikes that a neuron of a population sent."""
+        if name not in self._spikes:
+            p = self.graph[name]
+            if p.dynamics.summed:  # in each timestep in which a source does
+                self._spikes[name] = sum(self.spikes(q.source) for q in self.graph.incoming(name))
+            else:
+                self._spikes[name] = p.steps if name not in self.sent else int(self.sent[name].max(initial=p.steps))
+        return self._spikes[name]
+
+    def of(self, name: str, magnitudes: bool = False) -> Array:
+        """All that a population sent, (N, *shape), or the ``magnitudes`` that add up to it."""
+        key = (name, magnitudes)
+        if key not in self._known:
+            p = self.graph[name]
+            if p.dynamics.adds:
+                self._known[key] = np.asarray(self.current(p, magnitudes))
+            elif p.dynamics.summed:
+                (q,) = self.graph.incoming(name)
+                value = torch.from_numpy(self.of(q.source, magnitudes))
+                self._known[key] = simulate.relayed(self.graph, p, {q.source: value}).numpy()
+            elif p.dynamics.injects:
+                self._known[key] = np.abs(self.of(name))
+            else:
+                count = self.counts[name].astype(np.float64)
+                return np.maximum(count, self.sent.get(name, 0)) if magnitudes else count
+        return self._known[key]
+
+    def current(self, p: Population, magnitudes: bool = False) -> Array:
+        """What comes to a population, bias included."""
+        total = np.abs(p.bias) if magnitudes else p.bias
+        for q in self.graph.incoming(p.name):
+            if magnitudes:
+                q = replace(q, operator=q.operator.with_weight(np.abs(q.operator.weight)))
+            value = torch.from_numpy(self.of(q.source, magnitudes))
+            total = total + simulate.delivery(q, np.dtype(np.float64))(value).numpy()
+        return total
 
 
 def with_max_populations(graph: Graph, levels: Mapping[str, Array]) -> dict[str, Array]:
     """Levels of the QCFS layers, completed by those of the max populations behind them."""
     counts = dict(levels)
     for p in graph.populations:
-        if p.dynamics.relays and p.name not in counts:
+        if p.dynamics.relays and p.dynamics.counted and p.name not in counts:
             counts[p.name] = _pooled(graph, p, counts[graph.incoming(p.name)[0].source])
     return counts
 
@@ -384,22 +443,13 @@ def _pooled(graph: Graph, p: Population, counts: Array) -> Array:
     return np.asarray(simulate.window_max(torch.from_numpy(counts), pool, sign).numpy())
 
 
-def _argument(
-    graph: Graph, p: Population, counts: Mapping[str, Array], inputs: Array, *, magnitudes: bool = False
-) -> Array:
+def _argument(sums: Sums, p: Population, *, magnitudes: bool = False) -> Array:
     """The argument z / theta + 1/2 of Equation 1, or a readout's z / theta.
 
     Of ``magnitudes``, all terms count as positive.
     """
-    total = np.abs(p.bias) if magnitudes else p.bias
-    for q in graph.incoming(p.name):
-        value = graph.currents(inputs) if graph[q.source].dynamics.injects else counts[q.source].astype(np.float64)
-        if magnitudes:
-            q = replace(q, operator=q.operator.with_weight(np.abs(q.operator.weight)))
-            value = np.abs(value)
-        total = total + simulate.delivery(q, np.dtype(np.float64))(torch.from_numpy(value)).numpy()
-    return np.asarray(total / p.threshold + (0 if p.dynamics.reads_out else 0.5))
+    return np.asarray(sums.current(p, magnitudes) / p.threshold + (0 if p.dynamics.reads_out else 0.5))
 
 
-def _fan_in(graph: Graph, projection: Projection) -> int:
+def _fan_in(projection: Projection) -> int:
     return projection.operator.fan_in * projection.window

@@ -24,6 +24,8 @@ from tests.strategies import inputs_for, integer_graphs, integer_qcfs
 
 pytest.importorskip("lava.magma", exc_type=ImportError)
 
+GRAPHS = integer_graphs(bits=32)
+
 
 def assert_same(result, expected):
     assert result.counts.keys() == expected.counts.keys()
@@ -42,7 +44,7 @@ def assert_same(result, expected):
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(graph=integer_graphs(), seed=st.integers(0, 2**32 - 1), batch_size=st.integers(1, 3), pipelined=st.booleans())
+@given(graph=GRAPHS, seed=st.integers(0, 2**32 - 1), batch_size=st.integers(1, 3), pipelined=st.booleans())
 def test_fixed_point_lava_is_the_simulator_bit_for_bit(graph, seed, batch_size, pipelined):
     inputs = inputs_for(graph, seed)
     result = LavaTarget(batch_size, pipelined).compile(graph).run(inputs)
@@ -51,7 +53,7 @@ def test_fixed_point_lava_is_the_simulator_bit_for_bit(graph, seed, batch_size, 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    graph=integer_graphs(),
+    graph=GRAPHS,
     seed=st.integers(0, 2**32 - 1),
     batch_size=st.integers(1, 3),
     name=st.sampled_from(["two_phase", "streaming", "graded"]),
@@ -68,7 +70,7 @@ def test_every_schedule_and_stopped_runs_are_the_simulators(graph, seed, batch_s
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(graph=integer_graphs(), seed=st.integers(0, 2**32 - 1), batch_size=st.integers(1, 2), pipelined=st.booleans())
+@given(graph=GRAPHS, seed=st.integers(0, 2**32 - 1), batch_size=st.integers(1, 2), pipelined=st.booleans())
 def test_levels_sent_as_numbers_are_the_integer_networks(graph, seed, batch_size, pipelined):
     """A new batch in every timestep where runs are pipelined; synapses of shorter ways wait."""
     graph = graph.replace(timing=Timing("graded"))
@@ -91,7 +93,7 @@ def sequence(graph, seed, frames):
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    graph=integer_graphs(),
+    graph=GRAPHS,
     seed=st.integers(0, 2**32 - 1),
     name=st.sampled_from(["graded", "streaming", "two_phase"]),
     lag=st.integers(0, 3),

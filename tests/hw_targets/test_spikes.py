@@ -52,7 +52,7 @@ def test_no_number_that_is_sent_has_more_bits_than_were_proven(graph, seed, name
     plan.run(frames)
     bits = spikes.payloads(graph, plan.schedule)
     assert (graph.input.name in bits) == plan.schedule.sparse
-    for p in graph.senders:
+    for p in graph.counted:
         assert (p.name in bits) == (name == "graded" and p.levels > 1)
     for population, (_, train) in trains.kept.items():
         largest = int(train.abs().max())

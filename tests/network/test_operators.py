@@ -184,6 +184,37 @@ def test_moved_channels_before_or_behind_a_convolution_are_a_convolution(seed, g
 
 
 @PROPERTY
+@given(seed=SEEDS, copies=st.booleans())
+def test_a_convolution_behind_borders_or_copies_of_pixels_is_one_of_either_kind(seed, copies):
+    rng = np.random.default_rng(seed)
+    inner = (2, *(int(n) for n in rng.integers(2, 6, 2)))
+    index = np.arange(math.prod(inner)).reshape(inner)[rng.permutation(2)]
+    around = rng.integers(0, 3, (2, 2)) if rng.integers(2) else rng.integers(0, 3, (2, 1)).repeat(2, 1)
+    if copies:
+        index = index.repeat(rng.integers(1, 4), 1).repeat(rng.integers(1, 4), 2)
+    else:
+        index = np.pad(index, ((0, 0), *around), constant_values=-1)
+    moved = IndexMap(whole(rng, (2, 1, 1)), index, inner)
+    groups, kernel = int(rng.integers(1, 3)), rng.integers(1, 4, 2)
+    stride, padding, dilation = (tuple(rng.integers(low, high, 2).tolist()) for low, high in ((1, 4), (0, 2), (1, 3)))
+    second = Conv2d(whole(rng, (2, 2 // groups, *kernel)), stride, padding, dilation, groups)
+    try:
+        expected = second.matrix(index.shape) @ moved.matrix(inner)
+    except GraphError:  # the kernel is larger than the image
+        return
+    found = second.after(moved, index.shape, inner)
+    same = copies or (around[:, 0] == around[:, 1]).all() or stride == (1, 1) == dilation
+    if found is None:
+        too_wide = any(p > d * (k - 1) for p, d, k in zip(padding, dilation, kernel, strict=True))
+        assert not same or (copies and (max(stride) > 1 or too_wide))
+        return
+    assert isinstance(found, ConvTranspose2d if copies and index.shape != inner else Conv2d)
+    np.testing.assert_array_equal(found.matrix(inner).toarray(), expected.toarray())
+    if not copies and (around[:, 0] == around[:, 1]).all():
+        assert found.kernel == second.kernel
+
+
+@PROPERTY
 @given(seed=SEEDS)
 def test_a_pooling_is_its_matrix_and_joins_what_stands_in_front_of_it(seed):
     rng = np.random.default_rng(seed)

@@ -124,6 +124,30 @@ class Conv2d(Filters):
             wide[:, part, :, part] = each[:, part]
         return wide.reshape(len(self.weight), parts * self.weight.shape[1], *self.weight.shape[2:])
 
+    def widened(self, borders: tuple[Pair, Pair], sides: Shape) -> Conv2d | None:
+        """This convolution behind zeros, so many before and behind the rows and columns.
+
+        Where they are not as many on both sides, the kernel may get zeros. None where that makes
+        another number of windows.
+
+        Args:
+            borders: by axis, zeros before and behind.
+            sides: rows and columns between them.
+        """
+        zeros, padding = [], []
+        for (before, behind), n, k, s, p, d in zip(
+            borders, sides, self.kernel, self.stride, self.padding, self.dilation, strict=True
+        ):
+            extent = d * (k - 1) + 1
+            last = (n + before + behind + 2 * p - extent) // s * s
+            fewest = last + extent - n - 2 * (p + before)  # up to ``s`` pixels more make no other window
+            more = -(-fewest // d) if fewest > 0 else min(0, (fewest + s - 1) // d)
+            if not fewest <= more * d < fewest + s:
+                return None
+            zeros.append((max(0, more), max(0, -more)))
+            padding.append(p + before + d * max(0, more))
+        return replace(self, weight=np.pad(self.weight, ((0, 0), (0, 0), *zeros)), padding=(padding[0], padding[1]))
+
     def pooled(self, before: SumPool2d | None, pool: SumPool2d) -> tuple[Operator, SumPool2d | None] | None:
         """A convolution with a wider kernel: the sum of the windows' convolutions."""
         if self.dilation != (1, 1) or pool.padding != (0, 0):

@@ -156,6 +156,20 @@ class ConvTranspose2d(Filters):
         """With the shape of its weights."""
         return {**super().metadata(), "filters": self.weight.shape}
 
+    @staticmethod
+    def behind_copies(second: Conv2d, copies: Pair) -> ConvTranspose2d | None:
+        """A convolution behind rows and columns that come so many times in a row each."""
+        padding = [d * (k - 1) - p for d, k, p in zip(second.dilation, second.kernel, second.padding, strict=True)]
+        if second.stride != (1, 1) or min(padding) < 0:
+            return None
+        (high, wide), (down, across), (rows, columns) = second.kernel, second.dilation, copies
+        kernel = (down * (high - 1) + rows, across * (wide - 1) + columns)
+        weight = np.zeros((*second.weight.shape[:2], *kernel), second.weight.dtype)
+        for i, j in np.ndindex(high, wide):
+            top, left = down * (high - 1 - i), across * (wide - 1 - j)
+            weight[:, :, top : top + rows, left : left + columns] += second.weight[:, :, i, j, None, None]
+        return ConvTranspose2d(weight, copies, (padding[0], padding[1]), groups=second.groups)
+
     @classmethod
     def from_node(cls, node: nir.NIRNode) -> ConvTranspose2d:
         """The weights of a node, with what its metadata say of them."""

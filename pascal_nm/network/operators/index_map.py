@@ -21,6 +21,7 @@ from pascal_nm.network.operators.base import (
     whole,
 )
 from pascal_nm.network.operators.conv2d import Conv2d
+from pascal_nm.network.operators.conv_transpose2d import ConvTranspose2d
 from pascal_nm.network.operators.dense import Dense
 from pascal_nm.network.operators.filters import Filters
 from pascal_nm.network.operators.identity import Identity
@@ -140,7 +141,7 @@ class IndexMap(Operator):
         if axes is not None and self.uniform:
             form = [_window(axis, n) for axis, n in zip(axes[1:], shape[1:], strict=True)]
         if axes is None or form is None or None in form:
-            raise GraphError(f"synapses of kind {self.name} that move pixels so are no convolution")
+            raise GraphError(f"synapses of kind {self.name} that move pixels in this way are no convolution")
         kernel, stride, padding, place = zip(*form, strict=True)
 
         def weight() -> Array:
@@ -229,10 +230,18 @@ class IndexMap(Operator):
         """Weights of what follows, added up where they come from."""
         if isinstance(second, Dense):
             return Dense((self.matrix(inner).T @ second.weight.T).T)
-        channels = self.channels
-        if isinstance(second, Filters) and channels is not None and self.uniform and len(inner) == 3:
+        if not (isinstance(second, Filters) and self.uniform and len(inner) == 3):
+            return None
+        if (channels := self.channels) is not None:
             return second.columns(channels, self._factors(), inner[0])
-        return None
+        if (axes := self.axes) is None or not isinstance(second, Conv2d):
+            return None
+        second = second.columns(axes[0], self._factors(), inner[0])
+        top, left = (_border(places, n) for places, n in zip(axes[1:], inner[1:], strict=True))
+        if top is not None and left is not None:
+            return second.widened((top, left), inner[1:])
+        rows, columns = (_copies(places, n) for places, n in zip(axes[1:], inner[1:], strict=True))
+        return ConvTranspose2d.behind_copies(second, (rows, columns)) if rows and columns else None
 
     def _factors(self) -> Array:
         """One for each channel, of those that do not differ within one."""
@@ -283,7 +292,10 @@ class IndexMap(Operator):
     def from_node(cls, node: nir.NIRNode) -> IndexMap:
         """The map that the node's metadata name."""
         about = node.metadata
-        return cls(about["factor"], about["index"], whole(about["source"], (1, 3), "the source of an index map"))
+        found = cls(about["factor"], about["index"], whole(about["source"], (1, 3), "the source of an index map"))
+        if not np.array_equal(found.weight, about["factor"]):
+            raise GraphError("the factors of an index map include some of neurons that hear nothing")
+        return found
 
 
 _MOST_WEIGHTS = 1 << 22
@@ -297,6 +309,20 @@ def channel_map(channels: Array, weight: Array, source: Shape) -> IndexMap:
         pixels
     )
     return IndexMap(weight, index.reshape(-1, *source[1:]), source)
+
+
+def _border(places: Array, size: int) -> tuple[int, int] | None:
+    """Zeros before and behind all places of an axis, where a map adds nothing else."""
+    before = int((places >= 0).argmax())
+    behind = len(places) - size - before
+    around = np.pad(np.arange(size), (before, max(0, behind)), constant_values=-1)
+    return (before, behind) if behind >= 0 and np.array_equal(places, around) else None
+
+
+def _copies(places: Array, size: int) -> int:
+    """How often in a row each place of an axis comes; 0 where it is something else."""
+    copies = len(places) // size
+    return copies if np.array_equal(places, np.arange(size).repeat(copies)) else 0
 
 
 def _window(places: Array, size: int) -> tuple[int, int, int, int] | None:

@@ -18,19 +18,20 @@ from pascal_nm.process_models.model import FramePort, Model, SumPort, zeros
 from pascal_nm.process_models.timing import Rota
 
 
-@implements(proc=MaxPool, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt", "fixed_pt")
-class MaxPoolModel(Model):
-    """Spikes are int8 in either arithmetic, so one model serves both tags."""
+class ExtremeModel(Model):
+    """Behaviour of all models; they differ in the type of the ports."""
 
-    s_in: Any = LavaPyType(SumPort, np.int8, precision=8)
-    s_out: Any = LavaPyType(FramePort, np.int8, precision=8)
+    s_in: Any
+    s_out: Any
+    carrier = torch.float32
+    """The type of counts."""
+    sent = torch.int8
+    """The type of what is sent."""
 
     def __init__(self, proc_params: Any = None) -> None:
         super().__init__(proc_params)
         self.window: SumPool2d = proc_params["window"]
-        self.sign = torch.from_numpy(np.asarray(proc_params["sign"], np.float32))
+        self.sign = torch.from_numpy(np.asarray(proc_params["sign"], np.float32)).to(self.carrier)
         self.kept: bool = proc_params["kept"]
         self.record: Record | None = proc_params["record"]
         self.cycle: Rota = proc_params["cycle"]
@@ -41,8 +42,8 @@ class MaxPoolModel(Model):
 
     def reset(self) -> None:
         """No spike has come."""
-        self.counts = zeros(self.shape, torch.float32)
-        self.largest = torch.zeros(())
+        self.counts = zeros(self.shape, self.carrier)
+        self.largest = torch.zeros((), dtype=self.carrier)
 
     def run_step(self, t: int) -> None:
         """Send what the last timestep's spikes changed, then receive."""
@@ -60,7 +61,7 @@ class MaxPoolModel(Model):
                     self.pooled = changes if changes.any() else None
 
     def change(self, spikes: Tensor) -> Tensor:
-        """By how much the extreme count of each window changes, int8.
+        """By how much the extreme count of each window changes.
 
         It is the largest (sign 1) or the smallest (sign -1); max_pool2d pads with minus infinity.
         """
@@ -69,7 +70,7 @@ class MaxPoolModel(Model):
         sides = (window.kernel, window.stride, window.padding, 1, window.ceil)
         signed = F.max_pool2d(self.counts * self.sign, *sides)
         before, self.largest = self.largest, signed * self.sign
-        return (self.largest - before).to(torch.int8)
+        return (self.largest - before).to(self.sent)
 
     def write(self, t: int) -> None:
         """Add what is sent in timestep ``t`` to the record."""
@@ -78,3 +79,13 @@ class MaxPoolModel(Model):
         place = self.timing.cycle.locate(t, self.timing.send)
         if place is not None:
             self.record.write(place.batch, place.t, self.pooled)
+
+
+@implements(proc=MaxPool, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt", "fixed_pt")
+class MaxPoolModel(ExtremeModel):
+    """Spikes are int8 in either arithmetic, so one model serves both tags."""
+
+    s_in = LavaPyType(SumPort, np.int8, precision=8)
+    s_out = LavaPyType(FramePort, np.int8, precision=8)

@@ -23,6 +23,6 @@ class PascNetworkModel(AbstractSubProcessModel):
         wiring = Wiring(graph, proc.proc_params["batch"], proc.schedule, Cycle(proc.interval), proc.a_in)
         for name, process in wiring.processes.items():  # Lava finds them as attributes
             setattr(self, f"process_{name}", process)
-        last = graph.senders[-1].name
+        last = graph.counted[-1].name
         wiring.processes[last].s_out.connect(proc.s_out)
         proc.v.alias(wiring.processes[graph.output.name].v)

@@ -23,7 +23,8 @@ class PascNetwork(AbstractProcess):
 
     Ports:
         a_in: (B, \*input shape), the analog input's currents.
-        s_out: (B, \*shape), spikes of the last spiking population: in {-1, 0, +1}, or graded.
+        s_out: (B, \*shape), spikes of the last population that has counts: in {-1, 0, +1}, or
+            graded.
 
     Vars (Lava moves them element by element):
         v: (B, \*output shape), the readout's potential: an image's answer after the
@@ -38,7 +39,7 @@ class PascNetwork(AbstractProcess):
         super().__init__(graph=graph, batch=batch, name=name)
         self.schedule = schedule.of(graph, delay=1)
         self.interval = self.schedule.steps
-        last = graph.senders[-1]
+        last = graph.counted[-1]
         self.a_in = InPort(shape=(batch, *graph.input.shape))
         self.s_out = OutPort(shape=(batch, *last.shape))
         self.v = Var(shape=(batch, *graph.output.shape), init=0)

@@ -1,0 +1,1 @@
+"""Neurons that pass on sums."""
