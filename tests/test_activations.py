@@ -52,12 +52,15 @@ class PreActivation(nn.Module):
     def __init__(self):
         super().__init__()
         self.stem, self.a, self.b = nn.Conv2d(2, 3, 1), nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+        self.act = nn.ReLU(inplace=True)
 
     def forward(self, x):
         x = self.stem(x)
         y = self.a(F.relu(x, inplace=True))
-        y.relu_()
-        return self.b(y) + x
+        y[:, 1:].relu_()
+        z = self.b(y)
+        self.act(z[:, :2])
+        return z + x
 
 
 class Limited(nn.Module):
@@ -117,7 +120,7 @@ class Nested(nn.Module):
 STYLES = {
     "torchvision": (lambda: nn.Sequential(nn.Conv2d(2, 4, 1), Block(), Block()), 4),
     "functional": (Functional, 5),
-    "in place": (PreActivation, 2),
+    "in place": (PreActivation, 3),
     "limited": (Limited, 4),
     "dense": (Dense, 3),
     "unet": (UNet, 4),
@@ -363,3 +366,20 @@ def test_a_relu_network_without_levels_is_told_what_to_give():
         convert(network("functional"), images())
     with pytest.raises(ConversionError, match="give levels, too"):
         convert(network("functional"), calibration=images())
+
+
+def test_calibration_gives_each_channel_the_mean_that_it_had():
+    """Of what the last layer is given, on the data that it was calibrated on: only its shift
+    comes behind.
+    """
+    relu, x = network("torchvision"), images(40)
+    qcfs, means = to_qcfs(relu, 2, x), {}
+    relu[2].relu.register_forward_hook(lambda m, args, out: means.setdefault("calls", []).append(args[0].clone()))
+    relu[2].relu.inplace = False
+    relu(x)
+    last = qcfs[2].relu_2
+    last.register_forward_hook(lambda m, args, out: means.update(now=(args[0] + last.shift).detach()))
+    qcfs(x)
+    expected, plain = means["calls"][1].mean((0, 2, 3)), (means["now"] - last.shift).mean((0, 2, 3))
+    torch.testing.assert_close(means["now"].mean((0, 2, 3)), expected, rtol=1e-9, atol=1e-9)
+    assert (plain - expected).abs().max() > 1e-3, "which two levels had moved"

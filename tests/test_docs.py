@@ -68,14 +68,14 @@ def registers():
     from pascal_nm.network import dynamics, graph
     from pascal_nm.network.operators import base
     from pascal_nm.simulation import schedule
-    from pascal_nm.source import conversion
+    from pascal_nm.source import converter
 
     tables = (
         base.OPERATORS,
         dynamics.DYNAMICS,
         graph.SCHEDULES,
         schedule._MAKERS,
-        conversion._HANDLERS,
+        converter._HANDLERS,
         hw_targets._TARGETS,
     )
     before = [dict(table) for table in tables]
@@ -138,11 +138,15 @@ def _own_model(names, printed):
     assert tuned > max(untuned, 85)
 
 
+def _relu(names, printed):
+    assert "['1.relu', '1.relu_2']" in printed and "exact" in printed
+
+
 def _lava(names, printed):
     assert names["answer"].shape == (2, 2)
 
 
-CHECKS = {"README": _readme, "own_model": _own_model, "lava": _lava}
+CHECKS = {"README": _readme, "own_model": _own_model, "relu": _relu, "lava": _lava}
 
 
 def test_the_pages_have_what_they_are_read_for():

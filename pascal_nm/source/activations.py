@@ -20,7 +20,9 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -41,6 +43,15 @@ from pascal_nm.source.qcfs import QCFS
 
 Method = Literal["mse", "percentile", "max"]
 Levels = int | Sequence[int] | Mapping[str, int]
+
+_CALIBRATED = 1024
+"""The most inputs that set thresholds; half of them set shifts."""
+
+_TOGETHER = 1 << 23
+"""The most numbers of inputs that go through the network at once: 55 images of 224x224."""
+
+_LONG = 2.0
+"""Seconds after which progress is said."""
 
 _UNCALIBRATED = 8.0
 """Threshold where there is no data, as Bu et al. start from."""
@@ -687,6 +698,7 @@ def to_qcfs(
     each = _levels([names[one.qcfs] for one in placed], levels)
     kind = inputs.parameter
     for one, number in zip(placed, each, strict=True):
+        one.qcfs.to(kind.device, kind.dtype)
         one.qcfs.levels = QCFS(number).levels
         one.qcfs.threshold.data = kind.new_tensor(min(_UNCALIBRATED, one.limit))
         one.qcfs.eval()
@@ -767,9 +779,18 @@ class _Inputs:
             raise DataError(_EMPTY)
         return self._first
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        yield self.first()
-        yield from map(self.taken, self._batches)
+    def some(self) -> Iterator[tuple[Tensor, ...]]:
+        """The first inputs, as many as calibration takes; said on a terminal, if it takes long."""
+        seen, begun = 0, time.monotonic()
+        for batch in itertools.chain([self.first()], map(self.taken, self._batches)):
+            yield tuple(x[: _CALIBRATED - seen] for x in batch)
+            seen += len(batch[0])
+            if time.monotonic() - begun > _LONG and sys.stderr.isatty():
+                print(f"\rcalibration: {seen} of at most {_CALIBRATED} inputs", end="", file=sys.stderr, flush=True)
+            if seen >= _CALIBRATED:
+                break
+        if time.monotonic() - begun > _LONG and sys.stderr.isatty():
+            print(file=sys.stderr)
 
     def taken(self, x: Any) -> tuple[Tensor, ...]:
         """One batch, of one input or a tuple of several."""
@@ -838,7 +859,11 @@ def _by_run(network: nn.Module, inputs: tuple[Tensor, ...]) -> list[_Activation]
     expected = _ran(network, few)
     placing = _Placing(_watched(network, few))
     placing.place()
-    with _as_relu(placing.placed):
+
+    def see(number: int, x: Tensor) -> None:
+        placing.placed[number].qcfs.shift = nn.Parameter(torch.zeros_like(_means(x)))
+
+    with _as_relu(placing.placed, see):
         found = _ran(network, few)
     for one, other in zip(expected, found, strict=True):
         near = math.sqrt(torch.finfo(one.dtype).eps) * float(one.abs().max()) if one.numel() else 0.0
@@ -961,11 +986,39 @@ class _Histogram:
         return float(counts @ np.square(quantized - values))
 
 
+def _means(x: Tensor) -> Tensor:
+    """The mean of each channel, broadcastable to ``x`` (N, C, …)."""
+    return x.mean([axis for axis in range(x.ndim) if axis != 1], keepdim=True)[0] if x.ndim > 1 else x.mean()
+
+
 def _calibrate(network: nn.Module, placed: Sequence[_Activation], inputs: _Inputs, method: Method) -> None:
-    """Set thresholds by what the activations of the ReLU network are given."""
-    histograms = [_Histogram() for _ in placed]
+    """Set thresholds by what the activations of the ReLU network are given, then shifts.
+
+    One layer after the other, a shift gives each channel the mean that it had in the ReLU network,
+    which the steps of the layers before it have moved (after Nagel et al.,
+    https://arxiv.org/abs/1906.04721, section 4.2, who do so for weights of few bits).
+    """
+    histograms, means, kept = [_Histogram() for _ in placed], dict[int, Tensor](), list[tuple[Tensor, ...]]()
+    most = max(1, min(_CALIBRATED // 2, _TOGETHER // sum(x[0].numel() for x in inputs.first())))
     with torch.no_grad(), _as_relu(placed, lambda number, x: histograms[number].add(x)):
-        for batch in inputs:
+        for batch in inputs.some():
             network(*(x.clone() for x in batch))
+            kept += [batch] if sum(len(x) for x, *_ in kept) < most else []
     for one, histogram in zip(placed, histograms, strict=True):
         one.qcfs.threshold.data.fill_(histogram.threshold(one.qcfs.levels, one.limit, method))
+
+    few = tuple(torch.cat(parts)[:most] for parts in zip(*kept, strict=True))
+    with _as_relu(placed, lambda number, x: means.update({number: _means(x)})):
+        _ran(network, few)
+
+    def corrected(number: int) -> Any:
+        def hook(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+            with _frames.paused():
+                placed[number].qcfs.shift.data.copy_(means[number] - _means(args[0]))  # type: ignore[union-attr]
+
+        return hook
+
+    with ExitStack() as hooks:
+        for number, one in enumerate(placed):
+            hooks.enter_context(one.qcfs.register_forward_pre_hook(corrected(number)))
+        _ran(network, few)

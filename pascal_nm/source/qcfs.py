@@ -109,6 +109,10 @@ class QCFS(nn.Module):
             which the spiking neuron emits its spikes.
         threshold: initial value of lambda. Bu et al. start from 8.
 
+    Attributes:
+        shift: a trainable bias in front of it, broadcastable to its input; None where there is
+            none. :func:`pascal_nm.to_qcfs` sets it.
+
     Raises:
         ConversionError: levels below 1, or a threshold of zero.
     """
@@ -121,10 +125,12 @@ class QCFS(nn.Module):
             raise ConversionError(f"QCFS threshold must be finite and not zero, not {threshold}")
         self.levels = int(levels)
         self.threshold = nn.Parameter(torch.tensor(float(threshold)))
+        self.shift: nn.Parameter | None
+        self.register_parameter("shift", None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply Equation 1 to ``x`` of any shape."""
-        result: Tensor = qcfs(x, self.threshold, self.levels)
+        result: Tensor = qcfs(x if self.shift is None else x + self.shift, self.threshold, self.levels)
         return result
 
     def extra_repr(self) -> str:
