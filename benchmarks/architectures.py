@@ -61,7 +61,7 @@ CHECKS = ("counts", "steps", "int8", "nir")
 """What is exact: in double precision in closed form and by timesteps, in 8 bits, from the file."""
 
 TORCHVISION = """
-alexnet vgg11 vgg16_bn resnet18 resnet50 resnet101 resnext50_32x4d wide_resnet50_2 densenet121 squeezenet1_0 googlenet
+alexnet vgg11 resnet18 resnet50 resnet101 resnext50_32x4d wide_resnet50_2 densenet121 squeezenet1_0 googlenet
 inception_v3:96 shufflenet_v2_x1_0 mobilenet_v2 mnasnet0_5 regnet_x_400mf fcn_resnet50 deeplabv3_resnet50
 r3d_18:8x32x32 mc3_18:8x32x32 r2plus1d_18:8x32x32 regnet_y_400mf efficientnet_b0 mobilenet_v3_small vit_b_16
 """
@@ -70,7 +70,7 @@ resnet26d resnet50d resnetv2_18 resnetv2_50 resnetblur18 resnetaa50 repvgg_a0 dl
 darknet53 xception41 legacy_xception selecsls42b dpn68 res2net50_26w_4s tf_efficientnet_lite0 efficientnet_lite0
 tf_mobilenetv3_small_minimal_100 efficientnet_es nf_resnet26 gernet_s mobileone_s0 fasternet_s
 mobilenetv4_conv_small inception_v4:96 inception_resnet_v2:96 densenetblur121d mobilenetv1_100 convmixer_768_32
-regnetx_002 resnet50_gn resnest14d seresnet18 skresnet18 ghostnet_100 hardcorenas_a starnet_s050
+hgnetv2_b0 regnetx_002 resnet50_gn resnest14d seresnet18 skresnet18 ghostnet_100 hardcorenas_a starnet_s050
 """
 PYTORCHCV = """
 preresnet20_cifar10:32 preresnet110_cifar10:32 pyramidnet110_a48_cifar10:32 densenet40_k12_cifar10:32
