@@ -496,7 +496,7 @@ def _tensor_stride(p: Population, maps: Sequence[_Map], before: Pair, after: Pai
     """
     if after == (1, 1):
         return max(before), max(before)
-    found: set[str] = set()
+    found: set[tuple[int, int]] = set()
     for m in maps:
         (height, width), (phases_h, phases_w) = m.stride, m.signal.phases
         if height % phases_h or width % phases_w:
