@@ -13,7 +13,10 @@ from torch.nn.utils import parametrizations, prune
 import pascal_nm as pnm
 from pascal_nm import QCFS
 from pascal_nm.export import read_nir, write_nir
+from pascal_nm.hw_targets.lava import LavaTarget
+from pascal_nm.hw_targets.loihi import LoihiTarget
 from pascal_nm.simulation import simulate
+from pascal_nm.source import affine
 from pascal_nm.source.tracing import SourceNetwork
 from tests import networks
 
@@ -306,3 +309,45 @@ def test_a_network_converts_as_it_is_and_answers_the_same_everywhere(name, tmp_p
     for network in (graph, integers):
         write_nir(network, tmp_path / "network.nir")
         assert read_nir(tmp_path / "network.nir").differences(network) == []
+
+
+def integers_of(name, **options):
+    module, given = networks.randomized(NETWORKS[name]()), inputs_of(name)
+    graph = pnm.convert(module, given, **options)
+    x = torch.cat([each.flatten(1) for each in given], 1).reshape(-1, *graph.input.shape).numpy()
+    return pnm.quantize(graph, 7, input_range=4.0), x
+
+
+@pytest.mark.parametrize("target", ["lava", "loihi2"])
+@pytest.mark.parametrize("name", ["pre-activation", "shuffled", "detector", "keyword spotting", "EEG", "two inputs"])
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_lava_and_a_chip_with_graded_spikes_have_the_counts_of_the_simulator(name, target):
+    if target == "lava":
+        pytest.importorskip("lava")
+    graph, x = integers_of(name)
+    assert any(p.kind == "linear" for p in graph.populations) or name == "detector"
+    program = LavaTarget().compile(graph) if target == "lava" else LoihiTarget(target).compile(graph)
+    found, expected = program.run(x), simulate.counts(graph, x)
+    for layer, counts in expected.counts.items():
+        np.testing.assert_array_equal(found.counts[layer], counts)
+    np.testing.assert_array_equal(found.potential, expected.potential)
+
+
+def test_where_spikes_carry_no_numbers_all_linear_layers_are_composed():
+    graph, x = integers_of("shuffled")
+    with pytest.raises(pnm.PascalError, match=r"loihi1.*|Loihi 1.*growth"):
+        LoihiTarget("loihi1").compile(graph)
+    composed, _ = integers_of("shuffled", growth=math.inf)
+    assert not any(p.kind == "linear" for p in composed.populations)
+    found, expected = LoihiTarget("loihi1").compile(composed).run(x), simulate.counts(composed, x)
+    for layer, counts in expected.counts.items():
+        np.testing.assert_array_equal(found.counts[layer], counts)
+
+
+def test_sums_that_are_carried_over_many_blocks_grow_with_the_network_and_no_faster():
+    synapses = []
+    for blocks in (8, 16, 32):
+        module = networks.randomized(PreActivation(blocks))
+        graph = pnm.convert(module, inputs_of("pre-activation")[0], check=False)
+        synapses.append(sum(affine.synapses(q.operator, q.pooled(graph[q.source].shape)) for q in graph.projections))
+    assert synapses[1] < 2.3 * synapses[0] and synapses[2] < 2.1 * synapses[1]

@@ -283,7 +283,7 @@ class Converter:
             ConversionError: it is not affine, or its matrix is too large to be found this way.
         """
         if isinstance(node.target, torch._ops.OpOverload) and _is_random(node.target):
-            raise refusal(node, "it is random")
+            raise refusal(node, _REASONS.get(_operation(node), "it is random"))
         values = {a.name: self.value(node, a) for a in node.all_input_nodes if self.is_value(a)}
         for argument in node.all_input_nodes:
             if not (argument.name in values or argument.name in self.constants or self._is_number(argument)):
@@ -668,6 +668,10 @@ _REASONS = {
     "mul_": _GATE,
     "matmul": _GATE,
     "bmm": _GATE,
+    **dict.fromkeys(
+        ("lstm", "gru", "rnn_tanh", "rnn_relu"),
+        "it keeps a state from step to step of its input, and bends it by functions that are not QCFS",
+    ),
     "layer_norm": _STATISTICS,
     "native_layer_norm": _STATISTICS,
     "group_norm": _STATISTICS,
