@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import pascal_nm as pnm
 from pascal_nm import QCFS
 from pascal_nm.errors import ConversionError
-from pascal_nm.source import conversion, proof, rounding
+from pascal_nm.source import converter, operations, proof, rounding
 from pascal_nm.source.proof import prove
 from pascal_nm.source.tracing import SourceNetwork
 from pascal_nm.source.verification import Verification
@@ -77,8 +77,8 @@ def test_a_handler_that_is_wrong_is_an_error_of_the_conversion(monkeypatch):
             return self.constant - self.head(self.act(self.hidden(x.flatten(1))))
 
     module = networks.randomized(Backwards())
-    wrong = lambda converter, node, x, y, alpha=1: conversion._add(converter, node, y, x, -1)  # noqa: E731
-    monkeypatch.setitem(conversion._HANDLERS, torch.ops.aten.sub.Tensor, wrong)
+    wrong = lambda walk, node, x, y, alpha=1: operations._add(walk, node, y, x, -1)  # noqa: E731
+    monkeypatch.setitem(converter._HANDLERS, torch.ops.aten.sub.Tensor, wrong)
     with pytest.raises(ConversionError, match="outputs differ"):
         pnm.convert(module, networks.images())
     assert pnm.convert(module, networks.images(), check=False)

@@ -15,7 +15,7 @@ import numpy as np
 
 from pascal_nm.common.arrays import Array, Shape, canonical
 from pascal_nm.network.graph import Graph
-from pascal_nm.network.operators import Identity, IndexMap, Operator, SumPool2d
+from pascal_nm.network.operators import Identity, Operator, SumPool2d
 from pascal_nm.network.reach import volume
 
 GROWTH = 4.0
@@ -43,7 +43,7 @@ class Term:
     @property
     def moves(self) -> bool:
         """Whether each neuron gets one number of the source at most, times a factor."""
-        return self.pool is None and isinstance(self.operator, Identity | IndexMap)
+        return self.pool is None and self.operator.moves
 
 
 @dataclass(frozen=True)
@@ -143,13 +143,8 @@ def covered(terms: Sequence[Term], shape: Shape) -> bool:
     """Whether the terms move numbers, and no neuron gets more than one."""
     if not all(term.moves for term in terms):
         return False
-    times = sum((reached(term.operator, shape).astype(np.int64) for term in terms), np.zeros(shape, np.int64))
+    times = sum((term.operator.heard(shape).astype(np.int64) for term in terms), np.zeros(shape, np.int64))
     return bool(np.all(times <= 1))
-
-
-def reached(operator: Operator, shape: Shape) -> Array:
-    """Which neurons of ``shape`` an operator that moves numbers reaches."""
-    return operator.index >= 0 if isinstance(operator, IndexMap) else np.ones(shape, bool)
 
 
 def lcm_of(terms: Iterable[Term]) -> int:

@@ -348,7 +348,7 @@ class Converter:
 
     def _composed(self, value: Value, operator: Operator) -> tuple[Term, ...] | None:
         """The terms behind an operator; None where neurons of their own have to stand in front."""
-        if all(isinstance(term.operator, Identity) for term in value.terms):
+        if all(term.operator.passes for term in value.terms):
             found = [self._after(term, operator, value.shape, 0) for term in value.terms]
             return None if None in found else tuple(term for term in found if term)
         apart = affine.synapses(operator, value.shape) + sum(map(self._synapses, value.terms))
@@ -368,7 +368,7 @@ class Converter:
         """One term behind an operator; ``apart`` synapses are there with neurons in between."""
         first, inner = term.operator, term.inner(self.shapes[term.source])
         alike = first.uniform or not operator.shares_weights
-        if alike and (first.passes or (not isinstance(first, Sparse) and not isinstance(operator, Sparse))):
+        if alike and (first.passes or not (first.listed or operator.listed)):
             joined = operator.after(first, shape, inner)
             if joined is not None:
                 return replace(term, operator=joined)
@@ -381,10 +381,9 @@ class Converter:
         return replace(term, operator=matrix_operator(product, operator.output_shape(shape), inner))
 
     def _then_pool(self, term: Term, pool: SumPool2d, divisor: int) -> Term | None:
-        shared = not isinstance(term.operator, Sparse) and (
-            not isinstance(term.operator, IndexMap) or term.operator.channels is not None
-        )
-        if not term.operator.uniform or not (shared or math.isinf(self.growth)):
+        operator = term.operator
+        scattered = operator.moves and not operator.passes and operator.channels is None
+        if not operator.uniform or ((operator.listed or scattered) and math.isfinite(self.growth)):
             return None
         found = term.operator.pooled(term.pool, pool)
         return found and replace(term, operator=found[0], pool=found[1], divisor=term.divisor * divisor)
@@ -416,7 +415,7 @@ class Converter:
             return None
         total = np.zeros(value.shape)
         for term in value.terms:
-            total += term.operator.weight * affine.reached(term.operator, value.shape) / term.divisor
+            total += term.operator.weight * term.operator.heard(value.shape) / term.divisor
         factor = np.abs(total).max(tuple(range(1, total.ndim)), keepdims=True) * np.ones_like(total)
         sign = np.sign(total.sum(tuple(range(1, total.ndim)), keepdims=True))
         factor = factor * sign
@@ -504,7 +503,7 @@ class Converter:
     def _largest_of(self, node: fx.Node, term: Term, window: SumPool2d, value: Value) -> Term | None:
         """The term behind a max population of its own; None where they cannot change places."""
         operator, shape = term.operator, self.shapes[term.source]
-        channels = operator.channels if isinstance(operator, IndexMap) else np.arange(shape[0])
+        channels = np.arange(shape[0]) if operator.passes else operator.channels
         if channels is None or len(shape) != 3 or not operator.uniform:
             return None
         weight = np.broadcast_to(operator.weight, (len(channels), 1, 1)).reshape(-1)
@@ -520,7 +519,7 @@ class Converter:
         sign[sign == 0] = 1.0
         name = self._max_population(node, term.source, window, canonical(sign, shape, "sign"))
         pooled = self.shapes[name]
-        if isinstance(operator, Identity):
+        if operator.passes:
             return replace(term, source=name)
         return replace(term, source=name, operator=channel_map(channels, operator.weight, pooled))
 

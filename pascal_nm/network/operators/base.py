@@ -116,6 +116,8 @@ class Operator(ABC):
     Without, :meth:`scale_input` takes a factor for each neuron."""
     passes: ClassVar[bool] = False
     """Whether each neuron reaches its like alone, so that its value passes on times a factor."""
+    moves: ClassVar[bool] = False
+    """Whether each neuron has one synapse at most, so that values are moved, times a factor."""
     takes_bias: ClassVar[bool] = True
     """Whether its NIR node adds a bias."""
 
@@ -146,6 +148,23 @@ class Operator(ABC):
         positions, and an axon for many sources, where all is given axis by axis.
         """
         return not self.shares_weights
+
+    @property
+    def listed(self) -> bool:
+        """Whether each synapse is held by itself, with a weight of its own."""
+        return bool(self.arrays()) and not self.moves
+
+    @property
+    def channels(self) -> Array | None:
+        """The source's channel for each of the target's, -1 for none: int (C,).
+
+        None where it does not move whole channels, pixel by pixel, or moves each to its like.
+        """
+        return None
+
+    def heard(self, shape: Shape) -> Array:
+        """Which neurons of a target of ``shape`` have a synapse, where values are moved: bool."""
+        return np.ones(shape, bool)
 
     @property
     def phases(self) -> int:

@@ -33,6 +33,7 @@ class Identity(Operator):
     name: ClassVar[str] = "identity"
     multiplies: ClassVar[bool] = False
     passes: ClassVar[bool] = True
+    moves: ClassVar[bool] = True
     takes_bias: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

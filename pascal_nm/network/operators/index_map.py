@@ -55,6 +55,7 @@ class IndexMap(Operator):
 
     name: ClassVar[str] = "index_map"
     multiplies: ClassVar[bool] = False
+    moves: ClassVar[bool] = True
     shares_weights: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -120,6 +121,10 @@ class IndexMap(Operator):
         first = np.where(index[:, :1] < 0, -1, index[:, :1] // pixels)
         whole = np.where(first < 0, -1, first * pixels + np.arange(pixels))
         return first[:, 0] if np.array_equal(whole, index) else None
+
+    def heard(self, shape: Shape) -> Array:
+        """Where its index says so."""
+        return self.index >= 0
 
     def output_shape(self, shape: Shape) -> Shape:
         """That of its index, where ``shape`` is that of its source."""
