@@ -14,7 +14,6 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import sparse
 
 from pascal_nm.common.arrays import Array, Shape
 
@@ -104,6 +103,8 @@ Connections = Reach | Pattern
 
 def members(parts: Array, number: int) -> Any:
     """1 where a neuron belongs to a part, int64 CSR (parts, neurons); see :meth:`Pattern.heard`."""
+    from scipy import sparse
+
     (neurons,) = np.nonzero(parts >= 0)
     shape = (number, len(parts))
     return sparse.csr_matrix((np.ones(len(neurons), np.int64), (parts[neurons], neurons)), shape)
@@ -111,6 +112,8 @@ def members(parts: Array, number: int) -> Any:
 
 def kron(axes: Reach) -> Any:
     """The synapses neuron by neuron, CSR (target neurons, source neurons)."""
+    from scipy import sparse
+
     channels, rows, columns = map(sparse.csr_matrix, axes)
     return sparse.kron(sparse.kron(channels, rows, "csr"), columns, "csr")
 

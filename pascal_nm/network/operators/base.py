@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
-from scipy import sparse
 
 from pascal_nm.common.arrays import Array, Pair, Shape, canonical
 from pascal_nm.errors import GraphError
@@ -17,6 +16,7 @@ from pascal_nm.network.reach import Connections, Places, Reach, kron, volume
 
 if TYPE_CHECKING:
     import nir
+    from scipy import sparse
     from torch import Tensor
 
 Self = TypeVar("Self", bound="Operator")
@@ -205,6 +205,7 @@ class Operator(ABC):
             GraphError: there are more than :data:`MOST_SYNAPSES`.
         """
         import torch
+        from scipy import sparse
 
         size = math.prod(shape)
         apply = self.apply(torch.from_numpy(self.weight.astype(np.float64)))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
-from scipy import sparse
 
 from pascal_nm.common.arrays import Array, Pair, Shape
 from pascal_nm.errors import GraphError
@@ -26,6 +25,7 @@ from pascal_nm.network.reach import Places, Reach
 
 if TYPE_CHECKING:
     import nir
+    from scipy import sparse
     from torch import Tensor
 
 _POINT = (1, 1)
@@ -240,6 +240,8 @@ def convolved(weight: Array, groups: int, shape: Shape, target: Shape, places: S
     Raises:
         GraphError: it is too large.
     """
+    from scipy import sparse
+
     rows, columns = places
     check_synapses(weight.shape[0] * weight.shape[1] * len(rows.kernel) * len(columns.kernel))
     values = weight[:, :, rows.kernel[:, None], columns.kernel]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from scipy import sparse
 
 from pascal_nm.common.arrays import Array, Pair, Shape
 from pascal_nm.errors import GraphError
@@ -20,6 +19,7 @@ from pascal_nm.network.reach import Places, Reach
 
 if TYPE_CHECKING:
     import nir
+    from scipy import sparse
     from torch import Tensor
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from scipy import sparse
 
 from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.errors import GraphError
@@ -17,6 +16,7 @@ from pascal_nm.network.reach import Reach
 
 if TYPE_CHECKING:
     import nir
+    from scipy import sparse
     from torch import Tensor
 
 
@@ -46,6 +46,8 @@ class Dense(Operator):
 
     def matrix(self, shape: Shape) -> sparse.csr_matrix:
         """The weights but for zeros."""
+        from scipy import sparse
+
         check_synapses(int(np.count_nonzero(self.weight)))
         return sparse.csr_matrix(self.weight)
 

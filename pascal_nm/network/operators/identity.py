@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from scipy import sparse
 
 from pascal_nm.common.arrays import Array, Shape, canonical, check_broadcast
 from pascal_nm.errors import GraphError
@@ -19,6 +18,7 @@ from pascal_nm.network.reach import Reach
 
 if TYPE_CHECKING:
     import nir
+    from scipy import sparse
     from torch import Tensor
 
 
@@ -73,6 +73,8 @@ class Identity(Operator):
 
     def matrix(self, shape: Shape) -> sparse.csr_matrix:
         """The factors on the diagonal."""
+        from scipy import sparse
+
         return sparse.diags(np.broadcast_to(self.weight, shape).reshape(-1), format="csr", dtype=self.weight.dtype)
 
     def apply(self, weight: Tensor) -> Callable[[Tensor], Tensor]:

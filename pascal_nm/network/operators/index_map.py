@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from scipy import sparse
 
 from pascal_nm.common.arrays import Array, Shape, canonical
 from pascal_nm.errors import GraphError
@@ -30,6 +29,7 @@ from pascal_nm.network.reach import Connections, Pattern, Reach, volume
 
 if TYPE_CHECKING:
     import nir
+    from scipy import sparse
     from torch import Tensor
 
 
@@ -163,6 +163,8 @@ class IndexMap(Operator):
         return self._matrix(np.broadcast_to(self.weight, self.index.shape).reshape(-1))
 
     def _matrix(self, values: Array) -> sparse.csr_matrix:
+        from scipy import sparse
+
         index = self.index.reshape(-1)
         (there,) = np.nonzero(index >= 0)
         return sparse.csr_matrix((values[there], (there, index[there])), (index.size, math.prod(self.source)))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from scipy import sparse
 
 from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.errors import GraphError
@@ -26,6 +25,7 @@ from pascal_nm.network.reach import Pattern, volume
 
 if TYPE_CHECKING:
     import nir
+    from scipy import sparse
     from torch import Tensor
 
 _MOST_DENSE = 1 << 22
@@ -88,6 +88,8 @@ class Sparse(Operator):
         Raises:
             GraphError: it is too large.
         """
+        from scipy import sparse
+
         found = sparse.csr_matrix(matrix, copy=True)
         found.sum_duplicates()
         found.eliminate_zeros()
@@ -141,6 +143,8 @@ class Sparse(Operator):
         return self._matrix(self.weight)
 
     def _matrix(self, values: Array) -> sparse.csr_matrix:
+        from scipy import sparse
+
         size = math.prod(self.shape)
         starts = np.searchsorted(self.targets, np.arange(size + 1)).astype(np.int32)
         return sparse.csr_matrix((values, self.sources, starts), (size, math.prod(self.source)))
@@ -266,6 +270,8 @@ def product(second: sparse.csr_matrix, first: sparse.csr_matrix) -> sparse.csr_m
     Raises:
         GraphError: it is too large.
     """
+    from scipy import sparse
+
     parts, found = [], 0
     for row in range(0, second.shape[0], _ROWS):
         parts.append(second[row : row + _ROWS] @ first)
