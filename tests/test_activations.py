@@ -383,3 +383,19 @@ def test_calibration_gives_each_channel_the_mean_that_it_had():
     expected, plain = means["calls"][1].mean((0, 2, 3)), (means["now"] - last.shift).mean((0, 2, 3))
     torch.testing.assert_close(means["now"].mean((0, 2, 3)), expected, rtol=1e-9, atol=1e-9)
     assert (plain - expected).abs().max() > 1e-3, "which two levels had moved"
+
+
+def test_a_network_of_two_inputs_is_calibrated_by_batches_of_both():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(2, 4)
+
+        def forward(self, x, y):
+            return F.relu(self.a(x) + self.b(y))
+
+    relu, x, y = Two(), torch.randn(20, 3), torch.randn(20, 2)
+    batches = [((x[i : i + 5], y[i : i + 5]), torch.zeros(5)) for i in range(0, 20, 5)]
+    threshold = to_qcfs(relu, 4, batches, "max").relu.threshold
+    assert float(threshold) == pytest.approx(float(relu(x, y).max()))
+    assert convert(relu, levels=4, calibration=batches).populations[0].shape == (5,)

@@ -666,9 +666,9 @@ def to_qcfs(
         levels: L for all, one for each activation in the order of execution, or by name; of names,
             ``""`` is that of all others.
         calibration: data that thresholds are set on: what
-            :func:`pascal_nm.common.batches.batches` takes, labels ignored; a network of several
-            inputs takes an iterable of batches, each a tuple of them or ``(inputs, labels)``.
-            Without it every threshold is 8, or where the activation ends.
+            :func:`pascal_nm.common.batches.batches` takes, labels ignored; for a network of two
+            inputs an iterable of batches ``((x1, x2), labels)``. Without it every threshold is 8,
+            or where the activation ends.
         method: ``mse`` sets a threshold where the mean squared error between ReLU and QCFS is
             least, ``percentile`` at the 99.9th percentile of the positive activations, ``max`` at
             the largest of them.
