@@ -462,6 +462,8 @@ class Converter:
 
     def largest(self, node: fx.Node, value: Value, window: SumPool2d) -> Value:
         """The value behind a max-pooling: of populations now, of a sum once its QCFS is there."""
+        if value.signs is not None and np.any(value.signs < 0):  # the largest of negated largest ones
+            value = self.peaks(node, value)
         sending = {p.name for p in self.populations if p.dynamics.counted}
         shape = window.output_shape(value.shape)
         now = not value.windows and value.terms and all(t.moves and t.source in sending for t in value.terms)

@@ -229,7 +229,7 @@ class Verification:
                 if side is here and not same:
                     value = _argument(here.sums, p)
                 found = side.found(layer)
-                if p.dynamics.fires and np.array_equal(_pooled(wide, layer, _level(value, p)), found):
+                if p.dynamics.fires and np.array_equal(_pooled(wide, layer, p.name, _level(value, p)), found):
                     continue  # as nearly always: nothing that a bound would have to explain
                 expected = interval(wide, p, layer, side.sums, side.arithmetic, value)
                 wrong = expected.excludes(found, p)
@@ -289,9 +289,11 @@ class _Side(NamedTuple):
 def judged(graph: Graph, p: Population, counts: Mapping[str, Array]) -> Population:
     """The population by whose counts ``p`` is judged.
 
-    It is ``p`` itself, or the max behind it where the source network pools first.
+    It is ``p`` itself, or the last max behind it where the source network pools first.
     """
-    return p if p.dynamics.reads_out or p.name in counts else graph[graph.outgoing(p.name)[0].target]
+    while not (p.dynamics.reads_out or p.name in counts):
+        p = graph[graph.outgoing(p.name)[0].target]
+    return p
 
 
 class Interval(NamedTuple):
@@ -345,7 +347,7 @@ def interval(
     size = _argument(sums, p, magnitudes=True) + (1 if p.dynamics.fires else 0)
     terms = sum(_fan_in(q) * (sums.spikes(q.source) + 1) for q in synapses(graph, p)) + 2 * p.levels + _MARGIN
     error = (size + float(arithmetic.tiny) / p.threshold) * rounding.gamma(terms, arithmetic)
-    return Interval(*(_pooled(graph, layer, bound) for bound in (value, value - error, value + error)))
+    return Interval(*(_pooled(graph, layer, p.name, bound) for bound in (value, value - error, value + error)))
 
 
 def synapses(graph: Graph, p: Population) -> list[Projection]:
@@ -421,7 +423,9 @@ def with_max_populations(graph: Graph, levels: Mapping[str, Array]) -> dict[str,
     counts = dict(levels)
     for p in graph.populations:
         if p.dynamics.relays and p.dynamics.counted and p.name not in counts:
-            counts[p.name] = _pooled(graph, p, counts[graph.incoming(p.name)[0].source])
+            source = graph.incoming(p.name)[0].source
+            if source in counts:  # else the network pools again in front of its QCFS
+                counts[p.name] = _pooled(graph, p, source, counts[source])
     return counts
 
 
@@ -430,17 +434,18 @@ def _level(argument: Array, p: Population) -> Array:
     return np.asarray(np.clip(np.floor(argument), 0, p.levels))
 
 
-def _pooled(graph: Graph, p: Population, counts: Array) -> Array:
-    """What a max population makes of its source's counts.
+def _pooled(graph: Graph, p: Population, source: str, counts: Array) -> Array:
+    """What max populations, the last of them ``p``, make of the counts of a population before them.
 
-    Those of another population are its own.
+    Those of ``p`` itself stay what they are.
     """
-    if not p.dynamics.relays:
+    if p.name == source:
         return counts
-    pool = graph.incoming(p.name)[0].pool
-    assert pool is not None, "Graph refuses a max population without a window"
+    (projection,) = graph.incoming(p.name)
+    assert projection.pool is not None, "Graph refuses a max population without a window"
+    counts = _pooled(graph, graph[projection.source], source, counts)
     sign = torch.from_numpy(p.threshold.astype(np.float32))
-    return np.asarray(simulate.window_max(torch.from_numpy(counts), pool, sign).numpy())
+    return np.asarray(simulate.window_max(torch.from_numpy(counts), projection.pool, sign).numpy())
 
 
 def _argument(sums: Sums, p: Population, *, magnitudes: bool = False) -> Array:

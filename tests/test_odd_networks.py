@@ -1,0 +1,80 @@
+"""Networks that once converted wrongly, or not at all; each is small, and says what is odd about it."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import pascal_nm as pnm
+from pascal_nm.errors import ConversionError
+from pascal_nm.simulation import simulate
+from pascal_nm.source.tracing import SourceNetwork
+
+qcfs = torch.ops.pascal_nm.qcfs
+
+
+class Net(nn.Module):
+    """A convolution, and then what is odd."""
+
+    def __init__(self, odd):
+        super().__init__()
+        self.odd, self.conv, self.one = odd, nn.Conv2d(2, 4, 3, padding=1), nn.Parameter(torch.ones(()))
+
+    def act(self, x, levels=4):
+        """QCFS with a threshold of 1."""
+        return qcfs(x, self.one, levels)
+
+    def forward(self, x):
+        return self.odd(self, self.conv(x))
+
+
+def made(odd):
+    """A network with random weights, and inputs of it."""
+    torch.manual_seed(0)
+    return Net(odd).double(), torch.randn(5, 2, 8, 8, dtype=torch.float64)
+
+
+def converted(odd, **options):
+    """The graph of a network; its counts and outputs are those of the module."""
+    module, x = made(odd)
+    source = SourceNetwork(module, x)
+    graph = pnm.convert(source, x, **options)
+    _, levels = source.levels(x.numpy())
+    with torch.no_grad():
+        outputs = module(x).flatten(1).numpy()
+    for engine in (simulate.counts, simulate.steps):
+        found = engine(graph, x.numpy())
+        for layer in levels.keys() & found.counts.keys():
+            np.testing.assert_array_equal(found.counts[layer].reshape(levels[layer].shape), levels[layer])
+        np.testing.assert_allclose(found.logits, outputs, rtol=1e-9, atol=1e-9)
+    return graph
+
+
+def test_a_network_may_pool_twice_in_front_of_its_activation():
+    graph = converted(lambda m, x: m.act(F.max_pool2d(F.max_pool2d(x, 3, 2, 1), 2)).flatten(1))
+    assert [p.kind for p in graph.populations] == ["analog", "pasc", "max", "max", "readout"]
+
+
+def test_a_network_may_pool_again_what_it_has_pooled_and_negated():
+    converted(lambda m, x: m.act(F.max_pool2d(0.5 - F.max_pool2d(x, 2), 2)).flatten(1))
+
+
+CLIPPING = {
+    "clamp far from 0": lambda x: x.sum((2, 3)).clamp(-200, 300),
+    "hardtanh": lambda x: F.hardtanh(x * 20, -30, 30),
+    "hardshrink": lambda x: F.hardshrink(x, 1e-6),
+    "renorm": lambda x: torch.renorm(x, 2, 1, 1e4),
+    "remainder": lambda x: torch.fmod(x * 30, 1000),
+    "a clipped sum": lambda x: F.hardsigmoid(x.sum((1, 2, 3), keepdim=True) / 1000),
+    "abs of one number": lambda x: x.mean((1, 2, 3), keepdim=True).abs(),
+    "the smaller of two": lambda x: torch.sort(x.mean((2, 3))[:, :2], 1).values,
+    "median": lambda x: x.mean((2, 3))[:, :3].median(1, keepdim=True).values,
+}
+
+
+@pytest.mark.parametrize("name", CLIPPING)
+def test_what_clips_large_or_small_numbers_alone_is_not_taken_as_linear(name):
+    module, x = made(lambda m, x: m.act(CLIPPING[name](m.act(x) - 0.4)).flatten(1))
+    with pytest.raises(ConversionError, match="cannot be converted"):
+        pnm.convert(module, x, check=False)
