@@ -2,7 +2,8 @@
 
 The operations that a network may hold are too many to be listed, and what lies between two
 activations is affine, so that a few runs say what an operation is: where it moves each number, or
-which matrix and bias it is.
+which matrix and bias it is. They are run on numbers of either sign and of all magnitudes, since
+what clips, rounds or shrinks is affine for some of them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ _CHUNK = 1 << 23
 
 _SMALL = 1e-9
 """Share of the largest output by which sums of outputs may differ from outputs of sums."""
+
+_FACTORS = (-(2.0**-40), -(2.0**40), 2.0**100)
+"""By which numbers are multiplied that an operation has to multiply, too."""
 
 
 class Moved(NamedTuple):
@@ -103,6 +107,10 @@ class Operation:
         found = [r for r in tree_leaves(results) if isinstance(r, Tensor)]
         return [r.movedim(axis, 0) if axis < r.ndim else r for r, axis in zip(found, self._result_axes, strict=True)]
 
+    def some(self, rng: np.random.Generator) -> list[Tensor]:
+        """Random operands in a number that says what it does: more, where images are small."""
+        return self.random(rng, self.images(min(64, max(3, 256 // max(1, sum(self.sizes))))))
+
     def random(self, rng: np.random.Generator, images: int) -> list[Tensor]:
         """Random operands."""
         return [torch.from_numpy(rng.normal(size=(images, *shape))) for shape in self.operands.values()]
@@ -120,10 +128,12 @@ def moved(operation: Operation) -> list[Moved] | None:
     """Where the operation moves numbers; None where it computes others.
 
     One entry for each result. Random numbers are followed through it twice, in different numbers of
-    images.
+    images and with the other sign.
     """
     rng = np.random.default_rng(0)
-    first, second = (_followed(operation, rng, images) for images in (2, 3))
+    given = [x * torch.exp2(torch.from_numpy(rng.uniform(-60, 60, x.shape))) for x in operation.some(rng)]
+    few = operation.images(2)
+    first, second = _followed(operation, [x[:few] for x in given]), _followed(operation, [-x for x in given])
     if first is None or second is None or len(first) != len(second):
         return None
     for a, b in zip(first, second, strict=True):
@@ -132,8 +142,7 @@ def moved(operation: Operation) -> list[Moved] | None:
     return first
 
 
-def _followed(operation: Operation, rng: np.random.Generator, images: int) -> list[Moved] | None:
-    given = operation.random(rng, operation.images(images))
+def _followed(operation: Operation, given: list[Tensor]) -> list[Moved] | None:
     results = operation(given)
     flat = np.concatenate([x.reshape(len(x), -1).numpy() for x in given], 1)
     found = []
@@ -165,9 +174,9 @@ def affine(operation: Operation) -> Affine:
         NotAffineError: says why it has none, or none within the limits.
     """
     rng = np.random.default_rng(0)
-    images = operation.images(3)
-    zero = [torch.zeros(images, *shape, dtype=torch.float64) for shape in operation.operands.values()]
-    x, y = operation.random(rng, images), operation.random(rng, images)
+    x, y = operation.some(rng), operation.some(rng)
+    images = len(x[0])
+    zero = [torch.zeros_like(t) for t in x]
     (nothing, *more), (at_x, *_), (at_y, *_), (at_both, *_) = (
         operation(given) for given in (zero, x, y, [a + 2 * b for a, b in zip(x, y, strict=True)])
     )
@@ -176,9 +185,14 @@ def affine(operation: Operation) -> Affine:
     if not bool((nothing == nothing[:1]).all()):
         raise NotAffineError("it treats the images of a batch differently")
     sum_of = (at_x - nothing) + 2 * (at_y - nothing) + nothing
-    largest = max(float(t.abs().max()) for t in (at_x, at_y, at_both, nothing)) if nothing.numel() else 0.0
+    still, *sizes = (float(t.abs().max()) if t.numel() else 0.0 for t in (nothing, at_x, at_y, at_both))
+    largest = max(still, *sizes)
     if not bool(((sum_of - at_both).abs() <= _SMALL * largest).all()):
         raise NotAffineError("it is not linear")
+    for factor in _FACTORS:
+        error = (operation([factor * t for t in x])[0] - nothing - factor * (at_x - nothing)).abs()
+        if not bool((error <= _SMALL * abs(factor) * largest + 1e-12 * still).all()):
+            raise NotAffineError("it is not linear")
     alone = operation([torch.cat([t[:1], 0 * t[1:]]) for t in x])[0]
     if not bool(((alone[:1] - at_x[:1]).abs() <= _SMALL * largest).all() and (alone[1:] == nothing[1:]).all()):
         raise NotAffineError("it mixes the images of a batch")
