@@ -3,7 +3,9 @@ value moved but by quantization.
 """
 
 import copy
+import importlib.util
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -399,3 +401,11 @@ def test_a_network_of_two_inputs_is_calibrated_by_batches_of_both():
     threshold = to_qcfs(relu, 4, batches, "max").relu.threshold
     assert float(threshold) == pytest.approx(float(relu(x, y).max()))
     assert convert(relu, levels=4, calibration=batches).populations[0].shape == (5,)
+
+
+def test_the_example_has_a_place_for_each_call_of_its_shared_relu():
+    spec = importlib.util.spec_from_file_location("example", Path(__file__).parents[1] / "examples" / "relu_resnet.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    qcfs = to_qcfs(example.ResNet(width=4), 4, example=torch.randn(2, 3, 8, 8))
+    assert [name for name, _ in qcfs_layers(qcfs)][:3] == ["relu", "layer1.0.relu", "layer1.0.relu_2"]
