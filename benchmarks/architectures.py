@@ -23,6 +23,7 @@ import json
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -231,10 +232,10 @@ def examine(architecture: Architecture) -> dict[str, Any]:
     example, x = run_inputs(architecture)
     try:
         qcfs = qcfs_network(relu, architecture, LEVELS)
-        begin = time.perf_counter()
+        begin = time.process_time()
         source = pnm.SourceNetwork(qcfs, example)
         graph = pnm.convert(source, example)
-        found["seconds"] = time.perf_counter() - begin
+        found["seconds"] = time.process_time() - begin
     except PascalError as error:
         return found | {"refused": str(error)}
     truth = source.levels(x)
@@ -379,10 +380,10 @@ def _rate_coded(relu: nn.Module, calibration: tuple[torch.Tensor, ...]) -> tuple
 PARTS = {"conversion": examine, "chips": deploy, "spikingjelly": beside}
 
 
-def _child(answers: Connection, architecture: Architecture, part: str, memory: float) -> None:
+def _child(answers: Connection, architecture: Architecture, part: str, memory: float, seconds: int) -> None:
     """One network, in a process of its own."""
-    size = int(memory * 2**30)
-    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    resource.setrlimit(resource.RLIMIT_AS, (int(memory * 2**30),) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
@@ -393,19 +394,18 @@ def _child(answers: Connection, architecture: Architecture, part: str, memory: f
     answers.send(found)
 
 
-def _run(architecture: Architecture, part: str, memory: float, seconds: float) -> dict[str, Any]:
+def _run(architecture: Architecture, part: str, memory: float, seconds: int) -> dict[str, Any]:
     forks = multiprocessing.get_context("fork")  # what this process has imported, its children need not
     answers, end = forks.Pipe(duplex=False)
-    child = forks.Process(target=_child, args=(end, architecture, part, memory))
+    child = forks.Process(target=_child, args=(end, architecture, part, memory, seconds))
     child.start()
     end.close()
     try:
-        if answers.poll(seconds):
-            return answers.recv()
-        child.kill()
-        return {"failed": f"takes more than {seconds:g} seconds"}
+        return answers.recv()
     except EOFError:
         child.join()
+        if child.exitcode == -signal.SIGXCPU:
+            return {"failed": f"takes more than {seconds} seconds"}
         return {"failed": f"its process ends with exit code {child.exitcode}, with {memory:g} GiB of memory"}
     finally:
         child.join()
@@ -486,7 +486,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("architectures.jsonl"))
     parser.add_argument("--again", action="store_true", help="run what stands in the results, too")
     parser.add_argument("--memory", type=float, default=10, help="GiB of address space of each network's process")
-    parser.add_argument("--seconds", type=float, default=600, help="of each network")
+    parser.add_argument("--seconds", type=int, default=600, help="of one core, for each network")
     parser.add_argument(
         "--part",
         choices=PARTS,
