@@ -107,7 +107,10 @@ def _twin(draw, projection, source):
 def largest_sum(projection):
     """The largest current of a target neuron whose sources all send 1 at most."""
     weight = np.abs(projection.operator.weight.astype(int))
-    largest = weight.reshape(len(weight), -1).sum(1).max() if weight.ndim > 1 else weight.max() * 5
+    if isinstance(projection.operator, ConvTranspose2d | IndexMap | Sparse):  # not all weights meet in a neuron
+        largest = projection.operator.sums().max()
+    else:
+        largest = weight.reshape(len(weight), -1).sum(1).max()
     return int(largest * (np.prod(projection.pool.kernel) if projection.pool else 1))
 
 

@@ -108,7 +108,7 @@ RUNS = {
 
 def test_every_benchmark_and_example_is_run():
     assert set(RUNS) == {path.name for path in (ROOT / "benchmarks").glob("*.py")}
-    assert {path.name for path in (ROOT / "examples").iterdir()} == {"paper_networks.sh"}
+    assert {path.name for path in (ROOT / "examples").iterdir()} == {"paper_networks.sh", "relu_resnet.py"}
 
 
 def environment(**more):

@@ -182,6 +182,11 @@ def test_constants_broadcast_as_in_torch_and_what_is_done_in_place_is_seen(then,
 
 
 UNEVEN = {
+    "thresholds of pixels in front of a max-pooling": (
+        lambda m, y: F.max_pool2d(torch.ops.pascal_nm.qcfs(y * 0.7, m.constant.abs() + 0.2, 4), 3, 1, 1),
+        (1, 8, 8),
+        4,
+    ),
     "a number for each column, as many as channels": (lambda m, y: m.last(y * m.constant), (1, 1, 1, 8), 8),
     "a number for each column": (lambda m, y: m.last(y * m.constant), (8,), 4),
     "a number for each row": (lambda m, y: m.last(y + m.constant), (1, 8, 1), 8),
@@ -217,10 +222,6 @@ NOT_CONVERTED = {
     "whole numbers of 16 bits": (lambda m, y: m.last((y * 4).type(torch.int16).to(y.dtype)), None),
     "half precision": (lambda m, y: m.last((y * 0.3).half().to(y.dtype)), None),
     "a dropout that is always active": (lambda m, y: m.last(F.dropout(y, 0.5)), None),
-    "thresholds of pixels in front of a max-pooling": (
-        lambda m, y: F.max_pool2d(torch.ops.pascal_nm.qcfs(y * 0.7, m.constant.abs() + 0.2, 4), 3, 1, 1),
-        (1, 8, 8),
-    ),
     "thresholds of pixels behind the largest of sums": (
         lambda m, y: torch.ops.pascal_nm.qcfs(
             F.max_pool2d(y + F.conv2d(y, m.constant.new_ones(4, 4, 1, 1)), 3, 1, 1), m.constant.abs() + 0.2, 4

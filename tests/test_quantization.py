@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import pascal_nm as pnm
@@ -114,7 +114,11 @@ def test_every_integer_is_the_one_that_the_formula_says(graph, recipe, given_ran
     """Channel by channel: a grid that divides the threshold; weights, and bias with half a
     threshold, rounded once to it.
     """
-    integer = quantize(graph, recipe, input_range=given_range)
+    try:
+        integer = quantize(graph, recipe, input_range=given_range)
+    except GraphError as error:
+        assert "its weights are too small against it" in str(error)
+        assume(False)
     assert (integer.is_integer, integer.quantization) == (True, recipe)
     largest, unit = 2 ** (recipe.bits - 1) - 1, 2**recipe.shift
     pre = graph.preprocessing
@@ -176,6 +180,12 @@ def test_every_integer_is_the_one_that_the_formula_says(graph, recipe, given_ran
                 ]
                 best = np.argmin([errors(of_channel, some, largest) for some in grids], 0)
                 grid = np.choose(best, grids)
+                only = np.max(peaks, 0)
+                only = np.where(only > 0, only, 1.0)
+                if all(
+                    np.isin(np.abs(w / column(only, w)).round(12), (0, 1)).all() for w in weights
+                ):  # numbers that are moved
+                    grid, powers = only, [0] * len(powers)
             np.testing.assert_allclose(np.broadcast_to(q.threshold.ravel(), channels), grid, rtol=1e-12)
             units[p.name], offset = grid, bias
         else:

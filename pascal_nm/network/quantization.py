@@ -144,7 +144,7 @@ class Layer:
         unit = reduce(np.maximum, [q.operator.peaks(axes) for q in self.incoming])
         unit = np.where(unit > 0, unit, 1.0)
         sizes = [np.abs(q.operator.scale_output(1 / unit).weight) for q in self.incoming]
-        return unit if all(bool(np.all((size == 0) | (size == 1))) for size in sizes) else None
+        return unit if all(bool(np.all((size == 0) | np.isclose(size, 1, 1e-12, 0))) for size in sizes) else None
 
     @cached_property
     def _widest(self) -> tuple[list[int], Array]:

@@ -4,7 +4,7 @@ every target and under every schedule.
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import pascal_nm as pnm
@@ -56,7 +56,12 @@ def test_copy_k_spikes_where_the_level_is_at_least_k(graph, seed):
 @given(graph=integer_graphs(), seed=SEEDS, lag=st.integers(0, 3), delay=st.integers(0, 2))
 @pytest.mark.parametrize("name", ["pasc", "two_phase", "streaming"])
 def test_every_schedule_gives_an_unrolled_network_its_counts(name, graph, seed, lag, delay):
-    inputs, unrolled = inputs_for(graph, seed), unroll(graph)
+    inputs = inputs_for(graph, seed)
+    try:
+        unrolled = unroll(graph)
+    except GraphError as error:
+        assert "beyond 32 bits" in str(error)
+        assume(False)
     plan = {
         "pasc": lambda: schedule.pasc(unrolled, delay),
         "two_phase": lambda: schedule.two_phase(unrolled, delay),

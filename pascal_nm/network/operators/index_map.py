@@ -67,7 +67,8 @@ class IndexMap(Operator):
         weight = canonical(self.weight, index.shape, "index map weight")
         one = tuple(axis for axis, n in enumerate(weight.shape) if n == 1)
         heard = (index >= 0).any(one, keepdims=True)
-        object.__setattr__(self, "weight", np.where(heard, weight, weight.dtype.type(0)))
+        weight = np.where(heard, weight, weight.dtype.type(0))
+        object.__setattr__(self, "weight", canonical(weight, index.shape, "index map weight"))
 
     def __str__(self) -> str:
         return f"{self.name} {'x'.join(map(str, self.index.shape))}"
