@@ -39,11 +39,14 @@ def stages(plan, name):
 
 def arrivals(graph, plan, name):
     """Of each source the first timestep in which a spike of it may arrive, and the first in which
-    none may any more: one for each level.
+    none may any more: one for each level. A linear population hands on what its sources send.
     """
     found = []
     for q in graph.incoming(name):
         source = graph[q.source]
+        if source.kind == "linear":
+            found += [(a + plan.delay, b + plan.delay) for a, b in arrivals(graph, plan, q.source)]
+            continue
         first = next(t for t, stage in enumerate(stages(plan, q.source)) if stage in ("emit", "stream")) + plan.delay
         listed = [t for t, stage in enumerate(stages(plan, q.source)) if stage in ("emit", "stream")]
         assert source.kind != "analog" or listed == [0]

@@ -49,7 +49,8 @@ class Rule:
 
         Args:
             p: the population.
-            arrivals: when the spikes of each of its sources arrive.
+            arrivals: when the spikes of each of its sources arrive; through a linear population
+                those of each source behind it.
             analog: whether all sources are analog.
 
         Raises:

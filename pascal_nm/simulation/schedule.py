@@ -13,6 +13,7 @@ back what turns out to be too much, and :func:`graded`, in which it sends its le
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -229,15 +230,19 @@ def scheduled(graph: Graph, rule: Rule, delay: int = 1) -> Schedule:
     """
     windows: dict[str, Window] = {}
     delays: dict[str, int] = {}
+    sent: dict[str, list[Span]] = {}  # of a linear population, each of its sources' apart: the last one counts
     for p in graph.populations:
         incoming = graph.incoming(p.name)
-        arrivals = [_later(windows[q.source].emit, delay) for q in incoming]
+        each = [[_later(span, delay) for span in sent[q.source]] for q in incoming]
         if rule.aligned and incoming:
-            waits = [max(a.stop for a in arrivals) - a.stop for a in arrivals]
+            ends = [max(a.stop for a in spans) for spans in each]
+            waits = [max(ends) - end for end in ends]
             delays |= {q.name: wait for q, wait in zip(incoming, waits, strict=True) if wait}
-            arrivals = [_later(a, wait) for a, wait in zip(arrivals, waits, strict=True)]
+            each = [[_later(a, wait) for a in spans] for spans, wait in zip(each, waits, strict=True)]
+        arrivals = list(itertools.chain.from_iterable(each))
         analog = all(graph[q.source].dynamics.injects for q in incoming)
         windows[p.name] = p.dynamics.window(p, arrivals, analog, rule)
+        sent[p.name] = list(dict.fromkeys(arrivals)) if p.dynamics.adds else [windows[p.name].emit]
     return Schedule(windows, delay, delays)
 
 

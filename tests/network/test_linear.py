@@ -130,6 +130,17 @@ def test_a_sum_that_is_carried_on_does_not_grow_and_is_not_rounded():
     assert np.abs(rounded.logits - exact.logits).mean() < 0.3 * exact.logits.std()
 
 
+def test_a_sum_that_is_carried_on_makes_no_layer_wait_longer_than_its_last_source():
+    """Each block of the paper's schedule takes as long as the first one, and not twice as long as
+    all before it.
+    """
+    graph = chain(9)
+    for make, own in ((schedule.pasc, 4 + 3 + 2), (schedule.two_phase, 3 + 2)):
+        windows = make(graph).windows
+        starts = [windows[f"layer_{i}"].emit.start for i in range(9)]
+        assert set(np.diff(starts)[1:]) == {own}
+
+
 def test_bits_of_each_layer_cover_linear_populations():
     graph = chain(2)
     names = [p.name for p in graph.weighted]

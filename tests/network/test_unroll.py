@@ -31,7 +31,7 @@ def assert_rolled(graph, counts, expected):
 
 
 @RANDOM
-@given(graph=integer_graphs(), seed=SEEDS)
+@given(graph=integer_graphs(bits=28), seed=SEEDS)
 def test_copies_add_up_to_the_levels_of_the_integer_qcfs_network(graph, seed):
     inputs = inputs_for(graph, seed)
     result, expected = simulate.counts(unroll(graph), inputs), integer_qcfs(graph, inputs)
@@ -41,7 +41,7 @@ def test_copies_add_up_to_the_levels_of_the_integer_qcfs_network(graph, seed):
 
 
 @RANDOM
-@given(graph=integer_graphs(), seed=SEEDS)
+@given(graph=integer_graphs(bits=28), seed=SEEDS)
 def test_copy_k_spikes_where_the_level_is_at_least_k(graph, seed):
     inputs = inputs_for(graph, seed)
     result, expected = simulate.counts(unroll(graph), inputs), simulate.counts(graph, inputs)
@@ -53,7 +53,7 @@ def test_copy_k_spikes_where_the_level_is_at_least_k(graph, seed):
 
 
 @RANDOM
-@given(graph=integer_graphs(), seed=SEEDS, lag=st.integers(0, 3), delay=st.integers(0, 2))
+@given(graph=integer_graphs(bits=28), seed=SEEDS, lag=st.integers(0, 3), delay=st.integers(0, 2))
 @pytest.mark.parametrize("name", ["pasc", "two_phase", "streaming"])
 def test_every_schedule_gives_an_unrolled_network_its_counts(name, graph, seed, lag, delay):
     inputs = inputs_for(graph, seed)
@@ -74,7 +74,7 @@ def test_every_schedule_gives_an_unrolled_network_its_counts(name, graph, seed, 
 
 
 @RANDOM
-@given(graph=integer_graphs())
+@given(graph=integer_graphs(bits=28))
 def test_a_layer_of_an_unrolled_network_adds_two_timesteps_or_one_where_it_fires_at_once(graph):
     """In the paper's schedule a neuron of one level integrates, and then spikes; an OR and the
     neurons of two_phase pass a spike on in the timestep in which it arrives.
@@ -111,7 +111,7 @@ def test_quantizing_before_or_after_unrolling_is_the_same(make):
 
 
 @RANDOM
-@given(graph=integer_graphs())
+@given(graph=integer_graphs(bits=28))
 def test_an_unrolled_network_goes_through_a_file(graph):
     unrolled = unroll(graph.replace(timing=Timing("streaming", tuple(range(len(list(graph.spiking)))))))
     assert from_nir(to_nir(unrolled)).differences(unrolled) == []
