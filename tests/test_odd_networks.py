@@ -1,4 +1,4 @@
-"""Networks that once converted wrongly, or not at all; each is small, and says what is odd about it."""
+"""Networks that once converted wrongly, or not at all; each small, with what is odd about it."""
 
 import numpy as np
 import pytest
