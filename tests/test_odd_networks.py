@@ -9,6 +9,7 @@ from torch.nn import functional as F
 import pascal_nm as pnm
 from pascal_nm.errors import ConversionError
 from pascal_nm.simulation import simulate
+from pascal_nm.source import rounding
 from pascal_nm.source.tracing import SourceNetwork
 
 qcfs = torch.ops.pascal_nm.qcfs
@@ -78,3 +79,30 @@ def test_what_clips_large_or_small_numbers_alone_is_not_taken_as_linear(name):
     module, x = made(lambda m, x: m.act(CLIPPING[name](m.act(x) - 0.4)).flatten(1))
     with pytest.raises(ConversionError, match="cannot be converted"):
         pnm.convert(module, x, check=False)
+
+
+@pytest.mark.parametrize("head", [lambda y: y.softmax(0), lambda y: y.argmax(0), lambda y: y.t().log_softmax(1).t()])
+def test_what_compares_images_behind_the_outputs_is_not_left_out(head):
+    module, x = made(lambda m, x: head(m.act(x).mean((2, 3))))
+    with pytest.raises(ConversionError, match=r"(softmax|argmax) cannot be converted"):
+        pnm.convert(module, x, check=False)
+
+
+@pytest.mark.parametrize("pooled", [lambda x: x.mean((2, 3), True), lambda x: F.max_pool2d(x, 8)])
+def test_a_constant_may_have_more_pixels_than_what_it_is_added_to_or_multiplied_with(pooled):
+    constant = torch.linspace(-1, 1, 48, dtype=torch.float64).view(1, 4, 4, 3)
+    converted(lambda m, x: m.act((pooled(x) + constant) * constant[:, :1]).flatten(1))
+    converted(lambda m, x: m.act(pooled(x) * constant).flatten(1))
+
+
+def test_rounding_errors_are_bounded_through_operations_of_several_results():
+    def parts(m, x):
+        a, b = m.act(x).split([1, 3], 1)
+        return {"a": m.act(torch.cat([b, -a], 1).max(1).values).mean(2), "nothing": None, "b": b.flatten(1)}
+
+    module, x = made(parts)
+    source = SourceNetwork(module, x)
+    _, levels = source.levels(x.numpy())
+    errors = rounding.errors(source, x.numpy(), levels, np.finfo(np.float64))
+    assert (errors.outputs > 0).all() and errors.outputs.shape == (5, 8 + 3 * 64)
+    assert all((error > 0).all() and error.max() < 1e-12 for error in errors.activations.values())

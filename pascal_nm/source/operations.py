@@ -442,7 +442,7 @@ def _add(converter: Converter, node: fx.Node, x: Any, y: Any, alpha: Any = 1) ->
     factor = converter.constant(node, alpha)
     if not (converter.is_value(x) and converter.is_value(y)):
         own, other = (x, y) if converter.is_value(x) else (y, x)
-        value = converter.value(node, own, pooling=True)
+        value = _broadcast(converter, node, converter.value(node, own, pooling=True), _result(node))
         ones = np.ones((1,) * len(value.pooled))
         constant = converter.spread(node, other, value)
         if own is x:
@@ -459,6 +459,8 @@ def _broadcast(converter: Converter, node: fx.Node, value: Value, seen: Shape) -
     """The value, repeated along axes of length 1 as torch does."""
     if value.seen == seen:
         return value
+    if value.windows:
+        value = converter.peaks(node, value)
     places = np.arange(math.prod(value.seen)).reshape(value.seen)
     index = np.broadcast_to(places.reshape((1,) * (len(seen) - places.ndim) + places.shape), seen)
     return converter.moved(node, value, index.reshape(affine.stored(seen))).viewed(seen)
@@ -493,9 +495,7 @@ def _mul(converter: Converter, node: fx.Node, x: Any, y: Any) -> Value:
 
 
 def _times(converter: Converter, node: fx.Node, value: Value, factor: Array) -> Value:
-    seen = _result(node)
-    if not value.windows:
-        value = _broadcast(converter, node, value, seen)
+    value = _broadcast(converter, node, value, _result(node))
     return converter.scaled(node, value, converter.spread(node, factor, value))
 
 

@@ -105,7 +105,7 @@ class _Magnitudes(fx.Interpreter):
         results = self.run(*(given[name] if name in given else _Sum(next(inputs), 0) for name in placeholders))
         # In front of the outputs stand the changes of the input, where it was worked on in place.
         outputs = results[len(results) - len(program.graph_signature.user_outputs) :]
-        bounds = [self._bound(output).reshape(len(x), -1) for output in outputs]
+        bounds = [self._bound(output).reshape(len(x), -1) for output in outputs if output is not None]
         return Errors(self._activations, np.concatenate(bounds, 1))
 
     def run_node(self, n: fx.Node) -> Any:
@@ -118,6 +118,8 @@ class _Magnitudes(fx.Interpreter):
             return super().run_node(n)
         if n.target is QCFS:
             return self._qcfs(self._source.functional_names[n.name], *args)
+        if n.target is getitem and not _is_sum(args[0]):
+            return args[0][args[1]]
         if n.target in _SAME:
             return sums[0]
         traced = n.meta.get("val")
@@ -125,11 +127,14 @@ class _Magnitudes(fx.Interpreter):
             return None  # an assertion
         args, kwargs = tree_map(_magnitude, (args, kwargs), is_leaf=_is_sum)
         result = _RULES.get(n.target, n.target)(*args, **kwargs)  # type: ignore[operator]
-        if not isinstance(result, Tensor):
-            return result  # a size
-        return _Sum(
-            result.double() + float(self._arithmetic.tiny), max(s.roundings for s in sums) + _roundings(n.target, args)
-        )
+        roundings = max(s.roundings for s in sums) + _roundings(n.target, args)
+
+        def summed(found: Any) -> Any:
+            if not isinstance(found, Tensor) or not found.is_floating_point():
+                return found  # a size or an index
+            return _Sum(found.double() + float(self._arithmetic.tiny), roundings)
+
+        return tree_map(summed, result)
 
     def _qcfs(self, name: str, z: _Sum, threshold: Tensor, levels: int) -> _Sum:
         step = threshold.double().abs() / levels

@@ -382,10 +382,24 @@ def _heads(node: fx.Node) -> Iterator[fx.Node]:
     """What is left out behind an output, from the back."""
     shaped = False
     while node.op == "call_function" and len(node.users) == 1 and node.target in (*_HEADS, *COPIES, *_RESHAPED):
-        if node.target in _HEADS and not (shaped and node.target is aten.argmax.default):
+        if node.target in _HEADS:
+            if _over_images(node) or (shaped and node.target is aten.argmax.default):
+                return
             yield node
         shaped |= node.target in _RESHAPED
         node = node.all_input_nodes[0]
+
+
+def _over_images(node: fx.Node) -> bool:
+    """Whether softmax or argmax compares numbers of different images, which changes answers."""
+    if len(node.args) < 2 and node.target is not aten.argmax.default:
+        return False
+    dim: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    sizes = node.all_input_nodes[0].meta["val"].shape
+    if dim is None:
+        return True
+    images = next((axis for axis, n in enumerate(sizes) if not isinstance(n, int)), 0)
+    return bool(dim % len(sizes) == images)
 
 
 def _name(node: fx.Node) -> str:
