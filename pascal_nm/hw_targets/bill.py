@@ -209,6 +209,11 @@ class Bill:
     seconds_between_answers: float | None = None
     pipelined: bool = False
 
+    def __repr__(self) -> str:
+        """The answer in a line; ``layers`` has each layer's part."""
+        images, source = len(self.result.labels), f"the source network, dense, {self.source_total * 1e6:.4g} uJ"
+        return f"{self.total * 1e6:.4g} uJ an image on {self.chip.name}, mean of {images:,}; {source}"
+
     @cached_property
     def layers(self) -> list[LayerEnergy]:
         """Joules of each layer."""

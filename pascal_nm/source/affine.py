@@ -16,7 +16,7 @@ import numpy as np
 from pascal_nm.common.arrays import Array, Shape, canonical
 from pascal_nm.network.graph import Graph
 from pascal_nm.network.operators import Identity, Operator, SumPool2d
-from pascal_nm.network.reach import volume
+from pascal_nm.network.reach import Reach, volume
 
 GROWTH = 4.0
 """How many times the synapses of two linear maps their composition may have."""
@@ -137,6 +137,18 @@ def column(array: Array, shape: Shape) -> Array:
 def synapses(operator: Operator, shape: Shape) -> int:
     """How many an operator has for an input of ``shape``."""
     return int(operator.reach(volume(shape)).fan_in.sum())
+
+
+def composed(operator: Operator, shape: Shape, first: Operator, inner: Shape) -> int:
+    """How many synapses an operator behind ``first`` has as one: at least that many join neurons.
+
+    0 where that takes as long as their product itself.
+    """
+    second, before = operator.reach(volume(shape)), first.reach(volume(inner))
+    if not (isinstance(second, Reach) and isinstance(before, Reach)):
+        return 0
+    axes = (a.astype(np.float32) @ b.astype(np.float32) for a, b in zip(second, before, strict=True))
+    return math.prod(int(np.count_nonzero(axis)) for axis in axes)
 
 
 def covered(terms: Sequence[Term], shape: Shape) -> bool:

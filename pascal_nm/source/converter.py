@@ -352,6 +352,13 @@ class Converter:
             found = [self._after(term, operator, value.shape, 0) for term in value.terms]
             return None if None in found else tuple(term for term in found if term)
         apart = affine.synapses(operator, value.shape) + sum(map(self._synapses, value.terms))
+        least = sum(
+            affine.composed(operator, value.shape, t.operator, t.inner(self.shapes[t.source]))
+            for t in value.terms
+            if not t.operator.moves
+        )
+        if least > self.growth * apart:
+            return None
         found, composed = [], 0
         for term in value.terms:
             joined = self._after(term, operator, value.shape, apart)

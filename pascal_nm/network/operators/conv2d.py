@@ -149,7 +149,12 @@ class Conv2d(Filters):
         return replace(self, weight=np.pad(self.weight, ((0, 0), (0, 0), *zeros)), padding=(padding[0], padding[1]))
 
     def pooled(self, before: SumPool2d | None, pool: SumPool2d) -> tuple[Operator, SumPool2d | None] | None:
-        """A convolution with a wider kernel: the sum of the windows' convolutions."""
+        """A convolution with a wider kernel: the sum of the windows' convolutions.
+
+        One of single pixels adds up its windows first.
+        """
+        if self.is_pointwise and before is None:
+            return self, pool
         if self.dilation != (1, 1) or pool.padding != (0, 0):
             return None
         (sh, sw), (kh, kw), w = self.stride, pool.kernel, self.weight
