@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -158,7 +159,9 @@ def verify(
         raise DataError(f"verify takes a model, its spiking network and data, not {type(graph).__name__} in the middle")
     if not isinstance(model, SourceNetwork):
         model = _traced(model, graph, data)
-    reference = convert(model, preprocessing=graph.preprocessing, classes=graph.classes, growth=growth_of(graph))
+    with warnings.catch_warnings():  # what is left out was said when the graph was made
+        warnings.simplefilter("ignore", UserWarning)
+        reference = convert(model, preprocessing=graph.preprocessing, classes=graph.classes, growth=growth_of(graph))
     program = find(target).compile(evaluation.ranged(graph, data) if quantizes(target) else graph)
     verification, _ = evaluation.verify(model, reference, program, data, given=graph)
     verification.taken = ("preprocessing", "class names")
@@ -172,9 +175,16 @@ def _traced(module: nn.Module | ExportedProgram, graph: Graph, data: Any) -> Sou
         ConversionError: it takes neither; says what the first of them met.
     """
     import torch
+    from torch import nn
 
+    from pascal_nm.source.qcfs import QCFS
     from pascal_nm.source.tracing import SourceNetwork
 
+    if isinstance(module, nn.Module) and not any(isinstance(layer, QCFS) for layer in module.modules()):
+        raise ConversionError(
+            "verify compares with the QCFS network that was converted, and this one has no QCFS activation: "
+            "qcfs = to_qcfs(network, levels, data), then convert(qcfs, example) and verify(qcfs, ...)"
+        )
     own = graph.input.shape
     given = () if isinstance(data, Iterator) else _first(data).shape[1:]
     shapes = [shape for shape in (given, own, tuple(n for n in own if n > 1)) if merges(shape, own)]

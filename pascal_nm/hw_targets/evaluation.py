@@ -5,6 +5,7 @@ It runs in batches that fit in memory, with progress, and what is reported is ad
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -123,8 +124,8 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Share of correct predictions."""
-        return float(np.mean(self.predictions == self.labels))
+        """Share of correct predictions; NaN where there are no labels."""
+        return float(np.mean(self.predictions == self.labels)) if self.labelled else math.nan
 
     def unlike(self, expected: Array) -> int:
         """How many of the final predictions are not those expected, (N,)."""

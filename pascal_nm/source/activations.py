@@ -827,6 +827,8 @@ _EMPTY = "the calibration data hold no inputs"
 def _batches(data: Any) -> Iterator[Any]:
     """Inputs as they come, without labels: an array, or a tuple of several inputs."""
     pair = isinstance(data, tuple) and len(data) == 2
+    if isinstance(data, list) and len(data) == 2 and all(map(is_array, data)):  # as a loader gives a batch
+        pair = data[1].ndim == 1 and len(data[0]) == len(data[1]) and not torch.as_tensor(data[1]).is_floating_point()
     if isinstance(data, torch.utils.data.Dataset):
         data = torch.utils.data.DataLoader(data, SIZE)
     if pair or is_array(data) or not hasattr(data, "__iter__") or isinstance(data, str | dict):
@@ -884,7 +886,10 @@ def _ran(network: nn.Module, inputs: tuple[Tensor, ...], seen: _Recorder | None 
         raise
     except Exception as error:  # a network raises what it likes
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
-        raise ConversionError(f"the network does not run on an input of shape {shapes}: {described(error)}") from error
+        several = " (a network of several inputs takes batches ((a, b), labels))" if len(inputs) == 1 else ""
+        raise ConversionError(
+            f"the network does not run on an input of shape {shapes}: {described(error)}{several}"
+        ) from error
     return [t for t in tree_leaves(output) if isinstance(t, Tensor) and t.is_floating_point()]
 
 

@@ -81,7 +81,13 @@ def convert(
         ConversionError: names the part of the network that has no exact spiking equivalent, and
             why; or the first place at which the graph is not the network.
     """
+    if not isinstance(network, nn.Module | ExportedProgram | SourceNetwork):
+        raise ConversionError(f"a torch.nn.Module or an exported program is needed, not a {type(network).__name__}")
     if isinstance(network, nn.Module):
+        if example is None and calibration is None and levels is not None:
+            raise ConversionError(
+                "a ReLU network needs data that its thresholds are set on: convert(network, levels=8, calibration=data)"
+            )
         if example is None and calibration is not None:
             example, calibration = first_batch(calibration)
         network = prepared(network, levels=levels, calibration=calibration, example=example)
