@@ -106,3 +106,57 @@ def test_rounding_errors_are_bounded_through_operations_of_several_results():
     errors = rounding.errors(source, x.numpy(), levels, np.finfo(np.float64))
     assert (errors.outputs > 0).all() and errors.outputs.shape == (5, 8 + 3 * 64)
     assert all((error > 0).all() and error.max() < 1e-12 for error in errors.activations.values())
+
+
+class Again(Net):
+    """Its forward calls itself, by name or as a module."""
+
+    def forward(self, x, left=3):
+        if left == 3:
+            x = self.conv(x)
+        x = F.relu(self.odd(x))
+        again = self if left % 2 else self.forward
+        return again(x, left - 1) if left else x.mean((2, 3))
+
+
+def test_a_forward_that_calls_itself_has_a_qcfs_for_each_time():
+    torch.manual_seed(0)
+    network, x = Again(nn.Conv2d(4, 4, 1)).double(), torch.randn(5, 2, 8, 8, dtype=torch.float64)
+    found = pnm.to_qcfs(network, 4, example=x)
+    for number, layer in enumerate(m for m in found.modules() if isinstance(m, pnm.QCFS)):
+        layer.threshold.data.fill_(0.5 + number)
+    graph = pnm.convert(found, x)
+    assert [p.threshold.item() * p.levels for p in graph.spiking] == [0.5, 1.5, 2.5, 3.5]
+
+
+def test_an_activation_that_a_hook_calls_is_refused_by_name():
+    module, x = made(lambda m, x: m.last(x).mean((2, 3)))
+    module.last = nn.Conv2d(4, 3, 1).double()
+    module.conv.register_forward_hook(lambda layer, given, result: F.relu(result))
+    with pytest.raises(ConversionError, match=r"'conv\.relu' is called outside of its module's forward"):
+        pnm.to_qcfs(module, 4, example=x)
+
+
+def test_what_has_its_images_where_another_has_pixels_is_refused():
+    module, x = made(lambda m, x: m.act(x.mean(2, keepdim=True) + m.act(x).mean((1, 2, 3))[:, None]))
+    with pytest.raises(ConversionError, match="add cannot be converted: it mixes the images of a batch"):
+        pnm.convert(module, x, check=False)
+
+
+def test_an_index_that_is_repeated_for_each_image_is_an_index():
+    index, mask = torch.tensor([7, 0, 2]), torch.arange(8) % 3 == 0
+
+    def gathered(m, x):
+        y = m.act(x).mean(3)
+        chosen = index.view(1, 1, 3).expand(y.shape[0], 4, 3)
+        y = y.masked_fill(mask.expand(y.shape[0], 1, 8), 0.5)
+        return m.act(torch.cat([y.gather(2, chosen), y.scatter_add(2, chosen, y)], 2) * 3)
+
+    converted(gathered)
+
+
+def test_random_numbers_of_a_generator_of_the_networks_own_are_refused():
+    random = torch.Generator().manual_seed(0)
+    module, x = made(lambda m, x: m.act(x + torch.randn(8, 8, generator=random, dtype=x.dtype)))
+    with pytest.raises(ConversionError):
+        pnm.convert(module, x)

@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, wraps
 from typing import Any, Literal, NamedTuple, cast
@@ -259,10 +259,11 @@ def _owner(kind: Any) -> type[nn.Module]:
 
     @wraps(kind.forward)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        frame = _Frame(self)
+        running = next((f for f in _frames.stack if f is not None and f.owner is self), None)
+        frame = running or _Frame(self)  # a forward that calls itself goes on with its places
         _frames.stack.append(frame)
         try:
-            with frame:
+            with nullcontext() if running else frame:
                 return kind.forward(self, *args, **kwargs)
         finally:
             _frames.stack.pop()
@@ -590,7 +591,7 @@ class _Placing:
         """
         leaf = len(call.stack) > 1 and _replaceable(call.stack[-1])
         own = len(call.stack) - (2 if leaf else 1)
-        while self.seen.entered[call.stack[own]] > 1:
+        while own > 0 and self.seen.entered[call.stack[own]] > 1:
             own -= 1
         owner = call.stack[own]
         places = self.owned.setdefault(owner, [])
@@ -862,7 +863,10 @@ def _by_run(network: nn.Module, inputs: tuple[Tensor, ...]) -> list[_Activation]
     placing = _Placing(_watched(network, few))
     placing.place()
 
+    called = set()
+
     def see(number: int, x: Tensor) -> None:
+        called.add(number)
         placing.placed[number].qcfs.shift = nn.Parameter(torch.zeros_like(_means(x)))
 
     with _as_relu(placing.placed, see):
@@ -874,6 +878,12 @@ def _by_run(network: nn.Module, inputs: tuple[Tensor, ...]) -> list[_Activation]
                 "the network asks for its activations in another way in each run, so that they cannot be followed: "
                 "give each an nn.ReLU of its own"
             )
+    if missing := next((one for number, one in enumerate(placing.placed) if number not in called), None):
+        name = next(name for name, layer in network.named_modules() if layer is missing.qcfs)
+        raise ConversionError(
+            f"the activation that would become {name!r} is called outside of its module's forward, as by a hook, and "
+            "cannot be replaced there: call it in forward"
+        )
     return placing.placed
 
 

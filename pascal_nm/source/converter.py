@@ -49,6 +49,7 @@ class Converter:
         self.values: dict[str, Value | tuple[Value, ...]] = {}
         self.shapes: dict[str, Shape] = {}
         self.constants: dict[str, Any] = dict(constants(source.functional))
+        self.repeated: dict[str, fx.Node] = {}
         self.batch: Any = None
 
     def run(self) -> tuple[list[Population], list[Projection]]:
@@ -59,10 +60,8 @@ class Converter:
                 f"the network changes {', '.join(map(repr, changed.values()))} while it runs, so its answers depend on "
                 "what it has seen before; what keeps a state cannot be converted"
             )
-        given = [
-            n for n in self.source.functional.graph.nodes if n.op == "placeholder" and n.name not in self.constants
-        ]
-        self._inputs(given)
+        named = self.source.functional.graph_signature.user_inputs
+        self._inputs([n for n in self.source.functional.graph.nodes if n.op == "placeholder" and n.name in named])
         for node in self.source.functional.graph.nodes:
             if node.op == "output":
                 self._output(node)
@@ -102,6 +101,8 @@ class Converter:
         """What holds for every operation: the value has the shape and type that were traced."""
         shape = [*traced.shape]
         images = shape.pop(value.axis) if shape else 1
+        if not all(isinstance(n, int) for n in shape):
+            raise refusal(node, f"it mixes the images of a batch: it gives a tensor of shape {tuple(traced.shape)}")
         if tuple(shape) != value.seen or not statically_known_true(images == self.batch):
             raise refusal(
                 node,
@@ -139,25 +140,31 @@ class Converter:
             self._repeated(node)
 
     def _repeated(self, node: fx.Node) -> None:
-        """A constant that the network repeats for each image is a value without terms."""
+        """A constant that the network repeats for each image is a value without terms.
+
+        One that is no number (an index, a mask) is an argument of other operations.
+        """
         numbers = all(
-            a.name in self.constants or isinstance(a.meta.get("val"), torch.SymInt) for a in node.all_input_nodes
+            a.name in self.constants or a.name in self.repeated or isinstance(a.meta.get("val"), torch.SymInt)
+            for a in node.all_input_nodes
         )
         shape = node.meta["val"].shape
         if not numbers or len(shape) == 0 or not statically_known_true(shape[0] == self.batch):
             return
         rows = [self._with_images(node, images) for images in (2, 3)]
-        if all(bool((r == rows[0][:1]).all()) for r in rows) and rows[0].is_floating_point():
+        if not all(bool((r == rows[0][:1]).all()) for r in rows):
+            return
+        if not rows[0].is_floating_point():
+            self.repeated[node.name] = node
+        else:
             row = rows[0][0].double().numpy()
             if not np.all(np.isfinite(row)):
                 raise refusal(node, "its parameters hold NaN or infinite values")
             self.values[node.name] = affine.constant(row, tuple(row.shape))
 
     def _with_images(self, node: fx.Node, images: int) -> Tensor:
-        def value(a: fx.Node) -> Any:
-            return self.constants.get(a.name, probing.concrete(a.meta.get("val"), self.batch, images))
-
-        args, kwargs = fx.map_arg((node.args, node.kwargs), value)
+        """What a node that depends on parameters alone gives for so many images."""
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda a: self._known(a, images))
         with torch.no_grad():
             result: Tensor = node.target(*args, **kwargs)  # type: ignore[operator]
         return result
@@ -286,12 +293,13 @@ class Converter:
             raise refusal(node, _REASONS.get(_operation(node), "it is random"))
         values = {a.name: self.value(node, a) for a in node.all_input_nodes if self.is_value(a)}
         for argument in node.all_input_nodes:
-            if not (argument.name in values or argument.name in self.constants or self._is_number(argument)):
+            known = argument.name in values or argument.name in self.constants or argument.name in self.repeated
+            if not (known or self._is_number(argument)):
                 raise refusal(node, self._no_value(argument))
         shapes = {name: value.seen for name, value in values.items()}
         ends = [self._axis(t) for t in tree_leaves(node.meta["val"]) if isinstance(t, Tensor)]
         axes = [value.axis for value in values.values()]
-        operation = probing.Operation(node, shapes, self.constants, self.batch, axes, ends)
+        operation = probing.Operation(node, shapes, self._known, self.batch, axes, ends)
         try:
             moved = probing.moved(operation)
             found = None if moved is not None else probing.affine(operation)
@@ -306,6 +314,12 @@ class Converter:
         each = [self._placed(node, operands, one) for one in moved]
         results = tuple(replace(value, axis=axis) for value, axis in zip(each, ends, strict=True))
         return results[0] if isinstance(node.meta["val"], Tensor) else results
+
+    def _known(self, node: fx.Node, images: int) -> Any:
+        """An argument that does not come from the input, for so many images."""
+        if node.name in self.repeated:
+            return self._with_images(node, images)
+        return self.constants.get(node.name, probing.concrete(node.meta.get("val"), self.batch, images))
 
     def _axis(self, traced: Tensor) -> int:
         """Which axis of a tensor numbers the images."""

@@ -459,6 +459,8 @@ def _broadcast(converter: Converter, node: fx.Node, value: Value, seen: Shape) -
     """The value, repeated along axes of length 1 as torch does."""
     if value.seen == seen:
         return value
+    if len(value.seen) != len(seen):
+        raise refusal(node, "it mixes the images of a batch: what it takes has fewer axes than what it gives")
     if value.windows:
         value = converter.peaks(node, value)
     places = np.arange(math.prod(value.seen)).reshape(value.seen)

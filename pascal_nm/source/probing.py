@@ -63,8 +63,7 @@ class Operation:
     Args:
         node: the node.
         operands: names of the nodes that stand for values, with the shape of one image of each.
-        constants: tensors that depend on parameters alone, by node.
-        images: how many the program takes; None: any number.
+        constants: gives any other argument, by its node and for a number of images.
         batch: the traced number of images.
         axes: which axis of each operand numbers the images.
         result_axes: likewise of each result.
@@ -74,7 +73,7 @@ class Operation:
         self,
         node: fx.Node,
         operands: Mapping[str, Shape],
-        constants: Mapping[str, Any],
+        constants: Callable[[fx.Node, int], Any],
         batch: int | torch.SymInt,
         axes: Sequence[int],
         result_axes: Sequence[int],
@@ -96,9 +95,7 @@ class Operation:
         def value(node: fx.Node) -> Any:
             if node.name in known:
                 return known[node.name]
-            if node.name in self._constants:
-                return _double(self._constants[node.name])
-            return concrete(node.meta.get("val"), self._batch, images)
+            return _double(self._constants(node, images))
 
         args, kwargs = fx.map_arg((self.node.args, self.node.kwargs), value)
         args, kwargs = torch.utils._pytree.tree_map(_double, (args, kwargs))
