@@ -100,14 +100,20 @@ class Architecture(NamedTuple):
     shapes: tuple[tuple[int, ...], ...]
 
 
-def _torchvision(name: str) -> nn.Module:
+def _load_torchvision() -> None:
+    """Give torchvision's compiled operators their names: without them, it cannot be imported.
+
+    They do not load beside every build of torch; models need none of them.
+    """
+    global _operators
     if "torchvision::nms" not in torch._C._dispatch_get_all_op_names():
-        # torchvision's compiled operators do not load beside every build of torch; models need none
-        # of them, but importing it needs their names.
-        global _operators
         _operators = torch.library.Library("torchvision", "FRAGMENT")
         for operator in ("nms", "qnms"):
             _operators.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+def _torchvision(name: str) -> nn.Module:
+    _load_torchvision()
     from torchvision import models
 
     segments, transforms = name.startswith(("fcn", "deeplab")), name.startswith("vit")
@@ -116,13 +122,14 @@ def _torchvision(name: str) -> nn.Module:
 
 
 def _timm(name: str) -> nn.Module:
-    _torchvision("alexnet")  # timm imports it
+    _load_torchvision()  # it is imported there, too
     import timm
 
     return timm.create_model(name)
 
 
 def _pytorchcv(name: str) -> nn.Module:
+    _load_torchvision()
     from pytorchcv.model_provider import get_model
 
     if name.endswith("cityscapes"):
