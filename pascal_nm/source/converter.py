@@ -48,6 +48,7 @@ class Converter:
         self.projections: list[Projection] = []
         self.values: dict[str, Value | tuple[Value, ...]] = {}
         self.shapes: dict[str, Shape] = {}
+        self._standing: dict[int, tuple[Value, Value]] = {}
         self.constants: dict[str, Any] = dict(constants(source.functional))
         self.repeated: dict[str, fx.Node] = {}
         self.batch: Any = None
@@ -188,7 +189,9 @@ class Converter:
         value = self.values[argument.name]
         if not isinstance(value, Value):
             raise refusal(node, "it takes several results of one operation as one")
-        return value if pooling or not value.windows else self.peaks(node, value)
+        if value.windows and not pooling:
+            value = self.values[argument.name] = self.peaks(node, value)
+        return value
 
     def _no_value(self, argument: Any) -> str:
         if isinstance(argument, fx.Node):
@@ -413,8 +416,16 @@ class Converter:
         """The value as a linear population of its own; its bias goes on with it.
 
         Where each neuron gets one number at most, the population passes on spikes as they are, and
-        their amplitude stays behind it.
+        their amplitude stays behind it. Whoever asks again for a value gets the same neurons.
         """
+        before, found = self._standing.get(id(value), (None, None))
+        if before is value and found is not None:
+            return found
+        found = self._materialized(node, value)
+        self._standing[id(value)] = (value, found)
+        return found
+
+    def _materialized(self, node: fx.Node, value: Value) -> Value:
         amplitude = self._amplitude(value)
         if not math.isfinite(self.growth) and amplitude is None:
             raise refusal(
