@@ -160,3 +160,18 @@ def test_random_numbers_of_a_generator_of_the_networks_own_are_refused():
     module, x = made(lambda m, x: m.act(x + torch.randn(8, 8, generator=random, dtype=x.dtype)))
     with pytest.raises(ConversionError):
         pnm.convert(module, x)
+
+
+def test_a_slice_of_nothing_adds_nothing():
+    converted(lambda m, x: m.act(torch.cat([x[:, :0], m.act(x), x[:, 4:]], 1)).flatten(1))
+
+
+def test_names_that_the_conversion_would_give_may_be_modules():
+    module, x = made(lambda m, x: (m.output_2(x).flatten(1), m.output(x).mean((2, 3))))
+    module.output_2, module.output = pnm.QCFS(), pnm.QCFS()
+    graph = pnm.convert(module.double(), x)
+    assert [p.name for p in graph.outputs] == ["output", "output_2_"]
+    module, x = made(lambda m, x: m.a(F.max_pool2d(m.conv_2(m.a_unpooled(x)), 2)).flatten(1))
+    module.a, module.a_unpooled, module.conv_2 = pnm.QCFS(), pnm.QCFS(), nn.Conv2d(4, 4, 3)
+    names = [p.name for p in pnm.convert(module.double(), x).populations]
+    assert names == ["input", "a_unpooled", "a_unpooled_", "a", "output"]

@@ -32,9 +32,9 @@ def canonical(value: Any, shape: Shape, what: str) -> Array:
         array = array.reshape((1,) * len(shape))
     check_broadcast(what, array, shape)
     for axis in range(array.ndim):
-        first = array.take([0], axis=axis)
-        if array.shape[axis] > 1 and np.array_equal(array, np.broadcast_to(first, array.shape)):
-            array = first
+        if array.shape[axis] > 1:
+            first = array.take([0], axis=axis)
+            array = first if np.array_equal(array, np.broadcast_to(first, array.shape)) else array
     return np.ascontiguousarray(array)
 
 

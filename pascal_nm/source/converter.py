@@ -41,8 +41,8 @@ class Converter:
     """
 
     def __init__(self, source: SourceNetwork, growth: float = affine.GROWTH) -> None:
-        if not growth >= 1:
-            raise ConversionError(f"growth is a factor on the number of synapses, at least 1, not {growth}")
+        if not (isinstance(growth, int | float) and growth >= 1):
+            raise ConversionError(f"growth is a factor on the number of synapses, at least 1, not {growth!r}")
         self.source, self.growth = source, growth
         self.populations: list[Population] = []
         self.projections: list[Projection] = []
@@ -484,7 +484,7 @@ class Converter:
             return replace(value, bias=level * step)
         signs = value.signs
         if value.windows:
-            name = f"{name}_unpooled"
+            name = next(n for n in _lengthened(f"{name}_unpooled") if n not in self._taken())
         positive = self.scaled(node, replace(value, windows=()), sign) if np.any(sign < 0) else value
         self._close(positive, Population(name, "pasc", value.shape, levels, np.abs(step)))
         result = affine.of_population(name, value.shape, step, value.seen)
@@ -590,7 +590,9 @@ class Converter:
             value = self.value(node, results[name])
             if value.axis:
                 raise ConversionError(f"output {number} has its images along axis {value.axis}, not first")
-            title = "output" if number == 1 else next(n for n in _numbered(number) if n not in self._taken())
+            title = (
+                "output" if number == 1 else next(n for n in _lengthened(f"output_{number}") if n not in self._taken())
+            )
             if not value.terms:
                 raise ConversionError(
                     f"the network's output {number} depends on no QCFS activation: it is the same for every input"
@@ -646,9 +648,9 @@ def _bare(operator: Operator) -> Operator:
     return operator.with_weight(np.ones((1,) * operator.weight.ndim))
 
 
-def _numbered(number: int) -> Iterator[str]:
-    """Names for an output behind the first."""
-    return (f"output_{number}" + "_" * more for more in itertools.count())
+def _lengthened(name: str) -> Iterator[str]:
+    """A name, and others where that is taken."""
+    return (name + "_" * more for more in itertools.count())
 
 
 def _is_random(target: torch._ops.OpOverload) -> bool:

@@ -141,12 +141,12 @@ def moved(operation: Operation) -> list[Moved] | None:
 
 def _followed(operation: Operation, given: list[Tensor]) -> list[Moved] | None:
     results = operation(given)
-    flat = np.concatenate([x.reshape(len(x), -1).numpy() for x in given], 1)
+    flat = np.concatenate([x.flatten(1).numpy() for x in given], 1)
     found = []
     for result in results:
         if result.ndim == 0 or len(result) != len(flat) or not result.is_floating_point():
             return None
-        y = result.reshape(len(flat), -1).double().numpy()
+        y = result.reshape(len(flat), math.prod(result.shape[1:])).double().numpy()
         indices = [_places(row, out) for row, out in zip(flat, y, strict=True)]
         constant = np.where(indices[0] < 0, y[0], 0.0)
         same = all(np.array_equal(i, indices[0]) for i in indices)

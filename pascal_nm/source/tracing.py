@@ -236,6 +236,8 @@ def population_name(node: fx.Node, taken: Mapping[str, str] | set[str]) -> str:
 def _module(node: fx.Node) -> tuple[str, str]:
     stack = node.meta.get("nn_module_stack") or {}
     path, kind = next(reversed(stack.values()), ("", ""))
+    if path.startswith("_empty_nn_module_stack"):  # torch's word for none
+        path, kind = "", ""
     return str(path), (kind if isinstance(kind, str) else kind.__name__).rsplit(".", 1)[-1]
 
 
