@@ -448,7 +448,7 @@ def _conversion_row(name: str, package: str, found: dict[str, Any]) -> str:
     if gate(name):
         reason = f"no: {gate(name)}"
     elif reason:
-        reason = f"no: {reason}"
+        reason = f"no: {reason.partition(';')[0]}"  # behind it stands what to do
     numbers = [""] * 6
     if "synapses" in found:
         growth = found["synapses"] / found["products"]
