@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 import pascal_nm as pnm
 from pascal_nm.errors import ConversionError
+from pascal_nm.hw_targets.loihi import LoihiTarget
 from pascal_nm.simulation import simulate
 from pascal_nm.source import rounding
 from pascal_nm.source.tracing import SourceNetwork
@@ -175,3 +176,17 @@ def test_names_that_the_conversion_would_give_may_be_modules():
     module.a, module.a_unpooled, module.conv_2 = pnm.QCFS(), pnm.QCFS(), nn.Conv2d(4, 4, 3)
     names = [p.name for p in pnm.convert(module.double(), x).populations]
     assert names == ["input", "a_unpooled", "a_unpooled_", "a", "output"]
+
+
+def test_a_channel_without_weights_behind_sums_fits_on_a_chip():
+    def block(m, x):
+        x = F.max_pool2d(F.conv2d(m.act(x), m.conv.weight.transpose(0, 1)), 6)
+        return m.act(m.dead(x)).flatten(1)
+
+    module, x = made(block)
+    module.dead = nn.Conv2d(2, 3, 1).double()
+    module.dead.weight.data[1] = 0
+    graph = pnm.quantize(pnm.convert(module, x), 8, input_range=4.0)
+    assert any(p.dynamics.adds for p in graph.populations)
+    assert all(np.abs(p.threshold).max() < 1 << 24 for p in graph.spiking)
+    LoihiTarget("loihi2").compile(graph)

@@ -256,8 +256,9 @@ def _grid(
 def _aligned(p: Population, grid: Array, recipe: LayerQuantization, most: int) -> Array:
     """The finest grid, not finer than ``grid``, on which the threshold is a whole number.
 
-    That number is a multiple of ``2**shift``, and no more than ``most``. A readout has one grid for
-    all, and a linear population the finest.
+    That number is a multiple of ``2**shift``, and no more than ``most``, of a channel without
+    weights no more than a chip holds. A readout has one grid for all, and a linear population the
+    finest.
     """
     if p.dynamics.reads_out:
         return np.full_like(grid, grid.max() or 1.0)
@@ -270,7 +271,8 @@ def _aligned(p: Population, grid: Array, recipe: LayerQuantization, most: int) -
         )
     unit = 2**recipe.shift
     multiples = np.floor(theta / (unit * np.maximum(grid, np.finfo(float).tiny)))
-    return np.asarray(theta / (unit * np.clip(multiples, 1, most // unit)))
+    largest = np.where(grid > 0, most, min(most, _THRESHOLD_MAX))
+    return np.asarray(theta / (unit * np.clip(multiples, 1, largest // unit)))
 
 
 def _most(p: Population) -> int:

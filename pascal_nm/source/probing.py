@@ -141,7 +141,7 @@ def moved(operation: Operation) -> list[Moved] | None:
 
 def _followed(operation: Operation, given: list[Tensor]) -> list[Moved] | None:
     results = operation(given)
-    flat = np.concatenate([x.flatten(1).numpy() for x in given], 1)
+    flat = np.concatenate([x.reshape(len(x), size).numpy() for x, size in zip(given, operation.sizes, strict=True)], 1)
     found = []
     for result in results:
         if result.ndim == 0 or len(result) != len(flat) or not result.is_floating_point():
