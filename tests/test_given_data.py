@@ -164,3 +164,32 @@ def test_series_and_volumes_are_run_verified_and_preprocessed_by_their_channels(
     np.testing.assert_array_equal(pnm.run(net, pixels).predictions, module(inputs).argmax(1))
     for data in (pixels, inputs, DataLoader(TensorDataset(inputs), batch_size=3)):
         assert pnm.verify(module, net, data).equal and pnm.verify(module, pnm.quantize(net), data).exact
+
+
+class Two(nn.Module):
+    """An image and some features."""
+
+    def __init__(self):
+        super().__init__()
+        self.image, self.features, self.act = nn.Conv2d(1, 3, 3), nn.Linear(5, 3), nn.ReLU()
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, image, features):
+        return self.head(torch.cat([self.act(self.image(image)).mean((2, 3)), self.act(self.features(features))], 1))
+
+
+def test_a_loader_of_several_inputs_is_taken_everywhere():
+    torch.manual_seed(1)
+    a, b, y = torch.randn(12, 1, 4, 4), torch.randn(12, 5), torch.randint(0, 3, (12,))
+    pairs = [((a[i], b[i]), y[i]) for i in range(12)]
+    loader = DataLoader(pairs, batch_size=5)
+    qcfs = pnm.to_qcfs(Two(), 4, loader)
+    net = pnm.convert(qcfs, (a[:1], b[:1]))
+    assert pnm.verify(qcfs, net, loader).exact
+    together = torch.cat([a.flatten(1), b], 1)
+    found, expected = pnm.run(net, loader), pnm.run(net, DataLoader(together))
+    np.testing.assert_array_equal(found.predictions, expected.predictions)
+    assert found.accuracy == np.mean(found.predictions == y.numpy()) and np.isnan(expected.accuracy)
+    assert pnm.energy(net, loader, "loihi2").total > 0
+    with pytest.raises(DataError, match=r"\(\(a, b\), y\) of a network of several inputs"):
+        pnm.run(net, iter([(a, b, y)]))

@@ -37,9 +37,9 @@ def batches(data: Any, limit: int | None = None, size: int = SIZE) -> Iterator[t
         size: the most inputs of a batch. A loader's own batches are not put together.
 
     Yields:
-        Inputs (n, *input shape) in the float type in which they were given (bfloat16 as float32,
-        which has all its numbers), or of whole numbers; labels int64 (n,), or None where there are
-        none.
+        Inputs (n, *input shape), of a network of several inputs side by side (n, numbers), in the
+        float type in which they were given (bfloat16 as float32, which has all its numbers), or of
+        whole numbers; labels int64 (n,), or None where there are none.
 
     Raises:
         DataError: it is none of these or holds nothing; shapes that differ; NaN or infinite values;
@@ -98,7 +98,7 @@ _ADVICE: dict[Any, str] = {
 
 def _sliced(x: Any, y: Any, size: int) -> Iterator[tuple[Array, Array | None]]:
     """Arrays batch by batch: a file's, or a device's, are not copied as a whole."""
-    x = x if is_array(x) else array(x, "the data")
+    x = x if is_array(x) else _inputs(x, "the data")
     inputs = x.shape[0] if len(x.shape) else 0
     labels = None if y is None else _labels(y, inputs, "the data")
     for first in range(0, max(inputs, not x.shape), size):
@@ -134,7 +134,12 @@ def _stacked(items: list[Any], first: int) -> tuple[Array, Array | None]:
 
 
 def _inputs(x: Any, where: str) -> Array:
-    """Inputs (n, *input shape)."""
+    """Inputs (n, *input shape); several are put side by side, (n, numbers)."""
+    if isinstance(x, tuple | list) and x and all(map(is_array, x)):
+        parts = [array(part, where) for part in x]
+        if len({part.shape[:1] for part in parts}) > 1 or not parts[0].ndim:
+            raise DataError(f"{where} has inputs of {' and '.join(str(p.shape) for p in parts)}: not as many of each")
+        return np.concatenate([part.reshape(len(part), -1) for part in parts], 1)
     inputs = array(x, where)
     if not inputs.ndim:
         raise DataError(f"{where} is a single number; inputs of shape (N, *input shape) are needed")
@@ -152,7 +157,10 @@ def _split(given: Any, where: str) -> tuple[Any, Any]:
     if not isinstance(given, tuple | list):
         return given, None
     if len(given) not in (1, 2):
-        raise DataError(f"{where} has {len(given)} parts; x or (x, y) is needed, an input and its label")
+        raise DataError(
+            f"{where} has {len(given)} parts; x or (x, y) is needed, an input and its label, and ((a, b), y) of a "
+            "network of several inputs"
+        )
     return given[0], given[1] if len(given) == 2 else None
 
 

@@ -177,6 +177,7 @@ def _traced(module: nn.Module | ExportedProgram, graph: Graph, data: Any) -> Sou
     import torch
     from torch import nn
 
+    from pascal_nm.source.activations import first_batch
     from pascal_nm.source.qcfs import QCFS
     from pascal_nm.source.tracing import SourceNetwork
 
@@ -186,9 +187,11 @@ def _traced(module: nn.Module | ExportedProgram, graph: Graph, data: Any) -> Sou
             "qcfs = to_qcfs(network, levels, data), then convert(qcfs, example) and verify(qcfs, ...)"
         )
     own = graph.input.shape
+    dtype = torch.float32 if graph.is_integer else torch.from_numpy(graph.input.threshold).dtype
+    if isinstance(first := None if isinstance(data, Iterator | Pixels) else first_batch(data)[0], tuple | list):
+        return SourceNetwork(module, tuple(torch.zeros(1, *part.shape[1:], dtype=dtype) for part in first))
     given = () if isinstance(data, Iterator) else _first(data).shape[1:]
     shapes = [shape for shape in (given, own, tuple(n for n in own if n > 1)) if merges(shape, own)]
-    dtype = torch.float32 if graph.is_integer else torch.from_numpy(graph.input.threshold).dtype
     met: list[ConversionError] = []
     for shape in dict.fromkeys(shapes):
         try:

@@ -132,7 +132,8 @@ def check(graph: Graph, chip: Chip, *, frames: bool = False) -> dict[str, Encodi
         if chip.fixed_point is not None:
             found[p.name] = layer.encoded(chip, chip.fixed_point)
             continue
-        _require_width(chip, "membrane", layer.bound, p.name)
+        summed = any(graph[q.source].dynamics.summed for q in graph.incoming(p.name))
+        _require_width(chip, "membrane", layer.bound, p.name, _COMPOSE if summed else "")
         _require_width(chip, "bias", float(np.abs(p.bias).max()), p.name)
         if p.dynamics.fires:
             _require_width(chip, "threshold", float(p.threshold.max()), p.name)
@@ -263,7 +264,13 @@ class _Integers:
         return Encoding(exponent, weights, threshold, mantissas.astype(np.int64), powers)
 
 
-def _require_width(chip: Chip, quantity: str, largest: float, where: str) -> None:
+_COMPOSE = (
+    ', or compose the linear layers before it, whose bounds multiply (growth=float("inf") in convert, --spikes-only in '
+    "pascal-nm export)"
+)
+
+
+def _require_width(chip: Chip, quantity: str, largest: float, where: str, advice: str = "") -> None:
     bits = chip.widths.get(quantity)
     if bits is None:
         return
@@ -271,5 +278,5 @@ def _require_width(chip: Chip, quantity: str, largest: float, where: str) -> Non
     if largest > limit:
         raise TargetError(
             f"{where}: the {quantity} can reach {largest:.0f}, beyond the {bits} bits ({limit}) of {chip.name}: "
-            f"quantize to fewer bits, or use fewer levels"
+            f"quantize to fewer bits (--bits), or use fewer levels{advice}"
         )

@@ -58,7 +58,8 @@ def _check_sums(graph: Graph, plan: schedule.Schedule, chip: Chip) -> None:
             able = ", ".join(name for name in available() if load(name).spikes.graded_bits and load(name).spikes.signed)
             raise TargetError(
                 f"{chip.name} cannot run the linear population {p.name!r}: its spikes carry no numbers of either sign; "
-                f'convert with growth=float("inf"), which composes all linear layers, or choose another chip ({able})'
+                'compose all linear layers (growth=float("inf") in convert, --spikes-only in pascal-nm export), or '
+                f"choose another chip ({able})"
             )
         if bits.get(p.name, 0) > chip.spikes.graded_bits:
             raise TargetError(
