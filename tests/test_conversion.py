@@ -524,6 +524,9 @@ LINEAR = {
     ),
     "the largest of a concatenation": lambda m, y: F.max_pool2d(torch.cat([y * m.each + 0.1, -y], 1), 3, 2),
     "a stack": lambda m, y: torch.stack([y, y + 1], 2).flatten(1, 2),
+    "a sum of a stack in front of the images": lambda m, y: (
+        torch.stack([y, y.flip(3) + 1], 0).sum((0, 3)) + torch.stack([y, -y], 0).mean((2,), keepdim=True)[1, :, 0, :4]
+    ),
     "a stack in front of the images": lambda m, y: torch.stack([y, y.flip(3) + 1, -y]).mean(0),
     "images last": lambda m, y: (y.flatten(1).T * 0.5).T + y.permute(1, 2, 3, 0).permute(3, 0, 1, 2).flatten(1),
     "chunks": lambda m, y: y.chunk(2, 1)[1] + y.split([1, 3], 1)[1][:, :2],

@@ -162,6 +162,7 @@ def test_every_integer_is_the_one_that_the_formula_says(graph, recipe, given_ran
             finer = [int(np.floor(np.log2(f / n))) if n > 0 else 0 for f, n in zip(factors, needed, strict=True)]
             grid = factors / 2.0 ** np.clip(finer, 0, recipe.bits - 2)
             assert not (np.log2(factors / grid) % 1).any()
+            grid = np.where(np.array(finer) < -recipe.bits, needed, grid)
             whole = whole_thresholds(theta, grid, unit, most)
             grid = grid if p.kind == "linear" else theta / whole
             powers = [math.ceil(math.log2(max(1.0, (peak / grid).max()) / largest)) for peak in peaks]
@@ -221,7 +222,7 @@ def whole_thresholds(theta, grid, unit, most):
     """
     return np.array(
         [
-            max(1, min(int(t / (unit * g)) if g else 2**30, most // unit)) * unit
+            max(1, min(int(t / (unit * g)) if g else (2**17 - 1) // unit, most // unit)) * unit
             for t, g in zip(theta, grid, strict=True)
         ]
     )

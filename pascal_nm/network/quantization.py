@@ -289,13 +289,15 @@ def _carried_grid(p: Population, factors: Array, finest: Array, recipe: LayerQua
     """That of a carried sum, times the factors, divided by a power of two, which is its weight.
 
     It is no finer than ``finest``, the grid that the other weights need, or than a threshold needs
-    in as many bits.
+    in as many bits. Where these are so much coarser that the sum itself hardly counts, theirs is
+    taken.
     """
     if p.dynamics.fires:
         needed = p.threshold.astype(np.float64) / 2 ** (recipe.bits + 1)
         finest = np.where(finest > 0, np.minimum(finest, needed), needed)
     finer = np.log2(factors / np.where(finest > 0, finest, factors))
-    return np.asarray(factors / 2 ** np.clip(np.floor(finer), 0, recipe.bits - 2))
+    grid = factors / 2 ** np.clip(np.floor(finer), 0, recipe.bits - 2)
+    return np.asarray(np.where(np.floor(finer) < -recipe.bits, finest, grid))
 
 
 def _passes(projection: Projection) -> bool:

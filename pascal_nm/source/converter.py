@@ -80,7 +80,7 @@ class Converter:
         if not any(isinstance(v, Tensor) for v in tree_leaves(node.meta.get("val"))):
             return  # a size or an assertion about sizes
         try:
-            if handler is None or self._apart(node):
+            if handler is None or (self._apart(node) and handler not in _TAKE_AXES):
                 found = self.probed(node)
             elif any(map(self._is_number, node.all_input_nodes)) and handler not in _TAKE_NUMBERS:
                 raise refusal(
@@ -721,16 +721,20 @@ _HANDLERS: dict[Any, Callable[..., Value | tuple[Value, ...]]] = {}
 _TAKE_NUMBERS: set[Any] = set()
 """Handlers that take numbers which only a run gives."""
 
+_TAKE_AXES: set[Any] = set()
+"""Handlers of values whose images stand elsewhere than first; for others, the operation is run."""
+
 
 Handler = TypeVar("Handler", bound=Callable[..., Value | tuple[Value, ...]])
 
 
-def register(*targets: Any, numbers: bool = False) -> Callable[[Handler], Handler]:
+def register(*targets: Any, numbers: bool = False, axes: bool = False) -> Callable[[Handler], Handler]:
     """A decorator: what the function makes of these operations of a traced network.
 
     Args:
         *targets: overloads of torch's operators, like ``torch.ops.aten.roll.default``.
         numbers: whether arguments may be numbers that only a run of the network gives.
+        axes: whether images may stand along any axis of a value (:attr:`.affine.Value.axis`).
 
     The function takes the :class:`Converter`, the node and the operation's own arguments, and gives
     the node's value: :meth:`Converter.value` is that of an argument, :meth:`Converter.map` that
@@ -741,6 +745,8 @@ def register(*targets: Any, numbers: bool = False) -> Callable[[Handler], Handle
         _HANDLERS.update(dict.fromkeys(targets, function))
         if numbers:
             _TAKE_NUMBERS.add(function)
+        if axes:
+            _TAKE_AXES.add(function)
         return function
 
     return add

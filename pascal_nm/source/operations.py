@@ -258,22 +258,31 @@ def _by_axes(converter: Converter, node: fx.Node, value: Value, matrices: Sequen
     return converter.map(node, value, operator).viewed(seen)
 
 
-@register(aten.mean.dim)
+@register(aten.mean.dim, axes=True)
 def _mean(converter: Converter, node: fx.Node, x: Any, dim: Any, keepdim: bool = False, dtype: Any = None) -> Value:
-    return _summed(converter, node, converter.value(node, x), dim, mean=True)
+    return _summed(converter, node, converter.value(node, x), dim, keepdim, mean=True)
 
 
-@register(aten.sum.dim_IntList)
+@register(aten.sum.dim_IntList, axes=True)
 def _sum(converter: Converter, node: fx.Node, x: Any, dim: Any, keepdim: bool = False, dtype: Any = None) -> Value:
-    return _summed(converter, node, converter.value(node, x), dim, mean=False)
+    return _summed(converter, node, converter.value(node, x), dim, keepdim, mean=False)
 
 
-def _summed(converter: Converter, node: fx.Node, value: Value, dim: Any, *, mean: bool) -> Value:
-    axes = len(value.seen)
-    dims = sorted({d % (axes + 1) for d in (dim if dim else range(axes + 1))})
-    if dims[0] == 0:
+def _summed(converter: Converter, node: fx.Node, value: Value, dim: Any, keepdim: bool, *, mean: bool) -> Value:
+    axes, images = len(value.seen), value.axis
+    given = {d % (axes + 1) for d in (dim if dim else range(axes + 1))}
+    if images in given:
         raise refusal(node, "it adds up the images of a batch")
-    seen = _result(node)
+    dims = sorted(d + 1 if d < images else d for d in given)  # with the images first
+    axis = images - (0 if keepdim else sum(d < images for d in given))
+    shape = [*node.meta["val"].shape]
+    del shape[axis]
+    return replace(_added(converter, node, replace(value, axis=0), dims, tuple(shape), mean=mean), axis=axis)
+
+
+def _added(converter: Converter, node: fx.Node, value: Value, dims: Sequence[int], seen: Shape, *, mean: bool) -> Value:
+    """The sum or mean along axes, which are counted from the first behind the images as 1."""
+    axes = len(value.seen)
     if axes in (2, 3) and dims == list(range(2, axes + 1)):
         kernel = (1, *value.seen[1:])[-2:]
         pool = SumPool2d(_pair(kernel), _pair(kernel))
