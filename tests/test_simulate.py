@@ -6,18 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from pascal_nm.common import memory
 from pascal_nm.network import bounds
 from pascal_nm.network.graph import SCHEDULES, Graph, Population, Projection, Timing
-from pascal_nm.network.operators import Dense, Identity, SumPool2d
+from pascal_nm.network.operators import Conv2d, Dense, Identity, SumPool2d
 from pascal_nm.simulation import events, schedule, simulate
 from pascal_nm.simulation.events import fan_out
 from tests import reference
 from tests.cores import Trains
-from tests.strategies import inputs_for, integer_graphs, integer_qcfs
+from tests.strategies import _apply, inputs_for, integer_graphs, integer_qcfs
 
 RANDOM_GRAPHS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 SEEDS = st.integers(0, 2**32 - 1)
@@ -276,3 +277,15 @@ def test_potentials_are_of_32_bits_as_long_as_none_can_be_larger(bias, kind):
         result = run(graph, np.array([[1.0], [0.0]]))
         assert result.potential.dtype == kind
         assert result.potential.tolist() == [[int(sign) * 2**30 + bias], [bias]]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_single_channel_in_the_order_of_lavas_frames_is_convolved_as_any_other(dtype):
+    """Channels last in memory, and windows that have one place in a row."""
+    rng = np.random.default_rng(0)
+    weight, spikes = rng.integers(-1, 2, (2, 1, 2, 3)), rng.integers(-1, 2, (3, 1, 6, 7))
+    q = Projection("a", "b", Conv2d(weight.astype(np.int8), (1, 2)), SumPool2d((1, 2), (1, 2)))
+    frames = np.moveaxis(np.zeros((3, 6, 7, 1), np.int32), -1, 1)
+    frames[:] = spikes
+    found = simulate.delivery(q, np.dtype(dtype))(torch.from_numpy(frames))
+    np.testing.assert_array_equal(found.numpy(), _apply(q, spikes))

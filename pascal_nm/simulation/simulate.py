@@ -71,7 +71,10 @@ def delivery(projection: Projection, carrier: np.dtype[Any]) -> Synapse:
 
     def deliver(x: Tensor) -> Tensor:
         x = x.to(weight.dtype)
-        return apply(x if pool is None else sum_pool(x, pool))
+        x = x if pool is None else sum_pool(x, pool)
+        # With the strides of channels that are last in memory, oneDNN (torch 2.13) convolves a
+        # single channel wrongly where a row of windows has one place: here they are in order.
+        return apply(x.squeeze(1).unsqueeze(1) if x.ndim == 4 and x.shape[1] == 1 else x)
 
     return deliver
 
