@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import multiprocessing
 import os
 import resource
@@ -86,6 +87,7 @@ diracnet18v2 octresnet10_ad2 segnet_cityscapes linknet_cityscapes
 
 GATES = {
     "squeeze-and-excitation": "regnet_y_400mf efficientnet_b0 mobilenet_v3_small seresnet18 ghostnet_100 hardcorenas_a",
+    "sigmoid gate": "menet108_8x1_g3",
     "attention": "vit_b_16 resnest14d skresnet18 diaresnet20_cifar10",
     "product of two branches": "starnet_s050",
 }
@@ -277,10 +279,22 @@ def in_time(graph: pnm.Graph) -> pnm.Graph:
 
 
 def deploy(architecture: Architecture) -> dict[str, Any]:
-    """The network in 8 bits in Lava's fixed point, and in registers on the cores of a chip."""
+    """The network in 8 bits in Lava's fixed point, and in registers on the cores of a chip.
+
+    Where sums that are passed on take more bits than these have, all linear layers are composed.
+    """
     example, x = run_inputs(architecture)
     network = qcfs_network(relu_network(architecture), architecture, LEVELS)
-    graph = pnm.quantize(pnm.convert(network, example), 8, input_range=float(np.abs(x).max()))
+    found: dict[str, Any] = {}
+    for composed in (False, True):
+        floats = pnm.convert(network, example, growth=math.inf) if composed else pnm.convert(network, example)
+        found = _deployed(pnm.quantize(floats, 8, input_range=float(np.abs(x).max())), x) | {"composed": composed}
+        if found["lava"] == found["chip"] == "yes":
+            break
+    return found
+
+
+def _deployed(graph: pnm.Graph, x: np.ndarray) -> dict[str, Any]:
     expected = simulate.counts(graph, x)
     found: dict[str, Any] = {}
 
@@ -289,7 +303,7 @@ def deploy(architecture: Architecture) -> dict[str, Any]:
         found["cores"], found["hops"] = execution.placement.cores, round(execution.placement.mean_hops, 1)
         return same(simulate.counts(execution.graph, x), execution.run(x))
 
-    return found | _each({"lava": lambda: same(expected, LavaTarget().compile(graph).run(x)), "chip": chip}) | found
+    return _each({"lava": lambda: same(expected, LavaTarget().compile(graph).run(x)), "chip": chip}) | found
 
 
 def run_inputs(architecture: Architecture) -> tuple[Any, np.ndarray]:
@@ -493,7 +507,8 @@ def table(results: dict[tuple[str, str], dict[str, Any]]) -> None:
         print(f"\n| {' | '.join(columns)} |\n|---|---|---|---:|---:|")
         for name, found in rows.items():
             cells = [found.get("failed") or found["lava"], found.get("chip"), found.get("cores"), found.get("hops")]
-            print(f"| {' | '.join([name, *(str('' if cell is None else cell) for cell in cells)])} |")
+            title = f"{name}, composed" if found.get("composed") else name
+            print(f"| {' | '.join([title, *(str('' if cell is None else cell) for cell in cells)])} |")
     rows = {name: results[name, "spikingjelly"] for name in packages if (name, "spikingjelly") in results}
     if rows:
         columns = [f"{letter} = {n}" for letter in "LT" for n in TIMESTEPS]
