@@ -2,12 +2,18 @@
 fast the machine is.
 """
 
+import os
 import sys
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("any_machine", deadline=None)
+settings.register_profile(
+    "any_machine",
+    deadline=None,
+    derandomize="EXPLORE" not in os.environ,  # the same examples in each run; EXPLORE=1 draws new ones
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)
 settings.load_profile("any_machine")
 
 

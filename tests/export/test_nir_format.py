@@ -20,7 +20,7 @@ from pascal_nm.network.operators import Conv2d, Dense, Identity, SumPool2d
 from tests.strategies import integer_graphs
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(graph=integer_graphs())
 def test_every_random_graph_survives_writing_and_reading(graph, tmp_path_factory):
     path = tmp_path_factory.mktemp("nir") / "graph.nir"
