@@ -24,7 +24,7 @@ test: lint types
 	$(PYTEST)
 
 test-all: lint types
-	$(PYTEST) -m ''
+	EXPLORE=1 $(PYTEST) -m ''
 
 # `make test-python PY=python3.12`: the tests on another Python, in an environment of its own.
 test-python:
