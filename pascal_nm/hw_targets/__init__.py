@@ -203,7 +203,7 @@ def _traced(module: nn.Module | ExportedProgram, graph: Graph, data: Any) -> Sou
 
 def _first(data: Any) -> Array:
     """The first of some data, (1, *shape)."""
-    values, _ = next(batches(data.values if isinstance(data, Pixels) else data, 1))
+    values, _ = next(batches(data.values if isinstance(data, Pixels) else data, 1, 1))
     return values
 
 

@@ -423,7 +423,6 @@ def inputs(graph: Graph, data: Given, progress: Progress | None = None) -> Itera
     Raises:
         DataError: as :func:`run_batches`.
     """
-    check(graph, data)
     return (taken for taken, _ in as_shown(graph, data, batch_images(graph), progress=progress))
 
 

@@ -86,7 +86,7 @@ def fitted(network: Graph, chip: Chip, recipe: Quantization | int = 8, *, frames
     recipe = recipe if isinstance(recipe, Quantization) else Quantization(recipe)
     if (numbers := chip.fixed_point) is None:
         layers = Layers(network, recipe)
-        integer = layers.graph([layer.quantized(layer.recipe) for layer in layers])
+        integer = layers.graph([layer.own for layer in layers])
         return Fitted(integer, check(integer, chip, frames=frames))
     layers = Layers(network, replace(recipe, bias_bits=min(32, chip.widths["bias"])))
     levels = _levels((*network.populations, layers.input), frames)

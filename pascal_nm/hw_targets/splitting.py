@@ -17,7 +17,6 @@ The analog input is not on a core: it is injected from outside.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -171,16 +170,14 @@ class Splitter:
         apart = pool is not None and all(s >= k for s, k in zip(pool.stride, pool.kernel, strict=True))
         return math.prod(pool.output_shape(shape)) if pool is not None and apart else math.prod(shape)
 
-    def memory(
-        self, projection: Projection, channels: Array, neurons: Array, synapses: Callable[[Array], Array]
-    ) -> Array:
+    def memory(self, projection: Projection, channels: Array, neurons: Array, synapses: Array | None) -> Array:
         """Bits that the weights onto so many neurons of so many channels take.
 
-        ``synapses`` adds numbers of neurons up, where these have synapses of their own.
+        ``synapses`` are all of theirs, where each neuron has its own.
         """
         reach, operator = self.joins.reach[projection.name], projection.operator
-        if isinstance(reach, Pattern):
-            return synapses(reach.fan_in) * self.bits[projection.name]
+        if synapses is not None:
+            return synapses * self.bits[projection.name]
         if operator.all_to_all:
             return neurons * self.lists(projection) * self.bits[projection.name]
         stored = channels * operator.phases if self.core.shared_convolution and operator.uniform else neurons
@@ -228,7 +225,9 @@ class Splitter:
         channels = np.broadcast_to(np.diff(mine.channels)[:, None, None], mine.grid).reshape(-1)
         memory = np.zeros(mine.cores, np.int64)
         for q in self.graph.incoming(name):
-            memory += self.memory(q, channels, mine.sizes, mine.summed)
+            reach = self.joins.reach[q.name]
+            synapses = mine.summed(reach.fan_in) if isinstance(reach, Pattern) else None
+            memory += self.memory(q, channels, mine.sizes, synapses)
         used = {"neurons": mine.sizes, "memory": memory}
         used |= {"in_axons": self._axons(name, blocks, "in"), "out_axons": self._axons(name, blocks, "out")}
         limits = {"neurons": self.core.neurons, "memory": self.core.memory_bits}
@@ -259,10 +258,11 @@ class _Shapes:
         self.neurons = c * h * w
         self.memory, self.axons, heard, self.arriving = np.zeros((4, *c.shape))
         for q in graph.incoming(p.name):
-            self.memory = self.memory + splitter.memory(q, c, self.neurons, self._most)
+            joins = splitter.joins.reach[q.name]
+            synapses = self._most(joins.fan_in) if isinstance(joins, Pattern) else None
+            self.memory = self.memory + splitter.memory(q, c, self.neurons, synapses)
             if graph[q.source].dynamics.injects:
                 continue
-            joins = splitter.joins.reach[q.name]
             if q.operator.all_to_all:
                 neurons, arriving = np.full(c.shape, graph[q.source].size), graph[q.source].size * self.cores
                 axons = np.full(c.shape, splitter.lists(q))
@@ -270,8 +270,9 @@ class _Shapes:
                 axes = joins.cover if isinstance(joins, Pattern) else joins
                 spans = [_heard(m, sizes) for m, sizes in zip(axes, self.axes, strict=True)]
                 neurons, arriving = _outer([each.max for each in spans]), _outer([each.sum for each in spans])
-                if isinstance(joins, Pattern):  # what each block hears takes too long to count for all shapes
-                    neurons = np.minimum(neurons, self._most(joins.fan_in))
+                if isinstance(joins, Pattern) and synapses is not None:
+                    # What each block hears takes too long to count for all shapes.
+                    neurons = np.minimum(neurons, synapses)
                     arriving = np.minimum(arriving, joins.matrix.nnz)
                 axons = neurons
             heard, self.arriving = heard + neurons, self.arriving + arriving

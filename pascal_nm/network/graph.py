@@ -616,15 +616,21 @@ class Graph:
         Others send up to ``own``; linear ones no more than their weights make of what these send,
         and peaks no more than one of their sources.
         """
-        found: dict[str, float] = {}
-        for p in self.populations if self[name].dynamics.summed else (self[name],):
-            if p.dynamics.adds:
-                found[p.name] = sum(q.gain * found[q.source] for q in self.incoming(p.name))
-            else:
-                found[p.name] = found[self.incoming(p.name)[0].source] if p.dynamics.summed else own(p)
-            if p.name == name:
-                break
-        return found[name]
+        return sum(gain * own(self[source]) for source, gain in self._gains.get(name, {name: 1.0}).items())
+
+    @cached_property
+    def _gains(self) -> dict[str, dict[str, float]]:
+        """Of each linear population and peak, how much of what others send is in a sum, at most."""
+        found: dict[str, dict[str, float]] = {}
+        for p in self.populations:
+            if not p.dynamics.summed:
+                continue
+            mine = found[p.name] = {}
+            for q in self.incoming(p.name):
+                gain = q.gain if p.dynamics.adds else 1.0
+                for source, part in found.get(q.source, {q.source: 1.0}).items():
+                    mine[source] = mine.get(source, 0.0) + gain * part
+        return found
 
     def incoming(self, name: str) -> tuple[Projection, ...]:
         """Projections onto the population ``name``."""
@@ -684,11 +690,9 @@ class Graph:
         currents = self.input.currents(self.taken(inputs), self.dtype)
         if not self.is_integer and currents.size:
             largest = float(np.abs(currents).max())
-            reach = max(
-                q.largest_sum() * self.largest(q.source, lambda p: p.dynamics.injects)
-                for q in self.projections
-                if self[q.source].dynamics.valued
-            )
+            valued = [p.name for p in self.populations if p.dynamics.valued]
+            most = {name: self.largest(name, lambda p: p.dynamics.injects) for name in valued}
+            reach = max(q.largest_sum() * most[q.source] for q in self.projections if q.source in most)
             if not largest * max(reach, 1.0) < self._most:
                 raise DataError(f"the data reaches {largest:.3g}: with the network's weights, beyond {self.dtype}")
         return currents
@@ -835,8 +839,11 @@ def _validate_types(graph: Graph) -> None:
             _require(integer, f"an integer graph has integers only, but {what} are of type {array.dtype}")
         return
     _require(len(types) == 1, f"a float graph has one type, not {' and '.join(sorted(map(str, types)))}")
+    largest = {
+        p.name: graph.largest(p.name, lambda p: 0 if p.dynamics.injects else p.levels) for p in graph.populations
+    }
     for q in graph.projections:
-        most = graph.largest(q.source, lambda p: 0 if p.dynamics.injects else p.levels)
+        most = largest[q.source]
         if q.largest_sum() * most > graph._most:
             raise GraphError(
                 f"projection {q.source} -> {q.target}: "

@@ -67,7 +67,7 @@ def quantize(graph: Graph, recipe: Quantization | int = 8, *, input_range: Any =
         number = isinstance(input_range, int | float | np.number)
         graph = graph.replace(input_range=float(input_range) if number else range_of(graph, input_range))
     layers = Layers(graph, recipe)
-    made = layers.graph([layer.quantized(layer.recipe) for layer in layers])
+    made = layers.graph([layer.own for layer in layers])
     for p in made.weighted if any(p.dynamics.adds for p in made.populations) else ():
         bounds.carrier(bounds.potential_bound(made, p.name), p.name)
     return made
@@ -109,6 +109,11 @@ class Layer:
     recipe: LayerQuantization
     carried: Projection | None = None
     most: int = _THRESHOLD_MAX
+
+    @cached_property
+    def own(self) -> tuple[Population, list[Projection]]:
+        """Its integers by its own recipe."""
+        return self.quantized(self.recipe)
 
     def quantized(self, recipe: LayerQuantization) -> tuple[Population, list[Projection]]:
         """The integer population and the projections onto it.
@@ -191,7 +196,7 @@ class Layers:
             carried = next((q for q in sums if _passes(q) and not p.dynamics.reads_out), None)
             layer = Layer(p, incoming, self.recipe.layer(i), carried, _most(p) if sums else _THRESHOLD_MAX)
             if p.dynamics.adds:
-                made, _ = layer.quantized(layer.recipe)
+                made, _ = layer.own
                 self._units[p.name] = made.threshold / p.threshold
             yield layer
 

@@ -120,6 +120,4 @@ def _as_parameters(module: nn.Module, example: Any) -> Any:
         return type(example)(_as_parameters(module, each) for each in example)
     if kind is None or not isinstance(example, Tensor) or not example.is_floating_point():
         return example
-    return example.to(
-        torch.promote_types(example.dtype, kind) if example.dtype.itemsize < kind.itemsize else example.dtype
-    )
+    return example.to(torch.promote_types(example.dtype, kind))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from operator import getitem
 from typing import Any, TypeVar
@@ -484,7 +484,7 @@ class Converter:
             return replace(value, bias=level * step)
         signs = value.signs
         if value.windows:
-            name = next(n for n in _lengthened(f"{name}_unpooled") if n not in self._taken())
+            name = self._free(f"{name}_unpooled")
         positive = self.scaled(node, replace(value, windows=()), sign) if np.any(sign < 0) else value
         self._close(positive, Population(name, "pasc", value.shape, levels, np.abs(step)))
         result = affine.of_population(name, value.shape, step, value.seen)
@@ -522,7 +522,6 @@ class Converter:
                 "convert with growth=4, or put a QCFS activation directly behind the pooling",
             )
         signs = value.signs if value.signs is not None else np.ones((1,) * len(value.shape))
-        signs = np.where(signs == 0, 1.0, signs)
         turned = replace(value, windows=(), signs=None).scaled(signs)
         divisor = affine.lcm_of(value.terms)
         name = population_name(node, self._taken())
@@ -590,9 +589,7 @@ class Converter:
             value = self.value(node, results[name])
             if value.axis:
                 raise ConversionError(f"output {number} has its images along axis {value.axis}, not first")
-            title = (
-                "output" if number == 1 else next(n for n in _lengthened(f"output_{number}") if n not in self._taken())
-            )
+            title = "output" if number == 1 else self._free(f"output_{number}")
             if not value.terms:
                 raise ConversionError(
                     f"the network's output {number} depends on no QCFS activation: it is the same for every input"
@@ -617,6 +614,12 @@ class Converter:
 
     def _taken(self) -> set[str]:
         return {p.name for p in self.populations} | set(self.source.functional_names.values())
+
+    def _free(self, name: str) -> str:
+        """A name, or a longer one where it is taken."""
+        while name in self._taken():
+            name += "_"
+        return name
 
     def _add(self, population: Population) -> None:
         self.populations.append(population)
@@ -648,11 +651,6 @@ def _bare(operator: Operator) -> Operator:
     return operator.with_weight(np.ones((1,) * operator.weight.ndim))
 
 
-def _lengthened(name: str) -> Iterator[str]:
-    """A name, and others where that is taken."""
-    return (name + "_" * more for more in itertools.count())
-
-
 def _is_random(target: torch._ops.OpOverload) -> bool:
     return torch.Tag.nondeterministic_seeded in target.tags
 
@@ -666,7 +664,7 @@ def refusal(node: fx.Node, reason: str) -> ConversionError:
     return ConversionError(f"{location(node)}: {_operation(node)} cannot be converted: {reason}")
 
 
-_GATE = (
+GATE = (
     "the product of two activations is not linear (a gate, as in squeeze-and-excitation or attention): retrain the "
     "network without it"
 )
@@ -698,11 +696,7 @@ _REASONS = {
     "softmax": "inside of a network, softmax is not linear (attention): retrain the network without it",
     "_softmax": "inside of a network, softmax is not linear (attention): retrain the network without it",
     "log_softmax": "inside of a network, log_softmax is not linear",
-    "scaled_dot_product_attention": _GATE,
-    "mul": _GATE,
-    "mul_": _GATE,
-    "matmul": _GATE,
-    "bmm": _GATE,
+    **dict.fromkeys(("scaled_dot_product_attention", "mul", "mul_", "matmul", "bmm"), GATE),
     **dict.fromkeys(
         ("lstm", "gru", "rnn_tanh", "rnn_relu"),
         "it keeps a state from step to step of its input, and bends it by functions that are not QCFS",

@@ -19,7 +19,7 @@ from pascal_nm.network.dynamics import MAX_LEVELS
 from pascal_nm.network.operators import Conv2d, ConvTranspose2d, Dense, SumPool2d
 from pascal_nm.source import affine
 from pascal_nm.source.affine import Value
-from pascal_nm.source.converter import Converter, matrix_operator, refusal, register
+from pascal_nm.source.converter import GATE, Converter, matrix_operator, refusal, register
 from pascal_nm.source.tracing import COPIES, DROPOUTS, QCFS, aten, drops
 
 
@@ -58,15 +58,10 @@ def _convolution(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Value:
-    value, w = converter.value(node, x), converter.constant(node, weight)
-    axes = w.ndim - 2
+    value, w, b = _weighed(converter, node, x, weight, bias)
+    axes, result = w.ndim - 2, _result(node)
     stride, dilation = _each(stride, axes), _each(dilation, axes)
     pads = _pads(padding, w.shape[2:], dilation)
-    b = None if bias is None else converter.constant(node, bias)
-    if len(value.seen) != axes + 1:
-        raise refusal(node, f"it takes images of {axes + 1} axes, not of shape {value.seen}")
-    value = converter.laid_out(node, value)
-    result = _result(node)
     if axes == 3:
         w = _planes(w, value.seen, result, stride[0], pads[0][0], dilation[0], groups)
         b = None if b is None else b.repeat(result[1])
@@ -74,12 +69,20 @@ def _convolution(
         stride, dilation, pads = stride[1:], dilation[1:], pads[1:]
     elif axes == 1:
         w, stride, dilation, pads = w[:, :, None], (1, *stride), (1, *dilation), [(0, 0), *pads]
-    w, both = _evenly(w, pads, dilation)
-    if both is None:
-        value = converter.moved(node, value, _padded(value.shape, pads))
-        both = (0, 0)
-    operator = Conv2d(w, (stride[0], stride[1]), both, (dilation[0], dilation[1]), groups)
+    bare = Conv2d(w, _pair(stride), (0, 0), _pair(dilation), groups)
+    operator = bare.widened((pads[0], pads[1]), value.shape[1:])
+    if operator is None:
+        value, operator = converter.moved(node, value, _padded(value.shape, pads)), bare
     return converter.map(node, value, operator, b).viewed(result)
+
+
+def _weighed(converter: Converter, node: fx.Node, x: Any, weight: Any, bias: Any) -> tuple[Value, Array, Array | None]:
+    """Images, as they are stored, with the weight and the bias of a convolution."""
+    value, w = converter.value(node, x), converter.constant(node, weight)
+    b = None if bias is None else converter.constant(node, bias)
+    if len(value.seen) != w.ndim - 1:
+        raise refusal(node, f"it takes images of {w.ndim - 1} axes, not of shape {value.seen}")
+    return converter.laid_out(node, value), w, b
 
 
 def _pads(padding: Any, kernel: Sequence[int], dilation: Sequence[int]) -> list[Pair]:
@@ -90,21 +93,6 @@ def _pads(padding: Any, kernel: Sequence[int], dilation: Sequence[int]) -> list[
         total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         return [(n // 2, n - n // 2) for n in total]
     return [(n, n) for n in _each(padding, len(kernel))]
-
-
-def _evenly(w: Array, pads: Sequence[Pair], dilation: Sequence[int]) -> tuple[Array, Pair | None]:
-    """Weights with zeros at their ends, and the padding that is the same on both sides with them.
-
-    None where no whole number of weights lies between the two sides.
-    """
-    if all(before == behind for before, behind in pads):
-        return w, (pads[0][0], pads[1][0])
-    most = [max(pad) for pad in pads]
-    ends = [(m - before, m - behind) for m, (before, behind) in zip(most, pads, strict=True)]
-    if any(n % d for pair, d in zip(ends, dilation, strict=True) for n in pair):
-        return w, None
-    wider = [(before // d, behind // d) for (before, behind), d in zip(ends, dilation, strict=True)]
-    return np.pad(w, [(0, 0), (0, 0), *wider]), (most[0], most[1])
 
 
 def _padded(shape: Shape, pads: Sequence[Pair]) -> Array:
@@ -138,11 +126,8 @@ def _transposed(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Value:
-    value, w = converter.value(node, x), converter.constant(node, weight)
+    value, w, b = _weighed(converter, node, x, weight, bias)
     axes = w.ndim - 2
-    if len(value.seen) != axes + 1:
-        raise refusal(node, f"it takes images of {axes + 1} axes, not of shape {value.seen}")
-    value = converter.laid_out(node, value)
     inputs, outputs, *kernel = w.shape
     w = w.reshape(groups, inputs // groups, outputs, *kernel).swapaxes(1, 2)
     w = w.reshape(groups * outputs, inputs // groups, *kernel)
@@ -150,9 +135,8 @@ def _transposed(
     if axes == 1:
         w = w[:, :, None]
         given = [(fill, *n) for n, fill in zip(given, (1, 0, 0, 1), strict=True)]
-    first, second, third, fourth = ((n[0], n[1]) for n in given)
+    first, second, third, fourth = map(_pair, given)
     operator = ConvTranspose2d(w, first, second, third, fourth, groups)
-    b = None if bias is None else converter.constant(node, bias)
     return converter.map(node, value, operator, b).viewed(_result(node))
 
 
@@ -190,7 +174,7 @@ def _average(
     result = _result(node)
     axes = len(value.seen) - 1
     kernel, padding = _each(kernel, axes), _each(padding, axes)
-    stride = _each(stride, axes) if stride != () and stride != [] else kernel
+    stride = _strides(stride, kernel)
     inside, outside = value.seen[1:], result[1:]
     hangs = any(
         (out - 1) * s + k > n + 2 * p for n, out, k, s, p in zip(inside, outside, kernel, stride, padding, strict=True)
@@ -210,9 +194,17 @@ def _average(
     return found.scaled(np.full((1,) * len(found.shape), 1 / divisor)) if divisor else found
 
 
-def _windows(kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]) -> SumPool2d:
-    """Of images, or of values along one axis, which are images without height."""
-    (first, second, third) = (n if len(n) == 2 else (fill, *n) for n, fill in ((kernel, 1), (stride, 1), (padding, 0)))
+def _strides(stride: Any, kernel: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of windows: their own size, where none are given."""
+    return kernel if stride in ((), []) else _each(stride, len(kernel))
+
+
+def _windows(kernel: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,)) -> SumPool2d:
+    """Of images, or of values along one axis, which are images without height.
+
+    By default they stand side by side.
+    """
+    first, second, third = ((fill, *n)[-2:] for n, fill in ((kernel, 1), (stride or kernel, 1), (padding, 0)))
     return SumPool2d(_pair(first), _pair(second), _pair(third))
 
 
@@ -228,7 +220,7 @@ def _adaptive_average(converter: Converter, node: fx.Node, x: Any, size: Any) ->
     inside, outside = value.seen[1:], result[1:]
     if len(inside) < 3 and not any(n % out for n, out in zip(inside, outside, strict=True)):
         kernel = tuple(n // out for n, out in zip(inside, outside, strict=True))
-        return _pool(converter, node, value, _windows(kernel, kernel, (0,) * len(kernel)))
+        return _pool(converter, node, value, _windows(kernel))
     matrices = []
     for n, out in zip(inside, outside, strict=True):
         spans = _adaptive(n, out)
@@ -284,8 +276,7 @@ def _added(converter: Converter, node: fx.Node, value: Value, dims: Sequence[int
     """The sum or mean along axes, which are counted from the first behind the images as 1."""
     axes = len(value.seen)
     if axes in (2, 3) and dims == list(range(2, axes + 1)):
-        kernel = (1, *value.seen[1:])[-2:]
-        pool = SumPool2d(_pair(kernel), _pair(kernel))
+        pool = _windows(value.seen[1:])
         found = converter.pooled(node, converter.laid_out(node, value), pool, pool.size if mean else 1)
         return found.viewed(seen)
     matrices = [
@@ -316,7 +307,7 @@ def _largest(
     result = _result(node)
     axes = len(value.seen) - 1
     kernel, padding, dilation = (_each(n, axes) for n in (kernel, padding, dilation))
-    stride = _each(stride, axes) if stride != () and stride != [] else kernel
+    stride = _strides(stride, kernel)
     if axes < 3 and set(dilation) == {1} and _has_pixels(value):
         window = replace(_windows(kernel, stride, padding), ceil=ceil_mode)
         return _largest_in(converter, node, value, window, result)
@@ -334,8 +325,7 @@ def _adaptive_largest(converter: Converter, node: fx.Node, x: Any, size: Any) ->
     result = _result(node)
     sides = list(zip(value.seen[1:], result[1:], strict=True))
     if len(sides) < 3 and not any(n % out for n, out in sides) and _has_pixels(value):
-        kernel = tuple(n // out for n, out in sides)
-        return _largest_in(converter, node, value, _windows(kernel, kernel, (0,) * len(kernel)), result)
+        return _largest_in(converter, node, value, _windows([n // out for n, out in sides]), result)
     taps = [[list(range(*span)) for span in _adaptive(n, out)] for n, out in sides]
     return _largest_of(converter, node, x, taps, result)
 
@@ -348,8 +338,7 @@ def _largest_along(converter: Converter, node: fx.Node, x: Any, dim: Any = (), k
     if 0 in dims:
         raise refusal(node, "it takes the largest of the images of a batch")
     if dims == set(range(2, axes + 1)) and axes < 4 and _has_pixels(value):
-        kernel = value.seen[1:]
-        return _largest_in(converter, node, value, _windows(kernel, kernel, (0,) * len(kernel)), _result(node))
+        return _largest_in(converter, node, value, _windows(value.seen[1:]), _result(node))
     taps = [[list(range(n))] if axis in dims else [[i] for i in range(n)] for axis, n in enumerate(value.seen, 1)]
     return _largest_of(converter, node, x, taps, _result(node))
 
@@ -390,8 +379,8 @@ def _largest_of(
     gathered = places[grid].reshape(len(places), *split)
     order = [0, *range(1, len(split) + 1, 2), *range(2, len(split) + 1, 2)]
     together = gathered.transpose(order).reshape(1, -1, math.prod(most))
-    window = SumPool2d((1, math.prod(most)), (1, math.prod(most)))
-    return converter.largest(node, converter.moved(node, value, together), window).viewed(result)
+    moved = converter.moved(node, value, together)
+    return converter.largest(node, moved, _windows([math.prod(most)])).viewed(result)
 
 
 # -- numbers for each channel or pixel ---------------------------------------------------------
@@ -496,11 +485,7 @@ def _neg(converter: Converter, node: fx.Node, x: Any) -> Value:
 def _mul(converter: Converter, node: fx.Node, x: Any, y: Any) -> Value:
     own, factor = (x, y) if converter.is_value(x) and not _fixed(converter, x) else (y, x)
     if converter.is_value(factor) and not _fixed(converter, factor):
-        raise refusal(
-            node,
-            "the product of two activations is not linear (a gate, as in squeeze-and-excitation or attention): retrain "
-            "the network without it",
-        )
+        raise refusal(node, GATE)
     value = converter.value(node, own, pooling=True)
     return _times(converter, node, value, converter.constant(node, factor))
 
