@@ -2,7 +2,8 @@
 
 Every network is a plain module with :class:`pascal_nm.source.qcfs.QCFS` where others have ReLU.
 :func:`build` makes one by name. Layouts follow Bu et al. (https://arxiv.org/abs/2303.04347) and the
-PASCAL paper's Tables A.5 to A.7.
+PASCAL paper's Tables A.5 to A.7; ``vgg7`` is the VGG-like network of Li et al.
+(https://arxiv.org/abs/1605.04711): six convolutions, one hidden linear layer, no dropout.
 """
 
 from __future__ import annotations
@@ -163,6 +164,24 @@ def _cnn(shape: tuple[int, int, int], classes: int, *, width: _Width, pool: Pool
     )
 
 
+def _vgg7(shape: tuple[int, int, int], classes: int, *, width: _Width, pool: Pool, stem: Stem) -> nn.Module:
+    if min(shape[1:]) < 8:
+        raise ConversionError(f"images of {shape[1]}x{shape[2]} are too small for a vgg7: it halves them three times")
+    *channels, hidden = _channels((128, 128, 256, 256, 512, 512, 1024), width)
+    layers: list[nn.Module] = []
+    for i, (source, target) in enumerate(itertools.pairwise([shape[0], *channels])):
+        layers += [*_conv(source, target), QCFS(), *([_pooling(pool)] if i % 2 else [])]
+    features = channels[-1] * (shape[1] // 8) * (shape[2] // 8)
+    return nn.Sequential(
+        *layers,
+        nn.Flatten(),
+        nn.Linear(features, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        QCFS(),
+        nn.Linear(hidden, classes),
+    )
+
+
 class VGG(nn.Module):
     """VGG with batch normalization and three fully connected layers (Tables A.5 and A.6)."""
 
@@ -301,6 +320,7 @@ def _resnet(name: str) -> Callable[..., nn.Module]:
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "mlp": _mlp,
     "cnn": _cnn,
+    "vgg7": _vgg7,
     "resnet9": ResNet9,
     **{name: _resnet(name) for name in RESNET_LAYOUTS},
     **{name: _vgg(name) for name in VGG_LAYOUTS},
