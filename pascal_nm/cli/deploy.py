@@ -28,7 +28,10 @@ def deploy(
     chip: Annotated[
         str, typer.Option("--chip", "-c", help=f"{', '.join(chips.available())}, or a .toml file.")
     ] = "loihi2",
-    bits: Annotated[int, typer.Option(help="Quantize a float network to so many bits.")] = 8,
+    bits: Annotated[
+        int | None,
+        typer.Option(help="Quantize a float network to so many bits.", show_default="those that it was trained for; 8"),
+    ] = None,
     objective: options.Objective = "time",
     schedule: options.ScheduleName = None,
     lag: options.Lag = None,
@@ -42,7 +45,7 @@ def deploy(
     place(output)
     described = chips.load(chip)
     graph = options.timing(options.load_network(network), schedule, lag, None)
-    graph = fixed_point.fit(graph, described, bits)
+    graph = fixed_point.fit(graph, described, options.bits_of(network, bits))
     with progress("mapping"):
         program = lower(graph, described, objective=objective)
         found = program.placement(described)
