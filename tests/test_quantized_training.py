@@ -14,7 +14,7 @@ from pascal_nm.network.graph import Pixels, Preprocessing, Quantization
 from pascal_nm.network.quantization import quantize
 from pascal_nm.simulation import simulate
 from pascal_nm.source import checkpoint
-from pascal_nm.source.architectures import build, qcfs_layers
+from pascal_nm.source.architectures import build, qcfs_layers, set_levels
 from pascal_nm.source.checkpoint import Model
 from pascal_nm.training import TrainingConfig
 from pascal_nm.training.quantized import QuantizedForward, recipe_of
@@ -75,7 +75,7 @@ def test_what_runs_is_the_integer_network_in_every_level_and_output(name, bits, 
     bits = bits_of(module, *bits) if isinstance(bits, tuple) else bits
     forward = QuantizedForward(module, (3, 32, 32), PREPROCESSING, Quantization(bits), check=False)
     forward.train(False)
-    found = []
+    found: list[torch.Tensor] = []
     for _, layer in qcfs_layers(module):
         step = layer.threshold.detach() / layer.levels
         layer.register_forward_hook(lambda _, __, out, step=step: found.append((out / step).round().int()))
@@ -104,10 +104,10 @@ def test_in_single_precision_it_is_the_same(name):
 
 def test_each_step_runs_the_integers_of_the_weights_as_they_then_are():
     module = network("resnet8")
-    forward = QuantizedForward(module, (3, 32, 32), PREPROCESSING, Quantization(3))
+    forward = QuantizedForward(module, (3, 32, 32), PREPROCESSING, Quantization(3), check=False)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.05)
     inputs = torch.from_numpy(PREPROCESSING(images())).double()
-    for _ in range(3):
+    for _ in range(2):
         forward.train(True)
         graph = integers(module, 3)
         outputs = forward(inputs)
@@ -128,25 +128,26 @@ def test_inputs_between_pixels_are_rounded_to_them():
         assert torch.equal(forward(inputs + 0.4 * PREPROCESSING.step.min()), forward(inputs))
 
 
-@pytest.mark.parametrize("name", ["resnet8", "cnn with max-pooling"])
+@pytest.mark.parametrize("name", ["resnet8", "vgg11"])
 def test_where_rounding_changes_next_to_nothing_gradients_are_those_of_the_float_network(name):
     module = network(name, seed=1)
+    set_levels(module, 1000)
     whole = Preprocessing(255.0, (0.4, 0.4, 0.2), (0.25, 0.24, 0.26))  # means that are pixels
     inputs = torch.from_numpy(whole(images())).double()
 
     def gradients(run):
         module.zero_grad()
+        torch.manual_seed(0)  # of dropout
         run(inputs)[:, 0].sum().backward()
-        return {k: p.grad.clone() for k, p in module.named_parameters()}
+        return torch.cat([p.grad.reshape(-1) for p in module.parameters()])
 
-    forward = QuantizedForward(module, (3, 32, 32), whole, Quantization(16))
+    forward = QuantizedForward(module, (3, 32, 32), whole, Quantization(16), check=False)
     forward.train(True)
     found, expected = gradients(forward), gradients(module)
-    for key, value in expected.items():
-        assert torch.linalg.norm(found[key] - value) < 0.1 * torch.linalg.norm(value), key  # a few levels are others
+    assert torch.linalg.norm(found - expected) < 0.02 * torch.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet8", "vgg11"])
+@pytest.mark.parametrize("name", ["cnn", "resnet8"])
 def test_gradients_reach_every_parameter_and_statistics_stay(name):
     module = network(name)
     before = {k: v.clone() for k, v in module.named_buffers()}
@@ -155,7 +156,7 @@ def test_gradients_reach_every_parameter_and_statistics_stay(name):
     forward(torch.from_numpy(PREPROCESSING(images())).double()).square().sum().backward()
     for parameter_name, parameter in module.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), parameter_name
-        assert parameter.grad.any() or "conv_bias" in NETWORKS[name], parameter_name
+        assert parameter.grad.any(), parameter_name
     assert all(torch.equal(v, before[k]) for k, v in module.named_buffers())
 
 
