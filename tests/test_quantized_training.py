@@ -75,7 +75,7 @@ def test_what_runs_is_the_integer_network_in_every_level_and_output(name, bits, 
     bits = bits_of(module, *bits) if isinstance(bits, tuple) else bits
     forward = QuantizedForward(module, (3, 32, 32), PREPROCESSING, Quantization(bits), check=False)
     forward.train(False)
-    found: list[torch.Tensor] = []
+    found = []
     for _, layer in qcfs_layers(module):
         step = layer.threshold.detach() / layer.levels
         layer.register_forward_hook(lambda _, __, out, step=step: found.append((out / step).round().int()))
@@ -235,6 +235,19 @@ def test_layers_that_follow_each_other_without_qcfs_are_refused():
     module = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.Linear(8, 6), *list(build("mlp", (3, 2, 2), 2))[3:4])
     with pytest.raises(ConversionError, match=r"2 follows 1 without a QCFS layer in between"):
         QuantizedForward(module, (3, 2, 2), PREPROCESSING, Quantization(4))
+
+
+def test_a_network_that_branches_on_its_input_is_refused():
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = build("mlp", (3, 2, 2), 2, width=0.05)
+
+        def forward(self, x):
+            return self.layers(x if x.sum() > 0 else -x)
+
+    with pytest.raises(ConversionError, match=r"torch\.fx cannot follow it"):
+        QuantizedForward(Branching(), (3, 2, 2), PREPROCESSING, Quantization(4))
 
 
 def test_a_file_remembers_the_bits_and_an_older_one_has_none(trained, tmp_path):

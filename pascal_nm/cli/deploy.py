@@ -16,6 +16,7 @@ from pascal_nm.export.bundle import place
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import fixed_point, program_files
 from pascal_nm.hw_targets.program import lower
+from pascal_nm.network.graph import Quantization
 from pascal_nm.simulation import simulate
 
 _CHECKED = 4
@@ -45,7 +46,7 @@ def deploy(
     place(output)
     described = chips.load(chip)
     graph = options.timing(options.load_network(network), schedule, lag, None)
-    graph = fixed_point.fit(graph, described, options.bits_of(network, bits))
+    graph = fixed_point.fit(graph, described, Quantization(options.bits_of(network, bits)))
     with progress("mapping"):
         program = lower(graph, described, objective=objective)
         found = program.placement(described)

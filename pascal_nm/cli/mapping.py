@@ -19,6 +19,7 @@ from pascal_nm.hw_targets.loihi import Execution
 from pascal_nm.hw_targets.mapping import Placement
 from pascal_nm.hw_targets.program import lower
 from pascal_nm.hw_targets.splitting import LIMITS, RELIEF
+from pascal_nm.network.graph import Quantization
 
 
 def map(
@@ -53,7 +54,7 @@ def map(
     data = None if data_name is None else options.load_data(data_name, limit, network=graph)
     graph = graph if data is None else options.completed(graph, data, quantized=True)
     with progress("mapping"):
-        program = Execution(lower(graph, described, options.bits_of(network, bits), objective), described)
+        program = Execution(lower(graph, described, Quantization(options.bits_of(network, bits)), objective), described)
         found = program.placement
     assert found is not None, "the program is for the cores of a chip"
     options.note_objective(objective, described, found)

@@ -16,9 +16,10 @@ can tell apart, and keeps the rounding of floats from moving a level where a sum
 
 Gradients pass straight through the rounding, as if it were not there (Bengio et al. 2013,
 https://arxiv.org/abs/1308.3432): :math:`\partial \hat W / \partial W = 1`. They flow to weights,
-normalizations' scales and shifts, and thresholds. Normalizations use their running statistics and
-do not change them, in training as in use, since these are folded into the weights that are rounded
-(Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.2, whose own training ends so).
+normalizations' scales and shifts, and thresholds. Normalizations are folded into the weights that
+are rounded (Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.2), with the statistics
+that they have collected, which no longer change (Krishnamoorthi 2018,
+https://arxiv.org/abs/1806.08342).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.errors import ConversionError, DataError
+from pascal_nm.errors import ConversionError, DataError, first_line
 from pascal_nm.network.graph import Graph, Pixels, Preprocessing, Projection, Quantization
 from pascal_nm.network.quantization import Layer, Layers
 from pascal_nm.simulation import simulate
@@ -91,7 +92,7 @@ class QuantizedForward(fx.Interpreter):
         half: bool = False,
         check: bool = True,
     ) -> None:
-        super().__init__(fx.GraphModule(module, _Tracer().trace(module)))
+        super().__init__(fx.GraphModule(module, _traced(module)))
         self.network, self.recipe, self.half = module, recipe, half
         self._preprocessing = preprocessing
         parameter = next(module.parameters())
@@ -112,6 +113,7 @@ class QuantizedForward(fx.Interpreter):
             kept.copy_(value.half() if self.half and value.ndim > 1 else value)
         return convert(self._source, preprocessing=self._preprocessing, check=False)
 
+    @torch.no_grad()
     def refresh(self) -> None:
         """Round the parameters as they are."""
         layers = Layers(self.floats(), self.recipe)
@@ -124,7 +126,11 @@ class QuantizedForward(fx.Interpreter):
             for q, ratio in _ratios(layer):
                 place = self._places.weights[q.source, q.target]
                 weight = floats.get(place)
-                weights[place] = self._placed(ratio if weight is None else ratio.reshape(weight.shape) * weight)
+                if weight is None:
+                    weights[place] = self._placed(ratio)
+                else:  # in the memory order of the parameter, which convolutions like
+                    like = torch.empty_like(modules[place].weight)
+                    weights[place] = like.copy_(torch.from_numpy(ratio.reshape(weight.shape) * weight))
         scale = self._placed(layer.own[0].threshold)  # the readout comes last
         self._grids = _Grids(
             weights, offsets, self._placed(layers.input.threshold), self._placed(layers.input.bias), scale
@@ -282,6 +288,13 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, (QCFS, *_LAYERS, *_PASSED))
+
+
+def _traced(module: nn.Module) -> fx.Graph:
+    try:
+        return _Tracer().trace(module)
+    except Exception as error:  # torch raises many types for code that it cannot follow
+        raise _refusal(f"torch.fx cannot follow it from module to module ({first_line(error)})") from error
 
 
 @dataclass(frozen=True)
