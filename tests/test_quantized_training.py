@@ -272,6 +272,8 @@ def test_commands_take_the_bits_that_a_network_was_trained_for(pascal, trained, 
     quantized = json.loads(out)
     assert quantized["bits"] == [8, 4, 4, 3]
     assert quantized["accuracy"] == pytest.approx(found["test_accuracy"])
+    _, out, _ = pascal("inspect", tmp_path / "tuned.pt")
+    assert "for 3- to 8-bit weights" in out
     pascal("deploy", tmp_path / "tuned.pt", "-o", tmp_path / "bundle", "--json")
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
     assert manifest["quantization"]["bits"] == [8, 4, 4, 3]
