@@ -102,6 +102,10 @@ RUNS = {
         r"ResNet-34, ImageNet +loihi2",
     ),
     "nir_files.py": (["--width", 0.02, "--rounds", 1], r"read nir( +[\d.]+){3}\n"),
+    "quantized_training.py": (
+        [MODEL, "{tuned}", "--data", "digits", "--limit", 40, "--steps", 1, "--batch", 8, "--bits", 4],
+        r"4-bit( +[\d.]+ %){5} +[-+][\d.]+\n(.|\n)*for 4 bits over a plain one: [\d.]+\n",
+    ),
     "schedules.py": (
         [MODEL, "--limit", 8, "--levels", "2,4", "--rate", 8, "--json", "{folder}/s.json", "--plot", "{folder}/s.svg"],
         r"Every count of every layer is the integer QCFS network's",
@@ -120,13 +124,17 @@ def environment(**more):
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
 
 
+MADE = {"model": "model.pt", "network": "model.nir", "tuned": "tuned.pt"}
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A folder with a trained model.pt and its model.nir."""
+    """A folder with a trained model.pt, its model.nir, and tuned.pt, for 4 bits."""
     folder = tmp_path_factory.mktemp("made")
     for command in (
         ["train", "--epochs", "1", "--width", "0.25", "-o", "model.pt"],
         ["export", "model.pt", "--nir"],
+        ["train", "--from", "model.pt", "--bits", "4", "--epochs", "1", "-o", "tuned.pt"],
     ):
         subprocess.run([sys.executable, "-m", "pascal_nm", *command, "-q"], cwd=folder, env=environment(), check=True)
     return folder
@@ -143,7 +151,7 @@ def test_a_benchmark_runs_to_its_end(script, made, tmp_path):
     authors = os.environ.get("PASCAL_CLONE", "")
     if "{authors}" in arguments and not authors:
         pytest.skip("PASCAL_CLONE names no clone of the authors' repository")
-    places = {"model": made / "model.pt", "network": made / "model.nir", "folder": tmp_path, "authors": authors}
+    places = {name: made / file for name, file in MADE.items()} | {"folder": tmp_path, "authors": authors}
     command = [sys.executable, ROOT / "benchmarks" / script, *(str(a).format(**places) for a in arguments)]
     done = subprocess.run(
         list(map(str, command)), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600

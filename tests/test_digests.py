@@ -62,7 +62,7 @@ def test_a_changed_weight_changes_the_digests_of_its_layer_and_of_later_ones_alo
 
 def test_the_file_is_small_and_has_every_committed_network(written):
     assert set(written) == {path.name for path in digests.MODELS.glob("*.pt")}
-    assert digests.FILE.stat().st_size < 340_000
+    assert digests.FILE.stat().st_size < 420_000
 
 
 def test_every_network_has_every_schedule_and_target(written):

@@ -16,6 +16,7 @@ from pascal_nm.export.bundle import place
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import fixed_point, program_files
 from pascal_nm.hw_targets.program import lower
+from pascal_nm.network.graph import Quantization
 from pascal_nm.simulation import simulate
 
 _CHECKED = 4
@@ -28,7 +29,10 @@ def deploy(
     chip: Annotated[
         str, typer.Option("--chip", "-c", help=f"{', '.join(chips.available())}, or a .toml file.")
     ] = "loihi2",
-    bits: Annotated[int, typer.Option(help="Quantize a float network to so many bits.")] = 8,
+    bits: Annotated[
+        int | None,
+        typer.Option(help="Quantize a float network to so many bits.", show_default="those that it was trained for; 8"),
+    ] = None,
     objective: options.Objective = "time",
     schedule: options.ScheduleName = None,
     lag: options.Lag = None,
@@ -42,7 +46,7 @@ def deploy(
     place(output)
     described = chips.load(chip)
     graph = options.timing(options.load_network(network), schedule, lag, None)
-    graph = fixed_point.fit(graph, described, bits)
+    graph = fixed_point.fit(graph, described, Quantization(options.bits_of(network, bits)))
     with progress("mapping"):
         program = lower(graph, described, objective=objective)
         found = program.placement(described)

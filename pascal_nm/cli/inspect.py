@@ -15,6 +15,7 @@ from pascal_nm.cli.output import print_json, say, table
 from pascal_nm.cli.outputs import Writes
 from pascal_nm.export.nir_format import OtherNir, read_any, to_nir
 from pascal_nm.network import summary
+from pascal_nm.network.graph import Quantization
 from pascal_nm.simulation import schedule
 
 
@@ -53,7 +54,7 @@ def inspect(
         "classes": list(graph.classes),
     }
     if model is not None:
-        content |= {"recipe": model.recipe, "data": model.data, "metrics": model.metrics}
+        content |= {"recipe": model.recipe, "data": model.data, "metrics": model.metrics, "bits": model.bits}
     if as_json:
         print_json(content)
         return
@@ -72,4 +73,5 @@ def inspect(
         say(f"classes: {', '.join(graph.classes[:20])}{'…' if len(graph.classes) > 20 else ''}")
     if model is not None and model.metrics:
         trained = f"{model.recipe['arch']} trained on {model.data}" if model.recipe else "network"
+        trained += "" if model.bits is None else f" for {Quantization(model.bits)} weights"
         say(f"{trained}: {', '.join(f'{key} {value:g}' for key, value in model.metrics.items())}")

@@ -19,6 +19,7 @@ from pascal_nm.hw_targets.loihi import Execution
 from pascal_nm.hw_targets.mapping import Placement
 from pascal_nm.hw_targets.program import lower
 from pascal_nm.hw_targets.splitting import LIMITS, RELIEF
+from pascal_nm.network.graph import Quantization
 
 
 def map(
@@ -26,7 +27,10 @@ def map(
     chip: Annotated[
         str, typer.Option("--chip", "-c", help=f"{', '.join(chips.available())}, or a .toml file.")
     ] = "loihi1",
-    bits: Annotated[int, typer.Option(help="Quantize a float network to so many bits.")] = 8,
+    bits: Annotated[
+        int | None,
+        typer.Option(help="Quantize a float network to so many bits.", show_default="those that it was trained for; 8"),
+    ] = None,
     objective: options.Objective = "time",
     data_name: Annotated[
         str | None,
@@ -50,7 +54,7 @@ def map(
     data = None if data_name is None else options.load_data(data_name, limit, network=graph)
     graph = graph if data is None else options.completed(graph, data, quantized=True)
     with progress("mapping"):
-        program = Execution(lower(graph, described, bits, objective), described)
+        program = Execution(lower(graph, described, Quantization(options.bits_of(network, bits)), objective), described)
         found = program.placement
     assert found is not None, "the program is for the cores of a chip"
     options.note_objective(objective, described, found)

@@ -302,6 +302,13 @@ def bits(text: str) -> int | tuple[int, ...]:
     return int(given[0]) if len(given) == 1 else tuple(map(int, given))
 
 
+def bits_of(path: Path, given: int | tuple[int, ...] | None) -> int | tuple[int, ...]:
+    """Bits of the weights: those given, else those that a .pt was trained for, else 8."""
+    if given is None and path.suffix == ".pt":
+        given = load_model(path).bits
+    return 8 if given is None else given
+
+
 def levels(text: str | None) -> int | tuple[int, ...] | None:
     """``4``, or ``4,4,2,1``, or a levels file from `adapt`."""
     if text is None:

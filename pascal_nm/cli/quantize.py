@@ -28,8 +28,12 @@ def quantize(
         Writes((".nir",), lambda given: given["network"].with_suffix(".int.nir")),
     ] = None,
     bits: Annotated[
-        str, typer.Option(help="Of the weights, 2 to 16: a number, or one for each layer and the output: 8,4,4,6.")
-    ] = "8",
+        str | None,
+        typer.Option(
+            help="Of the weights, 2 to 16: a number, or one for each layer and the output: 8,4,4,6.",
+            show_default="those that it was trained for; 8",
+        ),
+    ] = None,
     ranges: Annotated[
         str,
         typer.Option(
@@ -98,7 +102,8 @@ def quantize(
         data = options.load_data(data_name, limit, image_column, label_column, network=graph, labels_for=for_drop)
         graph = options.completed(graph, data, quantized=True)
         evaluation.check(graph, data)
-    integer = _made(graph, options.bits(bits), ranges, accuracy_drop, data, described)
+    wanted = options.bits_of(network, None if bits is None else options.bits(bits))
+    integer = _made(graph, wanted, ranges, accuracy_drop, data, described)
     losses, accuracies = _measured(graph, integer, data)
     write_nir(integer, output)
     if as_json:

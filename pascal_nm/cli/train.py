@@ -23,7 +23,12 @@ from pascal_nm.paper import analysis
 from pascal_nm.search import adaptive
 from pascal_nm.source.architectures import ARCHITECTURES
 from pascal_nm.source.checkpoint import Model
-from pascal_nm.training import Progress, TrainingConfig
+from pascal_nm.training import Progress, TrainingConfig, quantized
+
+_WITHOUT_START = {
+    "--average": "there is nothing to average with",
+    "--bits": "a network is trained in floats first, then fine-tuned for a number of bits",
+}
 
 
 def _beside(path: Path, given: Given) -> list[Path]:
@@ -164,6 +169,16 @@ def train(
     half: Annotated[
         bool, typer.Option("--half", help="Round the trained weights to half precision: a file half as large.")
     ] = False,
+    bits: Annotated[
+        str | None,
+        typer.Option(
+            help=(
+                "With --from: fine-tune for integer weights of so many bits, 2 to 8, in the arithmetic of the integer "
+                "network: a number, or one for each layer and the output: 8,4,4,8."
+            ),
+            show_default="floats",
+        ),
+    ] = None,
     compile_network: Annotated[bool, typer.Option("--compile", help="Compile the network by torch.compile.")] = False,
     stream: Annotated[
         bool,
@@ -224,8 +239,9 @@ def train(
         if value is not None
     }
     start = None
-    if average and start_file is None:
-        raise DataError("--average belongs to --from: there is nothing to average with")
+    for option, of_start in (("--average", average), ("--bits", bits is not None)):
+        if of_start and start_file is None:
+            raise DataError(f"{option} belongs to --from: {_WITHOUT_START[option]}")
     if start_file is not None:
         start = _start(start_file, [*(["arch"] if arch else []), *shape])
         config = replace(config, arch=start.recipe["arch"], options={}, levels=start.levels)
@@ -238,6 +254,7 @@ def train(
         mixed_precision=mixed_precision,
         average=average,
         half=half,
+        bits=None if bits is None else options.bits(bits),
         compile=compile_network,
     )
     if choice is not None:
@@ -247,10 +264,12 @@ def train(
     if not training.is_main_process():
         return
     if as_json:
-        print_json({"file": str(output), "arch": config.arch, "data": test_data.name, **model.metrics})
+        tuned = {} if config.bits is None else {"bits": config.bits}
+        print_json({"file": str(output), "arch": config.arch, "data": test_data.name, **tuned, **model.metrics})
     else:
+        tuned_for = "" if config.bits is None else f" for {quantized.recipe_of(config.bits)} weights"
         say(
-            f"[bold]{output}[/bold]: {config.arch}, "
+            f"[bold]{output}[/bold]: {config.arch}{tuned_for}, "
             f"{percent(model.metrics['test_accuracy'])} of {len(test_data):,} test images right ({test_data.name})"
         )
 

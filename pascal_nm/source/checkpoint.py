@@ -46,6 +46,8 @@ class Model:
         recipe: arguments of :func:`pascal_nm.source.architectures.build`; empty for a ``.pt2``.
         data: name of the training data.
         metrics: figures of the training, such as ``test_accuracy``.
+        bits: of the integer weights that it was trained for, in all layers or in each; None where
+            for none.
     """
 
     module: nn.Module | ExportedProgram
@@ -55,6 +57,7 @@ class Model:
     recipe: dict[str, Any] = field(default_factory=dict)
     data: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    bits: int | tuple[int, ...] | None = None
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -98,6 +101,7 @@ def save(model: Model, path: str | Path) -> None:
         "preprocessing": None if model.preprocessing is None else _plain(asdict(model.preprocessing)),
         "data": model.data,
         "metrics": dict(model.metrics),
+        "bits": list(model.bits) if isinstance(model.bits, tuple) else model.bits,
         "state_dict": {k: _compact(v.detach().cpu()) for k, v in model.module.state_dict().items()},
     }
     tensors.save(content, path)
@@ -139,6 +143,7 @@ _KINDS: dict[str, Any] = {
     "preprocessing": (type(None), {"scale": _NUMBER, "mean": [_NUMBER], "std": [_NUMBER]}),
     "data": str,
     "metrics": {str: _NUMBER},
+    "bits": (type(None), int, [int]),
     "state_dict": {str: Tensor},
 }
 """What each entry of a checkpoint is: a type, one of several, a list of one, or a dictionary by its
@@ -171,7 +176,7 @@ def _load_checkpoint(path: Path) -> Model:
     for key, kind in _KINDS.items():
         if not _is(content.get(key), kind):
             raise FileError(f"{path} is damaged: its entry {key!r} is missing or of another kind")
-    recipe, pre = content["recipe"], content["preprocessing"]
+    recipe, pre, bits = content["recipe"], content["preprocessing"], content.get("bits")
     try:
         with torch.device("meta"):  # A recipe can ask for more than the file holds: sizes first, memory after.
             module = build(**{**recipe, "levels": content["levels"]}).eval()
@@ -186,6 +191,7 @@ def _load_checkpoint(path: Path) -> Model:
             recipe,
             content["data"],
             content["metrics"],
+            tuple(bits) if isinstance(bits, list | tuple) else bits,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileError(f"{path} is damaged: missing or wrong entry ({first_line(error)})") from error

@@ -28,9 +28,10 @@ from pascal_nm.data import WHOLE, Dataset, Images, Part
 from pascal_nm.data.augmentation import augment, auto_augment
 from pascal_nm.errors import ConversionError, DataError, FileError, first_line
 from pascal_nm.source import tensors
-from pascal_nm.source.architectures import build, set_levels
+from pascal_nm.source.architectures import build, qcfs_layers, set_levels
 from pascal_nm.source.checkpoint import Model, save
 from pascal_nm.training.pointwise import StrideBySlicing
+from pascal_nm.training.quantized import QuantizedForward, recipe_of
 
 _LARGE = 128
 """Side of images from which on networks begin with the ImageNet stem."""
@@ -75,6 +76,9 @@ class TrainingConfig:
             two cosine schedules.
         half: round the trained weights to half precision, so that the file is half as large. The
             accuracy is that of the rounded weights.
+        bits: fine-tune for integer weights of so many bits, 2 to 8: one number for all layers, or
+            one for each and the output. The network then runs in the arithmetic of its integer
+            network (:mod:`pascal_nm.training.quantized`), whose accuracies these are.
         seed: of weights, order and augmentation.
         device: ``cpu``, ``cuda``…
     """
@@ -100,6 +104,7 @@ class TrainingConfig:
     switch: float = 2 / 3
     average: bool = False
     half: bool = False
+    bits: int | tuple[int, ...] | None = None
     seed: int = 0
     device: str = "cpu"
 
@@ -267,12 +272,16 @@ def train(
 
     Raises:
         DataError: no epoch is left for ``config.final_levels``; test images do not look like the
-            training images, or these not like what ``start`` takes.
+            training images, or these not like what ``start`` takes; ``config.bits`` without a
+            ``start``, out of their range, or with what computes in other numbers.
         ConversionError: ``start`` is a program of ``torch.export``, which can be run, not trained.
+        GraphError: ``config.bits`` are for another number of layers.
         FileError: the checkpoint is damaged or belongs to another configuration.
     """
     if config.final_levels is not None:
         _check_switch(config)
+    if config.bits is not None:
+        _check_bits(config, start)
     if _image_shape(test_data) != _image_shape(train_data) or len(test_data.classes) > len(train_data.classes):
         raise DataError(f"training images are {train_data.shape}, test images {test_data.shape}: they must be alike")
     torch.manual_seed(config.seed)
@@ -311,10 +320,12 @@ def train(
     if recipe:
         recipe["levels"] = _listed(final)
     module = _placed(run.module, "cpu", torch.contiguous_format).eval()
-    return Model(module, train_data.shape, train_data.classes, run.preprocessing, recipe, train_data.name, metrics)
+    return Model(
+        module, train_data.shape, train_data.classes, run.preprocessing, recipe, train_data.name, metrics, config.bits
+    )
 
 
-_ABSENT: dict[str, Any] = {"start": "", "decay_all": False}
+_ABSENT: dict[str, Any] = {"start": "", "decay_all": False, "bits": None}
 """What the state of a training means by saying nothing of a setting that it could not
 have had otherwise."""
 
@@ -334,6 +345,23 @@ def _check_switch(config: TrainingConfig) -> None:
             f"other levels come after {config.switch:.3g} of the epochs, "
             f"which leaves none of {config.epochs} to train with them: {advice}"
         )
+
+
+def _check_bits(config: TrainingConfig, start: Model | None) -> None:
+    """Refuse bits that a network cannot be trained for.
+
+    Raises:
+        DataError: there is no network to begin with, whose normalizations have statistics; or what
+            computes is not what the integers stand for.
+    """
+    recipe_of(config.bits or 0)
+    if start is None:
+        raise DataError("bits are for fine-tuning, from statistics of a trained network: give --from with --bits")
+    for option, given in (("--mixed-precision", config.mixed_precision), ("--compile", config.compile)):
+        if given:
+            raise DataError(f"{option} does not go with --bits, which computes in whole numbers: leave it out")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise DataError("--bits trains in one process: leave `accelerate launch` out")
 
 
 def state_file(path: str | Path) -> Path:
@@ -485,11 +513,32 @@ class _Training:
         self.images = self._whole_batches(len(data))
         self.steps = math.ceil(self.images / config.batch_size)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, max(1, config.epochs * self.steps))
+        self.quantized = self._quantized()
+
+    def _quantized(self) -> QuantizedForward | None:
+        """What runs in the place of a network that is trained for a number of bits."""
+        config = self.config
+        if config.bits is None:
+            return None
+        return QuantizedForward(
+            self.module, self.data.shape, self.preprocessing, recipe_of(config.bits), half=config.half
+        )
 
     def set_levels(self, epoch: int) -> None:
         """The levels of an epoch."""
         if self.config.final_levels is not None and epoch >= self.config.switch_epoch:
+            before = [layer.levels for _, layer in qcfs_layers(self.module)]
             set_levels(self.module, self.config.final_levels)
+            if before != [layer.levels for _, layer in qcfs_layers(self.module)]:
+                self.quantized = self._quantized()
+
+    def _train_mode(self, training: bool) -> Callable[..., Any]:
+        """The network in one of its modes, ready to run."""
+        if self.quantized is not None:
+            self.quantized.train(training)
+            return self.quantized
+        self.module.train(training)
+        return self.network if training else self.module
 
     def epoch(self, number: int) -> Iterator[Progress]:
         """One pass over the data, step by step.
@@ -499,7 +548,7 @@ class _Training:
         self.set_levels(number)
         rng = np.random.default_rng((self.config.seed, number))
         torch.manual_seed(int(rng.integers(2**31)))
-        self.module.train()
+        network = self._train_mode(True)
         loss_sum, correct, seen = 0.0, 0, 0
         batches = self.data.shuffled(rng, self.config.batch_size, self.images, self.part)
         if self.processes:  # the same order in all, other augmentations in each
@@ -510,7 +559,7 @@ class _Training:
             self.optimizer.zero_grad(set_to_none=True)
             autocast = torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.config.mixed_precision)
             with StrideBySlicing(), autocast:
-                logits = self.network(images)
+                logits = network(images)
                 loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
@@ -562,14 +611,14 @@ class _Training:
     @torch.no_grad()
     def accuracy(self, data: Images) -> float:
         """Share of correct predictions."""
-        self.module.eval()
+        network = self._train_mode(False)
         if self.processes:  # every process has statistics of its own images; those of the first are the network's
             for buffer in self.module.buffers():
                 torch.distributed.broadcast(buffer, 0)
         counts = torch.zeros(2, device=self.device)
         size = memory.batch_size(math.prod(data.shape), memory.TRAIN)
         for pixels, labels in data.batches(size, self.part):
-            right = self.module(self._inputs(pixels)).argmax(1) == torch.from_numpy(labels).to(self.device)
+            right = network(self._inputs(pixels)).argmax(1) == torch.from_numpy(labels).to(self.device)
             counts += torch.stack([right.sum(), torch.full_like(right.sum(), len(labels))])
         right_in_all, images = self._summed(counts)
         return right_in_all / images
