@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,10 @@ RUNS = {
     "bundles.py": (
         [MODEL, "--data", "digits", "--limit", 4, "--threads", 1],
         r"differing(.|\n)+ +[\d,]+ +0 +[\d.]+ +[\d.]+\n",
+    ),
+    "c_reference.py": (
+        [MODEL, "--data", "digits", "--limit", 4, "--rounds", 1],
+        r"model( +[\d,]+){2}( +[\d.]+){3} +[\d,]+ of [\d,]+\n",
     ),
     "camera.py": (
         [MODEL, "--frames", 5, "--rounds", 1],
@@ -141,6 +146,8 @@ def test_a_benchmark_runs_to_its_end(script, made, tmp_path):
     arguments, printed = RUNS[script]
     if script.startswith(("lava_", "graded_")) and importlib.util.find_spec("lava") is None:
         pytest.skip("lava-nc is not installed")
+    if script == "c_reference.py" and shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
     authors = os.environ.get("PASCAL_CLONE", "")
     if "{authors}" in arguments and not authors:
         pytest.skip("PASCAL_CLONE names no clone of the authors' repository")

@@ -175,6 +175,40 @@ NEURONS = ("fixed", "programmable")
 
 
 @dataclass(frozen=True)
+class Compartments:
+    """Fixed neurons as threshold units, which forget a timestep in the next, and their synapses.
+
+    A neuron of L levels runs there as L units, one for each level
+    (:mod:`pascal_nm.hw_targets.copies`).
+
+    Attributes:
+        strict: a unit spikes above its threshold, and not at it.
+        weight_exponents: of synapses whose weights are even mantissas: least and largest.
+        formats: different exponents of the synapses of a core.
+        offset: of shared lists of synapses: their first compartment at most.
+        arriving: bits, with the sign, of what all synapses of a compartment bring in a timestep.
+        decay: bits of the share of a potential that is left where it decays most: 2**-decay.
+        word: bits in which lists of synapses are stored.
+        header: bits of a list for each run of its synapses.
+        run: synapses of a run.
+        injected: microseconds that a spike from outside takes.
+        source: where the figures come from.
+    """
+
+    strict: bool
+    weight_exponents: Exponents
+    formats: Count
+    offset: Count
+    arriving: Width
+    decay: Width
+    word: Bits
+    header: Bits
+    run: Count
+    injected: Price
+    source: str
+
+
+@dataclass(frozen=True)
 class Spikes:
     """What spikes carry, and how long synapses keep what they bring.
 
@@ -214,6 +248,7 @@ class Chip:
         includes_memory: the energies of events have their memory traffic in them.
         memory: what memory traffic costs besides; None where it is not counted (:func:`load`
             has to be asked).
+        compartments: how fixed neurons are threshold units; None where they are none.
         neuron: what neurons compute; of a file that says nothing, whatever they are programmed to.
         spikes: what spikes carry, and delays of synapses; of a file that says nothing, signed
             numbers of 32 bits, and any delay.
@@ -233,6 +268,7 @@ class Chip:
     includes_memory: bool = False
     memory: Memory | None = None
     neuron: Neuron = Neuron("programmable", "the file does not say otherwise")
+    compartments: Compartments | None = None
     spikes: Spikes = Spikes(32, True, "the file does not say otherwise")
     remark: str = ""
 

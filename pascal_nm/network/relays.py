@@ -8,7 +8,6 @@ shorter way (a shortcut, an early readout) gets relays, max populations with win
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -60,7 +59,7 @@ def balanced(graph: Graph) -> Graph:
         if not graph[source].dynamics.injects:
             source = sender[source, depth[q.target] - 1]
         projections.append(replace(q, source=source))
-    return graph.replace(populations=_ordered(populations, projections), projections=tuple(_counted(projections)))
+    return graph.replace(populations=tuple(populations), projections=tuple(projections))
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -68,24 +67,3 @@ def _free(name: str, taken: set[str]) -> str:
     free = next(n for n in itertools.chain([name], (f"{name}_{i}" for i in itertools.count())) if n not in taken)
     taken.add(free)
     return free
-
-
-def _ordered(populations: list[Population], projections: list[Projection]) -> tuple[Population, ...]:
-    """Sources before targets; else in the given order."""
-    depth: dict[str, int] = {}
-    sources: Mapping[str, list[str]] = {
-        p.name: [q.source for q in projections if q.target == p.name] for p in populations
-    }
-    for p in populations:
-        depth[p.name] = max((depth[name] + 1 for name in sources[p.name]), default=0)
-    return tuple(populations)
-
-
-def _counted(projections: list[Projection]) -> list[Projection]:
-    """Numbers that tell projections between the same two populations apart."""
-    seen: dict[tuple[str, str], int] = {}
-    found = []
-    for q in projections:
-        number = seen[q.source, q.target] = seen.get((q.source, q.target), -1) + 1
-        found.append(replace(q, number=number))
-    return found

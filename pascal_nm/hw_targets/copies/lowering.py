@@ -1,0 +1,560 @@
+r"""From an integer network to threshold copies on a chip's compartments.
+
+Copy k of a neuron spikes where :math:`z \ge t_k` with a whole number
+:math:`t_k = k \theta - \lfloor \theta / 2 \rfloor - b`. With u units of the membrane for one of the
+network's, and the threshold T that all compartments of a core share, it has the bias B where
+:math:`u z + B > T` means the same: any B above :math:`T - u t_k` and not above
+:math:`T - u (t_k - 1)`. Of these the register holds one, or the bias compartment brings the rest.
+
+Max populations and relays are units that spike where one of their window does (or all of it, where
+the smallest count is the largest value), copy by copy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pascal_nm.common.arrays import Array
+from pascal_nm.errors import TargetError
+from pascal_nm.hw_targets.blocks import Blocks
+from pascal_nm.hw_targets.chip import Chip
+from pascal_nm.hw_targets.copies.program import ARRAYS, HOST, CopiesProgram, Host, Layer, Limits
+from pascal_nm.network.bounds import common_exponent
+from pascal_nm.network.graph import Graph, Population, Projection, Quantization
+from pascal_nm.network.quantization import quantize
+from pascal_nm.network.relays import balanced, depths
+from pascal_nm.network.reach import volume
+
+_COARSEST = 12
+"""Exponent of a bias compartment's weights at most, above the others': what is left of a bias then
+fits into its register."""
+
+_INDEX_BITS = np.asarray([0, 6, 7, 8, 9, 10, 11, 12])
+"""Bits that an index of a compartment may take in a list of synapses (NengoLoihi's block.py)."""
+
+
+def lower(network: Graph, chip: Chip, recipe: Quantization | int = 8) -> CopiesProgram:
+    """The program of a network for a chip of fixed compartments.
+
+    Args:
+        network: float or integer; a float network is quantized.
+        chip: with cores and compartments.
+        recipe: for a float network, bits, or more.
+
+    Raises:
+        TargetError: what does not fit, where, and what helps.
+    """
+    limits = limits_of(chip)
+    if not network.is_integer:
+        network = quantize(network, recipe)
+    return placed(network, chip.name, limits)
+
+
+def limits_of(chip: Chip) -> Limits:
+    """What a chip's file says of its compartments.
+
+    Raises:
+        TargetError: it describes none.
+    """
+    if chip.compartments is None or chip.core is None or chip.mesh is None or chip.fixed_point is None:
+        raise TargetError(f"{chip.name} is described without [compartments], [core], [mesh] or [fixed_point]")
+    return Limits(
+        chip.core,
+        chip.compartments,
+        chip.fixed_point.shift,
+        chip.widths["weight"],
+        chip.widths["bias"],
+        chip.fixed_point.bias_exponents[1],
+        chip.widths["threshold"],
+        chip.mesh.cores,
+    )
+
+
+def placed(network: Graph, chip: str, limits: Limits) -> CopiesProgram:
+    """The program of an integer network within limits; the same network gives the same program.
+
+    Raises:
+        TargetError: as :func:`lower`.
+    """
+    for p in network.populations:
+        _check(p, chip)
+    graph = balanced(network)
+    return _Lowering(network, graph, chip, limits).program()
+
+
+def _check(p: Population, chip: str) -> None:
+    if p.dynamics.summed:
+        raise TargetError(
+            f"{chip} cannot run the linear population {p.name!r}: its spikes carry no numbers; compose all linear "
+            'layers (growth=float("inf") in convert, --spikes-only in pascal-nm export)'
+        )
+    if p.dynamics.fires and not p.dynamics.is_qcfs:
+        raise TargetError(f"{chip} cannot run {p.name!r}: neurons of kind {p.kind} have no copies of one level")
+
+
+class _Source(NamedTuple):
+    """One projection onto a population, neuron by neuron.
+
+    Attributes:
+        name: of the source.
+        matrix: CSR (targets, sources), int64.
+        exponent: of all weights.
+        alike: copy k of the source has synapses onto copy k of the target alone.
+    """
+
+    name: str
+    matrix: Any
+    exponent: int
+    alike: bool
+
+
+class _List(NamedTuple):
+    """Synapses of one axon: compartments, from ``offset`` on, and whole weights."""
+
+    offset: int
+    compartments: Array
+    weights: Array
+
+
+@dataclass
+class _Tables:
+    """The arrays of a program while it grows."""
+
+    parts: dict[str, list[Array]] = field(default_factory=lambda: {name: [] for name in ARRAYS})
+
+    def add(self, **values: Any) -> None:
+        for name, value in values.items():
+            self.parts[name].append(np.atleast_1d(np.asarray(value)))
+
+    def arrays(self) -> dict[str, Array]:
+        return {
+            name: np.concatenate(self.parts[name] or [np.zeros(0)]).astype(kind) for name, (kind, _) in ARRAYS.items()
+        }
+
+
+class _Lowering:
+    """One network on one chip."""
+
+    def __init__(self, network: Graph, graph: Graph, chip: str, limits: Limits) -> None:
+        self.network, self.graph, self.chip, self.limits = network, graph, chip, limits
+        self.depth = depths(graph)
+        self.order = [p for p in graph.populations if not p.dynamics.injects]
+        self.planes, self.offset = _coded(graph)
+        self.delays = tuple(sorted({self.depth[q.target] - 1 for q in graph.outgoing(graph.input.name)}))
+        self.blocks: dict[str, Blocks] = {}
+        self.first: dict[str, Array] = {}
+        """By population the compartment of each neuron's first copy, flat."""
+
+    def program(self) -> CopiesProgram:
+        onto = {}
+        for p in reversed(self.order):  # targets first: how many axons leave a core is up to them
+            onto[p.name] = _Onto(self, p)
+            self.blocks[p.name] = onto[p.name].cut()
+        tables, layers, core = _Tables(), [], 0
+        compartments = lists = axons = 0
+        for number, p in enumerate(self.order):
+            mine = onto[p.name]
+            layers.append(Layer(p.name, p.shape, mine.copies, self.depth[p.name], mine.unit, p.dynamics.reads_out))
+            first = np.zeros(p.size, np.int64)
+            for held in self.blocks[p.name].ranges():
+                made = mine.core(held)
+                first[made.neurons] = compartments + mine.copies * np.arange(len(made.neurons))
+                tables.add(core_first=compartments)
+                self._fill(tables, number, made, core, compartments, lists, axons)
+                compartments += len(made.bias)
+                lists += len(made.lists)
+                axons += len(made.axons)
+                core += 1
+            self.first[p.name] = first
+        tables.add(core_first=compartments)
+        sizes = np.concatenate(tables.parts["list_first"])
+        tables.parts["list_first"] = [np.concatenate([[0], np.cumsum(sizes)])]
+        return CopiesProgram(
+            self.chip,
+            self.limits,
+            self.network,
+            tuple(layers),
+            Host(self.planes, self.delays),
+            tables.arrays(),
+            self.offset,
+            {p.name: onto[p.name].biases.reshape(p.shape) for p in self.order if p.dynamics.reads_out},
+        )
+
+    def _fill(
+        self, tables: _Tables, number: int, made: _Core, core: int, compartments: int, lists: int, axons: int
+    ) -> None:
+        """Append one core."""
+        own = len(made.bias) - made.helped
+        copies = own // max(1, len(made.neurons))
+        tables.add(
+            bias=made.bias,
+            bias_exponent=made.bias_exponents,
+            threshold=made.threshold,
+            population=np.r_[np.full(own, number), np.full(made.helped, -1)],
+            neuron=np.r_[made.neurons.repeat(copies), np.full(made.helped, -1)],
+            copy=np.r_[np.tile(np.arange(copies), len(made.neurons)), np.full(made.helped, -1)],
+        )
+        for each in made.lists:
+            tables.add(list_first=len(each.compartments), list_compartment=each.compartments, list_weight=each.weights)
+        table = np.asarray(made.axons, np.int64).reshape(-1, 3)
+        tables.add(
+            axon_core=np.full(len(table), core),
+            axon_exponent=table[:, 0],
+            axon_list=table[:, 1] + lists,
+            axon_offset=table[:, 2],
+        )
+        sources = [self._sender(key, copy) for key, copy, _ in made.senders]
+        ends = [axon for _, _, axon in made.senders]
+        if made.helped:
+            helping = [*range(len(table))][max(ends, default=-1) + 1 :]
+            sources, ends = sources + [compartments + own] * len(helping), ends + helping
+        tables.add(route_source=np.asarray(sources, np.int64), route_axon=axons + np.asarray(ends, np.int64))
+
+    def _sender(self, key: tuple[str, int], copy: int) -> int:
+        """The compartment, or line of the host, of a neuron and its copy (or delay and bit)."""
+        name, neuron = key
+        if name == self.graph.input.name:
+            return HOST - (copy * self.graph.input.size + neuron)
+        return int(self.first[name][neuron]) + copy
+
+
+def _coded(graph: Graph) -> tuple[int, Array]:
+    """Bits of the inputs, and what makes them positive numbers: pixels, where they are stored so."""
+    p, pre = graph.input, graph.preprocessing
+    zero = None if pre is None else p.zero(pre)
+    if pre is not None and zero is not None and np.all(zero >= 0) and float(pre.scale).is_integer():
+        return max(1, int(pre.scale).bit_length()), np.asarray(zero, np.int64)
+    return (2 * p.levels).bit_length(), np.full((1,) * len(p.shape), p.levels, np.int64)
+
+
+class _Core(NamedTuple):
+    """What one core of a population holds.
+
+    Attributes:
+        neurons: flat, in the order of their compartments.
+        bias: mantissas; the bias compartment comes last.
+        bias_exponents: likewise.
+        threshold: mantissas.
+        helped: 1 where there is a bias compartment, else 0.
+        lists: of synapses.
+        axons: (exponent, number of the list, offset) each, of any number of senders.
+        senders: ((name, neuron), copy, number of the axon); the bias compartment's axons are the
+            last, and not among them.
+    """
+
+    neurons: Array
+    bias: Array
+    bias_exponents: Array
+    threshold: Array
+    helped: int
+    lists: list[_List]
+    axons: list[tuple[int, int, int]]
+    senders: list[tuple[tuple[str, int], int, int]]
+
+
+class _Onto:
+    """A population, and all synapses onto it."""
+
+    def __init__(self, lowering: _Lowering, p: Population) -> None:
+        self.of, self.p, self.limits = lowering, p, lowering.limits
+        self.copies = p.levels if p.dynamics.counted else 1
+        self.sources = [self._source(q) for q in lowering.graph.incoming(p.name)]
+        self.volume = volume(p.shape)
+
+    def _source(self, q: Projection) -> _Source:
+        graph = self.of.graph
+        shape = graph[q.source].shape
+        matrix = q.operator.matrix(q.pooled(shape)).astype(np.int64)
+        if q.pool is not None:
+            matrix = matrix @ q.pool.matrix(shape)
+        matrix = matrix.tocsr()
+        matrix.eliminate_zeros()
+        exponent = common_exponent(matrix.data) if matrix.nnz else 0
+        most = 2 ** (self.limits.weight - 1) - 1
+        largest = int(np.abs(matrix.data).max(initial=0)) >> exponent
+        if largest > most:
+            raise TargetError(
+                f"{q.source} -> {q.target}: a weight of {largest}, and {self.of.chip} has {self.limits.weight} bits: "
+                "quantize to fewer bits (--bits), or use max pooling where windows overlap"
+            )
+        return _Source(q.source, matrix, exponent, self.p.dynamics.relays)
+
+    # -- thresholds --------------------------------------------------------------------------------
+
+    @cached_property
+    def _reached(self) -> tuple[Array, Array]:
+        """The largest sums that synapses bring each neuron, in the network's integers: up, down."""
+        up, down = np.zeros((2, self.p.size), np.int64)
+        for each in self.sources:
+            source = self.of.graph[each.name]
+            most = 2**self.of.planes - 1 if source.dynamics.injects else (1 if each.alike else source.levels)
+            up += np.asarray(each.matrix.maximum(0).sum(1)).reshape(-1) * most
+            down -= np.asarray(each.matrix.minimum(0).sum(1)).reshape(-1) * most
+        return up, down
+
+    @cached_property
+    def biases(self) -> Array:
+        """What a neuron adds to what comes, of the readout's; with that of the coded input."""
+        found = np.broadcast_to(self.p.bias, self.p.shape).reshape(-1).astype(np.int64)
+        for each in self.sources:
+            source = self.of.graph[each.name]
+            if source.dynamics.injects:
+                full = np.broadcast_to(self.of.offset, source.shape).reshape(-1)
+                found = found - np.asarray(each.matrix @ full).reshape(-1)
+        return found
+
+    @cached_property
+    def needed(self) -> Array:
+        """The sum from which on each copy spikes, (neurons, copies); see the module."""
+        p = self.p
+        if p.dynamics.relays:
+            window = np.asarray(self.sources[0].matrix.sum(1)).reshape(-1, 1)
+            sign = np.broadcast_to(p.dynamics.sign(p), p.shape).reshape(-1, 1)
+            return np.repeat(np.where(sign < 0, window, 1), self.copies, 1)
+        theta = np.broadcast_to(p.threshold, p.shape).reshape(-1, 1).astype(np.int64)
+        found = np.arange(1, self.copies + 1) * theta - theta // 2 - self.biases[:, None]
+        up, down = self._reached
+        return np.asarray(np.clip(found, -down[:, None], up[:, None] + 1))
+
+    @cached_property
+    def _exponents(self) -> set[int]:
+        """Of all weights onto it, those of a pixel's bits among them."""
+        found = set()
+        for each in self.sources:
+            planes = self.of.planes if self.of.graph[each.name].dynamics.injects else 1
+            found |= {each.exponent + b for b in range(planes)}
+        return found
+
+    @cached_property
+    def base(self) -> int:
+        """The exponent that the chip gives to weights of exponent 0: the largest that overflows nothing."""
+        low, high = self.limits.compartments.weight_exponents
+        up, down = self._reached
+        helper = 0 if self.p.dynamics.reads_out else np.abs(self.needed).max(initial=0)
+        largest = int(max(up.max(initial=0), down.max(initial=0))) + int(helper)
+        for base in range(0, low - 1, -1):
+            unit = 2 ** (self.limits.shift + 1 + base)
+            fits = all(low <= base + e <= high for e in self._exponents)
+            if fits and largest * unit < 2 ** (self.limits.compartments.arriving - 1):
+                return base
+        raise TargetError(
+            f"{self.p.name} does not fit {self.of.chip}: up to {largest:,} arrives in a timestep, or weights need "
+            f"exponents beyond {low} to {high}: quantize to fewer bits (--bits), or use fewer levels"
+        )
+
+    @property
+    def unit(self) -> int:
+        """Units of the membrane for one of the network's integers."""
+        return int(2 ** (self.limits.shift + 1 + self.base))
+
+    # -- cores -------------------------------------------------------------------------------------
+
+    def cut(self) -> Blocks:
+        """The blocks of the fewest cores within all limits.
+
+        Raises:
+            TargetError: one neuron alone exceeds a limit.
+        """
+        why = ""
+        for sizes in self._shapes():
+            parts = [-(-n // size) for n, size in zip(self.volume, sizes, strict=True)]
+            blocks = Blocks.of(self.volume, (parts[0], parts[1], parts[2]))
+            why = self._exceeds(blocks)
+            if not why:
+                return blocks
+        raise TargetError(f"{self.p.name} does not fit {self.of.chip}: {why}")
+
+    def _shapes(self) -> Iterator[tuple[int, int, int]]:
+        """Sizes of blocks, from those of fewest cores on, and of these the most compact ones."""
+        most = self.limits.core.neurons - 1
+        axes = [np.unique(-(-n // np.arange(1, n + 1))) for n in self.volume]
+        c, h, w = (axis.reshape(-1) for axis in np.meshgrid(*axes, indexing="ij"))
+        fits = c * h * w * self.copies <= most
+        if not fits.any():
+            raise TargetError(f"{self.p.name}: {self.copies} copies of one neuron are beyond a core's {most + 1}")
+        cores = math.prod(-(-n // size) for n, size in zip(self.volume, (c, h, w), strict=True))
+        heard = (h + 2) * (w + 2)  # of a 3x3 window, as if; all channels are heard in any case
+        for i in np.lexsort((heard, cores)):
+            if fits[i]:
+                yield int(c[i]), int(h[i]), int(w[i])
+
+    def _exceeds(self, blocks: Blocks) -> str:
+        """The limit that a core is beyond; "" where none is."""
+        leaving = blocks.summed(self._leaving)
+        core = self.limits.core
+        if leaving.max() + 1 > core.out_axons:
+            return f"its neurons reach so many cores that one needs {leaving.max() + 1:,} of {core.out_axons:,} out-axons"
+        ranges = list(blocks.ranges())
+        middle = ranges[int(np.argmax(blocks.sizes))] if len(ranges) < 3 else ranges[len(ranges) // 2]
+        for held in (middle, *ranges):
+            made = self.core(held)
+            if len(made.axons) > core.in_axons:
+                return f"one core hears {len(made.axons):,} neurons and copies, and has {core.in_axons:,} in-axons"
+            if (bits := self._bits(made)) > core.memory_bits:
+                return f"the synapses of one core take {bits:,} bits, and it has {core.memory_bits:,}"
+            if (formats := len({axon[0] for axon in made.axons})) > self.limits.compartments.formats:
+                return f"its synapses need {formats} exponents, and a core has {self.limits.compartments.formats}"
+        return ""
+
+    @cached_property
+    def _leaving(self) -> Array:
+        """Axons that leave the copies of each neuron, (C, H, W)."""
+        from scipy import sparse
+
+        found = np.zeros(self.p.size, np.int64)
+        for q in self.of.graph.outgoing(self.p.name):
+            target = self.of.graph[q.target]
+            owners = self.of.blocks[q.target].owners
+            shape = self.p.shape
+            matrix = q.operator.matrix(q.pooled(shape))
+            matrix = (matrix if q.pool is None else matrix @ q.pool.matrix(shape)).tocsr()
+            members = sparse.csr_matrix(
+                (np.ones(target.size, np.int64), (owners, np.arange(target.size))), (owners.max() + 1, target.size)
+            )
+            reached = members @ abs(matrix).astype(np.int64)
+            found += self.copies * np.asarray((reached > 0).sum(0)).reshape(-1)
+        return found.reshape(self.volume)
+
+    def _bits(self, made: _Core) -> int:
+        """Memory of a core's lists of synapses."""
+        kept = self.limits.compartments
+        exponents = {number: exponent for exponent, number, _ in made.axons}
+        widest: dict[int, int] = {}
+        for number, each in enumerate(made.lists):
+            top = int(each.compartments.max(initial=0)) + 1
+            widest[exponents[number]] = max(widest.get(exponents[number], 0), top)
+        total = 0
+        for number, each in enumerate(made.lists):
+            index = int(_INDEX_BITS[np.searchsorted(_INDEX_BITS, math.ceil(math.log2(widest[exponents[number]])))])
+            runs, rest = divmod(len(each.compartments), kept.run)
+            for synapses in (*[kept.run] * runs, rest) if rest else [kept.run] * runs:
+                total += -(-(synapses * (self.limits.weight + index) + kept.header) // kept.word) * kept.word
+        return total
+
+    def core(self, held: Sequence[tuple[int, int]]) -> _Core:
+        """The core that holds ranges of channels, rows and columns."""
+        key = tuple(held)
+        if self._made is None or self._made[0] != key:
+            self._made = (key, self._core(key))
+        return self._made[1]
+
+    _made: tuple[Any, _Core] | None = None
+
+    def _core(self, held: Sequence[tuple[int, int]]) -> _Core:
+        block = tuple(slice(*span) for span in held)
+        numbers = np.arange(self.p.size).reshape(self.volume)[block]
+        neurons = numbers.transpose(1, 2, 0).reshape(-1)  # channels fastest: a pixel's stand together
+        found = _Lists(self)
+        for each in self.sources:
+            found.add(each, each.matrix[neurons].tocsc())
+        n = len(neurons) * self.copies
+        if self.p.dynamics.reads_out:
+            most = 2**self.limits.threshold - 1
+            zeros = np.zeros(n, np.int64)
+            made = zeros, zeros, np.full(n, most), 0
+        else:
+            made = self._biased(self.needed[neurons].reshape(-1), found)
+        return _Core(neurons, *made, found.lists, found.axons, found.senders)
+
+    def _biased(self, needed: Array, found: _Lists) -> tuple[Array, Array, Array, int]:
+        """Mantissas and exponents of biases, thresholds, and whether a bias compartment helps."""
+        limits, unit = self.limits, self.unit
+        threshold, most = 1 << limits.shift, 2 ** (limits.bias - 1) - 1
+        exact = _registers(threshold - unit * (needed - 1), unit, most, limits.bias_exponent)
+        if exact is not None:
+            return *exact, np.ones(len(needed), np.int64), 0
+        coarse = min(_COARSEST, limits.compartments.weight_exponents[1] - self.base)
+        steps = -np.rint((needed - 1) / 2**coarse).astype(np.int64)
+        rest = _registers(threshold - unit * (needed - 1 + (steps << coarse)), unit, most, limits.bias_exponent)
+        if rest is None:
+            raise TargetError(f"{self.p.name} does not fit {self.of.chip}: its thresholds are beyond its biases")
+        largest = 2 ** (limits.weight - 1) - 1
+        while steps.any():
+            part = np.clip(steps, -largest, largest)
+            (there,) = np.nonzero(part)
+            found.append(self.base + coarse, min(int(there[0]), limits.compartments.offset), there, part[there])
+            steps = steps - part
+        always, exponent = 2 * threshold, 0
+        while always >> exponent > most:
+            exponent += 1
+        ones = np.ones(len(needed) + 1, np.int64)
+        return np.r_[rest[0], always >> exponent], np.r_[rest[1], exponent], ones, 1
+
+
+def _registers(above: Array, unit: int, most: int, largest: int) -> tuple[Array, Array] | None:
+    """Mantissas and exponents of biases up to ``above``, and by less than a unit below.
+
+    None where one has none.
+    """
+    mantissa, exponent = np.zeros((2, len(above)), np.int64)
+    open_ = np.ones(len(above), bool)
+    for e in range(largest + 1):
+        value = above >> e
+        fits = open_ & (above - (value << e) < unit) & (np.abs(value) <= most)
+        mantissa[fits], exponent[fits] = value[fits], e
+        open_ &= ~fits
+    return None if open_.any() else (mantissa, exponent)
+
+
+class _Lists:
+    """The lists and axons of one core while it is made; equal lists are kept once."""
+
+    def __init__(self, onto: _Onto) -> None:
+        self.onto = onto
+        self.lists: list[_List] = []
+        self.axons: list[tuple[int, int, int]] = []
+        self.senders: list[tuple[tuple[str, int], int, int]] = []
+        self._known: dict[tuple[int, bytes, bytes], int] = {}
+        self._joined: dict[tuple[int, int, int], int] = {}
+
+    def add(self, each: _Source, columns: Any) -> None:
+        """All axons of a projection onto the core: CSC (own neurons, sources)."""
+        onto, copies = self.onto, self.onto.copies
+        lowering = onto.of
+        source = lowering.graph[each.name]
+        for neuron in np.flatnonzero(np.diff(columns.indptr)):
+            span = slice(columns.indptr[neuron], columns.indptr[neuron + 1])
+            order = np.argsort(columns.indices[span])
+            rows, weights = columns.indices[span][order].astype(np.int64), columns.data[span][order] >> each.exponent
+            key = (each.name, int(neuron))
+            if source.dynamics.injects:
+                number = lowering.delays.index(lowering.depth[onto.p.name] - 1) * lowering.planes
+                for bit in range(lowering.planes):
+                    self._send(key, number + bit, onto.base + each.exponent + bit, rows, weights, copies)
+                continue
+            for copy in range(source.levels):
+                if each.alike:
+                    self._send(key, copy, onto.base + each.exponent, rows * copies + copy, weights, 1)
+                else:
+                    self._send(key, copy, onto.base + each.exponent, rows, weights, copies)
+
+    def _send(
+        self, key: tuple[str, int], copy: int, exponent: int, rows: Array, weights: Array, copies: int
+    ) -> None:
+        if copies > 1:
+            rows = (rows[:, None] * copies + np.arange(copies)).reshape(-1)
+            weights = weights.repeat(copies)
+        axon = self.append(exponent, min(int(rows[0]), self.onto.limits.compartments.offset), rows, weights)
+        self.senders.append((key, copy, axon))
+
+    def append(self, exponent: int, offset: int, rows: Array, weights: Array) -> int:
+        """The axon with these synapses; weights are mantissas of whole numbers, kept as even ones.
+
+        All that have the same synapses share an axon: copies of a neuron, pixels of one pooling.
+        """
+        kept = (rows - offset).astype(np.int16), (2 * weights).astype(np.int16)
+        known = (exponent, kept[0].tobytes(), kept[1].tobytes())
+        if known not in self._known:
+            self._known[known] = len(self.lists)
+            self.lists.append(_List(offset, *kept))
+        axon = (exponent, self._known[known], offset)
+        if axon not in self._joined:
+            self._joined[axon] = len(self.axons)
+            self.axons.append(axon)
+        return self._joined[axon]
