@@ -202,10 +202,6 @@ class _Lowering:
                 name, "has a layer that counts behind the pixels", "train a network of two layers at least"
             )
         weight, stride, offsets = self._kernel(step, limits.kernels)
-        if stride not in limits.strides:
-            raise self._refused(
-                name, f"has strides {_listed(limits.strides)} for pixels, not {stride}", "take one of these"
-            )
         target = volume(step.population.shape)[1:]
         sides = volume(step.source.shape)[1:]
         before = [max(0, -min(offset)) for offset in offsets]
@@ -216,6 +212,10 @@ class _Lowering:
                 name,
                 f"has kernels of {_listed(limits.kernels)} pixels a side for images",
                 f"this layer sees {max(spans)}: begin with a convolution (`train --arch cnn`, or `vgg7`)",
+            )
+        if stride not in limits.strides:
+            raise self._refused(
+                name, f"has strides {_listed(limits.strides)} for pixels, not {stride}", "take one of these"
             )
         borders, framed = [], []
         for side, outputs, first in zip(sides, target, before, strict=True):

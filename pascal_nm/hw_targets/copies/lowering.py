@@ -389,7 +389,9 @@ class _Onto:
         leaving = blocks.summed(self._leaving)
         core = self.limits.core
         if leaving.max() + 1 > core.out_axons:
-            return f"its neurons reach so many cores that one needs {leaving.max() + 1:,} of {core.out_axons:,} out-axons"
+            return (
+                f"its neurons reach so many cores that one needs {leaving.max() + 1:,} of {core.out_axons:,} out-axons"
+            )
         ranges = list(blocks.ranges())
         middle = ranges[int(np.argmax(blocks.sizes))] if len(ranges) < 3 else ranges[len(ranges) // 2]
         for held in (middle, *ranges):
@@ -534,9 +536,7 @@ class _Lists:
                 else:
                     self._send(key, copy, onto.base + each.exponent, rows, weights, copies)
 
-    def _send(
-        self, key: tuple[str, int], copy: int, exponent: int, rows: Array, weights: Array, copies: int
-    ) -> None:
+    def _send(self, key: tuple[str, int], copy: int, exponent: int, rows: Array, weights: Array, copies: int) -> None:
         if copies > 1:
             rows = (rows[:, None] * copies + np.arange(copies)).reshape(-1)
             weights = weights.repeat(copies)
