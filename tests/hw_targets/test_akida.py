@@ -527,7 +527,7 @@ def test_one_value_that_was_altered_in_the_model_is_found(tmp_path, small, name)
 
 @vendor
 def test_a_network_that_is_too_large_is_refused_in_brainchips_words(tmp_path):
-    graph = chain(conv(8), conv(512, 8), conv(512, 512), conv(4, 512), shape=(1, 16, 16))
+    graph = chain(conv(8), conv(512, 8), conv(512, 512, weight=5), conv(4, 512), shape=(1, 16, 16))
     with pytest.raises(TargetError, match="BrainChip's software says"):
         akida_bundle.write(tmp_path / "bundle", lowering.lower(graph, AKD1000), graph, {})
     assert not (tmp_path / "bundle").exists()
