@@ -223,10 +223,10 @@ class CopiesProgram:
 
         arrays, limits = self.arrays, self.limits
         steps = len(lines) + self.depth
-        injected = np.zeros((steps, len(self.host.delays), lines.shape[1]), np.uint8)
+        sets = np.zeros((steps, len(self.host.delays), lines.shape[1]), np.uint8)
         for number, delay in enumerate(self.host.delays):
-            injected[delay : delay + len(lines), number] = lines[: steps - delay]
-        injected = injected.reshape(steps, -1)
+            sets[delay : delay + len(lines), number] = lines
+        injected = sets.reshape(steps, len(self.host.delays) * lines.shape[1])
         spiked = np.zeros((steps, self.compartments), bool)
         currents: dict[int, Array] = {}
         order = np.argsort(arrays["axon_core"], kind="stable")
