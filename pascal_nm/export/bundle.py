@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +45,18 @@ def write_bundle(
     write: Callable[[Path], object],
     about: Mapping[str, Any],
     prove: Callable[[Path], object],
+    names: Sequence[str] = FILES,
 ) -> None:
     """Write a bundle; the folder appears whole, or not at all.
 
     Args:
         folder: must not exist, or be a bundle that is as it was written, and is replaced. A link to
             one is followed.
-        write: called with a folder, in which it writes :data:`FILES`.
+        write: called with a folder, in which it writes files of all ``names``.
         about: what else the manifest says: chip, its limits.
         prove: called with the written folder before it takes its place; what it raises leaves the
             old one.
+        names: of the files.
 
     Raises:
         FileError: the folder is something else, holds something else, or cannot be written.
@@ -62,7 +64,7 @@ def write_bundle(
     folder = place(folder)
     with replacing_folder(folder, owned) as beside:
         write(beside)
-        files = {name: sha256(beside / name) for name in FILES}
+        files = {name: sha256(beside / name) for name in names}
         dump(beside / MANIFEST, {**about, "bundle": FORMAT, "pascal_nm": __version__, "files": files})
         prove(beside)
 
@@ -109,8 +111,8 @@ def owned(folder: Path) -> list[Path]:
     return [*_entries(folder), folder / MANIFEST]
 
 
-def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """The manifest of a bundle that is whole: every file is there, as it was written.
+def read_manifest(folder: str | Path, names: Sequence[str] = FILES) -> dict[str, Any]:
+    """The manifest of a bundle that is whole: every file of ``names`` is there, as it was written.
 
     Raises:
         FileError: a file is missing, is not the one that the manifest names by its checksum, or is
@@ -125,11 +127,11 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     if manifest.get("bundle") != FORMAT:
         raise FileError(f"{folder} is a bundle of another version: `pascal-nm deploy` writes it anew")
     files = manifest["files"]
-    for name in FILES:
+    for name in names:
         if name not in files or not _regular(folder / name):
             raise FileError(f"{folder} is no whole bundle: {name} is missing")
     for entry in _entries(folder):
-        if entry.name not in FILES:
+        if entry.name not in names:
             raise FileError(f"{folder} also holds {entry.name!r}, which no bundle has")
         if sha256(entry) != files[entry.name]:
             raise FileError(f"{entry} is not the file that the manifest names: it was changed since")
@@ -143,9 +145,14 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
     except (FileError, OSError):
         return None
     files = content.get("files") if isinstance(content, dict) and isinstance(content.get("pascal_nm"), str) else None
-    if not isinstance(files, dict) or not all(name in FILES and _is_digest(digest) for name, digest in files.items()):
+    if not isinstance(files, dict) or not all(_is_name(name) and _is_digest(digest) for name, digest in files.items()):
         return None
     return dict(content)
+
+
+def _is_name(value: object) -> bool:
+    """Whether it names a file in the folder itself."""
+    return isinstance(value, str) and re.fullmatch(r"[a-z_]+\.[A-Za-z]+|README\.md", value) is not None
 
 
 def _is_digest(value: object) -> bool:

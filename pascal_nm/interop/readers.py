@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +21,7 @@ from pascal_nm.export.chain import Growth
 from pascal_nm.export.rate import write_rate
 from pascal_nm.hw_targets import evaluation
 from pascal_nm.interop import runner
+from pascal_nm.interop.serving import serving
 from pascal_nm.network.graph import Graph
 from pascal_nm.simulation import simulate
 
@@ -107,7 +104,7 @@ def evaluate(
         else:
             growth = write_rate(graph, path, timesteps, reader)
         try:
-            with _serving(reader, python, path) as ask:
+            with serving(reader, [str(python), runner.__file__, reader, str(path)]) as ask:
                 return _evaluated(reader, ask, graph, data, timesteps, growth, Path(folder), progress)
         except TargetError as error:
             nan = float("nan")
@@ -160,47 +157,3 @@ def _evaluated(
 
 def _image(currents: Array) -> tuple[int, ...]:
     return currents.shape[1:] if currents.ndim == 4 else (currents.shape[1], 1, 1)
-
-
-@contextmanager
-def _serving(reader: str, python: Path, path: Path) -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
-    """A reader in its own process: gives a function that sends a request and waits for the reply.
-
-    Raises:
-        TargetError: from that function: the reader failed; the message is its last line.
-    """
-    with tempfile.TemporaryFile("w+") as errors:
-        command = [str(python), runner.__file__, reader, str(path)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
-        assert process.stdin is not None and process.stdout is not None, "both are pipes"
-
-        def ask(request: dict[str, Any]) -> dict[str, Any]:
-            reply = _exchanged(process.stdin, process.stdout, json.dumps(request))
-            if not reply:
-                code = process.wait()
-                errors.seek(0)
-                lines = errors.read().strip().splitlines()
-                ended = (
-                    f"{reader} was ended by {signal.Signals(-code).name}"
-                    if code < 0
-                    else f"{reader} ended with code {code}"
-                )
-                raise TargetError(lines[-1] if lines and code > 0 else ended)
-            answer: dict[str, Any] = json.loads(reply)
-            return answer
-
-        try:
-            yield ask
-        finally:
-            process.kill()
-            process.communicate()
-
-
-def _exchanged(to: IO[str] | None, back: IO[str] | None, line: str) -> str:
-    """One line there and one back; empty where the other side has ended."""
-    assert to is not None and back is not None, "both are pipes"
-    try:
-        print(line, file=to, flush=True)
-    except BrokenPipeError:
-        return ""
-    return back.readline()

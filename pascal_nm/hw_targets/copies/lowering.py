@@ -404,7 +404,9 @@ class _Onto:
         leaving = blocks.summed(self._leaving)
         core = self.limits.core
         if leaving.max() + 1 > core.out_axons:
-            return f"its neurons reach so many cores that one needs {leaving.max() + 1:,} of {core.out_axons:,} out-axons"
+            return (
+                f"its neurons reach so many cores that one needs {leaving.max() + 1:,} of {core.out_axons:,} out-axons"
+            )
         ranges = list(blocks.ranges())
         middle = ranges[int(np.argmax(blocks.sizes))] if len(ranges) < 3 else ranges[len(ranges) // 2]
         for held in (middle, *ranges):

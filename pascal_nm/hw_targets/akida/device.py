@@ -1,0 +1,148 @@
+"""What an Akida chip takes: kernels, strides, poolings, bits and registers, from a TOML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from typing import Annotated, Any
+
+from pascal_nm.errors import FileError
+from pascal_nm.hw_targets import tables
+from pascal_nm.hw_targets.tables import Within
+
+Side = Annotated[int, Within(1, 1 << 16)]
+"""Of a kernel, a stride, a window or an image; and numbers of channels."""
+
+Bits = Annotated[int, Within(1, 32)]
+"""Of a register."""
+
+
+@dataclass(frozen=True)
+class Registers:
+    """Of a kind of layer.
+
+    Attributes:
+        weight_bits: that a weight may have. One bit holds 0 and 1, more are signed, and all but
+            eight of them are symmetric around 0.
+        threshold_bits: signed. No width of the potential is published; it is taken as this.
+        step_bits: of ``act_step`` in sixteenths, unsigned.
+    """
+
+    weight_bits: tuple[Bits, ...]
+    threshold_bits: Bits
+    step_bits: Bits
+
+    def weights(self, bits: int) -> tuple[int, int]:
+        """The least and the largest weight of so many bits."""
+        if bits == 1:
+            return 0, 1
+        most = 2 ** (bits - 1) - 1
+        return (-most - 1 if bits == 8 else -most), most
+
+    def potential(self) -> int:
+        """The largest magnitude of a potential."""
+        return int(2 ** (self.threshold_bits - 1) - 1)
+
+
+@dataclass(frozen=True)
+class Image:
+    """The convolution that takes pixels of 8 bits.
+
+    Attributes:
+        channels: of images.
+        least: side of an image, the borders that the host adds among them; and it is one pixel
+            larger than the kernel.
+        width: of an image at most, likewise.
+        kernels: square.
+        strides: between windows.
+        pools: sides of a max-pooling, which are its strides, too; 1 for none.
+        filters: at most, by channels and by kernels.
+        registers: their widths.
+    """
+
+    channels: tuple[Side, ...]
+    least: Side
+    width: Side
+    kernels: tuple[Side, ...]
+    strides: tuple[Side, ...]
+    pools: tuple[Side, ...]
+    filters: tuple[tuple[Side, ...], ...]
+    registers: Registers
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution of counts, which pads by itself, as much before as behind, or one more behind.
+
+    Attributes:
+        kernels: square.
+        strided: those that may go two pixels at a time.
+        pools: sides of a max-pooling; its stride is no larger.
+        registers: their widths.
+    """
+
+    kernels: tuple[Side, ...]
+    strided: tuple[Side, ...]
+    pools: tuple[Side, ...]
+    registers: Registers
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A layer that takes all counts of the one before it.
+
+    Attributes:
+        inputs: at most.
+        registers: their widths.
+    """
+
+    inputs: Annotated[int, Within(1, 1 << 24)]
+    registers: Registers
+
+
+@dataclass(frozen=True)
+class Device:
+    """A chip; the fields are the keys of its file.
+
+    Attributes:
+        name: as the vendor's software has it.
+        version: of Akida.
+        activation_bits: that a count may have.
+        source: where the limits are published.
+        image: the first layer.
+        convolution: the layers behind it.
+        dense: likewise, and the output.
+    """
+
+    name: str
+    version: Annotated[int, Within(1, 2)]
+    activation_bits: tuple[Bits, ...]
+    source: str
+    image: Image
+    convolution: Convolution
+    dense: Dense
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """L that its neurons may have."""
+        return tuple(2**bits - 1 for bits in self.activation_bits)
+
+
+def available() -> list[str]:
+    """Names of the chips that come with the package."""
+    return sorted(f.name.removesuffix(".toml") for f in _folder().iterdir() if f.name.endswith(".toml"))
+
+
+def load(name: str) -> Device:
+    """A chip by its name.
+
+    Raises:
+        FileError: there is no such chip.
+    """
+    if name not in available():
+        raise FileError(f"unknown Akida chip {name!r}: choose from {', '.join(available())}")
+    return tables.parse(Device, _folder().joinpath(f"{name}.toml").read_bytes())
+
+
+def _folder() -> Any:
+    return resources.files("pascal_nm.hw_targets.akida")
