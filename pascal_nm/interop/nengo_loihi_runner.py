@@ -13,8 +13,10 @@ here, because potentials are kept at 0 or above, and none that stays is above th
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ VERSION = "1.1.0"
 
 
 def blocks(program: dict[str, Any], arrays: dict[str, Array]) -> tuple[Any, list[Any], list[Any]]:
-    """A model with a block for each core; its blocks, and its inputs, one for each of their delays."""
+    """A model with a block for each core; its blocks, and its inputs, one for each delay."""
     from nengo_loihi.block import Axon, LoihiBlock, Synapse
     from nengo_loihi.builder import Model
     from nengo_loihi.inputs import SpikeInput
@@ -75,7 +77,7 @@ def blocks(program: dict[str, Any], arrays: dict[str, Array]) -> tuple[Any, list
 
 
 def _connect(arrays: dict[str, Array], found: list[Any], inputs: list[Any], where: Any, lines: int, axon: Any) -> None:
-    """Give blocks and inputs their axons: one object for all that leads onto one set of synapses."""
+    """Give blocks and inputs axons: one object for all that leads onto one set of synapses."""
     edges = arrays["core_first"]
     groups: dict[tuple[int, int], dict[int, list[tuple[int, int]]]] = {}
     for source, end in zip(arrays["route_source"].tolist(), arrays["route_axon"].tolist(), strict=True):
@@ -145,7 +147,14 @@ def _simulator(model: Any, board: bool) -> Any:
     if not board:
         from nengo_loihi.emulator.interface import EmulatorInterface
 
-        return EmulatorInterface(model)
+        class Strict(EmulatorInterface):  # type: ignore[misc]  # it has no types
+            """An emulator in which an overflow is an error."""
+
+            strict = True
+
+        with warnings.catch_warnings():  # it fills arrays of integers with NaN before it fills them
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return Strict(model)
     from nengo_loihi.hardware.allocators import Greedy
     from nengo_loihi.hardware.interface import HardwareInterface
 
@@ -158,7 +167,7 @@ def _answers(
 ) -> dict[str, Array]:
     """Counts and potentials by name, of all timesteps' spikes and of the readouts' currents."""
     edges, found, potentials = arrays["core_first"], {}, {}
-    cores = [np.arange(first, stop) for first, stop in zip(edges[:-1], edges[1:], strict=True)]
+    cores = [np.arange(first, stop) for first, stop in itertools.pairwise(edges)]
     columns = {}
     for out in (False, True):
         held = [core for core, r in zip(cores, reads, strict=True) if r == out]

@@ -26,7 +26,7 @@ from pascal_nm.hw_targets.blocks import Blocks, edges
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.copies.program import ARRAYS, HOST, CopiesProgram, Host, Layer, Limits
 from pascal_nm.network.bounds import common_exponent
-from pascal_nm.network.graph import Graph, Population, Projection, Quantization
+from pascal_nm.network.graph import Graph, Population, Projection, Quantization, Timing
 from pascal_nm.network.quantization import quantize
 from pascal_nm.network.reach import Connections, Pattern, volume
 from pascal_nm.network.relays import balanced, depths
@@ -53,7 +53,8 @@ def lower(network: Graph, chip: Chip, recipe: Quantization | int = 8) -> CopiesP
     limits = limits_of(chip)
     if not network.is_integer:
         network = quantize(network, recipe)
-    return placed(network, chip.name, limits)
+    # Counts are those of every schedule; graded is one timestep a layer, as here.
+    return placed(network.replace(timing=Timing("graded")), chip.name, limits)
 
 
 def limits_of(chip: Chip) -> Limits:
@@ -217,12 +218,12 @@ class _Lowering:
             axon_list=table[:, 1] + lists,
             axon_offset=table[:, 2],
         )
-        for each in made.senders:
-            if each.name == self.graph.input.name:
-                sources = HOST - (each.copy * self.graph.input.size + each.neurons)
+        for sender in made.senders:
+            if sender.name == self.graph.input.name:
+                sources = HOST - (sender.copy * self.graph.input.size + sender.neurons)
             else:
-                sources = self.first[each.name][each.neurons] + each.copy
-            tables.add(route_source=sources, route_axon=axons + each.axons)
+                sources = self.first[sender.name][sender.neurons] + sender.copy
+            tables.add(route_source=sources, route_axon=axons + sender.axons)
         if made.helped:
             last = max((int(each.axons.max()) for each in made.senders), default=-1)
             helping = np.arange(last + 1, len(table))
@@ -230,7 +231,7 @@ class _Lowering:
 
 
 def _coded(graph: Graph) -> tuple[int, Array]:
-    """Bits of the inputs, and what makes them positive numbers: pixels, where they are stored so."""
+    """Bits of the inputs, and what makes them positive numbers: pixels, where they are stored."""
     p, pre = graph.input, graph.preprocessing
     zero = None if pre is None else p.zero(pre)
     if pre is not None and zero is not None and np.all(zero >= 0) and float(pre.scale).is_integer():
@@ -337,7 +338,7 @@ class _Onto:
 
     @cached_property
     def base(self) -> int:
-        """The exponent that the chip gives to weights of exponent 0: the largest that overflows nothing."""
+        """The chip's exponent of weights of exponent 0: the largest that overflows nothing."""
         low, high = self.limits.compartments.weight_exponents
         up, down = self._reached
         helper = 0 if self.p.dynamics.reads_out else np.abs(self.needed).max(initial=0)
@@ -559,7 +560,7 @@ class _Lists:
         copies = 1 if each.alike else onto.copies
         if not source.dynamics.injects:
             for copy in range(source.levels):
-                # All copies of a source have the same synapses, but for those onto their like alone.
+                # All copies of a source have the same synapses, but for those onto their like.
                 if each.alike or copy == 0:
                     axons = self._axons(exponent, rows + copy * each.alike, weights, starts, sizes, copies)
                 self.senders.append(_Senders(each.name, neurons, copy, axons))
@@ -569,9 +570,7 @@ class _Lists:
             axons = self._axons(exponent + bit, rows, weights, starts, sizes, copies)
             self.senders.append(_Senders(each.name, neurons, line + bit, axons))
 
-    def _axons(
-        self, exponent: int, rows: Array, weights: Array, starts: Array, sizes: Array, copies: int
-    ) -> Array:
+    def _axons(self, exponent: int, rows: Array, weights: Array, starts: Array, sizes: Array, copies: int) -> Array:
         """The axon of each of the runs that begin at ``starts`` and have ``sizes``."""
         offsets = np.minimum(rows[starts], self.onto.limits.compartments.offset)
         away = rows - offsets.repeat(sizes)
@@ -606,7 +605,7 @@ class _Lists:
         return self._known[key]
 
     def _axon(self, exponent: int, number: int, offset: int) -> int:
-        """The number of an axon: all that have the same synapses share one, as pixels of a pooling do."""
+        """The number of an axon: all that have the same synapses share one."""
         key = (exponent, number, offset)
         if key not in self._joined:
             self._joined[key] = len(self.axons)
@@ -624,7 +623,7 @@ def _mixed(rows: Array, weights: Array, seed: int) -> Array:
 
 
 def _require_equal(rows: Array, weights: Array, starts: Array, sizes: Array, like: Array) -> None:
-    """That runs are equal to those that they are taken for: numbers of 64 bits may say so wrongly."""
+    """That runs are equal to those that they are taken for, as their marks say."""
     within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     mine, others = np.repeat(starts, sizes) + within, np.repeat(starts[like], sizes) + within
     if np.any(rows[mine] != rows[others]) or np.any(weights[mine] != weights[others]):

@@ -29,8 +29,8 @@ from pascal_nm.errors import TargetError
 from pascal_nm.hw_targets.chip import Bits, Compartments, Core, Count
 from pascal_nm.hw_targets.tables import Within
 from pascal_nm.network.graph import Graph, Inputs
-from pascal_nm.simulation.result import RunResult
 from pascal_nm.simulation import schedule as schedules
+from pascal_nm.simulation.result import RunResult
 
 HOST = -1
 """Routes from the host begin at this number and below: its lines, one after the other."""
@@ -276,7 +276,7 @@ class CopiesProgram:
         return found
 
     def _synapses(self, axons: Array, compartments: int) -> Any:
-        """What a spike of each axon brings each compartment of the core: CSR (axons, compartments)."""
+        """What a spike of each axon brings each compartment: CSR (axons, compartments)."""
         from scipy import sparse
 
         arrays = self.arrays
