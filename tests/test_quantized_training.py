@@ -68,8 +68,11 @@ def trained(digits):
     return training.train(*digits, SMALL)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize(("bits", "seed"), [(8, 0), ((8, 3), 1)], ids=str)  # odd: thresholds of both signs
+@pytest.mark.parametrize(
+    ("name", "bits", "seed"),  # odd: thresholds of both signs
+    [*((name, (8, 3), 1) for name in NETWORKS), ("resnet9 with max-pooling", 8, 0), ("vgg11", 4, 0)],
+    ids=str,
+)
 def test_what_runs_is_the_integer_network_in_every_level_and_output(name, bits, seed):
     module = network(name, seed=seed)
     bits = bits_of(module, *bits) if isinstance(bits, tuple) else bits
