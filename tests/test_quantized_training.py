@@ -60,7 +60,7 @@ def right(model, bits, images):
 @pytest.fixture(scope="module")
 def digits():
     train, test = data.load_pair("digits")
-    return train.head(600), test
+    return train.head(400), test.head(200)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_training_wins_back_what_few_bits_lose(digits, trained):
     train, test = digits
     lost = right(trained, 2, test)
     seen = []
-    config = replace(SMALL, bits=2, epochs=6)
+    config = replace(SMALL, bits=2, epochs=5)
     tuned = training.train(train, test, config, start=trained, progress=seen.append)
     losses = [p.loss for p in seen if p.test_accuracy is not None]
     assert losses[-1] < losses[0]
