@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,18 @@ import typer
 from pascal_nm.cli import options
 from pascal_nm.cli.output import percent, print_json, progress, say, table
 from pascal_nm.common.arrays import Array
+from pascal_nm.common.files import write_answers
+from pascal_nm.common.units import joules
 from pascal_nm.errors import DataError, TargetError
 from pascal_nm.export.bundle import read_arrays
-from pascal_nm.hw_targets import bundles
+from pascal_nm.hw_targets import bundles, evaluation
+from pascal_nm.hw_targets import chip as chips
 
 SIMULATORS = {"nengo-loihi": "copies", "akida": "akida"}
 """Simulators of vendors, and the form of bundle that each runs."""
+
+_BATCH = 50
+"""Images that are executed together."""
 
 _NOISE = 100
 """Images of noise where no data is given, and the bundle's own are few."""
@@ -81,6 +90,61 @@ def verify(
             say(f"[bold green]exact:[/bold green] all {sum(compared.values()):,} values are the integer network's")
     if found:
         raise typer.Exit(1)
+
+
+def run(
+    folder: Path,
+    data: str,
+    limit: int | None,
+    columns: tuple[str | None, str | None],
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Execute a bundle of copies, or for Akida, on images: from its registers, and nothing else."""
+    with progress("reading and executing the bundle"):
+        held = bundles.opened(folder)
+    shown = options.load_data(data, limit, *columns)
+    start = time.perf_counter()
+    predictions, counted = [], Counter[str]()
+    with progress(f"executing {held.form}") as update:
+        for inputs, _ in evaluation.as_shown(held.graph, shown, _BATCH, progress=update):
+            result, events = held.counted(inputs)
+            predictions.append(result.predictions)
+            counted.update(events)
+    seconds = time.perf_counter() - start
+    answers, n = np.concatenate(predictions), len(shown)
+    if output is not None:
+        write_answers(output, answers, shown.labels)
+    accuracy = float((answers == shown.labels).mean()) if shown.labelled else None
+    each = {name: value / n for name, value in counted.items()}
+    content = {"network": str(folder), "chip": held.chip, "form": held.form, "data": shown.name, "images": n}
+    cost = _cost(held.chip, each)
+    content |= {"accuracy": accuracy, **each, **cost, "images_per_second": n / seconds}
+    if as_json:
+        print_json(content)
+        return
+    right = "" if accuracy is None else f"{percent(accuracy)} of {n:,} images right ({shown.name}), "
+    say(f"[bold]{right}[/bold]executed from the registers of {folder}, {held.chip}")
+    if each:
+        say("per image: " + ", ".join(f"{value:,.0f} {name.replace('_', ' ')}" for name, value in each.items()))
+        say(
+            f"priced by the chip's table, without hops and what the chip draws when idle: {joules(cost['energy'])}; "
+            f"the host's spikes alone take {cost['injected_seconds'] * 1e3:,.3g} ms at what was measured for one"
+        )
+    elif held.form == "akida":
+        say("energy: not known; no price of an event is published for this chip")
+
+
+def _cost(name: str, each: Mapping[str, float]) -> dict[str, float]:
+    """Joules of an image's events, and seconds of the host, where a chip's file has prices."""
+    known = (chip for chip in map(chips.load, chips.available()) if chip.name == name and chip.compartments)
+    if not each or (chip := next(known, None)) is None or chip.compartments is None:
+        return {}
+    prices = {event: figure.value * chips.PJ for event, figure in chip.prices.items()}
+    energy = each["synaptic_operations"] * prices["synaptic_operation"] + each["spikes"] * prices["update"]
+    energy += (each["updates"] - each["spikes"]) * prices.get("idle", prices["update"])
+    energy += each["messages"] * prices.get("message", 0.0)
+    return {"energy": energy, "injected_seconds": each["injected_spikes"] * chip.compartments.injected * 1e-6}
 
 
 def _noise(folder: Path) -> tuple[Array, Array]:

@@ -100,6 +100,14 @@ def run(
     wishes = nir_files.Wishes(timesteps, dt, reset, options.preprocessing(mean, std, scale))
     if scheduler is not None and count != 1:
         raise DataError("--workers are of this machine, --scheduler has its own: give one")
+    if network.is_dir() and bundles.form_of(network) != "stages":
+        if (target, bits, schedule, lag, timesteps, count, scheduler, frames, plot) != (
+            *("torch", None, None, None, None, 1),
+            *(None, None, None),
+        ):
+            raise DataError(f"{network} runs as it was deployed, on images: leave out what changes that")
+        bundle_words.run(network, data_name, limit, (image_column, label_column), output, as_json)
+        return
     deployed = bundles.opened(network).program if network.is_dir() else None
     if deployed is not None:
         if (target, bits, schedule, lag, timesteps, count, scheduler) != ("torch", None, None, None, None, 1, None):

@@ -22,9 +22,12 @@ from pascal_nm.errors import DataError
 from pascal_nm.export import bundle
 from pascal_nm.hw_targets import program_files
 from pascal_nm.hw_targets.akida import files as akida_files
+from pascal_nm.hw_targets.akida.program import AkidaProgram
 from pascal_nm.hw_targets.copies import files as copies_files
-from pascal_nm.network.graph import Graph
+from pascal_nm.network.graph import Graph, Inputs
+from pascal_nm.simulation import schedule as schedules
 from pascal_nm.simulation import simulate
+from pascal_nm.simulation.result import RunResult
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Bundle:
         given: the name of the array of inputs in it.
         expected: what the chip is to answer to such inputs, by name, in the order of layers.
         program: what is executed.
+        counted: executes it on inputs, as the network takes them: gives the result, and by event
+            how many there were, where these are counted.
     """
 
     folder: Path
@@ -50,6 +55,7 @@ class Bundle:
     given: str
     expected: Callable[[Array], Mapping[str, Array]]
     program: Any
+    counted: Callable[[Inputs], tuple[RunResult, dict[str, int]]]
 
 
 def form_of(folder: str | Path) -> str:
@@ -76,7 +82,10 @@ def opened(folder: str | Path) -> Bundle:
         def sent(images: Array) -> dict[str, Array]:
             return {f"sent_{layer.name}": values for layer, values in program(images)}
 
-        return Bundle(place, form, program.chip, found.graph, found.check, "images", sent, program)
+        def layered(inputs: Inputs) -> tuple[RunResult, dict[str, int]]:
+            return _layered(found.graph, program, inputs), {}
+
+        return Bundle(place, form, program.chip, found.graph, found.check, "images", sent, program, layered)
     if form == copies_files.FORM:
         copies = copies_files.executed(place)
         graph, chip = copies.network, copies.chip
@@ -92,7 +101,20 @@ def opened(folder: str | Path) -> Bundle:
         found = program_files.checks(inputs, run(graph, graph.input.inputs(inputs)))
         return {name: values for name, values in found.items() if name != "inputs"}
 
-    return Bundle(place, form, chip, graph, check, "inputs", counts, executed)
+    def run(inputs: Inputs) -> tuple[RunResult, dict[str, int]]:
+        return executed.run(inputs), {}
+
+    counted = copies.counted if form == copies_files.FORM else run
+    return Bundle(place, form, chip, graph, check, "inputs", counts, executed, counted)
+
+
+def _layered(graph: Graph, program: AkidaProgram, inputs: Inputs) -> RunResult:
+    """What a program for Akida answers to inputs of its network."""
+    mean = np.asarray(program.host.mean, np.int64).reshape(-1, 1, 1)
+    pixels = (graph.currents(inputs).astype(np.int64) + mean).astype(np.uint8)
+    counts, potential = program.answer({layer.name: values for layer, values in program(program.host.images(pixels))})
+    scale = np.broadcast_to(graph.output.threshold, graph.output.shape).reshape(-1)
+    return RunResult(counts, potential, scale, {}, schedules.of(graph))
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def write(folder: str | Path, program: CopiesProgram, about: Mapping[str, Any], 
         np.savez_compressed(place / "compartments.npz", **program.arrays)  # type: ignore[arg-type]  # numpy's stub
         np.savez_compressed(place / "check.npz", **check)  # type: ignore[arg-type]
         write_nir(network, place / "network.nir")
-        (place / "reference.c").write_text(c_reference.source(network), encoding="utf-8")
+        (place / "reference.c").write_text(c_reference.source_or_reason(network), encoding="utf-8")
         (place / "host.py").write_text(host(program), encoding="utf-8")
         (place / "run_nengo_loihi.py").write_text(runner, encoding="utf-8")
         (place / "README.md").write_text(_readme(program), encoding="utf-8")
@@ -166,7 +166,7 @@ def read(folder: str | Path, chip: Chip | None = None) -> tuple[CopiesProgram, d
         _compare(bundle.read_arrays(place / "compartments.npz"), program.arrays)
         if said != described(program):
             raise FileError("program.json is not what the network in network.nir becomes")
-        for name, text in (("host.py", host(program)), ("reference.c", c_reference.source(network))):
+        for name, text in (("host.py", host(program)), ("reference.c", c_reference.source_or_reason(network))):
             if (place / name).read_text(encoding="utf-8") != text:
                 raise FileError(f"{name} is not that of the network in network.nir")
         check = bundle.read_arrays(place / "check.npz")
