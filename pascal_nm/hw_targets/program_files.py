@@ -352,7 +352,8 @@ def _missing(program: ChipProgram) -> str:
 
 No chip has this neuron by itself. On Loihi 2 it is a program in microcode, which Intel's compiler assembles: the \
 package `lava-loihi`, and with it the boards of Intel's cloud, are given to members of the Intel Neuromorphic \
-Research Community only (ask inrc_interest@intel.com, as Lava's own README says). All else is stock Lava: projections are `lava.proc.dense.Dense` and `lava.proc.conv.Conv`, with `num_message_bits` of 8, 16 or 24 where \
+Research Community only (ask inrc_interest@intel.com, as Lava's own README says). All else is stock Lava: \
+projections are `lava.proc.dense.Dense` and `lava.proc.conv.Conv`, with `num_message_bits` of 8, 16 or 24 where \
 `payload_bits` is not 0; the neuron's rules below are those of the Process `Pasc` and its fixed-point \
 ProcessModel in `pascal_nm.process_models`, which microcode replaces. Bits of its variables, proven for all images:
 
