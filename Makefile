@@ -1,5 +1,6 @@
 # make demo    the whole path on real input           make test      all checks, in six minutes on two cores
 # make test-all   with the slow proofs                 make readers   other simulators, for `pascal-nm interop`
+# make simulators  software of chips' vendors, for `pascal-nm verify BUNDLE --simulator`
 # make wheel-test  build, install into a bare environment, and run there what a user gets
 # make test-python PY=python3.12   the tests on another Python     make cross-checks   SANA-FE and NeuroBench count the same
 # make mutants MODULES="schedule bounds"   faults put into the package: do the tests nearby find them?
@@ -12,7 +13,7 @@ CONSTRAINTS := requirements/constraints-$(VERSION).txt
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: docs mutants test-python demo test test-all lint types readers wheel-test clean cross-checks
+.PHONY: docs mutants test-python demo test test-all lint types readers simulators wheel-test clean cross-checks
 
 demo: $(STAMP)
 	$(BIN)/pascal-nm demo
@@ -56,6 +57,13 @@ readers: $(STAMP)
 	  requests==2.32.5 urllib3==2.5.0 charset-normalizer==3.4.3 certifi==2025.8.3
 	.readers/sinabs/bin/pip install -q --no-deps sinabs==3.1.3 nir==1.0.4 nirtorch==1.0 pbr samna
 
+# Software of chips' vendors, each in an environment of its own, under its own licence: NengoLoihi (Apache 2.0, Applied Brain Research)
+# with Nengo (free for non-commercial use), akida (proprietary, BrainChip).
+simulators:
+	$(PYTHON) -m venv .simulators/nengo-loihi && $(PYTHON) -m venv .simulators/akida
+	.simulators/nengo-loihi/bin/pip install -q nengo-loihi==1.1.0 nengo==3.2.0 numpy==1.26.4 scipy==1.12.0
+	.simulators/akida/bin/pip install -q akida==2.19.3 numpy==2.4.6
+
 # Faults put into the package one at a time (tests/mutants.py). `make mutants MODULES=bounds SHARE=0.2`: one module, a fifth of its faults.
 SHARE ?= 1
 mutants: $(STAMP)
@@ -92,4 +100,4 @@ cross-checks: $(STAMP)
 	.readers/checks/bin/python -m pytest tests/cross_checks
 
 clean:
-	rm -rf $(VENV) .readers .wheel site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .readers .simulators .wheel site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from pascal_nm.cli import bundles as bundle_words
 from pascal_nm.cli import frames as frame_words
 from pascal_nm.cli import nir_files, options, plots
 from pascal_nm.cli.output import percent, print_json, progress, say, span, table
@@ -17,7 +18,7 @@ from pascal_nm.common.files import write_answers
 from pascal_nm.data import Frames
 from pascal_nm.errors import DataError, FileError
 from pascal_nm.export.nir_format import OtherNir, read_nir
-from pascal_nm.hw_targets import compiled, evaluation, program_files, quantizes, workers
+from pascal_nm.hw_targets import bundles, compiled, evaluation, quantizes, workers
 from pascal_nm.network.graph import Graph
 from pascal_nm.simulation.result import Program
 from pascal_nm.source.affine import growth_of
@@ -99,7 +100,15 @@ def run(
     wishes = nir_files.Wishes(timesteps, dt, reset, options.preprocessing(mean, std, scale))
     if scheduler is not None and count != 1:
         raise DataError("--workers are of this machine, --scheduler has its own: give one")
-    deployed = program_files.executed(network) if network.is_dir() else None
+    if network.is_dir() and bundles.form_of(network) != "stages":
+        if (target, bits, schedule, lag, timesteps, count, scheduler, frames, plot) != (
+            *("torch", None, None, None, None, 1),
+            *(None, None, None),
+        ):
+            raise DataError(f"{network} runs as it was deployed, on images: leave out what changes that")
+        bundle_words.run(network, data_name, limit, (image_column, label_column), output, as_json)
+        return
+    deployed = bundles.opened(network).program if network.is_dir() else None
     if deployed is not None:
         if (target, bits, schedule, lag, timesteps, count, scheduler) != ("torch", None, None, None, None, 1, None):
             raise DataError(f"{network} runs as it was deployed: leave out what changes the network or where it runs")
@@ -213,7 +222,10 @@ def verify(
         Path | None, typer.Option("--nir", help="Verify this file.", show_default="the model, converted now")
     ] = None,
     target: options.TargetName = "torch",
-    data_name: options.DataName = "digits",
+    data_name: Annotated[
+        str | None,
+        typer.Option("--data", "-d", help=options.DATA_HELP, show_default="digits; a bundle's own inputs"),
+    ] = None,
     frames: options.FramesName = None,
     threshold: options.Threshold = 0.0,
     limit: options.Limit = None,
@@ -226,6 +238,16 @@ def verify(
     scale: options.Scale = 255.0,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
+    simulator: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a bundle: run it in nengo-loihi or akida, on its inputs or on --data.", show_default=False
+        ),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="Of a bundle: what a board gave, a .npz file by the names of check.npz.", show_default=False),
+    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -236,7 +258,17 @@ def verify(
     In integers, the answer is bit for bit. In floats, levels that flipped by
     rounding are counted, and the answer then is "equal up to rounding", not
     "exact".
+
+    Of a folder from `pascal-nm deploy`: is it whole, and do a vendor's simulator (--simulator) or a
+    board (--answers) give the integer network's counts?
     """
+    if model.is_dir():
+        if (nir, target, bits, double, schedule, lag) != (None, "torch", None, False, None, None):
+            raise DataError(f"{model} is verified as it was deployed: leave out what changes the network")
+        bundle_words.verify(model, simulator, answers, data_name, limit, (image_column, label_column), as_json)
+        return
+    if simulator is not None or answers is not None:
+        raise DataError(f"--simulator and --answers are for bundles of `pascal-nm deploy`; {model} is none")
     given = None if nir is None else read_nir(nir)
     source, taken = options.load_source(model, given, mean, std, scale)
     if double:
@@ -246,7 +278,9 @@ def verify(
     if given is not None and given.is_integer and bits is not None:
         raise FileError(f"{nir} holds integer weights already: leave --bits out")
     timed = options.timing(given or reference, schedule, lag, None)
-    data = options.load_shown(data_name, frames, threshold, limit, image_column, label_column, network=timed)
+    data = options.load_shown(
+        data_name or "digits", frames, threshold, limit, image_column, label_column, network=timed
+    )
     timed = options.completed(timed, data, quantized=quantizes(target, bits))
     if reference.preprocessing is None:
         reference = reference.replace(preprocessing=timed.preprocessing)

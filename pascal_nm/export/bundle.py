@@ -23,15 +23,20 @@ from pascal_nm.common.arrays import Array
 from pascal_nm.common.files import aside, replacing_folder, sha256
 from pascal_nm.errors import FileError, described
 
-FORMAT = 2
+FORMAT = 3
 """Version of the folder's contents. A reader refuses others."""
 
 MANIFEST = "manifest.json"
 
 FILES = (
     *("program.json", "registers.npz", "schedule.json", "cores.json", "routes.npz"),
-    *("check.npz", "network.nir", "README.md"),
+    *("check.npz", "network.nir", "reference.c", "README.md"),
 )
+
+KNOWN = frozenset(
+    (*FILES, "compartments.npz", "host.py", "run_nengo_loihi.py", "run_akida.py", "registers.npz", "model.fbz")
+)
+"""Names of files that bundles of any form have: nothing else is ever replaced with one."""
 
 LARGEST = 1 << 24
 """Bytes of a JSON file at most: one that describes 32,768 cores has some 8 million."""
@@ -145,14 +150,9 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
     except (FileError, OSError):
         return None
     files = content.get("files") if isinstance(content, dict) and isinstance(content.get("pascal_nm"), str) else None
-    if not isinstance(files, dict) or not all(_is_name(name) and _is_digest(digest) for name, digest in files.items()):
+    if not isinstance(files, dict) or not all(name in KNOWN and _is_digest(digest) for name, digest in files.items()):
         return None
     return dict(content)
-
-
-def _is_name(value: object) -> bool:
-    """Whether it names a file in the folder itself."""
-    return isinstance(value, str) and re.fullmatch(r"[a-z_]+\.[A-Za-z]+|README\.md", value) is not None
 
 
 def _is_digest(value: object) -> bool:

@@ -70,6 +70,14 @@ def source(graph: Graph, plan: Schedule | None = None) -> str:
     return "\n".join([*_Program(graph, plan).lines(), ""])
 
 
+def source_or_reason(graph: Graph, plan: Schedule | None = None) -> str:
+    """As :func:`source`; of a network that has no program, a text that says why to a compiler."""
+    try:
+        return source(graph, plan)
+    except (ConversionError, GraphError) as error:
+        return f'#error "{str(error).translate({34: None, 92: None, 10: 32})}"\n'
+
+
 def check_text(inputs: Array) -> str:
     """Integer inputs (N, *input shape), as ``check.npz`` has them, as a program reads them.
 

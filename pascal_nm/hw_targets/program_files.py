@@ -10,6 +10,7 @@
 ``routes.npz``     by projection, from which core to which its messages travel
 ``check.npz``      a few inputs with every spike count and the readout's potential, computed without
                    timesteps, to compare the chip with
+``reference.c``    the same network and schedule in C (:mod:`pascal_nm.export.c_reference`)
 ``network.nir``    the same network for people and other programs
                    (:mod:`pascal_nm.export.nir_format`); nothing is executed from it
 ``README.md``      what the files mean and how a neuron works, for who programs the chip
@@ -29,7 +30,7 @@ import numpy as np
 
 from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.errors import FileError, PascalError
-from pascal_nm.export import bundle
+from pascal_nm.export import bundle, c_reference
 from pascal_nm.export.nir_format import LARGEST, read_nir, write_nir
 from pascal_nm.hw_targets import spikes, tables
 from pascal_nm.hw_targets.chip import WIDTHS, Width
@@ -131,6 +132,7 @@ def write(folder: str | Path, program: ChipProgram, check: Mapping[str, Array], 
         np.savez_compressed(place / "routes.npz", **program.routes)  # type: ignore[arg-type]
         np.savez_compressed(place / "check.npz", **check)  # type: ignore[arg-type]
         write_nir(program.graph, place / "network.nir")
+        (place / "reference.c").write_text(_reference(program), encoding="utf-8")
         (place / "README.md").write_text(_readme(program, about), encoding="utf-8")
 
     bundle.write_bundle(folder, files, about, executed)
@@ -171,8 +173,10 @@ def read(folder: str | Path) -> tuple[ChipProgram, dict[str, Array], dict[str, A
         if wrong := [key for key, value in said.items() if manifest.get(key) != value]:
             raise FileError(f"the manifest does not say {wrong[0]!r} as the program does")
         _check_program(program, read_nir(Path(folder) / "network.nir"))
+        if (Path(folder) / "reference.c").read_text(encoding="utf-8") != _reference(program):
+            raise FileError("reference.c is not the network in the registers")
         check = _read_check(Path(folder) / "check.npz", program)
-    except PascalError as error:
+    except (PascalError, UnicodeDecodeError) as error:
         raise FileError(f"{folder} is no whole bundle: {error}") from error
     return program, check, manifest
 
@@ -328,6 +332,37 @@ def _written(record: Any) -> dict[str, Any]:
     return asdict(record, dict_factory=given)
 
 
+def _reference(program: ChipProgram) -> str:
+    """The text of ``reference.c``."""
+    return c_reference.source_or_reason(program.graph, program.schedule)
+
+
+def _missing(program: ChipProgram) -> str:
+    """What a chip that runs programs needs besides, with the bits of each variable."""
+    graph, rows = program.graph, []
+    for p in program.populations[1:]:
+        if not graph[p.name].dynamics.weighted:
+            continue
+        v = int(program.membrane(p)).bit_length() + 1
+        s = 0 if graph[p.name].dynamics.reads_out else max(1, p.levels).bit_length() + 1
+        sent = "none" if graph[p.name].dynamics.reads_out else f"{p.payload_bits}" if p.payload_bits else "+1, -1"
+        rows.append(f"| `{p.name}` | {v} | {s} | {sent} |")
+    return f"""
+## What is missing
+
+No chip has this neuron by itself. On Loihi 2 it is a program in microcode, which Intel's compiler assembles: the \
+package `lava-loihi`, and with it the boards of Intel's cloud, are given to members of the Intel Neuromorphic \
+Research Community only (ask inrc_interest@intel.com, as Lava's own README says). All else is stock Lava: \
+projections are `lava.proc.dense.Dense` and `lava.proc.conv.Conv`, with `num_message_bits` of 8, 16 or 24 where \
+`payload_bits` is not 0; the neuron's rules below are those of the Process `Pasc` and its fixed-point \
+ProcessModel in `pascal_nm.process_models`, which microcode replaces. Bits of its variables, proven for all images:
+
+| population | v | s | payload of a spike |
+|---|---|---|---|
+{chr(10).join(rows)}
+"""
+
+
 def _readme(program: ChipProgram, about: Mapping[str, Any]) -> str:
     graph = program.graph
     shapes = "x".join(str(n) for n in graph.input.shape)
@@ -359,9 +394,10 @@ population, and ranges of channels, rows and columns (half-open) |
 have synapses there; -1 is the host, which injects the input |
 | `check.npz` | `inputs` (integers, what the input population injects), `count_NAME` (spikes of each neuron), \
 `potential` of the readout |
+| `reference.c` | the same network and schedule in C, without dependencies |
 | `network.nir` | the same network, for people and other programs (NIR with pascal-nm's metadata) |
 | `manifest.json` | versions, chip, limits, and the SHA-256 of every file |
-
+{_missing(program)}
 ## The neuron
 
 Integers throughout: potential v and counter s, threshold theta, levels L. Before an image v = theta // 2 \

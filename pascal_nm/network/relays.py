@@ -2,7 +2,8 @@
 
 Where every neuron answers in the timestep after its input, and forgets it, the spikes of one image
 have to meet: all projections onto a population must come from populations of the same depth. A
-shorter way (a shortcut, an early readout) gets relays, max populations with windows of one neuron.
+shorter way (a shortcut, an early readout) gets relays: max populations with windows of one neuron,
+or neurons of threshold 1, whose level is what comes.
 """
 
 from __future__ import annotations
@@ -48,11 +49,12 @@ def balanced(graph: Graph) -> Graph:
         sender[p.name, depth[p.name]] = before = p.name
         for t in range(depth[p.name] + 1, late.get(p.name, 0) + 1):
             name = _free(f"{p.name}_relay{t - depth[p.name]}", taken)
-            made = np.int32 if graph.is_integer else graph.dtype
-            one = np.ones((1,) * len(p.shape), made)
-            populations.append(Population(name, "max", p.shape, p.levels, one, np.zeros_like(one)))
-            weight = np.ones((1,) * len(p.shape), np.int8 if graph.is_integer else graph.dtype)
-            projections.append(Projection(before, name, Identity(weight), SumPool2d((1, 1), (1, 1))))
+            one = np.ones((1,) * len(p.shape), np.int32 if graph.is_integer else graph.dtype)
+            # Windows have rows and columns; without these, the level of a count is the count.
+            kind, pool = ("max", SumPool2d((1, 1), (1, 1))) if len(p.shape) == 3 else ("pasc", None)
+            populations.append(Population(name, kind, p.shape, p.levels, one, np.zeros_like(one)))
+            weight = one.astype(np.int8) if graph.is_integer else one
+            projections.append(Projection(before, name, Identity(weight), pool))
             sender[p.name, t] = before = name
     for q in graph.projections:
         source = q.source

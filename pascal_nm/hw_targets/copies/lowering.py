@@ -22,14 +22,14 @@ import numpy as np
 
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import TargetError
-from pascal_nm.hw_targets.blocks import Blocks
+from pascal_nm.hw_targets.blocks import Blocks, edges
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.copies.program import ARRAYS, HOST, CopiesProgram, Host, Layer, Limits
 from pascal_nm.network.bounds import common_exponent
-from pascal_nm.network.graph import Graph, Population, Projection, Quantization
+from pascal_nm.network.graph import Graph, Population, Projection, Quantization, Timing
 from pascal_nm.network.quantization import quantize
+from pascal_nm.network.reach import Connections, Pattern, volume
 from pascal_nm.network.relays import balanced, depths
-from pascal_nm.network.reach import volume
 
 _COARSEST = 12
 """Exponent of a bias compartment's weights at most, above the others': what is left of a bias then
@@ -53,7 +53,8 @@ def lower(network: Graph, chip: Chip, recipe: Quantization | int = 8) -> CopiesP
     limits = limits_of(chip)
     if not network.is_integer:
         network = quantize(network, recipe)
-    return placed(network, chip.name, limits)
+    # Counts are those of every schedule; graded is one timestep a layer, as here.
+    return placed(network.replace(timing=Timing("graded")), chip.name, limits)
 
 
 def limits_of(chip: Chip) -> Limits:
@@ -115,11 +116,19 @@ class _Source(NamedTuple):
 
 
 class _List(NamedTuple):
-    """Synapses of one axon: compartments, from ``offset`` on, and whole weights."""
+    """Synapses of axons: compartments, from an axon's offset on, and even mantissas of weights."""
 
-    offset: int
     compartments: Array
     weights: Array
+
+
+class _Senders(NamedTuple):
+    """Who sends to axons of a core: a copy of each of some neurons; of the input a line's bit."""
+
+    name: str
+    neurons: Array
+    copy: int
+    axons: Array
 
 
 @dataclass
@@ -209,23 +218,20 @@ class _Lowering:
             axon_list=table[:, 1] + lists,
             axon_offset=table[:, 2],
         )
-        sources = [self._sender(key, copy) for key, copy, _ in made.senders]
-        ends = [axon for _, _, axon in made.senders]
+        for sender in made.senders:
+            if sender.name == self.graph.input.name:
+                sources = HOST - (sender.copy * self.graph.input.size + sender.neurons)
+            else:
+                sources = self.first[sender.name][sender.neurons] + sender.copy
+            tables.add(route_source=sources, route_axon=axons + sender.axons)
         if made.helped:
-            helping = [*range(len(table))][max(ends, default=-1) + 1 :]
-            sources, ends = sources + [compartments + own] * len(helping), ends + helping
-        tables.add(route_source=np.asarray(sources, np.int64), route_axon=axons + np.asarray(ends, np.int64))
-
-    def _sender(self, key: tuple[str, int], copy: int) -> int:
-        """The compartment, or line of the host, of a neuron and its copy (or delay and bit)."""
-        name, neuron = key
-        if name == self.graph.input.name:
-            return HOST - (copy * self.graph.input.size + neuron)
-        return int(self.first[name][neuron]) + copy
+            last = max((int(each.axons.max()) for each in made.senders), default=-1)
+            helping = np.arange(last + 1, len(table))
+            tables.add(route_source=np.full(len(helping), compartments + own), route_axon=axons + helping)
 
 
 def _coded(graph: Graph) -> tuple[int, Array]:
-    """Bits of the inputs, and what makes them positive numbers: pixels, where they are stored so."""
+    """Bits of the inputs, and what makes them positive numbers: pixels, where they are stored."""
     p, pre = graph.input, graph.preprocessing
     zero = None if pre is None else p.zero(pre)
     if pre is not None and zero is not None and np.all(zero >= 0) and float(pre.scale).is_integer():
@@ -244,8 +250,7 @@ class _Core(NamedTuple):
         helped: 1 where there is a bias compartment, else 0.
         lists: of synapses.
         axons: (exponent, number of the list, offset) each, of any number of senders.
-        senders: ((name, neuron), copy, number of the axon); the bias compartment's axons are the
-            last, and not among them.
+        senders: of all axons but those of the bias compartment, which are the last.
     """
 
     neurons: Array
@@ -255,7 +260,7 @@ class _Core(NamedTuple):
     helped: int
     lists: list[_List]
     axons: list[tuple[int, int, int]]
-    senders: list[tuple[tuple[str, int], int, int]]
+    senders: list[_Senders]
 
 
 class _Onto:
@@ -333,7 +338,7 @@ class _Onto:
 
     @cached_property
     def base(self) -> int:
-        """The exponent that the chip gives to weights of exponent 0: the largest that overflows nothing."""
+        """The chip's exponent of weights of exponent 0: the largest that overflows nothing."""
         low, high = self.limits.compartments.weight_exponents
         up, down = self._reached
         helper = 0 if self.p.dynamics.reads_out else np.abs(self.needed).max(initial=0)
@@ -361,13 +366,17 @@ class _Onto:
         Raises:
             TargetError: one neuron alone exceeds a limit.
         """
-        why = ""
+        why, failed = "", np.zeros((0, 3), np.int64)
         for sizes in self._shapes():
+            if (np.asarray(sizes) >= failed).all(1).any():
+                continue  # larger blocks hold no less
             parts = [-(-n // size) for n, size in zip(self.volume, sizes, strict=True)]
             blocks = Blocks.of(self.volume, (parts[0], parts[1], parts[2]))
             why = self._exceeds(blocks)
             if not why:
                 return blocks
+            if "reach" not in why:
+                failed = np.r_[failed, [sizes]]
         raise TargetError(f"{self.p.name} does not fit {self.of.chip}: {why}")
 
     def _shapes(self) -> Iterator[tuple[int, int, int]]:
@@ -378,9 +387,16 @@ class _Onto:
         fits = c * h * w * self.copies <= most
         if not fits.any():
             raise TargetError(f"{self.p.name}: {self.copies} copies of one neuron are beyond a core's {most + 1}")
-        cores = math.prod(-(-n // size) for n, size in zip(self.volume, (c, h, w), strict=True))
-        heard = (h + 2) * (w + 2)  # of a 3x3 window, as if; all channels are heard in any case
-        for i in np.lexsort((heard, cores)):
+        cores = np.ceil(self.volume[0] / c) * np.ceil(self.volume[1] / h) * np.ceil(self.volume[2] / w)
+        # The sources' cores count, too: the more cores a neuron reaches, the fewer share a core.
+        cost = cores.copy()
+        for q in self.of.graph.incoming(self.p.name):
+            source = self.of.graph[q.source]
+            if not source.dynamics.injects:
+                reached = _arriving(q.reach(source.shape), axes) / source.size
+                axons = reached.reshape(-1) * source.levels * source.size / self.limits.core.out_axons
+                cost += np.maximum(axons, source.levels * source.size / (most + 1))
+        for i in np.lexsort((cores, cost)):
             if fits[i]:
                 yield int(c[i]), int(h[i]), int(w[i])
 
@@ -426,17 +442,23 @@ class _Onto:
     def _bits(self, made: _Core) -> int:
         """Memory of a core's lists of synapses."""
         kept = self.limits.compartments
-        exponents = {number: exponent for exponent, number, _ in made.axons}
-        widest: dict[int, int] = {}
-        for number, each in enumerate(made.lists):
-            top = int(each.compartments.max(initial=0)) + 1
-            widest[exponents[number]] = max(widest.get(exponents[number], 0), top)
+        if not made.lists:
+            return 0
+        exponents = np.zeros(len(made.lists), np.int64)
+        for exponent, number, _ in made.axons:
+            exponents[number] = exponent
+        tops = np.asarray([int(each.compartments.max()) + 1 for each in made.lists])
+        sizes = np.asarray([len(each.compartments) for each in made.lists])
         total = 0
-        for number, each in enumerate(made.lists):
-            index = int(_INDEX_BITS[np.searchsorted(_INDEX_BITS, math.ceil(math.log2(widest[exponents[number]])))])
-            runs, rest = divmod(len(each.compartments), kept.run)
-            for synapses in (*[kept.run] * runs, rest) if rest else [kept.run] * runs:
-                total += -(-(synapses * (self.limits.weight + index) + kept.header) // kept.word) * kept.word
+        for exponent in np.unique(exponents):
+            mine = exponents == exponent
+            index = _INDEX_BITS[np.searchsorted(_INDEX_BITS, math.ceil(math.log2(int(tops[mine].max()))))]
+            runs, rest = np.divmod(sizes[mine], kept.run)
+
+            def words(synapses: Any, each: int = int(index)) -> Any:
+                return -(-(synapses * (self.limits.weight + each) + kept.header) // kept.word)
+
+            total += int((runs * words(kept.run) + np.where(rest > 0, words(rest), 0)).sum()) * kept.word
         return total
 
     def core(self, held: Sequence[tuple[int, int]]) -> _Core:
@@ -480,7 +502,7 @@ class _Onto:
         while steps.any():
             part = np.clip(steps, -largest, largest)
             (there,) = np.nonzero(part)
-            found.append(self.base + coarse, min(int(there[0]), limits.compartments.offset), there, part[there])
+            found.append(self.base + coarse, there, part[there])
             steps = steps - part
         always, exponent = 2 * threshold, 0
         while always >> exponent > most:
@@ -504,6 +526,16 @@ def _registers(above: Array, unit: int, most: int, largest: int) -> tuple[Array,
     return None if open_.any() else (mantissa, exponent)
 
 
+def _arriving(reach: Connections, axes: Sequence[Array]) -> Array:
+    """Source neurons that blocks hear, all added up, by the sizes of blocks along each axis."""
+    found = []
+    for matrix, sizes in zip(reach.cover if isinstance(reach, Pattern) else reach, axes, strict=True):
+        heard = matrix > 0
+        cuts = [edges(len(heard), -(-len(heard) // int(size)))[:-1] for size in sizes]
+        found.append(np.asarray([np.logical_or.reduceat(heard, cut, axis=0).sum() for cut in cuts], np.float64))
+    return np.asarray(np.einsum("i,j,k->ijk", *found))
+
+
 class _Lists:
     """The lists and axons of one core while it is made; equal lists are kept once."""
 
@@ -511,50 +543,88 @@ class _Lists:
         self.onto = onto
         self.lists: list[_List] = []
         self.axons: list[tuple[int, int, int]] = []
-        self.senders: list[tuple[tuple[str, int], int, int]] = []
+        self.senders: list[_Senders] = []
         self._known: dict[tuple[int, bytes, bytes], int] = {}
         self._joined: dict[tuple[int, int, int], int] = {}
 
     def add(self, each: _Source, columns: Any) -> None:
         """All axons of a projection onto the core: CSC (own neurons, sources)."""
-        onto, copies = self.onto, self.onto.copies
-        lowering = onto.of
-        source = lowering.graph[each.name]
-        for neuron in np.flatnonzero(np.diff(columns.indptr)):
-            span = slice(columns.indptr[neuron], columns.indptr[neuron + 1])
-            order = np.argsort(columns.indices[span])
-            rows, weights = columns.indices[span][order].astype(np.int64), columns.data[span][order] >> each.exponent
-            key = (each.name, int(neuron))
-            if source.dynamics.injects:
-                number = lowering.delays.index(lowering.depth[onto.p.name] - 1) * lowering.planes
-                for bit in range(lowering.planes):
-                    self._send(key, number + bit, onto.base + each.exponent + bit, rows, weights, copies)
-                continue
+        onto, lowering = self.onto, self.onto.of
+        columns.sort_indices()
+        neurons = np.flatnonzero(np.diff(columns.indptr))
+        if not len(neurons):
+            return
+        starts, sizes = columns.indptr[neurons].astype(np.int64), np.diff(columns.indptr)[neurons]
+        rows, weights = columns.indices.astype(np.int64) * onto.copies, columns.data >> each.exponent
+        source, exponent = lowering.graph[each.name], onto.base + each.exponent
+        copies = 1 if each.alike else onto.copies
+        if not source.dynamics.injects:
             for copy in range(source.levels):
-                if each.alike:
-                    self._send(key, copy, onto.base + each.exponent, rows * copies + copy, weights, 1)
-                else:
-                    self._send(key, copy, onto.base + each.exponent, rows, weights, copies)
+                # All copies of a source have the same synapses, but for those onto their like.
+                if each.alike or copy == 0:
+                    axons = self._axons(exponent, rows + copy * each.alike, weights, starts, sizes, copies)
+                self.senders.append(_Senders(each.name, neurons, copy, axons))
+            return
+        line = lowering.delays.index(lowering.depth[onto.p.name] - 1) * lowering.planes
+        for bit in range(lowering.planes):
+            axons = self._axons(exponent + bit, rows, weights, starts, sizes, copies)
+            self.senders.append(_Senders(each.name, neurons, line + bit, axons))
 
-    def _send(self, key: tuple[str, int], copy: int, exponent: int, rows: Array, weights: Array, copies: int) -> None:
-        if copies > 1:
-            rows = (rows[:, None] * copies + np.arange(copies)).reshape(-1)
-            weights = weights.repeat(copies)
-        axon = self.append(exponent, min(int(rows[0]), self.onto.limits.compartments.offset), rows, weights)
-        self.senders.append((key, copy, axon))
+    def _axons(self, exponent: int, rows: Array, weights: Array, starts: Array, sizes: Array, copies: int) -> Array:
+        """The axon of each of the runs that begin at ``starts`` and have ``sizes``."""
+        offsets = np.minimum(rows[starts], self.onto.limits.compartments.offset)
+        away = rows - offsets.repeat(sizes)
+        marks = [np.add.reduceat(_mixed(away, weights, seed), starts) for seed in (0, 1)]
+        _, firsts, alike = np.unique(
+            np.stack([*marks, sizes.astype(np.uint64)]), axis=1, return_index=True, return_inverse=True
+        )
+        alike = alike.reshape(-1)
+        _require_equal(away, weights, starts, sizes, firsts[alike])
+        names = []
+        for first in firsts:
+            span = slice(starts[first], starts[first] + sizes[first])
+            compartments = (away[span, None] + np.arange(copies)).reshape(-1)
+            names.append(self._list(exponent, compartments, weights[span].repeat(copies)))
+        apart = self.onto.limits.compartments.offset + 1
+        pairs, which = np.unique(alike * apart + offsets, return_inverse=True)
+        axons = [self._axon(exponent, names[pair // apart], int(pair % apart)) for pair in pairs]
+        return np.asarray(axons, np.int64)[which.reshape(-1)]
 
-    def append(self, exponent: int, offset: int, rows: Array, weights: Array) -> int:
-        """The axon with these synapses; weights are mantissas of whole numbers, kept as even ones.
+    def append(self, exponent: int, rows: Array, weights: Array) -> None:
+        """A further axon with synapses onto these compartments, of these mantissas."""
+        offset = min(int(rows[0]), self.onto.limits.compartments.offset)
+        self._axon(exponent, self._list(exponent, rows - offset, weights), offset)
 
-        All that have the same synapses share an axon: copies of a neuron, pixels of one pooling.
-        """
-        kept = (rows - offset).astype(np.int16), (2 * weights).astype(np.int16)
-        known = (exponent, kept[0].tobytes(), kept[1].tobytes())
-        if known not in self._known:
-            self._known[known] = len(self.lists)
-            self.lists.append(_List(offset, *kept))
-        axon = (exponent, self._known[known], offset)
-        if axon not in self._joined:
-            self._joined[axon] = len(self.axons)
-            self.axons.append(axon)
-        return self._joined[axon]
+    def _list(self, exponent: int, compartments: Array, weights: Array) -> int:
+        """The number of a list; whole weights are kept as even mantissas."""
+        kept = compartments.astype(np.int16), (2 * weights).astype(np.int16)
+        key = (exponent, kept[0].tobytes(), kept[1].tobytes())
+        if key not in self._known:
+            self._known[key] = len(self.lists)
+            self.lists.append(_List(*kept))
+        return self._known[key]
+
+    def _axon(self, exponent: int, number: int, offset: int) -> int:
+        """The number of an axon: all that have the same synapses share one."""
+        key = (exponent, number, offset)
+        if key not in self._joined:
+            self._joined[key] = len(self.axons)
+            self.axons.append(key)
+        return self._joined[key]
+
+
+def _mixed(rows: Array, weights: Array, seed: int) -> Array:
+    """A number of 64 bits for each synapse, whose sums tell lists of synapses apart."""
+    with np.errstate(over="ignore"):
+        found = rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + weights.astype(np.int64).astype(np.uint64)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9 + 2 * seed), (27, 0x94D049BB133111EB + 4 * seed)):
+            found = (found ^ (found >> np.uint64(shift))) * np.uint64(factor)
+        return np.asarray(found ^ (found >> np.uint64(31)))
+
+
+def _require_equal(rows: Array, weights: Array, starts: Array, sizes: Array, like: Array) -> None:
+    """That runs are equal to those that they are taken for, as their marks say."""
+    within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    mine, others = np.repeat(starts, sizes) + within, np.repeat(starts[like], sizes) + within
+    if np.any(rows[mine] != rows[others]) or np.any(weights[mine] != weights[others]):
+        raise TargetError("two lists of synapses have the same mark; this is a fault of the package")

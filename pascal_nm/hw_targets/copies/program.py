@@ -25,12 +25,12 @@ from typing import Annotated, Any
 import numpy as np
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.errors import TargetError
+from pascal_nm.errors import DataError, TargetError
 from pascal_nm.hw_targets.chip import Bits, Compartments, Core, Count
 from pascal_nm.hw_targets.tables import Within
 from pascal_nm.network.graph import Graph, Inputs
-from pascal_nm.simulation.result import RunResult
 from pascal_nm.simulation import schedule as schedules
+from pascal_nm.simulation.result import RunResult
 
 HOST = -1
 """Routes from the host begin at this number and below: its lines, one after the other."""
@@ -178,7 +178,7 @@ class CopiesProgram:
         """
         values = self.network.currents(inputs).astype(np.int64) + self.offset
         if values.size and not 0 <= values.min() <= values.max() < 2**self.host.planes:
-            raise TargetError(f"the host injects numbers of {self.host.planes} bits, and some inputs are beyond them")
+            raise DataError(f"the host injects numbers of {self.host.planes} bits, and some inputs are beyond them")
         return np.stack([(values >> b & 1).astype(np.uint8) for b in range(self.host.planes)], 1)
 
     # -- executing it ------------------------------------------------------------------------------
@@ -189,9 +189,38 @@ class CopiesProgram:
         Raises:
             TargetError: what arrives at a compartment leaves its register.
         """
+        return self.counted(inputs)[0]
+
+    def counted(self, inputs: Inputs) -> tuple[RunResult, dict[str, int]]:
+        """The same, with how much of each event all images caused together.
+
+        Images follow each other, and each layer's timesteps count in which one is there. Every
+        compartment is updated in every timestep.
+        """
         bits = self.bits(inputs)
-        spiked, currents = self._executed(bits.reshape(len(bits), -1))
-        n, counts, potentials = len(bits), {}, {}
+        lines = bits.reshape(len(bits), -1)
+        spiked, currents = self._executed(lines)
+        return self._result(len(bits), spiked, currents), self._events(lines, spiked)
+
+    def _events(self, lines: Array, spiked: Array) -> dict[str, int]:
+        """By event how many there were."""
+        n, own = len(lines), self.compartments
+        sent = np.zeros(own, np.int64)
+        depth = np.asarray([0, *(layer.depth for layer in self.layers)])[self.arrays["population"] + 1]
+        for d in np.unique(depth):
+            sent[depth == d] = spiked[d : d + n, depth == d].sum(0)
+        injected = np.tile(lines.sum(0, dtype=np.int64), len(self.host.delays))
+        sources = np.concatenate([sent, injected])
+        return {
+            "synaptic_operations": int(sources @ self.fan_out),
+            "spikes": int(sent.sum()),
+            "messages": int(sources @ self.messages),
+            "updates": n * own,
+            "injected_spikes": int(injected.sum()),
+        }
+
+    def _result(self, n: int, spiked: Array, currents: dict[int, Array]) -> RunResult:
+        counts, potentials = {}, {}
         of, neuron = self.arrays["population"], self.arrays["neuron"]
         for number, layer in enumerate(self.layers):
             mine = np.flatnonzero(of == number)
@@ -223,10 +252,10 @@ class CopiesProgram:
 
         arrays, limits = self.arrays, self.limits
         steps = len(lines) + self.depth
-        injected = np.zeros((steps, len(self.host.delays), lines.shape[1]), np.uint8)
+        sets = np.zeros((steps, len(self.host.delays), lines.shape[1]), np.uint8)
         for number, delay in enumerate(self.host.delays):
-            injected[delay : delay + len(lines), number] = lines[: steps - delay]
-        injected = injected.reshape(steps, -1)
+            sets[delay : delay + len(lines), number] = lines
+        injected = sets.reshape(steps, len(self.host.delays) * lines.shape[1])
         spiked = np.zeros((steps, self.compartments), bool)
         currents: dict[int, Array] = {}
         order = np.argsort(arrays["axon_core"], kind="stable")
@@ -276,7 +305,7 @@ class CopiesProgram:
         return found
 
     def _synapses(self, axons: Array, compartments: int) -> Any:
-        """What a spike of each axon brings each compartment of the core: CSR (axons, compartments)."""
+        """What a spike of each axon brings each compartment: CSR (axons, compartments)."""
         from scipy import sparse
 
         arrays = self.arrays
