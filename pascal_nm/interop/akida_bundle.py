@@ -14,7 +14,7 @@ import numpy as np
 import pascal_nm
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import DataError, NotInstalledError, TargetError
-from pascal_nm.hw_targets.akida import files
+from pascal_nm.hw_targets.akida import device, files
 from pascal_nm.hw_targets.akida.files import Bundle
 from pascal_nm.hw_targets.akida.program import AkidaProgram
 from pascal_nm.interop.serving import serving
@@ -120,10 +120,11 @@ def write(
             if wrong := vendor.differences(beside):
                 raise TargetError(f"model.fbz is not what was written: {wrong[0]}")
             check = files.checks(program)
-            for name, values in vendor.sent(beside, check["images"]).items():
-                if not np.array_equal(values, check[f"sent_{name}"]):
-                    raise TargetError(f"BrainChip's software counts otherwise in layer {name}")
-            found.update(vendor.mapped(beside, program.chip))
+            sent = vendor.sent(beside, check["images"])
+            for layer in program.layers:
+                if not np.array_equal(sent[layer.name], check[f"sent_{layer.name}"]):
+                    raise TargetError(f"BrainChip's software counts otherwise in layer {layer.name}")
+            found.update(vendor.mapped(beside, device.named(program.chip).device))
             return {"mapped": found}
 
         files.write(folder, program, graph, about, model, _RUNNER.read_text(encoding="utf-8"))

@@ -24,15 +24,26 @@ Array = Any
 _FRACTION = 16
 """``act_step`` is held in sixteenths."""
 
+_SECOND = {
+    "bias": ("bias", np.int8, 1),
+    "bias_shift": ("bias_shift", np.uint8, 1),
+    "scale": ("output_scales", np.uint8, 1),
+    "shift": ("output_shift", np.int8, -1),
+    "most": ("max_value", np.uint8, 1),
+    "most_shift": ("max_value_shift", np.uint8, 1),
+    "input_shift": ("input_shift", np.uint8, 1),
+}
+"""Of version 2, by register the vendor's variable, its type, and the sign that it has there."""
+
 
 def build(folder: Path) -> Any:
     """The model of a bundle's arrays."""
     program, registers = read(folder)
     model = akida.Model()
     for layer in program["layers"]:
-        model.add(_layer(layer))
+        _add(model, layer, program["version"])
         made = model.layers[-1]
-        for name, values in _held(layer, registers).items():
+        for name, values in _held(layer, registers, program["version"]).items():
             made.set_variable(name, values)
     return model
 
@@ -44,8 +55,22 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
         return program, dict(registers)
 
 
-def _layer(layer: dict[str, Any]) -> Any:
-    """A layer of the vendor's software, without its registers."""
+def _add(model: Any, layer: dict[str, Any], version: int) -> None:
+    """Add a layer of the vendor's software, without its registers; several sources are joined."""
+    before = [model.get_layer(name) for name in layer.get("sources", ())]
+    if len(before) > 1:
+        model.add(akida.Concatenate(name=_joined(layer)), before)
+        before = [model.layers[-1]]
+    made = _first(layer) if version == 1 else _second(layer)
+    model.add(made, before) if before else model.add(made)
+
+
+def _joined(layer: dict[str, Any]) -> str:
+    return str(layer["name"]) + "_joined"
+
+
+def _first(layer: dict[str, Any]) -> Any:
+    """A layer of version 1."""
     given = {"name": layer["name"], "weights_bits": layer["weight_bits"]}
     counts = layer["activation_bits"] > 0
     given |= {"activation": counts, **({"act_bits": layer["activation_bits"]} if counts else {})}
@@ -60,36 +85,60 @@ def _layer(layer: dict[str, Any]) -> Any:
     return akida.Convolutional(padding=akida.Padding.Same, **given)
 
 
-def _held(layer: dict[str, Any], registers: dict[str, Array]) -> dict[str, Array]:
+def _second(layer: dict[str, Any]) -> Any:
+    """A layer of version 2."""
+    counts, kinds = layer["activation_bits"] > 0, akida.ActivationType
+    given = {"name": layer["name"], "weights_bits": layer["weight_bits"]}
+    given |= {"output_bits": layer["activation_bits"] or 32, "activation": kinds.ReLU if counts else kinds.NoActivation}
+    if layer["kind"] == "dense":
+        return akida.Dense1D(units=layer["output"][2], **given)
+    given |= {"filters": layer["output"][2], "kernel_size": layer["kernel"], "kernel_stride": layer["stride"]}
+    if (layer["pool"], layer["pool_stride"]) != (1, 1):
+        given |= {"pool_type": akida.PoolType.Max, "pool_size": layer["pool"], "pool_stride": layer["pool_stride"]}
+    if layer["kind"] == "image":
+        return akida.InputConv2D(input_shape=tuple(layer["input"]), padding=akida.Padding.Valid, **given)
+    padding = akida.Padding.SameUpper if layer["upper"] else akida.Padding.Same
+    return akida.Conv2D(padding=padding, **given)
+
+
+def _held(layer: dict[str, Any], registers: dict[str, Array], version: int) -> dict[str, Array]:
     """The variables of a layer by the vendor's names."""
-    found = {"weights": registers[layer["name"] + ".weights"].astype(np.int8)}
-    if layer["activation_bits"]:
-        found["threshold"] = registers[layer["name"] + ".threshold"].astype(np.int32)
-        found["act_step"] = (registers[layer["name"] + ".step"] / _FRACTION).astype(np.float32)
+    name = layer["name"]
+    found = {"weights": registers[name + ".weights"].astype(np.int8)}
+    if version == 1:
+        if layer["activation_bits"]:
+            found["threshold"] = registers[name + ".threshold"].astype(np.int32)
+            found["act_step"] = (registers[name + ".step"] / _FRACTION).astype(np.float32)
+        return found
+    for register, (variable, dtype, sign) in _SECOND.items():
+        if f"{name}.{register}" in registers:
+            found[variable] = (sign * registers[f"{name}.{register}"]).astype(dtype)
     return found
 
 
 def differences(model: Any, folder: Path) -> list[str]:
     """What a model holds that the bundle's arrays do not, one line each."""
     program, registers = read(folder)
-    names = [layer.name for layer in model.layers]
-    if names != [layer["name"] for layer in program["layers"]]:
-        return [f"the layers are {', '.join(names)}"]
+    wanted, version = build(folder), program["version"]
+    shown = [(layer.name, [before.name for before in layer.inbounds]) for layer in model.layers]
+    if shown != [(layer.name, [before.name for before in layer.inbounds]) for layer in wanted.layers]:
+        return [f"the layers are {', '.join(name for name, _ in shown)}"]
     found = []
-    for layer, made in zip(program["layers"], model.layers, strict=True):
-        wanted, given = _layer(layer).to_dict()["parameters"], made.to_dict()["parameters"]
-        found += [
-            f"{layer['name']}: {key} is {given.get(key)}, not {wanted[key]}"
-            for key in wanted
-            if given.get(key) != wanted[key]
-        ]
-        if list(made.input_dims) != layer["input"] or list(made.output_dims) != layer["output"]:
-            found.append(f"{layer['name']}: takes {made.input_dims} and sends {made.output_dims}")
-        for name, values in _held(layer, registers).items():
-            held = made.get_variable(name)
+    for given, ours in zip(model.layers, wanted.layers, strict=True):
+        if given.to_dict()["parameters"] != ours.to_dict()["parameters"]:
+            found.append(f"{ours.name}: it is another layer than in program.json")
+        if (given.input_dims, given.output_dims) != (ours.input_dims, ours.output_dims):
+            found.append(f"{ours.name}: takes {given.input_dims} and sends {given.output_dims}")
+    for layer in program["layers"]:
+        given, ours = model.get_layer(layer["name"]), wanted.get_layer(layer["name"])
+        if list(given.input_dims) != layer["input"] or list(given.output_dims) != layer["output"]:
+            found.append(f"{layer['name']}: takes {given.input_dims} and sends {given.output_dims}")
+        for name in ours.get_variable_names():
+            held, values = given.get_variable(name), ours.get_variable(name)
+            known = _held(layer, registers, version).get(name, values)
             if held.shape != values.shape or held.dtype != values.dtype:
                 found.append(f"{layer['name']}: {name} is {held.dtype} {held.shape}")
-            elif wrong := int(np.count_nonzero(held != values)):
+            elif wrong := int(np.count_nonzero((held != values) | (held != known))):
                 found.append(f"{layer['name']}: {wrong} of {held.size} values of {name} differ")
     return found
 
@@ -110,7 +159,7 @@ def mapped(model: Any, device: Any) -> dict[str, Any]:
     return {
         "version": akida.__version__,
         "device": str(device.version),
-        "processors": sum(count for kind, count in kinds.items() if kind != "HRC"),
+        "processors": sum(count for kind, count in kinds.items() if "NP" in kind),
         "of": len(device.mesh.nps),
         "components": kinds,
         "program_bytes": sum(len(sequence.program or b"") for sequence in model.sequences),
@@ -123,18 +172,23 @@ def mapped(model: Any, device: Any) -> dict[str, Any]:
 def sent(model: Any, images: Array) -> dict[str, Array]:
     """What every layer sends for images (N, rows, columns, C), in the software backend.
 
-    Each layer runs on what the one before it sent; the last has to send what the whole model does.
+    Each layer runs on what those before it sent; the last has to send what the whole model does.
 
     Raises:
         RuntimeError: it sends something else.
     """
-    found, values = {}, images
+    found: dict[str, Array] = {}
+    values = images
     for layer in model.layers:
-        values = akida.Model(layers=[layer]).forward(values)
+        before = [found[each.name] for each in layer.inbounds]
+        if len(before) > 1:
+            values = np.concatenate(before, 3)
+        else:
+            values = akida.Model(layers=[layer]).forward(before[0] if before else images)
         found[layer.name] = values
     if not np.array_equal(values, model.forward(images)):
         raise RuntimeError("the model as a whole answers otherwise than its layers one by one")
-    return found
+    return {name: values if values.dtype == np.int32 else values.astype(np.uint8) for name, values in found.items()}
 
 
 def _answered(request: dict[str, Any]) -> dict[str, Any]:
@@ -170,7 +224,9 @@ def _serve() -> None:
 def _main() -> int:
     parser = ArgumentParser(description="Compare a bundle with BrainChip's software, or with a board.")
     parser.add_argument("--serve", action="store_true", help="answer lines of JSON")
-    parser.add_argument("--map", metavar="CHIP", help="say what the model takes of a chip: AKD1000, AKD1500")
+    parser.add_argument(
+        "--map", metavar="CHIP", help="say what the model takes of a chip: AKD1000, AKD1500, SixNodesIPv2"
+    )
     parser.add_argument("--device", action="store_true", help="run the images of check.npz on the connected board")
     asked = parser.parse_args()
     if asked.serve:
@@ -198,9 +254,11 @@ def _main() -> int:
         found = {last: model.forward(images)}
     else:
         found = sent(model, images)
-    for name, values in found.items():
-        differ = int(np.count_nonzero(values != expected[name]))
-        print(f"{name}: {differ} of {values.size} values differ")
+    for name, wanted in expected.items():
+        if name not in found:
+            continue  # a board sends the output alone
+        differ = int(np.count_nonzero(found[name] != wanted))
+        print(f"{name}: {differ} of {wanted.size} values differ")
         wrong += [name] * bool(differ)
     return int(bool(wrong))
 

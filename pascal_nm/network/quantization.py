@@ -131,9 +131,25 @@ class Layer:
             grid = _aligned(p, _carried_grid(p, factors, widest / recipe.largest, recipe), recipe, self.most)
             peaks = [float((q.operator.peaks(len(p.shape)) / grid).max()) for q in self.incoming]
             powers = [max(0, math.ceil(math.log2(max(peak, 1) / recipe.largest))) for peak in peaks]
+        return self._on(grid, powers, recipe)
+
+    def in_powers(self) -> tuple[Population, list[Projection]]:
+        """Its integers where thresholds are powers of two, the largest not finer than its own.
+
+        Raises:
+            GraphError: as :meth:`quantized`.
+        """
+        made, _ = self.own
+        if not self.population.dynamics.fires or self.carried is not None:
+            return self.own
+        grid = self.population.threshold.astype(np.float64) / 2.0 ** np.floor(np.log2(made.threshold))
+        return self._on(grid, self._widest[0], self.recipe)
+
+    def _on(self, grid: Array, powers: list[int], recipe: LayerQuantization) -> tuple[Population, list[Projection]]:
+        """On a grid, the weights of each projection with its exponent."""
         ends = zip(self.incoming, powers, strict=True)
         return (
-            _quantize_population(p, grid, recipe.bias_bits),
+            _quantize_population(self.population, grid, recipe.bias_bits),
             [_quantize_projection(q, grid, e, recipe.largest) for q, e in ends],
         )
 

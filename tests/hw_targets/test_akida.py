@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +13,18 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pascal_nm.errors import DataError, FileError, NotInstalledError, TargetError
-from pascal_nm.hw_targets.akida import device, files, lowering
+from pascal_nm.hw_targets.akida import device, files, lowering, neurons
 from pascal_nm.hw_targets.akida.program import same
 from pascal_nm.interop import akida_bundle
 from pascal_nm.network.graph import Graph, Population, Preprocessing, Projection
 from pascal_nm.network.operators import Conv2d, Dense, Identity, SumPool2d
+from pascal_nm.simulation import simulate
+from pascal_nm.source import checkpoint
 from tests.strategies import integer_qcfs
 
-AKD1000 = device.load("akd1000")
+MODELS = Path(__file__).parents[2] / "models"
+
+AKD1000, AKIDA2 = device.load("akd1000"), device.load("akida2")
 LEVELS = st.sampled_from([1, 3, 15])
 
 vendor = pytest.mark.skipif(
@@ -36,7 +41,7 @@ SMALL = settings(
 )
 
 
-def neurons(rng, name, shape, reach, levels, sends=1.0):
+def population(rng, name, shape, reach, levels, sends=1.0):
     """A population whose thresholds and biases, one for each channel, are of its inputs' order."""
     column = (shape[0], *(1,) * (len(shape) - 1))
     theta = rng.integers(1, max(2, int(reach * sends) // levels), column).astype(np.int32)
@@ -67,7 +72,7 @@ def networks(draw, board=False):
         joined = Projection(last.name, name, operator, pool)
         shape = joined.output_shape(last.shape)
         reach = int(joined.operator.sums().max() * joined.window * (255 if last is source else last.levels)) // 4
-        populations.append(neurons(rng, name, shape, reach, draw(LEVELS)))
+        populations.append(population(rng, name, shape, reach, draw(LEVELS)))
         projections.append(joined)
 
     def pooled(name, window):
@@ -157,6 +162,147 @@ def test_thresholds_and_steps_are_equation_1(bits, theta, bias, potential):
 )
 def test_a_layer_pads_as_tensorflow_does(side, kernel, stride, wanted):
     assert same(side, kernel, stride) == wanted
+
+
+# -- version 2 -------------------------------------------------------------------------------------
+
+
+@given(
+    st.integers(1, 5000), st.integers(1, 127), st.integers(-(2**20), 2**20), st.integers(-128, 127), st.integers(0, 6)
+)
+@settings(max_examples=300, deadline=None)
+def test_scales_tell_all_levels_apart_as_equation_1_does(theta, levels, potential, mantissa, shift):
+    second, bias = neurons.VERSIONS[2], np.asarray([mantissa << shift])
+    try:
+        held = second.registers(np.asarray([theta]), bias, levels)
+    except TargetError:
+        assert theta & (theta - 1)
+        return
+    near = np.asarray([((2 * k - 1) * theta + d) // 2 for k in range(levels + 2) for d in (-2, -1, 0, 1, 2)]) - bias
+    values = np.append(near, potential).reshape(1, 1, -1, 1)
+    wanted = np.clip((2 * (values + bias) + theta) // (2 * theta), 0, levels)
+    assert np.array_equal(second.counts(held, values, 8), wanted)
+    assert all(np.all((values >= 0) & (values <= 255)) for name, values in held.items() if name != "bias")
+
+
+def test_many_small_thresholds_and_all_powers_of_two_have_scales():
+    assert all(neurons.scale(1 << k, levels) for k in range(20) for levels in (1, 4, 15, 127))
+    assert sum(neurons.scale(theta, 4) is not None for theta in range(1, 300)) > 100
+
+
+@st.composite
+def residual(draw):
+    """Networks with shortcuts whose thresholds and biases version 2 holds."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    channels, side = draw(st.sampled_from([1, 3])), draw(st.integers(7, 10))
+    pre = Preprocessing(255.0, tuple(float(m) / 255 for m in rng.integers(0, 256, channels)), (0.5,) * channels)
+    levels = int(np.ceil(np.max(np.maximum(pre.centre, 255 - pre.centre)))) + 1
+    centred = np.asarray(pre.centre - np.rint(pre.centre))
+    populations = [Population("input", "analog", (channels, side, side), levels, pre.step, centred)]
+    projections = []
+
+    def add(name, *incoming, constant=0):
+        shape = incoming[0].output_shape(next(p for p in populations if p.name == incoming[0].source).shape)
+        column = (shape[0], *(1,) * (len(shape) - 1))
+        theta = 2 ** rng.integers(5, 11, column).astype(np.int32)
+        bias = rng.integers(-128, 128, column) << rng.integers(0, 5)
+        bias = (bias + np.broadcast_to(constant, shape[0]).reshape(column)).astype(np.int32)
+        populations.append(Population(name, "pasc", shape, draw(st.integers(1, 20)), theta, bias))
+        projections.extend(incoming)
+
+    def kernel(outputs, inputs, size, **how):
+        return Conv2d(weights(rng, (outputs, inputs, size, size), 50), padding=(size // 2,) * 2, **how)
+
+    width = draw(st.integers(1, 4))
+    first = kernel(width, channels, 3)
+    mean = np.rint(pre.centre).astype(np.int64)[:, None, None]
+    add("first", Projection("input", "first", first), constant=(first.weight * mean).sum((1, 2, 3)))
+    last = "first"
+    if draw(st.booleans()):
+        window = SumPool2d((2, 2), (2, 2)) if side % 2 == 0 else SumPool2d((2, 2), (2, 2), (0, 0), True)
+        shape = window.output_shape(populations[-1].shape)
+        pooled = Population(
+            "pooled", "max", shape, populations[-1].levels, np.ones((1, 1, 1), np.int32), np.zeros((), np.int32)
+        )
+        projections.append(Projection("first", "pooled", Identity(np.ones((1, 1, 1), np.int8)), window))
+        if side % 2 == 0:  # the first layer pools whole windows
+            populations.append(pooled)
+            last = "pooled"
+        else:
+            projections.pop()
+    for i in range(draw(st.integers(1, 3))):
+        wide, down = draw(st.integers(1, 4)), draw(st.booleans())
+        stride = (2, 2) if down else (1, 1)
+        inner, outer = f"inner_{i}", f"outer_{i}"
+        add(inner, Projection(last, inner, kernel(wide, width, 3, stride=stride)))
+        if down or wide != width:
+            shortcut = Conv2d(weights(rng, (wide, width, 1, 1), 50), stride)
+        else:
+            shortcut = Identity(np.full((1, 1, 1), draw(st.sampled_from([1, -7, 127, 1024])), np.int16))
+        add(outer, Projection(inner, outer, kernel(wide, wide, 3)), Projection(last, outer, shortcut))
+        last, width = outer, wide
+    pool = populations[-1].shape[1:]
+    window = SumPool2d((pool[0], pool[1]), (pool[0], pool[1])) if draw(st.booleans()) else None
+    size = populations[-1].shape[0] if window else populations[-1].size
+    populations.append(Population("output", "readout", (3,), 1, np.ones(1), rng.integers(-99, 99, 3).astype(np.int32)))
+    projections.append(Projection(last, "output", Dense(weights(rng, (3, size), 127)), window))
+    return Graph(tuple(populations), tuple(projections), pre)
+
+
+@given(residual(), st.integers(0, 2**32 - 1))
+@SMALL
+def test_networks_with_shortcuts_run_to_the_counts_of_the_integer_network(graph, seed):
+    pixels = images(graph, seed)
+    counts, potential = lowering.lower(graph, AKIDA2).run(pixels)
+    wanted = expected(graph, pixels)
+    for name, found in counts.items():
+        assert np.array_equal(found, wanted[name]), name
+    assert set(counts) >= {p.name for p in graph.spiking if p.name.startswith("outer")}
+    assert np.array_equal(potential, wanted["output"])
+
+
+def test_a_dense_layer_of_too_many_inputs_takes_their_sums_where_it_does_not_tell_them_apart():
+    graph = chain(conv(16), conv(16, 16), shape=(1, 16, 16), levels=3)
+    powers = [
+        dataclasses.replace(p, threshold=np.full((1, 1, 1), 512, np.int32)) if p.levels == 3 else p
+        for p in graph.populations
+    ]
+    constant = np.full((16, 1, 1), 9 * 128, np.int32)  # what the mean brings, so that no bias is left
+    powers[1] = dataclasses.replace(powers[1], bias=constant)
+    summed = graph.replace(populations=tuple(powers))
+    program = lowering.lower(summed, AKIDA2)
+    assert [layer.name for layer in program.layers] == ["layer_0", "layer_1", "layer_1_sum", "output"]
+    counts, potential = program.run(images(summed))
+    wanted = expected(summed, images(summed))
+    assert np.array_equal(counts["layer_1"], wanted["layer_1"]) and np.array_equal(potential, wanted["output"])
+    apart = np.arange(2 * 16 * 256).reshape(2, -1) % 2
+    other = dataclasses.replace(summed.projections[-1], operator=Dense(apart.astype(np.int8)))
+    refused(summed.replace(projections=(*summed.projections[:-1], other)), "layer output", "2,048 inputs", chip=AKIDA2)
+
+
+def test_thresholds_and_biases_that_fit_no_register_of_version_2_are_refused():
+    graph = chain(conv(), levels=127)
+    biased = dataclasses.replace(graph["layer_0"], bias=np.full((1, 1, 1), 9 * 128 + 257, np.int32))
+    one_more = graph.replace(populations=(graph.input, biased, graph.output))
+    refused(one_more, "layer layer_0", "bias of 8 bits", "257 is needed", "quantize the float network", chip=AKIDA2)
+    constant = np.full((1, 1, 1), 9 * 128, np.int32)
+    fits = dataclasses.replace(graph["layer_0"], bias=constant, threshold=np.full((1, 1, 1), 4999, np.int32))
+    refused(graph.replace(populations=(graph.input, fits, graph.output)), "layer layer_0", "4,999", chip=AKIDA2)
+    refused(chain(conv(), levels=200), "layer layer_0", "1 to 127 levels", "--levels 127", chip=AKIDA2)
+
+
+def test_float_networks_become_integers_that_version_2_holds():
+    """The committed network of 16 convolutions and 8 shortcuts; the accuracy is that of 8 bits."""
+    graph = checkpoint.load(MODELS / "cifar10.uniform.pt").graph()
+    made = lowering.quantized(graph, AKIDA2)
+    assert all(np.all(p.threshold & (p.threshold - 1) == 0) for p in made.spiking)
+    program = lowering.lower(made, AKIDA2)
+    pixels = images(made, number=2)
+    counts, potential = program.run(pixels)
+    wanted = simulate.counts(made, made.pixels(pixels))
+    assert all(np.array_equal(found, wanted.counts[name]) for name, found in counts.items()) and len(counts) == 17
+    assert np.array_equal(potential, wanted.potential)
+    assert lowering.quantized(made, AKIDA2) is made
 
 
 # -- refusals --------------------------------------------------------------------------------------
@@ -296,7 +442,7 @@ def test_registers_that_are_too_narrow_are_refused():
         return graph.replace(populations=tuple(wide))
 
     lowering.lower(with_threshold(2**16 - 1), AKD1000)
-    refused(with_threshold(2**16), "layer layer_1", "act_step", "1,048,576")
+    refused(with_threshold(2**16), "layer layer_1", "act_step in sixteenths", "1,048,576")
     refused(with_threshold(5, 2**19 + 100), "layer layer_1", "threshold", "-524,288")
     refused(
         chain(conv(), Dense(np.full((2, 8 * 8 * 2 * 64), 7, np.int8)), shape=(1, 64, 64)), "potentials up to 524,287"
@@ -322,8 +468,8 @@ def test_pixels_that_the_chip_does_not_take_are_refused():
 
 
 def test_chips_are_known_by_name():
-    assert device.available() == ["akd1000", "akd1500"]
-    with pytest.raises(FileError, match="akd1000, akd1500"):
+    assert device.available() == ["akd1000", "akd1500", "akida2"]
+    with pytest.raises(FileError, match="akd1000, akd1500, akida2"):
         device.load("akd2000")
 
 
@@ -429,7 +575,7 @@ def test_counts_to_compare_with_that_were_altered_are_found(tmp_path, small):
     ("key", "value", "said"),
     [
         (("layers", 0, "stride"), 2, "another layer"),
-        (("layers", 0, "activation_bits"), 9, "from 0 to 4"),
+        (("layers", 0, "activation_bits"), 9, "from 0 to 8"),
         (("layers", 0, "name"), "x", "other layers"),
         (("host", "mean"), [1, 2, 3], "another host"),
         (("host", "borders"), [1, 1, 1], "another host"),
@@ -503,6 +649,16 @@ def test_random_networks_count_the_same_in_brainchips_software(tmp_path_factory,
     for name, found in counts.items():
         assert np.array_equal(found, wanted[name]), name
     assert np.array_equal(potential, wanted["output"])
+
+
+@vendor
+@given(residual(), st.integers(0, 2**32 - 1))
+@settings(SMALL, max_examples=15)
+def test_networks_with_shortcuts_count_the_same_in_brainchips_software(tmp_path_factory, graph, seed):
+    folder = tmp_path_factory.mktemp("bundle") / "bundle"
+    akida_bundle.write(folder, lowering.lower(graph, AKIDA2), graph, {})
+    _, found = akida_bundle.compared(folder, images(graph, seed), np.zeros(3, int))
+    assert found.exact and sum(found.compared.values()) > 0
 
 
 @vendor

@@ -24,13 +24,14 @@ class Registers:
     Attributes:
         weight_bits: that a weight may have. One bit holds 0 and 1, more are signed, and all but
             eight of them are symmetric around 0.
-        threshold_bits: signed. No width of the potential is published; it is taken as this.
-        step_bits: of ``act_step`` in sixteenths, unsigned.
+        potential_bits: signed, of thresholds in version 1, for which no width of the potential is
+            published, and of sums in version 2.
+        step_bits: of version 1: of ``act_step`` in sixteenths, unsigned.
     """
 
     weight_bits: tuple[Bits, ...]
-    threshold_bits: Bits
-    step_bits: Bits
+    potential_bits: Bits
+    step_bits: Bits = 32
 
     def weights(self, bits: int) -> tuple[int, int]:
         """The least and the largest weight of so many bits."""
@@ -41,7 +42,7 @@ class Registers:
 
     def potential(self) -> int:
         """The largest magnitude of a potential."""
-        return int(2 ** (self.threshold_bits - 1) - 1)
+        return int(2 ** (self.potential_bits - 1) - 1)
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,18 @@ class Convolution:
         strided: those that may go two pixels at a time.
         pools: sides of a max-pooling; its stride is no larger.
         registers: their widths.
+        upper: of those that go two pixels at a time, there may be one zero more before than behind.
+        input_shift: by so many bits at most inputs are shifted up, each by its own number.
+        joined: it takes the counts of several layers, their channels behind each other.
     """
 
     kernels: tuple[Side, ...]
     strided: tuple[Side, ...]
     pools: tuple[Side, ...]
     registers: Registers
+    upper: bool = False
+    input_shift: Annotated[int, Within(0, 31)] = 0
+    joined: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,9 +112,10 @@ class Device:
     """A chip; the fields are the keys of its file.
 
     Attributes:
-        name: as the vendor's software has it.
+        name: of the chip.
+        device: the vendor's description of it, by its name in ``akida``.
         version: of Akida.
-        activation_bits: that a count may have.
+        activation_bits: that a count may have; in version 2 with a sign, and any number of levels.
         source: where the limits are published.
         image: the first layer.
         convolution: the layers behind it.
@@ -115,6 +123,7 @@ class Device:
     """
 
     name: str
+    device: str
     version: Annotated[int, Within(1, 2)]
     activation_bits: tuple[Bits, ...]
     source: str
@@ -125,7 +134,9 @@ class Device:
     @property
     def levels(self) -> tuple[int, ...]:
         """L that its neurons may have."""
-        return tuple(2**bits - 1 for bits in self.activation_bits)
+        if self.version == 1:
+            return tuple(2**bits - 1 for bits in self.activation_bits)
+        return tuple(range(1, 2 ** (max(self.activation_bits) - 1)))
 
 
 def available() -> list[str]:
@@ -142,6 +153,18 @@ def load(name: str) -> Device:
     if name not in available():
         raise FileError(f"unknown Akida chip {name!r}: choose from {', '.join(available())}")
     return tables.parse(Device, _folder().joinpath(f"{name}.toml").read_bytes())
+
+
+def named(name: str) -> Device:
+    """A chip by the name that it has itself.
+
+    Raises:
+        FileError: there is no such chip.
+    """
+    for each in available():
+        if (known := load(each)).name == name:
+            return known
+    raise FileError(f"unknown Akida chip {name!r}")
 
 
 def _folder() -> Any:

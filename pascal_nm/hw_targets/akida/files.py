@@ -153,7 +153,7 @@ def read(folder: str | Path) -> Bundle:
         program, graph = _read_program(place), read_nir(place / "network.nir")
         if manifest.get("form") != FORM or manifest.get("chip") != program.chip:
             raise FileError("the manifest does not say the form and the chip that program.json does")
-        _compare(program, lowering.lower(graph, device.load(program.chip.lower())))
+        _compare(program, lowering.lower(graph, device.named(program.chip)))
         if (place / "host.py").read_text(encoding="utf-8") != host(program):
             raise FileError("host.py is not what the program's host does")
         check = _read_check(place / "check.npz", program)
@@ -255,9 +255,17 @@ def outputs(potentials):
 '''
 
 
+_NEURONS = {
+    1: "A layer sends clip(ceil((P - threshold) / (act_step * 2**(4 - bits))), 0, 2**bits - 1) of its potential P.",
+    2: "A layer sends round(clip(P + bias * 2**bias_shift, 0, most * 2**most_shift) * scale / 2**shift) of its "
+    "potential P, halves rounded up; `akida` calls these max_value and output_scales, and shifts the other way.",
+}
+
+
 def _readme(program: AkidaProgram) -> str:
     first, last = program.layers[0], program.layers[-1]
     rows, columns, channels = first.input
+    named = "`NAME.threshold`, `NAME.step` (16 times `act_step`)" if program.version == 1 else "what stands below"
     taken = ", ".join(map(str, (*program.host.shape[1:], channels)))
     return f"""# A network for {program.chip}
 
@@ -276,22 +284,21 @@ answers = host.outputs(potentials).argmax(1)  # numbers of host.CLASSES
 
 `python run_akida.py` compares `model.fbz` with `registers.npz`, and what every layer sends for the images of \
 `check.npz` with what it has to send, in the software backend; with `--device`, the outputs of the board; with \
-`--map {program.chip}` it says what the model takes of the chip.
+`--map {device.named(program.chip).device}` it says what the model takes of the chip.
 
 | file | holds |
 |---|---|
 | `model.fbz` | the model, as `akida` reads it |
 | `program.json` | layers: kinds, sizes, strides, poolings, bits; of the host: shape, mean and borders of \
 images, classes |
-| `registers.npz` | `NAME.weights` as `akida` has them, `NAME.threshold`, `NAME.step` (16 times `act_step`); \
-`host.bias` of the outputs, and `host.scale`: outputs over it are the source network's |
+| `registers.npz` | `NAME.weights` as `akida` has them, and {named}; `host.bias` of the outputs, and `host.scale`: \
+outputs over it are the source network's |
 | `check.npz` | `images` as the chip takes them, `sent_NAME` of each layer |
 | `network.nir` | the integer network (NIR with pascal-nm's metadata) |
 | `host.py` | what is done before the chip and after it |
 | `run_akida.py` | compares |
 | `manifest.json` | versions, chip, and the SHA-256 of every file |
 
-A layer sends clip(ceil((P - threshold) / (act_step * 2**(4 - bits))), 0, 2**bits - 1) of its potential P. Pooling \
-takes the largest potential of a window. A layer called `..._relay` sends what it gets: the chip has no dense layer \
-behind a pooling.
+{_NEURONS[program.version]} Pooling takes the largest potential of a window. A layer called `..._relay` sends what \
+it gets: the chip has no dense layer behind a pooling, and joins no layer of pixels.
 """

@@ -1,20 +1,7 @@
-r"""A network in the form of Akida's layers: all that its registers hold, and what the host does.
+"""A network in the form of Akida's layers: all that its registers hold, and what the host does.
 
-A layer of version 1 computes, of its integer potential P, with one threshold t and one act_step
-for each channel and counts of b bits,
-
-.. math::
-    c = \mathrm{clip}\!\left(\left\lceil
-        \frac{P - t}{\mathrm{act\_step} \cdot 2^{4 - b}} \right\rceil, 0, 2^b - 1\right),
-
-which is QCFS with L = 1, 3 or 15 levels where
-
-.. math::
-    \mathrm{act\_step} = \theta / 2^{4 - b}, \qquad
-    t = \theta - 1 - \lfloor \theta / 2 \rfloor - b_j.
-
-Its registers hold ``act_step`` in sixteenths, so that every integer threshold has one. Layers
-compute in whole numbers here, from nothing but the registers.
+Layers compute in whole numbers here, from nothing but the registers
+(:mod:`pascal_nm.hw_targets.akida.neurons`).
 """
 
 from __future__ import annotations
@@ -28,6 +15,7 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.errors import DataError
 from pascal_nm.hw_targets.akida.device import Side
+from pascal_nm.hw_targets.akida.neurons import VERSIONS, Neurons
 from pascal_nm.hw_targets.tables import Verbatim, Within
 from pascal_nm.network.graph import Preprocessing, Quantization
 
@@ -35,7 +23,8 @@ Volume = tuple[Side, Side, Side]
 """Rows, columns and channels, in the order of the chip's arrays."""
 
 KINDS = ("image", "convolution", "dense")
-"""``InputConvolutional``, ``Convolutional`` and ``FullyConnected`` of the vendor's software."""
+"""Of version 1 ``InputConvolutional``, ``Convolutional`` and ``FullyConnected`` of the vendor's
+software, of version 2 ``InputConv2D``, ``Conv2D`` and ``Dense1D``."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +35,20 @@ class Layer:
         name: unique in the program.
         kind: one of :data:`KINDS`. The first pads nothing, the second as much as keeps its image
             as large, where the stride is 1: before its kernel, and then before its pooling.
-        sends: the population whose counts it sends, or whose potentials.
+        sends: the population whose counts it sends, or whose potentials; a layer behind another of
+            the same population sends some of them, or sums.
         input: what it takes.
         output: what it sends.
         kept: rows and columns of that which are the population's; those behind are no one's.
+        sources: layers whose counts it takes, channels behind each other; none for the images.
         kernel: side.
         stride: of the kernel.
         pool: side of the max-pooling of potentials, 1 for none.
         pool_stride: likewise.
+        upper: where zeros cannot be as many before an image as behind, there are more before it.
+        vector: its population has no rows and columns.
         weight_bits: of its weights.
-        activation_bits: of its counts; 0 where it sends its potentials.
+        activation_bits: of its counts, in version 2 with a sign; 0 where it sends its potentials.
     """
 
     name: str
@@ -64,12 +57,15 @@ class Layer:
     input: Volume
     output: Volume
     kept: tuple[Side, Side]
+    sources: tuple[str, ...] = ()
     kernel: Side = 1
     stride: Side = 1
     pool: Side = 1
     pool_stride: Side = 1
+    upper: bool = False
+    vector: bool = False
     weight_bits: Annotated[int, Within(1, 8)] = 4
-    activation_bits: Annotated[int, Within(0, 4)] = 4
+    activation_bits: Annotated[int, Within(0, 8)] = 4
 
 
 @dataclass(frozen=True)
@@ -123,10 +119,12 @@ class AkidaProgram:
         host: what is done before and after.
         layers: from the pixels to the output.
         registers: ``NAME.weights`` of each layer, int8 as the vendor's arrays hold them (rows,
-            columns, inputs, filters; those of a ``convolution`` turned by 180 degrees; inputs of a
-            ``dense`` layer by channel, column and row); ``NAME.threshold`` and ``NAME.step``, in
-            sixteenths, int32 (filters,), of those that send counts; ``host.bias`` int32 (outputs,)
-            and ``host.scale``.
+            columns, inputs, filters; those of a ``convolution`` turned by 180 degrees; of a
+            ``dense`` layer as :meth:`.neurons.Neurons.flat` orders its inputs, and of version 1
+            with two axes of length 1 in front); int32 (filters,) of layers that send counts what
+            :attr:`.neurons.Neurons.names` says; of version 2 ``NAME.input_shift`` (inputs,), by
+            which an input's counts are shifted up; ``host.bias`` int32 (outputs,) and
+            ``host.scale``.
     """
 
     chip: str
@@ -140,17 +138,23 @@ class AkidaProgram:
 
         Counts are uint8 (N, rows, columns, filters), potentials int64.
         """
-        values = images
+        sent: dict[str, Array] = {}
         for layer in self.layers:
-            potential = pooled(layer, sums(layer, self.registers[f"{layer.name}.weights"], values))
-            values = potential if not layer.activation_bits else self._counts(layer, potential)
-            yield layer, values
+            parts = [sent[name] for name in layer.sources]
+            values = np.concatenate(parts, 3) if len(parts) > 1 else parts[0] if parts else images
+            weights, shifts = self.registers[f"{layer.name}.weights"], self.registers.get(f"{layer.name}.input_shift")
+            values = values if shifts is None else values.astype(np.int64) << shifts
+            potential = pooled(layer, sums(layer, weights, values, self.neurons))
+            if layer.activation_bits:
+                held = {name: self.registers[f"{layer.name}.{name}"] for name in self.neurons.names}
+                potential = self.neurons.counts(held, potential, layer.activation_bits)
+            sent[layer.name] = potential
+            yield layer, potential
 
-    def _counts(self, layer: Layer, potential: Array) -> Array:
-        """With the threshold that a step stands for: step * 2**(4 - b) / 16."""
-        threshold, step = (self.registers[f"{layer.name}.{key}"].astype(np.int64) for key in ("threshold", "step"))
-        raised = (potential - threshold) << layer.activation_bits
-        return np.asarray(np.clip(-(-raised // step), 0, 2**layer.activation_bits - 1), np.uint8)
+    @property
+    def neurons(self) -> Neurons:
+        """Of its version."""
+        return VERSIONS[self.version]
 
     def run(self, pixels: Array) -> tuple[dict[str, Array], Array]:
         """Counts by population, int32 (N, *its shape), and the potentials (N, outputs) of images.
@@ -175,35 +179,26 @@ class AkidaProgram:
         """What a layer sent, in the order and the shape of its population."""
         rows, columns = layer.kept
         moved = values[:, :rows, :columns].transpose(0, 3, 1, 2)
-        return np.asarray(moved.reshape(len(moved), -1) if layer.kind == "dense" else moved)
-
-    def needed(self) -> list[str]:
-        """The names of all registers."""
-        found = ["host.bias", "host.scale"]
-        for layer in self.layers:
-            found += [
-                f"{layer.name}.{key}"
-                for key in (("weights", "threshold", "step") if layer.activation_bits else ("weights",))
-            ]
-        return found
+        return np.asarray(moved.reshape(len(moved), -1) if layer.vector else moved)
 
 
-def same(side: int, kernel: int, stride: int) -> tuple[int, int]:
+def same(side: int, kernel: int, stride: int, upper: bool = False) -> tuple[int, int]:
     """Zeros before and behind an axis that a layer pads by itself, as TensorFlow's "same"."""
     missing = max(0, (-(-side // stride) - 1) * stride + kernel - side)
-    return missing // 2, missing - missing // 2
+    before = missing - missing // 2 if upper else missing // 2
+    return before, missing - before
 
 
-def sums(layer: Layer, weights: Array, values: Array) -> Array:
+def sums(layer: Layer, weights: Array, values: Array, neurons: Neurons) -> Array:
     """The potentials before pooling, int64 (N, rows, columns, filters); weights are the register's.
 
     Sums of floats are exact: no partial sum needs the 53 bits of a float64.
     """
     if layer.kind == "dense":
-        flat = values.transpose(0, 3, 2, 1).reshape(len(values), -1)
-        return np.asarray(flat.astype(np.float64) @ weights[0, 0].astype(np.float64), np.int64)[:, None, None]
+        matrix = weights.reshape(-1, weights.shape[-1]).astype(np.float64)
+        return np.asarray(neurons.flat(values).astype(np.float64) @ matrix, np.int64)[:, None, None]
     if layer.kind == "convolution":
-        borders = [same(side, layer.kernel, layer.stride) for side in values.shape[1:3]]
+        borders = [same(side, layer.kernel, layer.stride, layer.upper) for side in values.shape[1:3]]
         values = np.pad(values, ((0, 0), *borders, (0, 0)))
         weights = weights[::-1, ::-1]
     rows, columns = ((side - layer.kernel) // layer.stride + 1 for side in values.shape[1:3])
