@@ -558,7 +558,10 @@ def test_an_objective_chooses_the_placement_of_map_energy_and_deploy(pascal, tra
         option = ["--chip", "loihi1", "--objective", objective, "--json"]
         mapped = json.loads(pascal("map", model, *option)[1])
         folder = tmp_path / objective
-        assert json.loads(pascal("deploy", model, *option, "--schedule", "pasc", "-o", folder)[1])["cores"] == mapped["cores"]
+        assert (
+            json.loads(pascal("deploy", model, *option, "--schedule", "pasc", "-o", folder)[1])["cores"]
+            == mapped["cores"]
+        )
         priced = json.loads(pascal("energy", model, *option, "--limit", 5)[1])
         assert mapped["objective"] == objective
         found[objective] = mapped["cores"], priced["seconds_per_image"]
@@ -935,7 +938,7 @@ def test_quantize_chooses_bits_by_data_and_says_what_each_layer_lost(pascal, tra
     assert [layer["bits"] for layer in report["layers"]] == report["bits"]
     assert report["weight_bits"] == sum(layer["bits"] * layer["weights"] for layer in report["layers"])
     assert pascal("verify", trained / "model.pt", "--nir", file, "--target", "loihi", "--limit", 40)[0] == 0
-    assert pascal("deploy", file, "--chip", "loihi1", "-o", tmp_path / "chip")[0] == 0
+    assert pascal("deploy", file, "--chip", "loihi1", "--schedule", "pasc", "-o", tmp_path / "chip")[0] == 0
     with np.load(tmp_path / "chip" / "registers.npz") as registers:
         assert "output.bias" in registers.files
     refused(pascal(*command[:2], "-o", file, "--accuracy-drop", 1), "--data")
