@@ -23,7 +23,6 @@ from pascal_nm.hw_targets.copies import files as copies_files
 from pascal_nm.hw_targets.copies import lowering as copies
 from pascal_nm.hw_targets.program import lower
 from pascal_nm.network.graph import Quantization
-from pascal_nm.network.quantization import quantize
 from pascal_nm.simulation import simulate
 
 _CHECKED = 4
@@ -51,8 +50,8 @@ def deploy(
 
     The folder holds registers, cores, routes and checksums: `pascal-nm run` executes it.
 
-    loihi1 gets threshold copies on its own compartments, akd1000 and akd1500 a model.fbz that their
-    boards load; `pascal-nm verify FOLDER --simulator` runs both in the vendors' software.
+    loihi1 gets threshold copies on its own compartments, akd1000, akd1500 and akida2 a model.fbz
+    that boards load; `pascal-nm verify FOLDER --simulator` runs both in the vendors' software.
     """
     place(output)
     if chip in akida.available():
@@ -79,17 +78,17 @@ def _akida(network: Path, output: Path, chip: str, bits: int | None) -> tuple[di
     from pascal_nm.interop import akida_bundle
 
     described = akida.load(chip)
-    graph = options.load_network(network)
-    if not graph.is_integer:
-        asked = options.bits_of(network, bits)
-        graph = quantize(graph, Quantization(asked if bits is not None or asked != 8 else akida_lowering.bits(graph)))
+    asked = options.bits_of(network, bits)
+    recipe = Quantization(asked) if bits is not None or asked != 8 else None
+    graph = akida_lowering.quantized(options.load_network(network), described, recipe)
     program = akida_lowering.lower(graph, described)
     with progress("building and mapping in BrainChip's software"):
         found = akida_bundle.write(output, program, graph, {"network": network.name})
     about = {"network": network.name, "chip": described.name, "form": "akida", **found}
+    passes = f", {found['passes']} passes one after the other," if found["passes"] > 1 else ""
     return about, [
         f"[bold]{output}[/bold]: {graph.quantization or 'integer'} network in {len(program.layers)} layers on "
-        f"{found['processors']:,} of the {found['of']:,} processors of {described.name}, a program of "
+        f"{found['processors']:,} processors{passes} of {described.name}, which has {found['of']:,}, a program of "
         f"{found['program_bytes']:,} bytes",
         "read back from model.fbz, and run in BrainChip's software: every layer's counts are the network's",
     ]

@@ -75,7 +75,7 @@ def _first(layer: dict[str, Any]) -> Any:
     counts = layer["activation_bits"] > 0
     given |= {"activation": counts, **({"act_bits": layer["activation_bits"]} if counts else {})}
     filters, side, window = layer["output"][2], (layer["kernel"],) * 2, (layer["pool"],) * 2
-    if layer["kind"] == "dense":
+    if layer["kind"] == "full":
         return akida.FullyConnected(units=filters, **given)
     given |= {"filters": filters, "kernel_size": side, "kernel_stride": (layer["stride"],) * 2}
     if (layer["pool"], layer["pool_stride"]) != (1, 1):
@@ -90,7 +90,7 @@ def _second(layer: dict[str, Any]) -> Any:
     counts, kinds = layer["activation_bits"] > 0, akida.ActivationType
     given = {"name": layer["name"], "weights_bits": layer["weight_bits"]}
     given |= {"output_bits": layer["activation_bits"] or 32, "activation": kinds.ReLU if counts else kinds.NoActivation}
-    if layer["kind"] == "dense":
+    if layer["kind"] == "full":
         return akida.Dense1D(units=layer["output"][2], **given)
     given |= {"filters": layer["output"][2], "kernel_size": layer["kernel"], "kernel_stride": layer["stride"]}
     if (layer["pool"], layer["pool_stride"]) != (1, 1):

@@ -698,3 +698,23 @@ def test_the_bundle_compares_itself(tmp_path, small):
     assert "output: 0 of 8 values differ" in done.stdout
     altered(tmp_path / "bundle", "check.npz/sent_layer_3", one)
     assert subprocess.run([python, tmp_path / "bundle" / "run_akida.py"], capture_output=True).returncode == 1
+
+
+@vendor
+@pytest.mark.parametrize(("chip", "model"), [("akd1000", "mnist.akida.pt"), ("akida2", "mnist.uniform.pt")])
+def test_committed_networks_are_deployed_and_what_was_altered_is_found(tmp_path, pascal, chip, model):
+    folder = tmp_path / "bundle"
+    code, out, err = pascal("deploy", MODELS / model, "--chip", chip, "-o", folder)
+    assert code == 0 and "processors" in out, err
+    code, out, err = pascal("verify", folder, "--simulator", "akida", "--json")
+    assert code == 0 and json.loads(out)["exact"], err
+    first = files.read(folder).program.layers[1].name
+    altered(folder, f"registers.npz/{first}.weights", one)
+    code, _, err = pascal("verify", folder, "--simulator", "akida")
+    assert code == 2 and f"values of '{first}.weights' differ" in err
+
+
+def test_a_network_with_other_levels_is_refused_in_one_line(tmp_path, pascal):
+    code, _, err = pascal("deploy", MODELS / "cifar10.resnet9.pt", "--chip", "akd1000", "-o", tmp_path / "bundle")
+    assert code == 2 and "levels 1, 3 and 15, not 4: `train --from model.pt --levels 3`" in err
+    assert not (tmp_path / "bundle").exists()

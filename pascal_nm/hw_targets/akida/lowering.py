@@ -430,7 +430,7 @@ class _Lowering:
         if step.pool is not None:
             raise self._refused(step.name, "pools behind convolutions only", "leave this pooling out")
         shape = Layer(
-            *(step.name, "dense", step.name, sent.output, (1, 1, filters)), kept=(1, 1), sources=(sent.layer,)
+            *(step.name, "full", step.name, sent.output, (1, 1, filters)), kept=(1, 1), sources=(sent.layer,)
         )
         self._add(step, shape, full, sent.most, limits.registers)
 
@@ -663,7 +663,7 @@ class _Lowering:
     def _as_held(self, weight: Array, kind: str) -> Array:
         """As the vendor's arrays hold weights; see :class:`.program.AkidaProgram`."""
         moved = weight.transpose(0, 2, 3, 1)
-        if kind == "dense":
+        if kind == "full":
             flat = self.neurons.flat(moved).T
             return np.ascontiguousarray(flat[None, None] if self.device.version == 1 else flat)
         turned = moved[:, ::-1, ::-1] if kind == "convolution" else moved

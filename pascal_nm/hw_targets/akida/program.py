@@ -22,7 +22,7 @@ from pascal_nm.network.graph import Preprocessing, Quantization
 Volume = tuple[Side, Side, Side]
 """Rows, columns and channels, in the order of the chip's arrays."""
 
-KINDS = ("image", "convolution", "dense")
+KINDS = ("image", "convolution", "full")
 """Of version 1 ``InputConvolutional``, ``Convolutional`` and ``FullyConnected`` of the vendor's
 software, of version 2 ``InputConv2D``, ``Conv2D`` and ``Dense1D``."""
 
@@ -120,7 +120,7 @@ class AkidaProgram:
         layers: from the pixels to the output.
         registers: ``NAME.weights`` of each layer, int8 as the vendor's arrays hold them (rows,
             columns, inputs, filters; those of a ``convolution`` turned by 180 degrees; of a
-            ``dense`` layer as :meth:`.neurons.Neurons.flat` orders its inputs, and of version 1
+            ``full`` layer as :meth:`.neurons.Neurons.flat` orders its inputs, and of version 1
             with two axes of length 1 in front); int32 (filters,) of layers that send counts what
             :attr:`.neurons.Neurons.names` says; of version 2 ``NAME.input_shift`` (inputs,), by
             which an input's counts are shifted up; ``host.bias`` int32 (outputs,) and
@@ -194,7 +194,7 @@ def sums(layer: Layer, weights: Array, values: Array, neurons: Neurons) -> Array
 
     Sums of floats are exact: no partial sum needs the 53 bits of a float64.
     """
-    if layer.kind == "dense":
+    if layer.kind == "full":
         matrix = weights.reshape(-1, weights.shape[-1]).astype(np.float64)
         return np.asarray(neurons.flat(values).astype(np.float64) @ matrix, np.int64)[:, None, None]
     if layer.kind == "convolution":
