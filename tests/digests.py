@@ -53,6 +53,8 @@ Content = dict[str, Any]
 """What JSON holds: of a network, by schedule, arithmetic, target and quantity."""
 
 MODELS = Path(__file__).parents[1] / "models"
+ELSEWHERE = {"mnist.akida.pt", "cifar10.akida.pt"}
+"""Networks of 15 levels, made for a chip whose vendor's software counts every layer of them."""
 FILE = Path(__file__).with_name("digests.json")
 
 IMAGES = 4

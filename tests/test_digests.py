@@ -61,7 +61,8 @@ def test_a_changed_weight_changes_the_digests_of_its_layer_and_of_later_ones_alo
 
 
 def test_the_file_is_small_and_has_every_committed_network(written):
-    assert set(written) == {path.name for path in digests.MODELS.glob("*.pt")}
+    committed = {path.name for path in digests.MODELS.glob("*.pt")}
+    assert set(written) - digests.ELSEWHERE == committed - digests.ELSEWHERE
     assert digests.FILE.stat().st_size < 420_000
 
 
