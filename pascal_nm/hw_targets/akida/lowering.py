@@ -429,9 +429,7 @@ class _Lowering:
             sent, full = summed
         if step.pool is not None:
             raise self._refused(step.name, "pools behind convolutions only", "leave this pooling out")
-        shape = Layer(
-            *(step.name, "full", step.name, sent.output, (1, 1, filters)), kept=(1, 1), sources=(sent.layer,)
-        )
+        shape = Layer(*(step.name, "full", step.name, sent.output, (1, 1, filters)), kept=(1, 1), sources=(sent.layer,))
         self._add(step, shape, full, sent.most, limits.registers)
 
     def _behind(self, source: Population) -> _Sent:
