@@ -61,7 +61,8 @@ def test_a_changed_weight_changes_the_digests_of_its_layer_and_of_later_ones_alo
 
 
 def test_the_file_is_small_and_has_every_committed_network(written):
-    assert set(written) == set(digests.networks())
+    committed = {path.name for path in digests.MODELS.glob("*.pt")}
+    assert set(written) - digests.ELSEWHERE == committed - digests.ELSEWHERE
     assert digests.FILE.stat().st_size < 420_000
 
 
@@ -129,7 +130,7 @@ def test_a_digest_tells_apart_what_has_one_sum_and_not_one_type():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", digests.networks())
+@pytest.mark.parametrize("name", sorted(path.name for path in digests.MODELS.glob("*.pt")))
 def test_the_digests_of_every_network_are_as_written_on_every_target(name, written):
     lava = importlib.util.find_spec("lava") is not None
     targets = [target for target in digests.every_target() if target != "lava" or lava]

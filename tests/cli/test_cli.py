@@ -558,7 +558,10 @@ def test_an_objective_chooses_the_placement_of_map_energy_and_deploy(pascal, tra
         option = ["--chip", "loihi1", "--objective", objective, "--json"]
         mapped = json.loads(pascal("map", model, *option)[1])
         folder = tmp_path / objective
-        assert json.loads(pascal("deploy", model, *option, "-o", folder)[1])["cores"] == mapped["cores"]
+        assert (
+            json.loads(pascal("deploy", model, *option, "--schedule", "pasc", "-o", folder)[1])["cores"]
+            == mapped["cores"]
+        )
         priced = json.loads(pascal("energy", model, *option, "--limit", 5)[1])
         assert mapped["objective"] == objective
         found[objective] = mapped["cores"], priced["seconds_per_image"]
@@ -572,7 +575,7 @@ def test_an_objective_chooses_the_placement_of_map_energy_and_deploy(pascal, tra
 def test_a_chip_without_times_takes_the_fewest_cores_and_says_so(pascal, trained, tmp_path):
     text = (Path(chips.__file__).parent / "chips" / "loihi1.toml").read_text()
     (tmp_path / "timeless.toml").write_text(re.sub(r"\[latency\].*?(?=\[barrier\])", "", text, flags=re.DOTALL))
-    for command in (["map"], ["energy", "--limit", 5], ["deploy", "-o", tmp_path / "bundle"]):
+    for command in (["map"], ["energy", "--limit", 5], ["deploy", "--schedule", "pasc", "-o", tmp_path / "bundle"]):
         name, *more = command
         code, _, said = pascal(name, trained / "model.pt", "--chip", tmp_path / "timeless.toml", *more)
         assert code == 0
@@ -758,7 +761,7 @@ def test_deploy_writes_a_bundle_that_runs(pascal, trained, tmp_path):
     assert again["target"] == "loihi"
     usual = json.loads(pascal("run", trained / "model.pt", "--bits", 8, "--limit", 50, "--json")[1])
     assert (again["accuracy"], again["schedule"]) == (usual["accuracy"], "streaming")
-    assert pascal(*command[:4], "--chip", "loihi1")[0] == 0, "a bundle is replaced"
+    assert pascal(*command[:4], "--chip", "loihi1", "--schedule", "pasc")[0] == 0, "a bundle is replaced"
     assert json.loads((tmp_path / "chip" / "program.json").read_text())["shift"] == 6
     for option in (["--bits", 4], ["--target", "lava"], ["--lag", 1], ["--workers", 2], ["-T", 5]):
         refused(pascal("run", tmp_path / "chip", *option), "runs as it was deployed")
@@ -935,7 +938,7 @@ def test_quantize_chooses_bits_by_data_and_says_what_each_layer_lost(pascal, tra
     assert [layer["bits"] for layer in report["layers"]] == report["bits"]
     assert report["weight_bits"] == sum(layer["bits"] * layer["weights"] for layer in report["layers"])
     assert pascal("verify", trained / "model.pt", "--nir", file, "--target", "loihi", "--limit", 40)[0] == 0
-    assert pascal("deploy", file, "--chip", "loihi1", "-o", tmp_path / "chip")[0] == 0
+    assert pascal("deploy", file, "--chip", "loihi1", "--schedule", "pasc", "-o", tmp_path / "chip")[0] == 0
     with np.load(tmp_path / "chip" / "registers.npz") as registers:
         assert "output.bias" in registers.files
     refused(pascal(*command[:2], "-o", file, "--accuracy-drop", 1), "--data")

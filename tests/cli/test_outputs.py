@@ -71,7 +71,7 @@ def content():
     return {str(p): p.read_bytes() for p in Path().rglob("*") if p.is_file()}
 
 
-READ = {"model", "network", "networks", "file", "nir", "start_file", "environments"}
+READ = {"answers", "model", "network", "networks", "file", "nir", "start_file", "environments"}
 """The options that name a file or a folder to read."""
 
 
