@@ -159,12 +159,13 @@ def differences(held: Bundle, answers: Mapping[str, Array]) -> tuple[dict[str, i
         By array how many values were compared, in the order of layers; and where some differ.
 
     Raises:
-        DataError: no array has a name of the bundle's, or one has another shape.
+        DataError: no array has a name of the bundle's, or one has another shape, or fractions.
     """
     given = answers.get(held.given, held.check[held.given])
     like = held.check[held.given]
     if given.dtype.kind not in "iu" or given.shape[1:] != like.shape[1:] or not len(given):
-        raise DataError(f"{held.given!r} of the answers has to be whole numbers of shape (N, {like.shape[1:]})")
+        shape = ", ".join(map(str, ("N", *like.shape[1:])))
+        raise DataError(f"{held.given!r} of the answers has to be whole numbers of shape ({shape}), N at least 1")
     if held.given == "inputs" and np.abs(given.astype(np.int64)).max() > held.graph.input.levels:
         raise DataError("the inputs of the answers are beyond the range of the network")
     expected = held.expected(given.astype(like.dtype))
@@ -177,7 +178,10 @@ def differences(held: Bundle, answers: Mapping[str, Array]) -> tuple[dict[str, i
     for name in known:
         wanted, values = np.asarray(expected[name]), answers[name]
         if values.shape != wanted.shape:
-            raise DataError(f"{name!r} of the answers has shape {values.shape}, and {wanted.shape} is expected")
+            hint = "" if held.given in answers else f"; put the inputs that they answer into the file as {held.given!r}"
+            raise DataError(f"{name!r} of the answers has shape {values.shape}, and {wanted.shape} is expected{hint}")
+        if values.dtype.kind == "f" and not np.all(np.isfinite(values) & (values == np.rint(values))):
+            raise DataError(f"{name!r} of the answers holds values that are no whole numbers")
         compared[name] = int(wanted.size)
         wrong = values != wanted
         if wrong.any():

@@ -373,7 +373,20 @@ An integer network: inputs of shape {shapes}, {sum(p.size for p in graph.outputs
 layers, {about["cores"]} cores on {about["chips"]} chip(s).
 {about.get("remark") or ""}
 Run as written here it gives, bit for bit, the integer QCFS network's spike counts and potentials; \
-`check.npz` has some to compare with, and `pascal-nm run` executes this folder.
+`check.npz` has some to compare with (integers of noise, within what the input may be), and `pascal-nm run` \
+executes this folder.
+
+```sh
+# in the folder above this one, here called bundle: a bundle that holds other files is refused
+pascal-nm verify bundle                        # whole, and executed from its registers
+pascal-nm verify bundle --answers answers.npz  # a board's: arrays by the names of check.npz
+cc -std=c99 -O2 -o reference bundle/reference.c
+python -c "import numpy as np; x = np.load('bundle/check.npz')['inputs']; \
+np.savetxt('inputs.txt', x.reshape(len(x), -1), fmt='%d')"
+./reference < inputs.txt                       # every count and potential
+```
+
+No vendor's simulator has these neurons.
 
 | file | holds |
 |---|---|

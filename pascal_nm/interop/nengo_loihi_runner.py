@@ -13,6 +13,7 @@ here, because potentials are kept at 0 or above, and none that stays is above th
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import sys
@@ -194,12 +195,29 @@ def main(arguments: list[str]) -> int:
     if len(paths) != 3:
         print(__doc__, file=sys.stderr)
         return 2
-    folder, bits, answers = map(Path, paths)
+    folder, given, answers = map(Path, paths)
+    try:
+        bits = np.load(given, allow_pickle=False)
+        program = json.loads((folder / "program.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    shape = (program["host"]["planes"], *program["input"])
+    if bits.shape[1:] != shape or not len(bits) or not np.isin(bits, (0, 1)).all():
+        sizes = ", ".join(map(str, ("N", *shape)))
+        print(f"error: {given} has to hold 0 and 1 of shape ({sizes}): host.bits makes them", file=sys.stderr)
+        return 2
+    if board and importlib.util.find_spec("nxsdk") is None:
+        print(
+            "error: --board needs NxSDK (0.9.0 to 1.0.0), which Intel gives to members of its community",
+            file=sys.stderr,
+        )
+        return 2
 
     def told(done: int, of: int) -> None:
         print(json.dumps({"done": done, "of": of}), flush=True)
 
-    np.savez_compressed(answers, **run(folder, np.load(bits, allow_pickle=False), board, told))
+    np.savez_compressed(answers, **run(folder, bits, board, told))
     return 0
 
 

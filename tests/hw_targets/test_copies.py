@@ -2,7 +2,12 @@
 
 import hashlib
 import json
+import shlex
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,14 +109,17 @@ def folder(tmp_path_factory):
 
 def resealed(folder, name, arrays, place):
     """A copy of a bundle with another file, whose manifest says that it belongs."""
-    import shutil
-
     shutil.copytree(folder, place)
     np.savez_compressed(place / name, **arrays)
+    sealed(place, name)
+    return place
+
+
+def sealed(place, name):
+    """The manifest's checksum made that of a file, as who changes a bundle on purpose would."""
     manifest = json.loads((place / "manifest.json").read_text())
     manifest["files"][name] = hashlib.sha256((place / name).read_bytes()).hexdigest()
     (place / "manifest.json").write_text(json.dumps(manifest))
-    return place
 
 
 @pytest.mark.parametrize(
@@ -202,3 +210,76 @@ def test_the_chip_s_emulator_gives_every_count(folder):
     assert found.exact and found.images == 4
     assert found.compared == {"hidden": 64, "potential": 40}
     assert program.cores >= 2
+
+
+@pytest.mark.parametrize(
+    ("potential", "said"),
+    [(np.nan, "no whole numbers"), (np.inf, "no whole numbers"), (0.25, "no whole numbers")],
+)
+def test_answers_that_are_no_whole_numbers_are_one_line(folder, tmp_path, pascal, potential, said):
+    np.savez(tmp_path / "answers.npz", potential=np.full((4, 10), potential))
+    code, out, err = pascal("verify", folder, "--answers", tmp_path / "answers.npz")
+    assert (code, out, err.count("\n")) == (2, "", 1) and said in err
+
+
+def test_what_answers_do_not_hold_is_named(folder, tmp_path, pascal):
+    with np.load(folder / "check.npz") as check:
+        np.savez(tmp_path / "answers.npz", potential=check["potential"])
+    code, out, _ = pascal("verify", folder, "--answers", tmp_path / "answers.npz")
+    assert code == 0 and "not compared: count_hidden" in " ".join(out.split())
+
+
+def host_of(folder):
+    names = {}
+    exec((folder / "host.py").read_text(), names)
+    return names
+
+
+def test_the_host_makes_the_bits_of_pixels_and_refuses_all_else(folder):
+    host, held = host_of(folder), bundles.opened(folder)
+    pixels = np.random.default_rng(3).integers(0, 17, (5, 1, 8, 8)).astype(np.uint8)
+    assert np.array_equal(host["bits"](pixels), held.program.bits(held.graph.pixels(pixels)))
+    for wrong in (pixels + 0.5, pixels.astype(int) - 1, pixels + np.uint8(1), pixels.reshape(5, 2, 8, 4)):
+        with pytest.raises(ValueError, match="needed"):
+            host["bits"](wrong)
+
+
+def test_an_altered_readme_is_found(folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "altered")
+    text = (place / "README.md").read_text()
+    (place / "README.md").write_text(text.replace("`i // 64`", "`i // 32`"))
+    assert (place / "README.md").read_text() != text
+    sealed(place, "README.md")
+    with pytest.raises(FileError, match=r"README\.md is not that of the network"):
+        files.read(place)
+
+
+@vendor
+def test_the_readme_s_own_commands_run_and_leave_the_bundle_whole(folder, tmp_path, monkeypatch, pascal):
+    """Those above the board's, and the lines for one's own images, as a reader would paste them."""
+    shutil.copytree(folder, tmp_path / "bundle")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    python = str(environments() / "nengo-loihi" / "bin" / "python")
+    text = Path("bundle/README.md").read_text()
+    for line in text.split("```sh\n")[1].split("```")[0].splitlines():
+        words = shlex.split(line, comments=True)
+        if words and words[0] == "loihi/bin/python" and "--board" not in words:
+            subprocess.run([python, *words[1:]], check=True, capture_output=True)
+        elif words and words[0] == "pascal-nm":
+            assert pascal(*words[1:])[0] == 0
+    pixels = np.random.default_rng(4).integers(0, 17, (2, 1, 8, 8))
+    np.save("pixels.npy", pixels)
+    block = text.split("```python\n")[1].split("```")[0].replace("import sys;", "import sys, subprocess;", 1)
+    call = (
+        f"subprocess.run([{python!r}, *'bundle/run_nengo_loihi.py bundle bits.npy answers.npz'.split()], check=True)\n"
+    )
+    head, rest = block.split("answers = dict", 1)
+    script = f"import numpy as np\npixels = np.load('pixels.npy')\n{head}{call}answers = dict{rest}"
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    assert pascal("verify", "bundle", "--answers", "answers.npz")[0] == 0
+    np.save("bits.npy", pixels)
+    done = subprocess.run(
+        [python, "bundle/run_nengo_loihi.py", "bundle", "bits.npy", "x.npz"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "host.bits makes them" in done.stderr

@@ -166,7 +166,11 @@ def read(folder: str | Path, chip: Chip | None = None) -> tuple[CopiesProgram, d
         _compare(bundle.read_arrays(place / "compartments.npz"), program.arrays)
         if said != described(program):
             raise FileError("program.json is not what the network in network.nir becomes")
-        for name, text in (("host.py", host(program)), ("reference.c", c_reference.source_or_reason(network))):
+        for name, text in (
+            ("host.py", host(program)),
+            ("README.md", _readme(program)),
+            ("reference.c", c_reference.source_or_reason(network)),
+        ):
             if (place / name).read_text(encoding="utf-8") != text:
                 raise FileError(f"{name} is not that of the network in network.nir")
         check = bundle.read_arrays(place / "check.npz")
@@ -219,18 +223,25 @@ def host(program: CopiesProgram) -> str:
     takes = f"stored pixels, whole numbers from 0 to {int(pre.scale)}" if pre is not None and stored else "integers"
     adds = [0] * len(offset) if stored else offset
     column = (-1, *(1,) * (len(shape) - 1))
+    most = int(pre.scale) if pre is not None and stored else 2**program.host.planes - 1
     return f'''"""What is done before and after {program.chip}; needs NumPy alone."""
 
 import numpy as np
 
 CLASSES = {json.dumps(list(network.classes), ensure_ascii=True)}
-SHAPE, PLANES = {shape}, {program.host.planes}
+SHAPE, PLANES, MOST = {shape}, {program.host.planes}, {most}
 OFFSET = np.array({adds}, np.int64).reshape({column})  # makes inputs positive; 0 where they are pixels
 
 
 def bits(values):
     """The spikes of images, uint8 (N, PLANES, *SHAPE), of {takes}: bit b of each in plane b."""
-    values = np.asarray(values, np.int64).reshape(-1, *SHAPE) + OFFSET
+    values = np.asarray(values)
+    whole = np.asarray(values, np.int64)
+    if values.shape[1:] != SHAPE or np.any(values != whole):
+        raise ValueError(f"whole numbers of shape (N, *{{SHAPE}}) are needed, not {{values.dtype}} of {{values.shape}}")
+    values = whole + OFFSET
+    if values.size and not 0 <= values.min() <= values.max() <= MOST:
+        raise ValueError(f"numbers from {{-OFFSET.max()}} to {{MOST - OFFSET.max()}} are needed")
     return np.stack([(values >> b & 1).astype(np.uint8) for b in range(PLANES)], 1)
 
 
@@ -260,29 +271,42 @@ many of them spike as the neuron's count is: the counts and the potentials are t
 ## Run it
 
 ```sh
-python3.11 -m venv loihi && loihi/bin/pip install nengo-loihi==1.1.0 nengo==3.2.0 'numpy<2' 'scipy<1.13'
-loihi/bin/python -c "import numpy as np; np.save('bits.npy', np.load('check.npz')['bits'])"
-loihi/bin/python run_nengo_loihi.py . bits.npy answers.npz          # NengoLoihi's emulator of the chip
-loihi/bin/python run_nengo_loihi.py . bits.npy answers.npz --board  # through NxSDK; written, and never run by us
-pascal-nm verify . --answers answers.npz                            # which layer of which image differs first
+# in the folder above this one, here called bundle: a bundle that holds other files is refused
+python3.11 -m venv loihi && loihi/bin/pip install nengo-loihi==1.1.0 nengo==3.2.0 numpy==1.26.4 scipy==1.12.0
+loihi/bin/python -c "import numpy as np; np.save('bits.npy', np.load('bundle/check.npz')['bits'])"
+loihi/bin/python bundle/run_nengo_loihi.py bundle bits.npy answers.npz  # NengoLoihi's emulator of the chip
+loihi/bin/python bundle/run_nengo_loihi.py bundle bits.npy answers.npz --board  # needs NxSDK; never run
+pascal-nm verify bundle --answers answers.npz  # where an answer differs first
 ```
 
-`host.py` makes bits of your own images: `np.save("bits.npy", host.bits(pixels))`. With other inputs than those of \
-`check.npz`, put them into the answers as `inputs` (integers, what the input population injects).
+Your own images, whole numbers (N, {", ".join(map(str, network.input.shape))}):
+
+```python
+import sys; sys.dont_write_bytecode = True; sys.path.insert(0, "bundle")
+import host, json, numpy as np
+np.save("bits.npy", host.bits(pixels))  # then run_nengo_loihi.py, as above
+answers = dict(np.load("answers.npz"))
+print(host.answers(answers["potential"]))  # numbers of host.CLASSES
+offset = np.reshape(json.load(open("bundle/program.json"))["offset"], \
+{(-1, *(1,) * (len(network.input.shape) - 1))})
+np.savez("answers.npz", **answers, inputs=pixels + host.OFFSET - offset)  # for pascal-nm verify
+```
 
 ## Order
 
 1. Write the registers of all cores, then synapses, then axons. All decays are full (4095), the refractory delay is \
-1, potentials are kept at 0 and above (`negVmLimit` 0, `posVmLimit` 7); a compartment spikes above its threshold.
+1, no noise, potentials are kept at 0 and above (`negVmLimit` 0, `posVmLimit` 7). A compartment spikes above its \
+threshold, and is then at 0: nothing stays from one timestep to the next.
 2. In timestep t = 1, 2, ... inject the spikes of image t: line i is bit `i // {math.prod(network.input.shape)}` of \
 pixel `i % {math.prod(network.input.shape)}` in the order of the input ({"x".join(map(str, network.input.shape))}); \
 {lines:,} lines. Sets of lines further on are the same bits, so many timesteps later as `host.delays` says.
 3. What is sent in a timestep arrives in the next one. The spikes of a layer belong to the image that was injected \
-`depth` timesteps before; so do the currents of readouts, which the host divides by `unit`, and adds the bias to.
+`depth` timesteps before; so do the currents of readouts: potential = current // unit + bias (`biases` in \
+`program.json`).
 
-An injected spike was measured to take {spare.injected:g} us; nothing else here is as slow.
+An injected spike was measured to take {spare.injected:g} us (Quartz on Loihi, arXiv:2309.16795).
 
-| layer | shape | copies | depth | unit | gives |
+| layer | shape | copies of a neuron | depth | unit | gives |
 |---|---|---|---|---|---|
 {rows}
 
@@ -290,8 +314,8 @@ An injected spike was measured to take {spare.injected:g} us; nothing else here 
 
 | file | holds |
 |---|---|
-| `program.json` | these layers; `host`: bits of a pixel and delays; `offset` of inputs; `biases` of readouts; \
-`limits` |
+| `program.json` | these layers; `host`: bits of a pixel and delays; `offset` (added to inputs, it gives what comes \
+in bits); `biases` of readouts; `limits` |
 | `compartments.npz` | the arrays below |
 | `check.npz` | `inputs` (integers), `bits` (what the host injects), `count_NAME`, `potential` |
 | `network.nir` | the integer network (NIR with pascal-nm's metadata) |
@@ -304,7 +328,7 @@ An injected spike was measured to take {spare.injected:g} us; nothing else here 
 |---|---|---|
 {arrays}
 
-A bias is mantissa * 2**exponent, a threshold mantissa * 2**{program.limits.shift}, a weight \
-mantissa * 2**({program.limits.shift} + exponent) with even mantissas, all in units of the membrane. A bias \
-compartment spikes in every timestep, and brings the others of its core what their biases cannot hold.
+In units of the membrane a bias is mantissa * 2**exponent, a threshold mantissa * 2**{program.limits.shift}, and a \
+weight mantissa * 2**({program.limits.shift} + exponent), whose mantissa is even. A bias compartment spikes in every \
+timestep, and supplies through synapses the part of a bias that is too large for a register.
 """
