@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 
 from pascal_nm.errors import PascalError
+from tests import pace
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 30
@@ -30,8 +31,8 @@ def memory(name):
 
 
 def outcome(read, path):
-    """``read``, ``refused`` or ``traceback``; what was said; processor seconds; memory taken on top
-    of what the process had before.
+    """``read``, ``refused`` or ``traceback``; what was said; processor seconds by
+    :mod:`tests.pace`; memory taken on top of what the process had before.
     """
     Path("/proc/self/clear_refs").write_text("5")  # the most memory so far becomes that of now
     before, start = memory("VmRSS"), time.process_time()
@@ -44,7 +45,7 @@ def outcome(read, path):
     return {
         "outcome": result,
         "text": text,
-        "seconds": time.process_time() - start,
+        "seconds": pace.since(start),
         "memory": memory("VmHWM") - before,
     }
 

@@ -136,20 +136,27 @@ def _check_zip(path: Path, entries: archive.Archive) -> None:
 class _Value:
     """What a step of a pickle makes: its text or number, or the values that it is made of."""
 
-    __slots__ = ("argument", "items", "size")
+    __slots__ = ("argument", "is_name", "items", "size")
+
+    is_name: bool
+    """Whether it can be the key of a dictionary.
+
+    Python takes the square of their number for others, as a file may choose them.
+    """
 
     def __init__(self, argument: Any, items: list[_Value]) -> None:
         self.argument, self.items = argument, items
         self.size: int = 1 + (len(argument) // 8 if isinstance(argument, str) else 0) + sum(item.size for item in items)
+        small = isinstance(argument, int) and argument.bit_length() < 32
+        self.is_name = not items and (small or argument is None or isinstance(argument, str))
 
-    @property
-    def is_name(self) -> bool:
-        """Whether it can be the key of a dictionary.
-
-        Python takes the square of their number for others, as a file may choose them.
-        """
-        small = isinstance(self.argument, int) and self.argument.bit_length() < 32
-        return not self.items and (small or self.argument is None or isinstance(self.argument, str))
+    def take(self, more: list[_Value]) -> int:
+        """Make these a part of it, and give what they hold."""
+        made = sum(item.size for item in more)
+        self.items += more
+        self.size += made
+        self.is_name = self.is_name and not more
+        return made
 
 
 _CHANGES = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD")
@@ -193,9 +200,7 @@ def _check_steps(path: Path, file: IO[bytes]) -> None:
             _check_step(path, operation.name, taken)
             if operation.name in _CHANGES:
                 changed, *more = taken
-                changed.items += more
-                made = sum(item.size for item in more)
-                changed.size += made
+                made = changed.take(more)
                 stack.append(changed)
             elif operation.stack_after:
                 stack.append(_Value(argument, taken))
@@ -225,7 +230,9 @@ def _check_step(path: Path, step: str, taken: list[_Value]) -> None:
         if called.startswith(("collections", "builtins set", "__builtin__ set")) and given:
             if given[0].argument is not None:
                 _refuse(path, called.replace(" ", "."))
-            keys = [value.items[0] if "OrderedDict" in called and value.items else value for value in given[0].items]
+            keys = given[0].items
+            if "OrderedDict" in called:
+                keys = [value.items[0] if value.items else value for value in keys]
     if not all(key.is_name for key in keys):
         raise FileError(f"{path} holds a dictionary or set of other things than text and numbers, which no network has")
 

@@ -22,6 +22,7 @@ from pascal_nm.errors import FileError
 from pascal_nm.export import untrusted
 from pascal_nm.export.nir_format import read_nir
 from pascal_nm.export.untrusted import read_raw
+from tests import pace
 from tests.export import hostile
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +60,7 @@ def refused(path, message):
     with pytest.raises(FileError, match=message) as found:
         read_raw(path)
     assert "\n" not in str(found.value) and str(path) in str(found.value)
-    assert time.process_time() - start < 2
+    assert pace.since(start) < 2
     return str(found.value)
 
 
