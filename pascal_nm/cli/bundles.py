@@ -12,7 +12,7 @@ import numpy as np
 import typer
 
 from pascal_nm.cli import options
-from pascal_nm.cli.output import percent, print_json, progress, say, table
+from pascal_nm.cli.output import band, percent, print_json, progress, say, table
 from pascal_nm.common.arrays import Array
 from pascal_nm.common.files import write_answers
 from pascal_nm.common.units import joules
@@ -20,6 +20,8 @@ from pascal_nm.errors import DataError, TargetError
 from pascal_nm.export.bundle import read_arrays
 from pascal_nm.hw_targets import bundles, evaluation
 from pascal_nm.hw_targets import chip as chips
+from pascal_nm.hw_targets.akida import device
+from pascal_nm.simulation import events as events_of
 
 SIMULATORS = {"nengo-loihi": "copies", "akida": "akida"}
 """Simulators of vendors, and the form of bundle that each runs."""
@@ -145,7 +147,19 @@ def run(
             f"the host's spikes alone take {cost['injected_seconds'] * 1e3:,.3g} ms at what was measured for one"
         )
     elif held.form == "akida":
-        say("energy: not known; no price of an event is published for this chip")
+        say(_akida_energy(device.named(held.chip), events_of.dense_operations(held.graph)))
+
+
+def _akida_energy(chip: device.Device, operations: int) -> str:
+    """What is known of an image's energy on an Akida chip."""
+    if chip.static is None or chip.multiply_accumulate is None:
+        return "energy: not known; no figure is published for this chip"
+    price, power = chip.multiply_accumulate, chip.static.chip
+    return (
+        f"energy of an image above what the board draws: {band(price.band(chips.PJ * operations))}, for {operations:,} multiply-accumulates, "
+        f"zeros among them, at {price.value:g} pJ ({price.source}); the board draws {power.value:g} mW whatever runs "
+        f"({power.source}). How long an image takes is not known here"
+    )
 
 
 def _cost(name: str, each: Mapping[str, float]) -> dict[str, float]:
@@ -153,7 +167,7 @@ def _cost(name: str, each: Mapping[str, float]) -> dict[str, float]:
     known = (chip for chip in map(chips.load, chips.available()) if chip.name == name and chip.compartments)
     if not each or (chip := next(known, None)) is None or chip.compartments is None:
         return {}
-    prices = {event: figure.value * chips.PJ for event, figure in chip.prices.items()}
+    prices = {event: figure.value * chips.PJ for event, figure in chip.energy.items()}  # of a compartment
     energy = each["synaptic_operations"] * prices["synaptic_operation"] + each["spikes"] * prices["update"]
     energy += (each["updates"] - each["spikes"]) * prices.get("idle", prices["update"])
     energy += each["messages"] * prices.get("message", 0.0)

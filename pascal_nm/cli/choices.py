@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pascal_nm.cli.output import joules, percent, say, table
 from pascal_nm.hw_targets.bill import Bill
 from pascal_nm.hw_targets.choices import Choice, figures
 
 _MARK = "*"
-"""Behind the least energy of a chip."""
+"""Behind the least energy and time of a chip."""
 
 
 def show(found: Mapping[str, Sequence[Choice]], one: str) -> None:
@@ -19,7 +20,7 @@ def show(found: Mapping[str, Sequence[Choice]], one: str) -> None:
         found: by chip.
         one: what the figures are of: an image or a frame.
     """
-    columns = ("schedule", "energy", "source / it", "steps", "ms", "operations", "updates", "messages")
+    columns = ("schedule", "dynamic", "total", "source / it", "steps", "ms", "operations", "updates", "messages")
     several = len(found) > 1
     rows = [[*([chip] * several), *row] for chip, choices in found.items() for row in _rows(choices)]
     table(
@@ -28,7 +29,8 @@ def show(found: Mapping[str, Sequence[Choice]], one: str) -> None:
         rows,
     )
     say(
-        f"{_MARK} least energy, of {one}s one at a time and of pipelined ones. Pipelined, {one}s follow each other as "
+        f"{_MARK} the least, of {one}s one at a time and of pipelined ones; totals as far as they are known; source / "
+        f"it is of dynamic energies. Pipelined, {one}s follow each other as "
         "soon as the first neurons are free, on a chip that never waits: steps and ms are from one answer to the next, "
         f"and each {one}'s own answer takes longer than alone"
     )
@@ -51,18 +53,34 @@ def _bills(choices: Sequence[Choice]) -> Iterator[tuple[str, Bill]]:
 def _rows(choices: Sequence[Choice]) -> list[list[object]]:
     bills = list(_bills(choices))
     final = [bill for _, bill in bills if bill.result.exact.all()]
-    least = [min((b.total for b in final if b.pipelined is kind), default=0.0) for kind in (False, True)]
-    return [_row(name, bill, least[bill.pipelined]) for name, bill in bills]
+    least = {
+        (kind, column): min((of(b) for b in final if b.pipelined is kind), default=0.0)
+        for kind in (False, True)
+        for column, of in _COMPARED.items()
+    }
+    return [
+        _row(name, bill, {column: bool(of(bill) == least[bill.pipelined, column]) for column, of in _COMPARED.items()})
+        for name, bill in bills
+    ]
 
 
-def _row(name: str, bill: Bill, least: float) -> list[object]:
+_COMPARED: dict[str, Callable[[Bill], float]] = {
+    "dynamic": lambda bill: bill.total,
+    "total": lambda bill: math.inf if bill.whole is None else bill.whole,
+    "ms": lambda bill: math.inf if bill.seconds_between_answers is None else bill.seconds_between_answers,
+}
+"""Columns whose least is marked."""
+
+
+def _row(name: str, bill: Bill, least: Mapping[str, bool]) -> list[object]:
     found = figures(bill)
     return [
         name.replace(" ", "\N{NO-BREAK SPACE}"),
-        joules(bill.total) + _MARK * (bill.total == least),
+        joules(bill.total) + _MARK * least["dynamic"],
+        "" if bill.whole is None else joules(bill.whole) + _MARK * least["total"],
         f"{found['source_over']:.3g}",
         f"{found['timesteps']:.4g}",
-        "" if found["seconds"] is None else f"{1e3 * found['seconds']:.3g}",
+        "" if found["seconds"] is None else f"{1e3 * found['seconds']:.3g}{_MARK * least['ms']}",
         *(_short(found[event]) for event in ("operations", "updates", "messages")),
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,16 +11,19 @@ import typer
 
 from pascal_nm.cli import choices, options, plots
 from pascal_nm.cli import frames as frame_words
-from pascal_nm.cli.output import joules, percent, print_json, progress, say, span, table
+from pascal_nm.cli.output import band, joules, milliseconds, percent, print_json, progress, say, span, table
 from pascal_nm.cli.outputs import PICTURE
+from pascal_nm.common.band import Band
 from pascal_nm.data import Frames
 from pascal_nm.errors import DataError, TargetError
 from pascal_nm.hw_targets import chip as chips
+from pascal_nm.hw_targets import devices
 from pascal_nm.hw_targets.bill import Bill, Priced
 from pascal_nm.hw_targets.chip import Chip
 from pascal_nm.hw_targets.choices import Choice
 from pascal_nm.hw_targets.choices import choices as by_schedule
 from pascal_nm.hw_targets.cost import KINDS
+from pascal_nm.hw_targets.devices import Device
 from pascal_nm.hw_targets.evaluation import Shown, frame_summary, predictions
 from pascal_nm.network.graph import Graph
 from pascal_nm.paper import analysis
@@ -52,6 +55,15 @@ def energy(
         bool,
         typer.Option("--pipelined", help="Images or frames follow each other as soon as the first layers are free."),
     ] = False,
+    beside: Annotated[
+        str,
+        typer.Option(
+            help=(
+                f"A device that runs dense networks, for the source network: {', '.join(devices.available())}, or a "
+                ".toml file."
+            )
+        ),
+    ] = devices.USUAL,
     objective: options.Objective = "time",
     limit: options.Limit = None,
     schedule: options.ScheduleName = None,
@@ -75,8 +87,12 @@ def energy(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """What the network would cost on chips: events that are counted, times each chip's table."""
-    names = chip_names(chip)
+    """What the network would cost on chips: events that are counted, times each chip's table.
+
+    Dynamic energy is that of the events. Static energy is what the chip draws meanwhile, whatever
+    its neurons do; the host feeds it. What a chip's file does not know is said, and not added.
+    """
+    names, device = chip_names(chip), devices.load(beside)
     if plot is not None and len(names) > 1:
         raise DataError("--plot draws one chip: give --chip once")
     described = {name: chips.load(name, memory=memory) for name in names}
@@ -98,7 +114,7 @@ def energy(
         _draw(first, f"{network.name} on {first.chip.name}", data, plot)
     if as_json:
         reports = [
-            bill.summary()
+            bill.summary(device)
             | {"predictions_changed_by_quantization": changed[name]}
             | (_frame_figures(bill, data) if isinstance(data, Frames) else {})
             | ({"schedules": [each.summary() for each in compared[name]]} if compare else {})
@@ -109,9 +125,9 @@ def energy(
         print_json(content | (reports[0] if len(names) == 1 else several))
         return
     if len(names) == 1:
-        _show(first, data, changed[name], compared)
+        _show(first, data, changed[name], compared, device)
     else:
-        _compare(bills, changed, f"{network}, {_per(data)}")
+        _compare(bills, changed, f"{network}, {_per(data)}", device)
         if compare:
             choices.show(compared, _one(data))
         else:
@@ -157,7 +173,7 @@ def _changed(graph: Graph, bills: dict[str, Bill], data: Shown, threshold: float
     return {name: bill.result.unlike(expected) if name in quantized else None for name, bill in bills.items()}
 
 
-def _show(bill: Bill, data: Shown, changed: int | None, compared: Mapping[str, list[Choice]]) -> None:
+def _show(bill: Bill, data: Shown, changed: int | None, compared: Mapping[str, list[Choice]], device: Device) -> None:
     """One chip, layer by layer."""
     described, result, total = bill.chip, bill.result, bill.total
     columns = dict.fromkeys(event.column for event in EVENTS.values() if event.column)
@@ -167,9 +183,11 @@ def _show(bill: Bill, data: Shown, changed: int | None, compared: Mapping[str, l
         for layer, row in zip(bill.layers, counts, strict=True)
     ]
     sums = [sum(column) for column in zip(*counts, strict=True)]
+    said = f"[bold]{joules(total)} {_a(data)} in events[/bold] on {described.name}"
+    say(said if bill.whole is None else f"{said}, [bold]{band(bill.whole)} in all[/bold]")
     table(
         f"{described.name}, {_per(data)}",
-        ("layer", *columns, "energy", "share"),
+        ("layer", *columns, "dynamic", "share"),
         [*rows, ["all", *sums, joules(total), ""]],
         total=True,
     )
@@ -177,24 +195,11 @@ def _show(bill: Bill, data: Shown, changed: int | None, compared: Mapping[str, l
     right = f"accuracy {percent(result.accuracy)}{which}, " if result.labelled else ""
     say(f"{right}{span(result.timesteps)} timesteps {_a(data)}")
     options.say_changed(changed, len(data))
-    if bill.seconds is not None and bill.placement is not None:
-        say(
-            f"{1e3 * bill.seconds:.3g} ms {_a(data)} on {bill.placement.cores:,} cores: "
-            "each timestep lasts as long as its slowest core, the longest way and the barrier"
-        )
+    _show_parts(bill, data)
     if bill.pipelined:
         say(f"timesteps from one image to the next: {result.schedule.initiation_interval:,}{_every(bill)}")
-    say(f"where the energy goes: {', '.join(_goes(bill))}")
-    source = bill.source_total
-    what = (
-        "the source network's multiply-accumulates "
-        f"{'and memory traffic ' if described.memory else ''}on the same table"
-    )
-    if source == 0:
-        say(f"{what} cost nothing")
-    else:
-        cheaper, factor = ("less", source / total) if total <= source else ("more", total / source)
-        say(f"the spiking network takes {factor:.3g} times {cheaper} than {what}, {joules(source)}")
+    say(f"where the dynamic energy goes: {', '.join(_goes(bill))}")
+    _show_source(bill, device)
     if bill.over_plain is not None and bill.unary:
         timed = "" if bill.work_over_plain is None else f", in the cores' working time {bill.work_over_plain:.4g}"
         say(
@@ -208,6 +213,53 @@ def _show(bill: Bill, data: Shown, changed: int | None, compared: Mapping[str, l
         _show_formulas(bill)
 
 
+def _show_parts(bill: Bill, data: Shown) -> None:
+    """Energy and time in their parts, and in all."""
+    said = f"energy of {_a(data)}: dynamic {band(bill.dynamic)}, static {band(bill.static)}, "
+    say(f"{said}host {band(bill.host)}; total {band(bill.whole)}")
+    if bill.seconds is not None and bill.placement is not None:
+        say(
+            f"{band(bill.seconds, milliseconds)} {_a(data)} on {bill.placement.cores:,} cores of "
+            f"{bill.placement.chips} chip(s): each timestep lasts as long as its slowest core, the longest way and the "
+            "barrier"
+        )
+        if bill.host_seconds is not None:
+            values = float(np.mean(bill.result.injected))
+            say(
+                f"with the host, which sends {values:,.0f} values and reads {bill.graph.output.size}: "
+                f"{band(bill.with_host, milliseconds)}"
+            )
+    if bill.unknown:
+        say(f"not known of this chip, and not in the total: {', '.join(bill.unknown)}")
+
+
+def _show_source(bill: Bill, device: Device) -> None:
+    """The source network, on the same table, and on a device that runs such networks."""
+    source, total = bill.source_total, bill.total
+    what = (
+        "the source network's multiply-accumulates "
+        f"{'and memory traffic ' if bill.chip.memory else ''}on the same table"
+    )
+    if source == 0:
+        say(f"{what} cost nothing")
+    else:
+        cheaper, factor = ("less", source / total) if total <= source else ("more", total / source)
+        hypothetical = "" if bill.placement is None else ": hypothetical, as the chip runs no dense network so"
+        say(
+            f"in dynamic energy, the spiking network takes {factor:.3g} times {cheaper} than {what}, "
+            f"{joules(source)}{hypothetical}"
+        )
+    operations = bill.source_operations
+    took, seconds = device.joules(operations), device.seconds(operations)
+    line = f"the source network on {device.name}, at the {device.picojoules:.3g} pJ of a multiply-accumulate measured "
+    line += f"there with {device.network}: {joules(took)}{'' if seconds is None else ', ' + milliseconds(seconds)}"
+    if bill.whole is not None:
+        less = took / bill.whole
+        line += f", {less:.3g} times the total above" if less >= 1 else f", 1/{1 / less:.3g} of the total above"
+    say(line)
+    say(f"{device.name}: {device.covers}; {device.source}")
+
+
 def _a(data: Shown) -> str:
     return "a frame" if isinstance(data, Frames) else "an image"
 
@@ -218,14 +270,24 @@ def _every(bill: Bill) -> str:
     return "" if seconds is None else f", an answer every {1e3 * seconds:.3g} ms"
 
 
-def _compare(bills: dict[str, Bill], changed: dict[str, int | None], title: str) -> None:
+def _compare(bills: dict[str, Bill], changed: dict[str, int | None], title: str, device: Device) -> None:
     """A row for each chip, by the name or file that was given."""
-    columns = ["chip", "energy", "ms", "accuracy", "source network", "source over spiking", "where the energy goes"]
+    columns = ["chip", "dynamic", "static", "host", "total", "ms", "ms with host", "cores"]
     rows = [
         [
             name,
-            joules(bill.total),
-            "" if bill.seconds is None else f"{1e3 * bill.seconds:.3g}" + _every(bill) * bill.pipelined,
+            *(_cell(part) for part in (bill.dynamic, bill.static, bill.host, bill.whole)),
+            "" if bill.seconds is None else _cell(bill.seconds, _plain) + _every(bill) * bill.pipelined,
+            "" if bill.host_seconds is None else _cell(bill.with_host, _plain),
+            "" if bill.placement is None else bill.placement.cores,
+        ]
+        for name, bill in bills.items()
+    ]
+    table(title, columns, rows)
+    columns = ["chip", "accuracy", "source network", "source over spiking", "where the dynamic energy goes"]
+    rows = [
+        [
+            name,
             (percent(bill.result.accuracy) if bill.result.labelled else "")
             + ("" if changed[name] is None else f"\n{changed[name]:,} changed"),
             joules(bill.source_total),
@@ -234,7 +296,12 @@ def _compare(bills: dict[str, Bill], changed: dict[str, int | None], title: str)
         ]
         for name, bill in bills.items()
     ]
-    table(title, columns, rows)
+    table("the answers, and the source network on the same tables: hypothetical on chips with cores", columns, rows)
+    operations = next(iter(bills.values())).source_operations
+    say(
+        f"the source network on {device.name}, at the {device.picojoules:.3g} pJ of a multiply-accumulate measured "
+        f"there with {device.network}: {joules(device.joules(operations))}; {device.covers}; {device.source}"
+    )
     if any(number is not None for number in changed.values()):
         say("changed: predictions of the float network that quantization for the chip changed")
     columns = ["chip", "timesteps", "memory", "neurons' share"]
@@ -256,6 +323,15 @@ def _compare(bills: dict[str, Bill], changed: dict[str, int | None], title: str)
         table("time, memory and neurons", columns, rows)
     for name, bill in bills.items():
         say(f"{name}: {bill.chip.name}; {_figures(bill.chip)}")
+
+
+def _cell(value: Band | None, unit: Callable[[float], str] = joules) -> str:
+    """A figure, and its range on a line of its own."""
+    return band(value, unit).replace(" (", "\n(")
+
+
+def _plain(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g}"
 
 
 def _ratio(ratio: float | None) -> str:

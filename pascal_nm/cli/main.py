@@ -43,6 +43,9 @@ COMMANDS = {
     "energy": _Entry(
         "energy", "What the network would cost on chips: events that are counted, times each chip's table."
     ),
+    "silicon": _Entry(
+        "silicon", "Published measurements on chips, and what the chips' files predict for the same counts."
+    ),
     "report": _Entry(
         "report", "Write one page to read, show and send: accuracy, spikes, energy and proof of a network."
     ),

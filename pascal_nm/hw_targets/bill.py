@@ -6,7 +6,8 @@ A run's counted events are priced by each chip's table, beside what they are com
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from pascal_nm.common.arrays import Array
+from pascal_nm.common.band import Band
 from pascal_nm.errors import FileError, TargetError
 from pascal_nm.hw_targets import cost, evaluation, fixed_point, objectives, spikes
-from pascal_nm.hw_targets.chip import Chip
+from pascal_nm.hw_targets.chip import Chip, End
 from pascal_nm.hw_targets.cost import NEURON_KINDS, LayerEnergy
+from pascal_nm.hw_targets.devices import Device
 from pascal_nm.hw_targets.evaluation import Batch, Evaluation, Progress, Shown, Summary
 from pascal_nm.hw_targets.loihi import Execution
 from pascal_nm.hw_targets.mapping import Placement
@@ -27,6 +30,8 @@ from pascal_nm.network.graph import Graph
 from pascal_nm.paper import analysis
 from pascal_nm.simulation import events, schedule
 from pascal_nm.simulation.events import LayerEvents
+
+_ENDS: tuple[End, End] = ("least", "most")
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +139,8 @@ class Tally:
     def __init__(self, priced: Priced, *, pipelined: bool = False) -> None:
         self.priced, self.pipelined = priced, pipelined
         self._parts: list[Summary] = []
-        self._times: dict[str, list[Array]] = {name: [] for name in priced.chips}
+        self._times: dict[tuple[str, End | None], list[Array]] = defaultdict(list)
+        self._ends = {name: {end: chip.at(end) for end in _ENDS} for name, chip in priced.chips.items() if chip.uneven}
 
     def add(self, batch: Batch) -> None:
         """A further batch has run: its spikes are not kept."""
@@ -142,7 +148,9 @@ class Tally:
         timing = cost.pipelined if self.pipelined else cost.alone
         for name, chip in priced.chips.items():
             if priced.placement is not None and chip.latency:
-                self._times[name].append(np.stack(timing(batch.result, priced.placement, chip)))
+                self._times[name, None].append(np.stack(timing(batch.result, priced.placement, chip)))
+                for end, each in self._ends.get(name, {}).items():
+                    self._times[name, end].append(np.stack(timing(batch.result, priced.placement, each)))
         self._parts.append(Summary.of(priced.program.graph, batch))
 
     def bills(self) -> dict[str, Bill]:
@@ -156,12 +164,24 @@ class Tally:
             result = replace(result, events=events.pipelined(graph, result.events, result.schedule))
         bills = {}
         for name, chip in self.priced.chips.items():
-            times = self._times[name]
-            answer, interval = np.concatenate(times, 1).mean(1).tolist() if times else (None, None)
+            answer, interval = self._mean(name)
             bills[name] = Bill(chip, graph, result, self.priced.placement, answer, interval, self.pipelined)
             if bills[name].total <= 0:
                 raise FileError(f"chip {chip.name} prices every counted event at nothing")
         return bills
+
+    def _mean(self, name: str) -> tuple[Band, Band] | tuple[None, None]:
+        """Seconds to an answer, and from one to the next, on a chip."""
+        means = {
+            end: np.concatenate(self._times[name, end], 1).mean(1).tolist()
+            for end in (None, *_ENDS)
+            if (name, end) in self._times
+        }
+        if not means:
+            return None, None
+        low, high = (means.get(end, means[None]) for end in _ENDS)
+        answer, interval = (Band(*each) for each in zip(means[None], low, high, strict=True))
+        return answer, interval
 
 
 def _program(
@@ -195,7 +215,8 @@ class Bill:
         graph: the graph that ran.
         result: the run.
         placement: which neurons are on which core; None for a chip without cores.
-        seconds: until an image's answer, mean; None where the chip's file gives no times.
+        seconds: on the chip until an image's answer, mean; None where the chip's file gives no
+            times.
         seconds_between_answers: likewise from one answer to the next.
         pipelined: images follow each other every initiation interval; else each waits for the
             answer of the one before.
@@ -205,14 +226,15 @@ class Bill:
     graph: Graph
     result: Evaluation
     placement: Placement | None = None
-    seconds: float | None = None
-    seconds_between_answers: float | None = None
+    seconds: Band | None = None
+    seconds_between_answers: Band | None = None
     pipelined: bool = False
 
     def __repr__(self) -> str:
         """The answer in a line; ``layers`` has each layer's part."""
         images, source = len(self.result.labels), f"the source network, dense, {self.source_total * 1e6:.4g} uJ"
-        return f"{self.total * 1e6:.4g} uJ an image on {self.chip.name}, mean of {images:,}; {source}"
+        whole = "" if self.whole is None else f" (in all {self.whole * 1e6:.4g})"
+        return f"{self.total * 1e6:.4g} uJ an image{whole} on {self.chip.name}, mean of {images:,}; {source}"
 
     @cached_property
     def layers(self) -> list[LayerEnergy]:
@@ -221,8 +243,88 @@ class Bill:
 
     @cached_property
     def total(self) -> float:
-        """Joules of an image."""
+        """Joules of an image's events: its dynamic energy."""
         return sum(layer.total for layer in self.layers)
+
+    @cached_property
+    def dynamic(self) -> Band:
+        """The same with its range."""
+        return self._band(lambda chip: sum(layer.total for layer in cost.energy(self.result.events, chip)))
+
+    @cached_property
+    def static(self) -> Band | None:
+        """Joules that the chips draw in the time of an image, whatever their neurons do.
+
+        None where power or time is not known.
+        """
+        return self._drawn(self.seconds_between_answers)
+
+    @cached_property
+    def host_seconds(self) -> Band | None:
+        """Time in which the host sends an image's values and reads the answer.
+
+        It is beside the chip's own time. None where the chip's file has none.
+        """
+        if self.chip.host is None or self.placement is None:
+            return None
+        values, outputs = float(np.mean(self.result.injected)), self.graph.output.size
+        return self._band(lambda chip: 0.0 if chip.host is None else chip.host.seconds(values, outputs))
+
+    @property
+    def with_host(self) -> Band | None:
+        """Seconds from one answer to the next, with what the host takes for it."""
+        if self.host_seconds is None or self.seconds_between_answers is None:
+            return None
+        return Band.sum([self.seconds_between_answers, self.host_seconds])
+
+    @cached_property
+    def host(self) -> Band | None:
+        """Joules of an image that its host costs.
+
+        That is what the chips draw while they wait for it, and what the processors beside their
+        cores take in all of the image's time. None where the chip's file has no [host].
+        """
+        seconds = self.with_host
+        if seconds is None:
+            return None
+        waiting = self._drawn(self.host_seconds)
+        chips = 1 if self.placement is None else self.placement.chips
+        power = self._band(lambda chip: 0.0 if chip.host is None else chip.host.watts(chips))
+        taken = Band(power * seconds, power.least * seconds.least, power.most * seconds.most)
+        return Band.sum(each for each in (waiting, taken) if each is not None)
+
+    @cached_property
+    def whole(self) -> Band | None:
+        """Joules of an image: dynamic, static and, where it is known, the host's.
+
+        None where static energy is not known.
+        """
+        if self.static is None:
+            return None
+        return Band.sum(each for each in (self.dynamic, self.static, self.host) if each is not None)
+
+    @property
+    def unknown(self) -> list[str]:
+        """The parts that the chip's file says nothing of."""
+        parts = {"static": self.static, "host": self.host}
+        found = [name for name, joules in parts.items() if joules is None]
+        host = self.chip.host
+        if host is not None:
+            found += [f"the host's {name}" for name in ("readout", "power") if getattr(host, name) is None]
+        return found
+
+    def _drawn(self, seconds: Band | None) -> Band | None:
+        """What the chips draw in so much time."""
+        if seconds is None or self.placement is None or self.chip.static is None:
+            return None
+        chips, cores = self.placement.chips, self.placement.cores
+        watts = self._band(lambda chip: 0.0 if chip.static is None else chip.static.watts(chips, cores))
+        return Band(watts * seconds, watts.least * seconds.least, watts.most * seconds.most)
+
+    def _band(self, figure: Callable[[Chip], float]) -> Band:
+        """A figure of the chip, and with its own at either end of their bands."""
+        ends = (figure(self.chip.at(end)) for end in _ENDS) if self.chip.banded else (None, None)
+        return Band(figure(self.chip), *ends)
 
     @property
     def unary(self) -> bool:
@@ -238,6 +340,11 @@ class Bill:
     def source(self) -> dict[str, float]:
         """Joules of an image in the source network's layers."""
         return cost.source_energy(self.graph, self.chip)
+
+    @cached_property
+    def source_operations(self) -> int:
+        """Multiply-accumulates and additions of the source network for an image."""
+        return events.dense_operations(self.graph)
 
     @property
     def source_total(self) -> float:
@@ -289,8 +396,8 @@ class Bill:
         """T_eff, the analog input with a rate of 1: its values go through their synapses once."""
         return analysis.analyse(self.graph, self.result.spike_rates(self.graph), first=1).effective_timesteps
 
-    def summary(self) -> dict[str, Any]:
-        """Every figure, for JSON.
+    def summary(self, device: Device | None = None) -> dict[str, Any]:
+        """Every figure, for JSON; with a device, what the source network would take there.
 
         Of spikes that carry numbers, or changes, the paper's formulas say nothing: they are None.
         """
@@ -305,10 +412,23 @@ class Bill:
             "timesteps": float(self.result.timesteps.mean()),
             "accuracy": self.result.accuracy if self.result.labelled else None,
             "joules_per_image": self.total,
+            "energy": {
+                name: None if band is None else band.summary()
+                for name, band in (
+                    ("dynamic", self.dynamic),
+                    ("static", self.static),
+                    ("host", self.host),
+                    ("total", self.whole),
+                )
+            },
+            "not_known": self.unknown,
             "seconds_per_image": self.seconds,
             "pipelined": self.pipelined,
             "seconds_between_answers": self.seconds_between_answers,
+            "seconds_range": None if self.seconds is None else self.seconds.summary(),
+            "host_seconds": None if self.host_seconds is None else self.host_seconds.summary(),
             "source_network_joules_per_image": self.source_total,
+            "source_network_on_a_device": None if device is None else self._beside(device),
             "shares": self.shares,
             "neurons": {
                 "share": self.neurons,
@@ -326,6 +446,18 @@ class Bill:
                 for layer in self.layers
             ],
             "closed_formulas": self._formulas() if self.unary else None,
+        }
+
+    def _beside(self, device: Device) -> dict[str, Any]:
+        operations = self.source_operations
+        return {
+            "device": device.name,
+            "source": device.source,
+            "covers": device.covers,
+            "picojoules_of_a_multiply_accumulate": device.picojoules,
+            "operations": operations,
+            "joules": device.joules(operations),
+            "seconds": device.seconds(operations),
         }
 
     def _formulas(self) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+from pascal_nm.common.band import Band
 from pascal_nm.common.files import readable
 from pascal_nm.errors import FileError
 from pascal_nm.hw_targets import tables
@@ -20,10 +22,14 @@ PRICED = tuple(event.name for event in EVENTS.values() if event.priced)
 LATENCIES = tuple(dict.fromkeys(event.latency for event in EVENTS.values() if event.latency))
 """Events that may take time on a chip."""
 
+PER_COMPARTMENT = ("update", "idle")
+"""Those of a compartment, of which a neuron may have several."""
+
 WIDTHS = ("weight", "membrane", "threshold", "bias")
 """What may have a limit of bits."""
 
 PJ = 1e-12
+MILLI, MICRO, NS = 1e-3, 1e-6, 1e-9
 
 Price = Annotated[float, Within(0, 10**12)]
 """Picojoules, or nanoseconds: up to a joule, and to a quarter of an hour."""
@@ -44,12 +50,40 @@ Exponents = tuple[Annotated[int, Within(-64, 64)], Annotated[int, Within(-64, 64
 """The least and the largest."""
 
 
+End = Literal["least", "most"]
+"""One end of a band."""
+
+
 @dataclass(frozen=True)
 class Figure:
-    """A number with its source."""
+    """A number with its source.
+
+    Attributes:
+        value: it.
+        source: who says so.
+        least: the least that sources or measurements give; None where they agree.
+        most: the most, likewise.
+    """
 
     value: Price
     source: str
+    least: Price | None = None
+    most: Price | None = None
+
+    def at(self, end: End) -> Figure:
+        """The figure at one end of its band."""
+        bound = self.least if end == "least" else self.most
+        return self if bound is None else replace(self, value=bound)
+
+    def band(self, factor: float = 1.0) -> Band:
+        """So many times the figure, with its range."""
+        low, high = (self.at(end).value for end in ("least", "most"))
+        return Band(factor * self.value, factor * low, factor * high)
+
+    @property
+    def banded(self) -> bool:
+        """Whether sources differ."""
+        return self.least is not None or self.most is not None
 
 
 @dataclass(frozen=True)
@@ -57,14 +91,18 @@ class Core:
     """What one core holds.
 
     Attributes:
-        neurons: at most.
+        neurons: at most; of fixed neurons, compartments.
         memory_bits: for weights.
         in_axons: at most.
         out_axons: at most.
         shared_convolution: the filters of a convolution are stored once for all positions.
-        population_axons: a convolution, pooling or shortcut takes one axon for each core of its
-            source, not for each neuron.
+        population_axons: a convolution, pooling or shortcut takes one axon for each pixel of its
+            source on a core, for all channels there, not for each neuron.
         source: where the figures come from.
+        compartments: of ``neurons`` that a neuron of this package takes; each is updated.
+        beside: bits that each stored synapse takes beside its weight.
+        index: bits of the place of a synapse, where lists leave out some neurons of a core: those
+            of convolutions, and of single synapses.
     """
 
     neurons: Count
@@ -74,6 +112,14 @@ class Core:
     shared_convolution: bool
     population_axons: bool
     source: str
+    compartments: Annotated[int, Within(1, 64)] = 1
+    beside: Annotated[float, Within(0, 64)] = 0.0
+    index: Annotated[int, Within(0, 64)] = 0
+
+    @property
+    def room(self) -> int:
+        """Neurons of this package that it holds."""
+        return self.neurons // self.compartments
 
 
 @dataclass(frozen=True)
@@ -94,18 +140,88 @@ class Mesh:
 class Barrier:
     """Time at the end of each timestep, until all cores agree.
 
-    ``nanoseconds`` are given for so many ``tiles`` in use and more.
+    ``nanoseconds`` are given for so many ``tiles`` in use and more, ``least`` and ``most`` for any
+    number of them where sources differ. ``chips`` are further nanoseconds where a network is on
+    several chips.
     """
 
     tiles: tuple[Count, ...]
     nanoseconds: tuple[Price, ...]
     source: str
+    least: Price | None = None
+    most: Price | None = None
+    chips: Figure | None = None
 
-    def at(self, tiles: int) -> float:
-        """Nanoseconds for so many tiles in use."""
-        return max(
+    def at(self, tiles: int, chips: int = 1) -> float:
+        """Nanoseconds for so many tiles in use, on so many chips."""
+        further = 0.0 if chips == 1 or self.chips is None else self.chips.value
+        return further + max(
             (time for least, time in zip(self.tiles, self.nanoseconds, strict=True) if least <= tiles), default=0.0
         )
+
+    def end(self, end: End) -> Barrier:
+        """The barrier at one end of its band."""
+        bound = self.least if end == "least" else self.most
+        times = self.nanoseconds if bound is None else (bound,) * len(self.tiles)
+        return replace(self, nanoseconds=times, chips=self.chips and self.chips.at(end))
+
+
+@dataclass(frozen=True)
+class Static:
+    """Power that a chip draws whatever its neurons do, in milliwatts.
+
+    Attributes:
+        chip: of a chip that is switched on.
+        core: of each core in use, besides; None where it is in that of the chip, or not known.
+    """
+
+    chip: Figure
+    core: Figure | None = None
+
+    def watts(self, chips: int, cores: int) -> float:
+        """Power of so many chips, on which so many cores are in use."""
+        return MILLI * (chips * self.chip.value + cores * (0.0 if self.core is None else self.core.value))
+
+
+@dataclass(frozen=True)
+class Host:
+    """What feeds a chip and reads it.
+
+    Attributes:
+        value: microseconds for each value, or spike, that is sent into the chip.
+        readout: microseconds for each value that is read; None where it is not known.
+        power: milliwatts of the processor of each chip that does so and starts the timesteps, while
+            an image takes; None where it is not known.
+    """
+
+    value: Figure
+    readout: Figure | None = None
+    power: Figure | None = None
+
+    def watts(self, chips: int) -> float:
+        """Power of the processors of so many chips."""
+        return 0.0 if self.power is None else MILLI * chips * self.power.value
+
+    def seconds(self, values: float, outputs: float) -> float:
+        """Time of so many values in and out."""
+        return MICRO * (values * self.value.value + outputs * (0.0 if self.readout is None else self.readout.value))
+
+
+@dataclass(frozen=True)
+class Synapse:
+    """What an operation in one kind of synapse takes, where it is not what a dense one takes.
+
+    Attributes:
+        energy: picojoules.
+        latency: nanoseconds.
+    """
+
+    energy: Figure
+    latency: Figure
+
+
+SYNAPSE_KINDS = ("convolution", "single")
+"""Kinds of synapses beside dense ones: with shared filters, and listed one by one."""
 
 
 @dataclass(frozen=True)
@@ -252,6 +368,10 @@ class Chip:
         neuron: what neurons compute; of a file that says nothing, whatever they are programmed to.
         spikes: what spikes carry, and delays of synapses; of a file that says nothing, signed
             numbers of 32 bits, and any delay.
+        static: power whatever happens; None where it is not known.
+        host: what feeds it; None where it is not known.
+        synapses: what operations in some kinds of synapses take, by :data:`SYNAPSE_KINDS`;
+            ``energy`` and ``latency`` are of the others.
         remark: what who reads the figures has to know; empty for nothing.
     """
 
@@ -270,6 +390,9 @@ class Chip:
     neuron: Neuron = Neuron("programmable", "the file does not say otherwise")
     compartments: Compartments | None = None
     spikes: Spikes = Spikes(32, True, "the file does not say otherwise")
+    static: Static | None = None
+    host: Host | None = None
+    synapses: Annotated[Mapping[str, Synapse], Names(SYNAPSE_KINDS)] = field(default_factory=dict)
     remark: str = ""
 
     @property
@@ -286,13 +409,65 @@ class Chip:
     def prices(self) -> dict[str, Figure]:
         """Picojoules of each event that costs something.
 
-        A graded operation costs what a multiply-accumulate does where the file does not price it.
+        A graded operation costs what a multiply-accumulate does where the file does not price it,
+        and a neuron what its compartments do.
         """
-        return {"graded_operation": self.energy["multiply_accumulate"], **self.energy}
+        found = {"graded_operation": self.energy["multiply_accumulate"], **self.energy}
+        return {event: self._times(event, figure) for event, figure in found.items()}
 
     def nanoseconds(self, event: str) -> float:
         """Time of one of :data:`LATENCIES`; 0 where the file gives none."""
-        return self.latency[event].value if event in self.latency else 0.0
+        return self._times(event, self.latency[event]).value if event in self.latency else 0.0
+
+    def more(self, kind: str) -> tuple[float, float]:
+        """Picojoules and nanoseconds by which an operation in a kind of synapse differs."""
+        if kind not in self.synapses:
+            return 0.0, 0.0
+        own = self.synapses[kind]
+        return (
+            own.energy.value - self.energy["synaptic_operation"].value,
+            own.latency.value - self.nanoseconds("synaptic_operation"),
+        )
+
+    def _times(self, event: str, figure: Figure) -> Figure:
+        """A figure of one compartment as that of a neuron."""
+        n = 1 if self.core is None or event not in PER_COMPARTMENT else self.core.compartments
+        if n == 1:
+            return figure
+        least, most = (None if bound is None else n * bound for bound in (figure.least, figure.most))
+        return replace(figure, value=n * figure.value, least=least, most=most)
+
+    @cached_property
+    def banded(self) -> bool:
+        """Whether sources differ about any of its figures."""
+        return self.uneven or any(figure.banded for _, figure in _figures(self))
+
+    @cached_property
+    def uneven(self) -> bool:
+        """Whether they differ about its times."""
+        barrier = self.barrier
+        figures = [*self.latency.values(), *(each.latency for each in self.synapses.values())]
+        if barrier is not None and barrier.chips is not None:
+            figures.append(barrier.chips)
+        wide = barrier is not None and (barrier.least is not None or barrier.most is not None)
+        return wide or any(figure.banded for figure in figures)
+
+    def at(self, end: End) -> Chip:
+        """The chip with every figure at one end of its band."""
+
+        def all_of(figures: Mapping[str, Figure]) -> dict[str, Figure]:
+            return {name: figure.at(end) for name, figure in figures.items()}
+
+        s, h = self.static, self.host
+        return replace(
+            self,
+            energy=all_of(self.energy),
+            latency=all_of(self.latency),
+            barrier=self.barrier and self.barrier.end(end),
+            static=s and Static(s.chip.at(end), s.core and s.core.at(end)),
+            host=h and Host(h.value.at(end), h.readout and h.readout.at(end), h.power and h.power.at(end)),
+            synapses={kind: Synapse(x.energy.at(end), x.latency.at(end)) for kind, x in self.synapses.items()},
+        )
 
 
 def available() -> list[str]:
@@ -354,8 +529,31 @@ def _contradictions(chip: Chip) -> Iterator[str]:
         for key in ("weight_exponents", "bias_exponents"):
             if (pair := getattr(numbers, key))[0] > pair[1]:
                 yield f"fixed_point.{key} has its largest first"
+    for place, figure in _figures(chip):
+        low, high = (figure.value if bound is None else bound for bound in (figure.least, figure.most))
+        if not low <= figure.value <= high:
+            yield f"{place} is {figure.value:g}, outside of its band of {low:g} to {high:g}"
+    if chip.core is not None and chip.core.room < 1:
+        yield f"a neuron takes {chip.core.compartments} compartments, and a core has {chip.core.neurons}"
     if chip.includes_memory and chip.memory is not None:
         yield "includes_memory = true, and so no [memory] section, or it would count twice"
+
+
+def _figures(chip: Chip) -> Iterator[tuple[str, Figure]]:
+    """Every figure that may have a band, with its dotted name."""
+    for section in ("energy", "latency"):
+        yield from ((f"{section}.{event}", figure) for event, figure in getattr(chip, section).items())
+    for kind, synapse in chip.synapses.items():
+        yield from ((f"synapses.{kind}.{name}", getattr(synapse, name)) for name in ("energy", "latency"))
+    for section, names in (
+        ("static", ("chip", "core")),
+        ("host", ("value", "readout", "power")),
+        ("barrier", ("chips",)),
+    ):
+        part = getattr(chip, section)
+        for name in names if part is not None else ():
+            if (figure := getattr(part, name)) is not None:
+                yield f"{section}.{name}", figure
 
 
 def _folder() -> Any:

@@ -58,6 +58,8 @@ def figures(bill: Bill) -> dict[str, Any]:
     layers, plan = bill.result.events, bill.result.schedule
     return {
         "joules": bill.total,
+        "total_joules": None if bill.whole is None else bill.whole.summary(),
+        "seconds_with_host": None if bill.with_host is None else bill.with_host.summary(),
         "exact": float(bill.result.exact.mean()),
         "source_over": bill.source_total / bill.total,
         "timesteps": plan.initiation_interval if bill.pipelined else float(bill.result.timesteps.mean()),

@@ -26,13 +26,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.hw_targets.chip import PJ, Chip
+from pascal_nm.hw_targets.chip import NS, PJ, Chip
 from pascal_nm.hw_targets.mapping import Placement
 from pascal_nm.network.graph import Graph
-from pascal_nm.simulation.events import EVENTS, Event, LayerEvents, source_operations
+from pascal_nm.simulation.events import EVENTS, Event, LayerEvents, source_operations, synapses
 from pascal_nm.simulation.result import CoreEvents, RunResult
-
-NS = 1e-9
 
 SYNAPSES, NEURONS = "synaptic_memory", "neuron_memory"
 """Memory traffic of both, where it is counted apart (:class:`pascal_nm.hw_targets.chip.Memory`)."""
@@ -54,6 +52,9 @@ def _kinds() -> Iterator[Event]:
 
 KINDS = {kind.name: kind for kind in _kinds()}
 """Where energy goes: priced events, and memory traffic, in the order of their bars in pictures."""
+
+OPERATIONS = ("synaptic_operation", "graded_operation", "multiply_accumulate")
+"""What happens in synapses."""
 
 NEURON_KINDS = ("update", "idle", NEURONS)
 """Those of the neurons' own work; the rest does not depend on what the neurons do inside."""
@@ -106,6 +107,11 @@ def _joules(layer: LayerEvents, chip: Chip) -> dict[str, float]:
 def _priced(counted: Mapping[str, Any], chip: Chip) -> dict[str, Any]:
     """Joules by kind, of events by their name: numbers, or arrays of them."""
     joules = {event: counted[event] * figure.value * PJ for event, figure in chip.prices.items()}
+    if chip.synapses:
+        operations = sum(counted[event] for event in OPERATIONS)
+        more = PJ * sum(counted[f"in_{kind}"] * chip.more(kind)[0] for kind in chip.synapses)
+        each = more / np.maximum(operations, 1)
+        joules |= {event: joules[event] + counted[event] * each for event in OPERATIONS}
     if (m := chip.memory) is not None:
         operations = counted["synaptic_operation"] + counted["graded_operation"]
         payloads, macs = counted["payload_bit"], counted["multiply_accumulate"]
@@ -131,17 +137,21 @@ def source_energy(graph: Graph, chip: Chip) -> dict[str, float]:
         if p.dynamics.injects:
             continue
         additions = macs = 0
+        more = 0.0
         written = p.size
         for q in graph.incoming(p.name):
             shape = graph[q.source].shape
-            more = source_operations(q, shape)
-            additions, macs = additions + more[0], macs + more[1]
-            if q.pool is not None and more[1]:
+            operations = source_operations(q, shape)
+            additions, macs = additions + operations[0], macs + operations[1]
+            more += operations[1] * chip.more(synapses(q))[0]
+            if q.pool is not None and operations[1]:
                 written += math.prod(q.pool.output_shape(shape))
         arithmetic = (
             0.0
             if p.dynamics.relays
-            else additions * chip.energy["synaptic_operation"].value + macs * chip.energy["multiply_accumulate"].value
+            else additions * chip.energy["synaptic_operation"].value
+            + macs * chip.energy["multiply_accumulate"].value
+            + more
         )
         found[p.name] = arithmetic * PJ
         if (m := chip.memory) is not None:
@@ -165,10 +175,10 @@ def core_seconds(layers: Sequence[LayerEvents], chip: Chip) -> float:
     No core waits for another, there is no barrier, and messages take no time on their way.
     """
     return NS * sum(
-        count * chip.nanoseconds(EVENTS[name].latency)
+        count * (chip.nanoseconds(event.latency) + chip.more(event.name.removeprefix("in_"))[1])
         for layer in layers
         for name, count in layer.means().items()
-        if not EVENTS[name].travels
+        if not (event := EVENTS[name]).travels
     )
 
 
@@ -214,7 +224,7 @@ def _times(result: RunResult, placement: Placement, chip: Chip, interval: int) -
         return times
     resting = _resting(result, placement, chip, interval)
     tiles = len(np.unique(placement.places, axis=0))
-    barrier = 0.0 if chip.barrier is None else chip.barrier.at(tiles)
+    barrier = 0.0 if chip.barrier is None else chip.barrier.at(tiles, placement.chips)
     whole = np.arange(result.schedule.steps)
     running = whole[:, None] < result.timesteps
     size = max(1, CORE_NUMBERS // resting.size)
@@ -242,7 +252,7 @@ def _slowest(events: CoreEvents, resting: Array, chip: Chip, images: slice, step
     latencies = {event.name: event.latency for event in EVENTS.values()}
     busy = np.repeat(resting[:, None], len(range(*images.indices(events.images))), axis=1)
     for each in events.counted:
-        if nanoseconds := chip.nanoseconds(latencies[each.event]):
+        if nanoseconds := chip.nanoseconds(latencies[each.event]) + chip.more(each.synapses)[1]:
             for part, counts in _laid(
                 busy[..., each.cores], each.first, each.counts[: max(0, steps - each.first), images]
             ):

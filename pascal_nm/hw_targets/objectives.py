@@ -26,6 +26,7 @@ from pascal_nm.hw_targets.chip import PJ, Chip, Mesh
 from pascal_nm.hw_targets.splitting import Splitter
 from pascal_nm.network.graph import Population
 from pascal_nm.simulation import schedule
+from pascal_nm.simulation.events import synapses
 
 OBJECTIVES = ("time", "energy", "cores")
 """The least time or energy of an image, or the fewest cores."""
@@ -118,7 +119,8 @@ class Estimate:
         """Time of an image."""
         slowest = np.max([self._work(name, blocks) for name in blocks], axis=0)
         tiles, (x, y) = self._tiles(blocks)
-        barrier = 0.0 if self.chip.barrier is None else self.chip.barrier.at(tiles)
+        chips = -(-_cores(blocks) // self.mesh.cores)
+        barrier = 0.0 if self.chip.barrier is None else self.chip.barrier.at(tiles, chips)
         way = x * self.chip.nanoseconds("hop_x") + y * self.chip.nanoseconds("hop_y")
         return 1e-9 * float(slowest.sum() + len(slowest) * (barrier + way))
 
@@ -190,7 +192,8 @@ class Estimate:
         work = np.full(steps, neurons * ns("idle"))
         work[window.start : window.stop] = neurons * ns("update")
         for q in self.graph.incoming(name):
-            each = self.joins.synapses(q, blocks[name]) * ns("synaptic_operation")
+            operation = ns("synaptic_operation") + self.chip.more(synapses(q))[1]
+            each = self.joins.synapses(q, blocks[name]) * operation
             if q.source in blocks:
                 heard = math.prod(int(axis.sum(1).max()) for axis in self.joins.reached(q, blocks))
                 each += heard * ns("message_in")

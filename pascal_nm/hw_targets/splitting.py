@@ -7,9 +7,10 @@ hold (:class:`pascal_nm.hw_targets.chip.Core`):
 - synapse memory: the weights onto its neurons. A chip that shares the weights of a convolution
   stores each filter once, else once for each neuron;
 - in-axons: one for each source neuron that reaches it (of a dense layer behind a pooling, for each
-  window); with population axons (convolutions, poolings, shortcuts), one for each core that does;
+  window); with population axons (convolutions, poolings, shortcuts), one for each pixel of a core
+  that does, whose channels there share it;
 - out-axons: one for each of its neurons and core that this reaches; with population axons, one for
-  each core that it reaches.
+  each of its pixels and core that this reaches.
 
 The analog input is not on a core: it is injected from outside.
 """
@@ -88,7 +89,7 @@ class Splitter:
 
         Sources are cut finer where their cores run out of out-axons.
         """
-        caps = {p.name: self.core.neurons for p in self.populations}
+        caps = {p.name: self.core.room for p in self.populations}
         for _ in range(_ROUNDS):
             blocks: dict[str, Blocks] = {}
             for p in self.populations:
@@ -139,7 +140,7 @@ class Splitter:
         return None if crowded or deaf else blocks
 
     def by_population(self, projection: Projection) -> bool:
-        """Whether one axon serves a whole block of the source."""
+        """Whether one axon serves all channels of a pixel that a core of the source has."""
         apart = isinstance(self.joins.reach[projection.name], Pattern) or projection.operator.all_to_all
         return self.core.population_axons and not apart
 
@@ -152,7 +153,7 @@ class Splitter:
         """Which shapes of at most so many neurons a core holds; the sources are split."""
         shapes = self._of(p)
         axons = shapes.axons + sum(
-            self._cores_heard(q, shapes.axes, before[q.source])
+            self._pixels_heard(q, shapes.axes, before[q.source])
             for q in self.graph.incoming(p.name)
             if q.source in before and self.by_population(q)
         )
@@ -176,21 +177,23 @@ class Splitter:
         ``synapses`` are all of theirs, where each neuron has its own.
         """
         reach, operator = self.joins.reach[projection.name], projection.operator
+        bits = self.bits[projection.name] + self.core.beside
         if synapses is not None:
-            return synapses * self.bits[projection.name]
+            return np.ceil(synapses * (bits + self.core.index))
         if operator.all_to_all:
-            return neurons * self.lists(projection) * self.bits[projection.name]
+            return np.ceil(neurons * self.lists(projection) * bits)
         stored = channels * operator.phases if self.core.shared_convolution and operator.uniform else neurons
-        return stored * int(reach.fan_in.max()) * self.bits[projection.name]
+        return np.ceil(stored * int(reach.fan_in.max()) * (bits + self.core.index))
 
-    def _cores_heard(self, projection: Projection, axes: list[Array], source: Blocks) -> Array:
-        """The most cores of the source that blocks of each shape hear."""
+    def _pixels_heard(self, projection: Projection, axes: list[Array], source: Blocks) -> Array:
+        """The most pixels of cores of the source that blocks of each shape hear."""
         spans, reach = [], self.joins.reach[projection.name]
         assert not isinstance(reach, Pattern), "by_population says so"
         for i, (matrix, of) in enumerate(zip(reach, source, strict=True)):
-            key = (projection.name, i, len(of))
+            key = (projection.name, i, len(of) if i == 0 else 0)
             if key not in self._spans:
-                self._spans[key] = _heard(np.logical_or.reduceat(matrix > 0, of[:-1], axis=1), axes[i]).max
+                heard = np.logical_or.reduceat(matrix > 0, of[:-1], axis=1) if i == 0 else matrix
+                self._spans[key] = _heard(heard, axes[i]).max
             spans.append(self._spans[key])
         return _outer(spans)
 
@@ -215,7 +218,7 @@ class Splitter:
                 total += self.lists(q)
                 continue
             axes = self.joins.reached(q, blocks)
-            axes = [np.sign(axis) for axis in axes] if self.by_population(q) else axes
+            axes = [np.sign(axes[0]), *axes[1:]] if self.by_population(q) else axes
             total += by_block([axis.sum(1 if side == "in" else 0) for axis in axes])
         return total
 
@@ -223,14 +226,14 @@ class Splitter:
         """What each core of a population uses."""
         mine = blocks[name]
         channels = np.broadcast_to(np.diff(mine.channels)[:, None, None], mine.grid).reshape(-1)
-        memory = np.zeros(mine.cores, np.int64)
+        memory = np.zeros(mine.cores)
         for q in self.graph.incoming(name):
             reach = self.joins.reach[q.name]
             synapses = mine.summed(reach.fan_in) if isinstance(reach, Pattern) else None
             memory += self.memory(q, channels, mine.sizes, synapses)
-        used = {"neurons": mine.sizes, "memory": memory}
+        used = {"neurons": mine.sizes, "memory": memory.astype(np.int64)}
         used |= {"in_axons": self._axons(name, blocks, "in"), "out_axons": self._axons(name, blocks, "out")}
-        limits = {"neurons": self.core.neurons, "memory": self.core.memory_bits}
+        limits = {"neurons": self.core.room, "memory": self.core.memory_bits}
         return Use(used, limits | {"in_axons": self.core.in_axons, "out_axons": self.core.out_axons})
 
 
@@ -244,9 +247,9 @@ class _Shapes:
         cores: how many there are.
         neurons: of the largest.
         memory: bits of the weights onto it.
-        axons: into it, but for those that serve a block of the source.
+        axons: into it, but for those that serve pixels of the source.
         arriving: source neurons times blocks that they reach.
-        fits: within a core's limits, but for axons that serve a block of the source.
+        fits: within a core's limits, but for axons that serve pixels of the source.
         preference: the least has the fewest cores, and of these the cores that hear least.
     """
 
@@ -279,7 +282,7 @@ class _Shapes:
             if not splitter.by_population(q):
                 self.axons = self.axons + axons
         core = splitter.core
-        self.fits = (self.neurons <= core.neurons) & (self.memory <= core.memory_bits) & (self.axons <= core.in_axons)
+        self.fits = (self.neurons <= core.room) & (self.memory <= core.memory_bits) & (self.axons <= core.in_axons)
         self.preference = self.cores * 1e12 + heard * self.cores
 
     def _most(self, values: Array) -> Array:

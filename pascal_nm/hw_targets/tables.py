@@ -55,19 +55,20 @@ class Verbatim:
     """A text that is kept as it is, not as a line."""
 
 
-def parse(kind: type[T], text: bytes) -> T:
+def parse(kind: type[T], text: bytes, most: int = _LARGEST) -> T:
     """Read the text of a TOML file.
 
     Args:
         kind: a dataclass.
         text: the file's bytes.
+        most: bytes of a file at most.
 
     Raises:
         FileError: it is no TOML, or a key or a value is none of the dataclass; the message names
             it, and not the file.
     """
-    if len(text) > _LARGEST:
-        raise FileError(f"it holds {len(text):,} bytes, and at most {_LARGEST:,} are read")
+    if len(text) > most:
+        raise FileError(f"it holds {len(text):,} bytes, and at most {most:,} are read")
     try:
         raw = tomllib.loads(text.decode())
     except (ValueError, RecursionError) as error:  # of numbers with thousands of digits, and of tables in tables

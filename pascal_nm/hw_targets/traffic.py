@@ -389,7 +389,8 @@ class Count:
         if sender is None:
             for each in self.traffic.injected:
                 counts = each.operations(train, self.plan.sparse)
-                self._keep(operation, each.projection.target, first + self.plan.way(each.projection), counts)
+                q = each.projection
+                self._keep(operation, q.target, first + self.plan.way(q), counts, events.synapses(q))
             return
         train = train[: max(0, self.plan.steps - first)]
         block = max(1, FRAME_VALUES // max(1, len(train) * sender.values))
@@ -405,12 +406,14 @@ class Count:
             self._keep("message", name, first, sent)
             self._keep("message_in", path.target, arrival, arrived)
             done = first + self.plan.way(path.projection)  # messages that came earlier wait in their synapses
-            self._keep(operation, path.target, done, operations[: max(0, self.plan.steps - done)])
+            counts = operations[: max(0, self.plan.steps - done)]
+            self._keep(operation, path.target, done, counts, events.synapses(path.projection))
         self.ways[name] = Ways(first, sender.hops, ways)
 
-    def _keep(self, event: str, population: str, first: int, counts: Array) -> None:
+    def _keep(self, event: str, population: str, first: int, counts: Array, synapses: str = "dense") -> None:
         """Events (steps, N, cores) on the cores of a population, from timestep ``first`` on."""
-        self.counted.append(Counted(event, population, _cores(self.traffic.placement, population), first, counts))
+        cores = _cores(self.traffic.placement, population)
+        self.counted.append(Counted(event, population, cores, first, counts, synapses))
 
     def events(self) -> CoreEvents:
         """Everything seen."""

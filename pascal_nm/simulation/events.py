@@ -75,6 +75,8 @@ class LayerEvents:
         hops_x: the hops of ``messages`` along the columns of the mesh.
         hops_y: along its rows.
         payload_bits: bits of the numbers that its graded operations read.
+        in_convolutions: of all its operations, those in synapses whose weights neurons share.
+        in_single_synapses: those in synapses that are given one by one.
     """
 
     name: str
@@ -102,6 +104,12 @@ class LayerEvents:
         Array | int, Event("hop_y", "hops along rows", column="hops", colour=6, hatch="....", travels=True)
     ] = 0
     payload_bits: Annotated[Array | int, Event("payload_bit", "bits of payloads", priced=False, lasts_as="")] = 0
+    in_convolutions: Annotated[
+        Array | int, Event("in_convolution", "operations in convolutions", priced=False, lasts_as="")
+    ] = 0
+    in_single_synapses: Annotated[
+        Array | int, Event("in_single", "operations in single synapses", priced=False, lasts_as="")
+    ] = 0
 
     @property
     def operations(self) -> Array:
@@ -145,15 +153,18 @@ def count(graph: Graph, result: RunResult) -> list[LayerEvents]:
             continue
         operations = {event: np.zeros(images, np.int64) for event in ("synaptic_operation", "graded_operation")}
         bits, macs = np.zeros(images, np.int64), 0
+        kinds = {kind: np.zeros(images, np.int64) for kind in ("dense", "convolution", "single")}
         for projection in graph.incoming(p.name):
             source, event = graph[projection.source], operation(graph, result.schedule, projection.source)
             driven = fan_out(projection, source.shape)
             if event == "multiply_accumulate":
                 macs += int(driven.sum())
+                kinds[synapses(projection)] += int(driven.sum())
                 continue
             spikes = result.spikes[source.name].reshape(images, -1).astype(np.float64)
             found = (spikes @ driven.reshape(-1).astype(np.float64)).astype(np.int64)
             operations[event] += found
+            kinds[synapses(projection)] += found
             bits += found * result.schedule.payload_bits(graph, source.name)
         activity = result.activity.get(p.name)
         silent = np.zeros(images, np.int64)
@@ -170,6 +181,8 @@ def count(graph: Graph, result: RunResult) -> list[LayerEvents]:
                 emitted=silent if activity is None else activity.emitted,
                 internal=silent if activity is None else activity.excitatory + activity.inhibitory,
                 payload_bits=bits,
+                in_convolutions=kinds["convolution"],
+                in_single_synapses=kinds["single"],
                 **_messages(result.cores, p.name),
             )
         )
@@ -185,6 +198,17 @@ def operation(graph: Graph, plan: Schedule, source: str) -> str:
     if graph[source].dynamics.injects:
         return "graded_operation" if plan.sparse else "multiply_accumulate"
     return "graded_operation" if plan.payload_bits(graph, source) else "synaptic_operation"
+
+
+def synapses(projection: Projection) -> str:
+    """How the weights of a projection are stored.
+
+    ``dense`` from all to all, ``convolution`` with filters that neurons share, ``single`` given one
+    by one.
+    """
+    if projection.operator.all_to_all:
+        return "dense"
+    return "convolution" if projection.operator.uniform else "single"
 
 
 def _messages(cores: CoreEvents | None, name: str) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Counted(NamedTuple):
         cores: their numbers.
         first: the first timestep.
         counts: whole numbers of a float type that holds them, (steps, N, cores).
+        synapses: of operations, as :func:`pascal_nm.simulation.events.synapses` says it.
     """
 
     event: str
@@ -43,6 +44,7 @@ class Counted(NamedTuple):
     cores: slice
     first: int
     counts: Array
+    synapses: str = "dense"
 
 
 class Ways(NamedTuple):

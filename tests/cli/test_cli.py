@@ -810,7 +810,7 @@ def test_lags_for_a_limit(pascal, trained, tmp_path):
     assert best["timesteps"] <= limit
     assert best["energy"] <= uniform[0]["energy"]
     assert picture.read_text().startswith("<?xml")
-    run = ["run", trained / "model.pt", "--bits", 8, "--limit", 6, "--lag", lags, "--json"]
+    run = ["run", trained / "model.pt", "--target", "loihi", "--limit", 6, "--lag", lags, "--json"]
     report = json.loads(pascal(*run)[1])
     assert report["lag"] == best["lags"]
     assert report["timesteps_to_the_answer"]["mean"] == best["timesteps"]

@@ -81,7 +81,7 @@ def test_energy_and_hops_are_sana_fes(seed, name):
     """
     graph = network(seed).replace(timing=Timing(name))
     described = chips.load("loihi1_calibrated")
-    described = dataclasses.replace(described, core=dataclasses.replace(described.core, neurons=12))
+    described = dataclasses.replace(described, core=dataclasses.replace(described.core, neurons=12, compartments=1))
     found = mapping.place(graph, described, "cores")
     assert found.cores > 16, "several tiles"
     inputs = np.random.default_rng(seed).integers(-9, 10, (1, 2, 6, 6)).astype(float)
@@ -109,7 +109,7 @@ def test_the_time_is_near_sana_fes_simple_model():
     """
     graph = network(0)
     described = chips.load("loihi1_calibrated")
-    described = dataclasses.replace(described, core=dataclasses.replace(described.core, neurons=12))
+    described = dataclasses.replace(described, core=dataclasses.replace(described.core, neurons=12, compartments=1))
     found = mapping.place(graph, described, "cores")
     inputs = np.random.default_rng(0).integers(-9, 10, (1, 2, 6, 6)).astype(float)
     expected = theirs(graph, found, inputs)["sim_time"]

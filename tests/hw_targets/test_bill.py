@@ -9,6 +9,7 @@ import torch
 from pascal_nm import data, energy
 from pascal_nm.errors import TargetError
 from pascal_nm.hw_targets import chip as chips
+from pascal_nm.hw_targets import cost
 from pascal_nm.hw_targets.bill import Priced
 from pascal_nm.network.graph import Timing
 from pascal_nm.simulation import simulate
@@ -82,3 +83,97 @@ def test_every_file_of_a_chip_is_read_once(graph, digits):
         for each in Priced.on(graph, described(), "time"):
             each.bills(digits)
     assert parsed.call_count == len(chips.available())
+
+
+def test_the_parts_of_a_bill_add_up(graph, digits):
+    """Static energy is power times time, the host's its time and power; ends go together."""
+    chip = chips.load("loihi2")
+    chip = dataclasses.replace(
+        chip,
+        static=chips.Static(figure(200, 100, 400), figure(2)),
+        host=chips.Host(figure(3, 2, 5), figure(7), figure(30)),
+    )
+    for pipelined in (False, True):
+        timed = graph.replace(timing=Timing("graded"))
+        (priced,) = Priced.on(timed, {"chip": chip}, pipelined=pipelined)
+        bill = priced.bills(digits)["chip"]
+        sent, seconds, cores = bill.result.injected.mean(), bill.seconds_between_answers, bill.placement.cores
+        assert bill.dynamic == pytest.approx(bill.total, rel=1e-12)
+        assert bill.static == pytest.approx((0.2 * bill.placement.chips + 0.002 * cores) * seconds)
+        assert bill.static.least == pytest.approx((0.1 * bill.placement.chips + 0.002 * cores) * seconds.least)
+        assert bill.host_seconds == pytest.approx(1e-6 * (3 * sent + 7 * 10))
+        assert bill.with_host == pytest.approx(seconds + bill.host_seconds)
+        waiting = (0.2 * bill.placement.chips + 0.002 * cores) * bill.host_seconds
+        assert bill.host == pytest.approx(waiting + 0.030 * bill.placement.chips * bill.with_host)
+        assert bill.whole == pytest.approx(bill.dynamic + bill.static + bill.host)
+        for part in (bill.dynamic, bill.static, bill.host, bill.whole, seconds, bill.host_seconds, bill.with_host):
+            assert part.wide and part.least <= part <= part.most
+        said = bill.summary()
+        assert said["energy"]["total"] == {"value": bill.whole, "least": bill.whole.least, "most": bill.whole.most}
+        assert said["joules_per_image"] == said["energy"]["dynamic"]["value"] and said["not_known"] == []
+
+
+def figure(value, least=None, most=None):
+    return chips.Figure(value, "a test", least, most)
+
+
+def test_the_ends_of_a_band_are_those_of_the_chip_at_its_ends(graph, digits):
+    chip = chips.load("loihi2")
+    (priced,) = Priced.on(graph, {"chip": chip}, "cores")
+    bill = priced.bills(digits)["chip"]
+    for end in ("least", "most"):
+        (priced,) = Priced.on(graph, {"chip": chip.at(end)}, "cores")
+        other = priced.bills(digits)["chip"]
+        assert getattr(bill.dynamic, end) == pytest.approx(other.total, rel=1e-12)
+        assert getattr(bill.seconds, end) == pytest.approx(other.seconds, rel=1e-12)
+        assert getattr(bill.static, end) == pytest.approx(other.static, rel=1e-12)
+
+
+def test_what_is_not_known_is_named_and_not_added(graph, digits):
+    chip = dataclasses.replace(chips.load("loihi1"), static=None, host=None)
+    (priced,) = Priced.on(graph, {"chip": chip}, "cores")
+    bill = priced.bills(digits)["chip"]
+    assert (bill.static, bill.host, bill.whole, bill.unknown) == (None, None, None, ["static", "host"])
+    half = dataclasses.replace(chip, static=chips.Static(figure(50)), host=chips.Host(figure(1)))
+    (priced,) = Priced.on(graph, {"chip": half}, "cores")
+    bill = priced.bills(digits)["chip"]
+    assert bill.unknown == ["the host's readout", "the host's power"]
+    assert bill.whole == pytest.approx(bill.total + bill.static + 0.05 * bill.placement.chips * bill.host_seconds)
+
+
+def test_compartments_of_a_neuron_are_all_updated(graph, digits):
+    chip = chips.load("loihi1")
+    bills = []
+    for n in (1, 3):
+        core = dataclasses.replace(chip.core, compartments=n)
+        (priced,) = Priced.on(graph, {"chip": dataclasses.replace(chip, core=core)}, "cores")
+        bills.append(priced.bills(digits)["chip"])
+    one, three = (
+        {kind: sum(x.joules[kind] for x in bill.layers) for kind in cost.KINDS if kind in bill.layers[0].joules}
+        for bill in bills
+    )
+    assert (three["update"], three["idle"]) == pytest.approx((3 * one["update"], 3 * one["idle"]))
+    assert three["synaptic_operation"] == one["synaptic_operation"]
+    assert bills[1].placement.cores > bills[0].placement.cores
+
+
+@pytest.mark.parametrize("schedule", ["pasc", "streaming", "graded"])
+def test_operations_of_a_convolution_cost_what_the_file_says_of_them(graph, digits, schedule):
+    """Energy and the cores' time, by operation; the price of all others changes nothing."""
+    plain = dataclasses.replace(chips.load("cmos45_int8"), latency={"synaptic_operation": figure(3)})
+    timed = graph.replace(timing=Timing(schedule))
+
+    def bill(energy, latency):
+        kinds = {"convolution": chips.Synapse(figure(energy), figure(latency))}
+        (priced,) = Priced.on(timed, {"chip": dataclasses.replace(plain, synapses=kinds)})
+        return priced.bills(digits)["chip"]
+
+    usual, less = bill(plain.energy["synaptic_operation"].value, 3), bill(0, 1)
+    (priced,) = Priced.on(timed, {"chip": plain})
+    assert usual.total == priced.bills(digits)["chip"].total
+    convolved = sum(float(layer.in_convolutions.mean()) for layer in usual.result.events)
+    assert 0 < convolved < sum(float(layer.arithmetic.mean()) for layer in usual.result.events)
+    saved = 1e-12 * convolved * plain.energy["synaptic_operation"].value
+    assert usual.total - less.total == pytest.approx(saved, rel=1e-9)
+    times = [cost.core_seconds(each.result.events, each.chip) for each in (usual, less)]
+    assert times[0] - times[1] == pytest.approx(2e-9 * convolved, rel=1e-9)

@@ -52,10 +52,14 @@ def small_chips(draw):
     """Loihi 1 with cores so small that everything is split, and both ways to count axons and
     to store filters.
     """
+    compartments = draw(st.integers(1, 3))
     core = dataclasses.replace(
         chips.load("loihi1").core,
-        neurons=draw(st.integers(1, 40)),
-        memory_bits=draw(st.integers(4000, 40000)),
+        compartments=compartments,
+        beside=draw(st.sampled_from([0.0, 0.16, 14.7])),
+        index=draw(st.sampled_from([0, 10])),
+        neurons=draw(st.integers(compartments, 40)),
+        memory_bits=draw(st.integers(8000, 80000)),
         in_axons=draw(st.integers(300, 600)),
         out_axons=draw(st.integers(60, 600)),
         shared_convolution=draw(st.booleans()),
@@ -90,17 +94,27 @@ def test_every_core_keeps_every_limit(graph, chip, objective):
         assert blocks.sizes.min() > 0
         for limit, used in found.use[name].used.items():
             assert used.max() <= found.use[name].limits[limit], (name, limit)
-        if chip.core.population_axons:
-            continue
+        assert blocks.sizes.max() * chip.core.compartments <= chip.core.neurons
         heard = np.zeros(blocks.cores, int)
         for q in graph.incoming(name):
             if q.source in found.blocks and not (isinstance(q.operator, Dense) and q.pool):
                 joined = synapses(q, graph[q.source].shape) > 0
+                ends = _axons_of(found, q, chip.core.population_axons and not isinstance(q.operator, Dense))
                 for core in range(blocks.cores):
-                    heard[core] += joined[cores.reshape(-1) == core + found.first[name]].any(0).sum()
+                    mine = joined[cores.reshape(-1) == core + found.first[name]].any(0)
+                    heard[core] += len(np.unique(ends[mine]))
             elif q.source in found.blocks:
                 return
         assert np.array_equal(heard, found.use[name].used["in_axons"])
+
+
+def _axons_of(found, projection, shared):
+    """The axon of each source neuron: its own, or that of its pixel on its core."""
+    cores = core_of(found, projection.source)
+    if not shared:
+        return np.arange(cores.size)
+    pixels = np.arange(cores[0].size).reshape(cores[0].shape)
+    return (cores * cores[0].size + pixels).reshape(-1)
 
 
 @SMALL
@@ -188,6 +202,15 @@ def timed(chip, which):
 
 
 @pytest.mark.slow
+def _axons_of(found, projection, shared):
+    """The axon of each source neuron: its own, or that of its pixel on its core."""
+    cores = core_of(found, projection.source)
+    if not shared:
+        return np.arange(cores.size)
+    pixels = np.arange(cores[0].size).reshape(cores[0].shape)
+    return (cores * cores[0].size + pixels).reshape(-1)
+
+
 @SMALL
 @given(
     graph=integer_graphs(),
@@ -273,6 +296,15 @@ def looped(graph, found, trains, chip):
     return busy, way, chip.barrier.at(len(np.unique(found.places, axis=0)))
 
 
+def _axons_of(found, projection, shared):
+    """The axon of each source neuron: its own, or that of its pixel on its core."""
+    cores = core_of(found, projection.source)
+    if not shared:
+        return np.arange(cores.size)
+    pixels = np.arange(cores[0].size).reshape(cores[0].shape)
+    return (cores * cores[0].size + pixels).reshape(-1)
+
+
 @SMALL
 @given(
     graph=integer_graphs(),
@@ -308,7 +340,8 @@ def test_mnist_runs_faster_placed_for_time_than_on_the_fewest_cores(name):
         runs[objective] = cost.seconds(result, found, chip), cost.energy(events.count(graph, result), chip)
     seconds = {objective: seconds.mean() for objective, (seconds, _) in runs.items()}
     joules = {objective: sum(layer.total for layer in layers) for objective, (_, layers) in runs.items()}
-    assert seconds["time"] < seconds["cores"] / 2
+    gain = {"loihi1": 1.4, "loihi2": 1.3}  # where most cores are full, or most of the time is the barrier
+    assert seconds["time"] < seconds["cores"] / gain[name]
     assert joules["energy"] <= joules["cores"] < joules["time"] < 1.05 * joules["cores"]
 
 
@@ -318,7 +351,7 @@ def test_what_would_arrive_after_a_run_was_stopped_takes_no_time(name):
     graph, chip = one_neuron().replace(timing=Timing(name, stop=1)), chips.load("loihi1_calibrated")
     found = mapping.place(graph, chip)
     result = simulate.steps(graph, np.ones((1, 1)), watcher=Traffic(found))
-    assert cost.seconds(result, found, chip) == pytest.approx([1e-9 * (6.0 + 600)], rel=1e-9)
+    assert cost.seconds(result, found, chip) == pytest.approx([1e-9 * (3 * 6.0 + 600)], rel=1e-9), "three compartments"
 
 
 def test_a_network_whose_spikes_carry_numbers_is_expected_to_send_once():
@@ -405,9 +438,9 @@ def test_a_timestep_lasts_as_long_as_its_slowest_core():
         for t in range(plan.steps):
             spiking = neuron.emit.start <= t < neuron.emit.start + sends
             arriving = neuron.emit.start + 1 <= t < neuron.emit.start + 1 + sends
-            first = ns["update"] if neuron.start <= t < neuron.stop else ns["idle"]
+            first = 3 * (ns["update"] if neuron.start <= t < neuron.stop else ns["idle"])  # compartments
             first += ns["synaptic_operation"] * (t == 1) + spiking * (ns["emitted"] + ns["message"])
-            second = ns["update"] if output.start <= t < output.stop else ns["idle"]
+            second = 3 * (ns["update"] if output.start <= t < output.stop else ns["idle"])
             second += arriving * (ns["synaptic_operation"] + ns["message_in"])
             total += max(first, second) + spiking * hops + 600
         assert cost.seconds(result, found, chip)[image] == pytest.approx(1e-9 * total, rel=1e-12)
@@ -416,7 +449,7 @@ def test_a_timestep_lasts_as_long_as_its_slowest_core():
 def test_what_cannot_fit_is_refused_with_the_limit_and_what_helps():
     chip = chips.load("loihi1")
     tiny = dataclasses.replace(chip, core=dataclasses.replace(chip.core, memory_bits=1))
-    with pytest.raises(TargetError, match=r"neuron: the synapses of one neuron take 2 bits, a core has 1: fewer bits"):
+    with pytest.raises(TargetError, match=r"neuron: the synapses of one neuron take 3 bits, a core has 1: fewer bits"):
         mapping.place(one_neuron(), tiny)
     deaf = dataclasses.replace(chip, core=dataclasses.replace(chip.core, in_axons=0))
     with pytest.raises(TargetError, match=r"output: one neuron needs 1 in-axons, a core has 0: narrower source layers"):

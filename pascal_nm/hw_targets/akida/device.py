@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pascal_nm.errors import FileError
 from pascal_nm.hw_targets import tables
+from pascal_nm.hw_targets.chip import Figure, Static
 from pascal_nm.hw_targets.tables import Within
 
 Side = Annotated[int, Within(1, 1 << 16)]
@@ -120,6 +121,9 @@ class Device:
         image: the first layer.
         convolution: the layers behind it.
         dense: likewise, and the output.
+        static: power that the chip's board draws whatever runs; None where it is not known.
+        multiply_accumulate: dynamic energy of one, those with a count of 0 among them; None where
+            it is not known.
     """
 
     name: str
@@ -130,6 +134,8 @@ class Device:
     image: Image
     convolution: Convolution
     dense: Dense
+    static: Static | None = None
+    multiply_accumulate: Figure | None = None
 
     @property
     def levels(self) -> tuple[int, ...]:
