@@ -156,9 +156,9 @@ def _akida_energy(chip: device.Device, operations: int) -> str:
         return "energy: not known; no figure is published for this chip"
     price, power = chip.multiply_accumulate, chip.static.chip
     return (
-        f"energy of an image above what the board draws: {band(price.band(chips.PJ * operations))}, for {operations:,} multiply-accumulates, "
-        f"zeros among them, at {price.value:g} pJ ({price.source}); the board draws {power.value:g} mW whatever runs "
-        f"({power.source}). How long an image takes is not known here"
+        f"energy of an image above what the board draws: {band(price.band(chips.PJ * operations))}, for {operations:,} "
+        f"multiply-accumulates, zeros among them, at {price.value:g} pJ ({price.source}); the board draws "
+        f"{power.value:g} mW whatever runs ({power.source}). How long an image takes is not known here"
     )
 
 

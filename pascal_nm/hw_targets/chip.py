@@ -529,6 +529,12 @@ def _contradictions(chip: Chip) -> Iterator[str]:
         for key in ("weight_exponents", "bias_exponents"):
             if (pair := getattr(numbers, key))[0] > pair[1]:
                 yield f"fixed_point.{key} has its largest first"
+    if (b := chip.barrier) is not None:
+        low = min(b.nanoseconds) if b.least is None else b.least
+        high = max(b.nanoseconds) if b.most is None else b.most
+        for time in b.nanoseconds:
+            if not low <= time <= high:
+                yield f"barrier is {time:g}, outside of its band of {low:g} to {high:g}"
     for place, figure in _figures(chip):
         low, high = (figure.value if bound is None else bound for bound in (figure.least, figure.most))
         if not low <= figure.value <= high:

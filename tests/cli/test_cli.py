@@ -1041,6 +1041,59 @@ def test_a_missing_lava_is_explained(pascal, trained, monkeypatch):
     refused(pascal("run", trained / "model.nir", "--target", "lava"), "Lava", "pip install")
 
 
+def test_predictions_stand_beside_published_measurements(pascal):
+    code, out, _ = pascal("silicon", "--json")
+    found = json.loads(out)
+    assert (code, found["outside"]) == (0, [])
+    assert len({each["chip"] for each in found["measurements"]}) >= 3
+    for each in found["measurements"]:
+        for name, ratio in each["ratios"].items():
+            assert ratio == pytest.approx(each["predicted"][name] / each["measured"][name])
+    code, out, _ = pascal("silicon")
+    assert code == 0 and "PilotNet" in out and "within 0.7 to 1.4" in out
+    code, out, _ = pascal("silicon", "--markdown")
+    assert code == 0 and out.startswith("| measurement |")
+
+
+def test_a_ratio_outside_of_its_band_is_an_exit_code(pascal, monkeypatch):
+    from pascal_nm.hw_targets import silicon
+
+    monkeypatch.setitem(silicon.ASKED, "cores", (2.0, 3.0))
+    code, out, _ = pascal("silicon")
+    assert code == 1 and "cores predicted over measured is 0.95, outside of 2 to 3" in out
+
+
+def test_the_source_network_stands_beside_a_device_that_runs_it(pascal, trained, tmp_path):
+    command = ["energy", trained / "model.pt", "--limit", 6, "--no-compare"]
+    found = json.loads(pascal(*command, "--json")[1])
+    device = found["source_network_on_a_device"]
+    assert device["device"].startswith("GreenWaves GAP9")
+    assert device["joules"] == pytest.approx(
+        1e-12 * device["operations"] * device["picojoules_of_a_multiply_accumulate"]
+    )
+    own = tmp_path / "own.toml"
+    text = 'name = "Ours"\nsource = "s"\nnetwork = "n"\nmacs = 1000\nmicrojoules = 2\ncovers = "the board"\n'
+    own.write_text(text)
+    found = json.loads(pascal(*command, "--beside", own, "--json")[1])["source_network_on_a_device"]
+    assert (found["device"], found["seconds"]) == ("Ours", None)
+    assert found["joules"] == pytest.approx(2e-9 * found["operations"])
+    said = pascal(*command, "--beside", own)[1]
+    assert "Ours, at the 2e+03 pJ" in said and "hypothetical" in said
+    own.write_text(text.replace("macs = 1000", "macs = 0"))
+    refused(pascal(*command, "--beside", own), "macs is 0")
+    refused(pascal(*command, "--beside", "toaster"), "unknown device 'toaster': choose from gap9")
+
+
+def test_a_bill_says_what_it_does_not_know(pascal, trained):
+    command = ["energy", trained / "model.pt", "--limit", 6, "--no-compare", "--chip"]
+    said = pascal(*command, "loihi1")[1]
+    assert "in events on Loihi 1" in said.splitlines()[0] and "in all" in said.splitlines()[0]
+    assert "not known of this chip, and not in the total: the host's readout" in said
+    found = json.loads(pascal(*command, "cmos45_int8", "--json")[1])
+    assert found["not_known"] == ["static", "host"]
+    assert found["energy"]["total"] is None and found["energy"]["dynamic"]["value"] == found["joules_per_image"]
+
+
 def test_an_interrupted_training_goes_on(tmp_path):
     command = [sys.executable, "-c", "from pascal_nm.cli.main import main; main()", "train", "--epochs", "4"]
     command += ["-o", str(tmp_path / "model.pt")]
