@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,16 @@ import numpy as np
 import typer
 
 from pascal_nm.cli import options
-from pascal_nm.cli.output import band, percent, print_json, progress, say, table
+from pascal_nm.cli.output import band, milliseconds, percent, print_json, progress, say, table
 from pascal_nm.common.arrays import Array
+from pascal_nm.common.band import Band
 from pascal_nm.common.files import write_answers
-from pascal_nm.common.units import joules
 from pascal_nm.errors import DataError, TargetError
 from pascal_nm.export.bundle import read_arrays
 from pascal_nm.hw_targets import bundles, evaluation
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets.akida import device
+from pascal_nm.hw_targets.copies import bill as copies_bill
 from pascal_nm.simulation import events as events_of
 
 SIMULATORS = {"nengo-loihi": "copies", "akida": "akida"}
@@ -133,8 +133,10 @@ def run(
     accuracy = float((answers == shown.labels).mean()) if shown.labelled else None
     each = {name: value / n for name, value in counted.items()}
     content = {"network": str(folder), "chip": held.chip, "form": held.form, "data": shown.name, "images": n}
-    cost = _cost(held.chip, each)
-    content |= {"accuracy": accuracy, **each, **cost, "images_per_second": n / seconds}
+    chip = copies_bill.known(held.chip) if each else None
+    cost = {} if chip is None else copies_bill.priced(held.program, each, chip)
+    prices = {name: value.summary() for name, value in cost.items()}
+    content |= {"accuracy": accuracy, **each, **prices, "images_per_second": n / seconds}
     if as_json:
         print_json(content)
         return
@@ -142,10 +144,16 @@ def run(
     say(f"[bold]{right}[/bold]executed from the registers of {folder}, {held.chip}")
     if each:
         say("per image: " + ", ".join(f"{value:,.0f} {name.replace('_', ' ')}" for name, value in each.items()))
-        say(
-            f"priced by the chip's table, without hops and what the chip draws when idle: {joules(cost['energy'])}; "
-            f"the host's spikes alone take {cost['injected_seconds'] * 1e3:,.3g} ms at what was measured for one"
-        )
+        if cost:
+            total = Band.sum([cost["dynamic"], cost["static"], cost["host"]])
+            say(
+                f"energy of an image: dynamic {band(cost['dynamic'])} without hops, static {band(cost['static'])}, "
+                f"host {band(cost['host'])}; total {band(total)}"
+            )
+            say(
+                f"a timestep, and so an image, takes {band(cost['seconds'], milliseconds)} at least on the chip, and "
+                f"the host's spikes {band(cost['host_seconds'], milliseconds)}"
+            )
     elif held.form == "akida":
         say(_akida_energy(device.named(held.chip), events_of.dense_operations(held.graph)))
 
@@ -160,18 +168,6 @@ def _akida_energy(chip: device.Device, operations: int) -> str:
         f"multiply-accumulates, zeros among them, at {price.value:g} pJ ({price.source}); the board draws "
         f"{power.value:g} mW whatever runs ({power.source}). How long an image takes is not known here"
     )
-
-
-def _cost(name: str, each: Mapping[str, float]) -> dict[str, float]:
-    """Joules of an image's events, and seconds of the host, where a chip's file has prices."""
-    known = (chip for chip in map(chips.load, chips.available()) if chip.name == name and chip.compartments)
-    if not each or (chip := next(known, None)) is None or chip.compartments is None:
-        return {}
-    prices = {event: figure.value * chips.PJ for event, figure in chip.energy.items()}  # of a compartment
-    energy = each["synaptic_operations"] * prices["synaptic_operation"] + each["spikes"] * prices["update"]
-    energy += (each["updates"] - each["spikes"]) * prices.get("idle", prices["update"])
-    energy += each["messages"] * prices.get("message", 0.0)
-    return {"energy": energy, "injected_seconds": each["injected_spikes"] * chip.compartments.injected * 1e-6}
 
 
 def _noise(folder: Path) -> tuple[Array, Array]:

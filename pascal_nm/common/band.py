@@ -27,6 +27,10 @@ class Band(float):
         """Whether there is a range."""
         return self.least < self.most
 
+    def times(self, other: Band) -> Band:
+        """Both multiplied: neither is negative, so that the ends go together."""
+        return Band(self * other, self.least * other.least, self.most * other.most)
+
     @staticmethod
     def sum(parts: Iterable[Band]) -> Band:
         """All parts together: ends add up, as nobody knows which go together."""

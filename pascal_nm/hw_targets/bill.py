@@ -290,8 +290,7 @@ class Bill:
         waiting = self._drawn(self.host_seconds)
         chips = 1 if self.placement is None else self.placement.chips
         power = self._band(lambda chip: 0.0 if chip.host is None else chip.host.watts(chips))
-        taken = Band(power * seconds, power.least * seconds.least, power.most * seconds.most)
-        return Band.sum(each for each in (waiting, taken) if each is not None)
+        return Band.sum(each for each in (waiting, power.times(seconds)) if each is not None)
 
     @cached_property
     def whole(self) -> Band | None:
@@ -319,7 +318,7 @@ class Bill:
             return None
         chips, cores = self.placement.chips, self.placement.cores
         watts = self._band(lambda chip: 0.0 if chip.static is None else chip.static.watts(chips, cores))
-        return Band(watts * seconds, watts.least * seconds.least, watts.most * seconds.most)
+        return watts.times(seconds)
 
     def _band(self, figure: Callable[[Chip], float]) -> Band:
         """A figure of the chip, and with its own at either end of their bands."""

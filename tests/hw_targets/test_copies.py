@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pascal_nm.errors import DataError, FileError, NotInstalledError, TargetError
 from pascal_nm.hw_targets import bundles
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets.copies import files, lowering
+from pascal_nm.hw_targets.copies import bill, files, lowering
 from pascal_nm.interop import nengo_loihi_bundle
 from pascal_nm.interop.akida_bundle import environments
 from pascal_nm.network.graph import Graph, Population, Projection
@@ -283,3 +283,26 @@ def test_the_readme_s_own_commands_run_and_leave_the_bundle_whole(folder, tmp_pa
         [python, "bundle/run_nengo_loihi.py", "bundle", "bits.npy", "x.npz"], capture_output=True, text=True
     )
     assert done.returncode == 2 and "host.bits makes them" in done.stderr
+
+
+def test_the_bill_of_copies_can_be_added_up_by_hand():
+    """Every compartment is updated, those that spike at the price of an active one."""
+    graph = quantize(for_digits(), 8)
+    program = lowering.lower(graph, LOIHI1)
+    inputs = graph.input.inputs(files.sample(graph, 5))
+    result, counted = program.counted(inputs)
+    each = {name: value / 5 for name, value in counted.items()}
+    found = bill.priced(program, each, LOIHI1)
+    assert each["updates"] == program.compartments
+    spikes = each["spikes"]
+    dynamic = 23.6 * each["synaptic_operations"] + 81 * spikes + 52 * (program.compartments - spikes)
+    assert found["dynamic"] == pytest.approx(1e-12 * (dynamic + 1.7 * each["messages"]))
+    seconds = 1e-9 * (8.4 * np.diff(program.arrays["core_first"]).max() + 465)
+    watts = 0.0295 * program.chips + 0.00042 * program.cores
+    assert program.chips == 1 and found["seconds"] == pytest.approx(seconds)
+    assert found["static"] == pytest.approx(watts * seconds)
+    host = 5.9e-6 * each["injected_spikes"]
+    assert found["host"] == pytest.approx(watts * host + 0.022 * (host + seconds))
+    assert found["static"].least < found["static"] < found["static"].most
+    assert different(result, simulate.counts(graph, inputs)) == []
+    assert bill.known("Loihi 1").name == "Loihi 1" and bill.known("Loihi 2 (estimate)") is None
