@@ -18,7 +18,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from pascal_nm.common.band import Band
+from pascal_nm.common.units import band as band
 from pascal_nm.common.units import energy_unit as energy_unit
 from pascal_nm.common.units import joules as joules
 from pascal_nm.common.units import percent as percent
@@ -120,17 +120,6 @@ def _text(cell: object) -> str:
     if isinstance(cell, int) and not isinstance(cell, bool):
         return f"{cell:,}"
     return f"{cell:.6g}" if isinstance(cell, float) else printable(str(cell))
-
-
-def band(value: Band | None, unit: Callable[[float], str] = joules) -> str:
-    """A figure with its range, as far as it goes: ``3.1 mJ (1.9 to 4.6 mJ)``; without one, none."""
-    if value is None:
-        return "not known"
-    if not value.wide:
-        return unit(value)
-    low, high = unit(value.least), unit(value.most)
-    least = low.rsplit(" ", 1)[0] if low.rsplit(" ", 1)[-1] == high.rsplit(" ", 1)[-1] else low
-    return f"{unit(value)} ({least} to {high})"
 
 
 def milliseconds(seconds: float) -> str:

@@ -150,7 +150,7 @@ def costs(measured: Sequence[Cost], named: Sequence[Cost], title: str, path: Pat
         label = f"lag {cost.lags[0]}" if same else f"lags {', '.join(map(str, cost.lags))}"
         place = ([cost.timesteps], [1e6 * cost.energy])
         axes.plot(*place, "osDv^<>p"[i % 8], markersize=8, color=COLOURS[i % 4], label=label, linestyle="")
-    axes.set(xlabel="timesteps to the answer, mean", ylabel="energy of an image (µJ)", title=title)
+    axes.set(xlabel="timesteps to the answer, mean", ylabel="dynamic energy of an image (µJ)", title=title)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     _save(figure, path)
 
@@ -357,7 +357,7 @@ def _longest(rows: Mapping[str, Mapping[str, float]]) -> float:
 def _energy_axis(axes: Any, most: float) -> None:
     unit, size = energy_unit(most)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / size:g}")
-    axes.set_xlabel(f"energy of an image ({unit})")
+    axes.set_xlabel(f"dynamic energy of an image ({unit})")
     axes.set_xlim(left=0)
 
 

@@ -426,6 +426,7 @@ class Bill:
             "seconds_between_answers": self.seconds_between_answers,
             "seconds_range": None if self.seconds is None else self.seconds.summary(),
             "host_seconds": None if self.host_seconds is None else self.host_seconds.summary(),
+            "seconds_with_host": None if self.with_host is None else self.with_host.summary(),
             "source_network_joules_per_image": self.source_total,
             "source_network_on_a_device": None if device is None else self._beside(device),
             "shares": self.shares,

@@ -277,7 +277,7 @@ def _energy(chip: Mapping[str, Any], one: str) -> go.Figure:
         hovertemplate=f"%{{y}}, source network: %{{x:.3g}} {unit}<extra></extra>",
     )
     figure.update_layout(barmode="stack", bargap=0.25, legend_traceorder="normal")
-    figure.update_xaxes(title=f"energy of {one} ({unit})", rangemode="tozero")
+    figure.update_xaxes(title=f"dynamic energy of {one} ({unit})", rangemode="tozero")
     return _rows(figure, len(layers), extra=40)
 
 
@@ -299,7 +299,7 @@ def _chips(report: _Report) -> go.Figure:
             text=[joules(value) for value in values],
             hovertemplate="%{y}: %{text}<extra></extra>",
         )
-    figure.update_xaxes(title=f"energy of {one(report)} (µJ)", type="log", dtick=1)
+    figure.update_xaxes(title=f"dynamic energy of {one(report)} (µJ)", type="log", dtick=1)
     figure.update_layout(bargap=0.3)
     return _rows(figure, 2 * len(names))
 
@@ -423,7 +423,7 @@ def _frame_energy(report: _Report) -> go.Figure:
     joules = report["frames"]["each_frame"]["joules"]
     curves = {name: [1e6 * value for value in joules[chip["name"]]] for name, chip in chips.items()}
     dense = [1e6 * chip["source_network_joules_per_image"] for chip in chips.values()]
-    return _over_frames(report, "energy of a frame (µJ)", curves, dense)
+    return _over_frames(report, "dynamic energy of a frame (µJ)", curves, dense)
 
 
 def _frame_operations(report: _Report) -> go.Figure:

@@ -14,7 +14,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from pascal_nm.common.units import joules, percent
+from pascal_nm.common.band import Band
+from pascal_nm.common.units import band, joules, percent
 from pascal_nm.report import figures
 from pascal_nm.report.style import KIND_STYLES
 
@@ -31,6 +32,7 @@ def html(report: Mapping[str, Any], json_name: str) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     filters: dict[str, Callable[..., Any]] = {
         "percent": percent,
+        "band": _band,
         "joules": joules,
         "seconds": _seconds,
         "number": lambda value: f"{round(value):,}",
@@ -80,6 +82,13 @@ def _embedded(content: Any) -> str:
 
 def _seconds(value: float) -> str:
     return f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} µs"
+
+
+def _band(part: Mapping[str, float] | None, time: bool = False) -> str:
+    """A figure with its range, or that it is not known."""
+    return band(
+        None if part is None else Band(part["value"], part["least"], part["most"]), _seconds if time else joules
+    )
 
 
 def _by_schedule(chip: Mapping[str, Any]) -> list[dict[str, Any]]:
