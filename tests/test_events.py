@@ -21,7 +21,8 @@ GRAPHS = settings(max_examples=20, deadline=None, suppress_health_check=list(Hea
 def test_the_names_are_those_of_the_files_and_of_the_json():
     operations = ["synaptic_operations", "graded_operations", "multiply_accumulates"]
     neurons = ["updates", "idle", "emitted", "internal"]
-    assert list(EVENTS) == [*operations, *neurons, "messages", "messages_in", "hops_x", "hops_y", "payload_bits"]
+    messages, of_these = ["messages", "messages_in", "hops_x", "hops_y"], ["in_convolutions", "in_single_synapses"]
+    assert list(EVENTS) == [*operations, *neurons, *messages, "payload_bits", *of_these]
     counted = ("synaptic_operation", "graded_operation", "multiply_accumulate", "update", "idle", "emitted")
     assert (*counted, "message", "hop_x", "hop_y") == chips.PRICED
     timed = ("synaptic_operation", "update", "idle", "emitted", "message", "message_in", "hop_x", "hop_y")

@@ -19,6 +19,7 @@ def silicon(
         bool, typer.Option("--markdown", help="Print the table of docs/silicon.md, in Markdown.")
     ] = False,
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Published measurements on chips, and what the chips' files predict for the same counts.
 

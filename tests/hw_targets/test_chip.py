@@ -116,8 +116,7 @@ def test_energy_is_events_times_figures(graph, seed):
         expected = 1e-12 * np.mean(
             23.6 * layer.synaptic_operations
             + 23.6 * layer.multiply_accumulates
-            + 81.0 * layer.updates
-            + 52.0 * layer.idle
+            + 3 * (81.0 * layer.updates + 52.0 * layer.idle)  # compartments
         )
         assert priced.total == close(expected)
 
@@ -244,7 +243,7 @@ def test_working_time_is_events_times_latencies():
     _, hidden, output = one_spike()
     described = chips.load("loihi1_calibrated")
     (updates, idle), (more, rest) = ((layer.updates[0], layer.idle[0]) for layer in (hidden, output))
-    expected = 2 * 3.8 + (updates + more) * 9.7 + (idle + rest) * 6.0 + 30.0
+    expected = 2 * 3.8 + 3 * ((updates + more) * 9.7 + (idle + rest) * 6.0) + 30.0  # of three compartments
     assert cost.core_seconds([hidden, output], described) == close(1e-9 * expected)
     sent = dataclasses.replace(hidden, messages=np.array([2]), hops_x=np.array([7]))
     heard = dataclasses.replace(output, messages_in=np.array([2]))

@@ -43,7 +43,8 @@ class Counted:
         for q in graph.projections:
             first = plan.windows[q.source].emit.start
             onto = synapses(q, graph[q.source].shape)
-            self._operations(first + plan.way(q), onto, core_of(placement, q.target).ravel(), changes[q.source])
+            each = self.time("synaptic_operation") + chip.more(events.synapses(q))[1]
+            self._operations(first + plan.way(q), onto, core_of(placement, q.target).ravel(), changes[q.source], each)
             if q.source != graph.input.name:
                 self._messages(first, plan.delay, q, onto, changes[q.source])
         for p in graph.senders:
@@ -51,9 +52,9 @@ class Counted:
             for frame, sent in enumerate(changes[p.name]):
                 np.add.at(self.work[first, frame], cores[sent], self.time("emitted"))
 
-    def _operations(self, t, onto, targets, sent):
+    def _operations(self, t, onto, targets, sent, each):
         for core in np.unique(targets):
-            self.work[t, :, core] += sent @ onto[targets == core].sum(0) * self.time("synaptic_operation")
+            self.work[t, :, core] += sent @ onto[targets == core].sum(0) * each
 
     def _messages(self, first, delay, q, onto, changes):
         own, targets = (core_of(self.placement, name).ravel() for name in (q.source, q.target))
@@ -82,7 +83,7 @@ def test_frames_take_the_time_of_what_is_sent_and_arrives_in_each_timestep(graph
         for p in (graph.input, *graph.senders)
     }
     found = Counted(graph, plan, placement, chip, changes)
-    barrier = chip.barrier.at(len(np.unique(placement.places, axis=0)))
+    barrier = chip.barrier.at(len(np.unique(placement.places, axis=0)), placement.chips)
     alone = (found.work + found.neurons[:, None]).max(2) + found.ways + barrier
     np.testing.assert_allclose(cost.alone(result, placement, chip).answer, 1e-9 * alone.sum(0))
     # one frame in every timestep: each core does all of a frame's work in one, and its neurons once
