@@ -208,10 +208,10 @@ def joules(graph: Graph, result: RunResult, chip: str) -> dict[str, dict[str, fl
 
 
 def deploy(path: Path, chip: str, folder: Path) -> None:
-    """Write a bundle for a chip, and have it prove itself, as the command does."""
+    """Write a bundle of stages for a chip, and have it prove itself, as the command does."""
     with contextlib.redirect_stdout(io.StringIO()) as said:
         try:
-            _command("deploy", path, "--chip", chip, "-o", folder)
+            _command("deploy", path, "--chip", chip, "--schedule", "pasc", "-o", folder)
         except SystemExit as end:
             if end.code:
                 raise RuntimeError(f"deploy failed for {path.name} on {chip}: {said.getvalue()}") from end
@@ -582,7 +582,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if unknown := set(given.networks) - set(every):
         parser.error(f"there is no {', '.join(sorted(unknown))} in {MODELS}")
-    chosen = given.networks or every
+    chosen = given.networks or [name for name in every if name not in ELSEWHERE]
     targets = every_target() if importlib.util.find_spec("lava") else [t for t in every_target() if t != "lava"]
     if given.write and "lava" not in targets:
         parser.error(f"Lava is not installed, and {FILE.name} also holds what it computes")

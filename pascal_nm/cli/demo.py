@@ -107,7 +107,7 @@ def _show(rows: list[_Row], cost: float, chip: str, seconds: float) -> None:
         "predictions of the float network"
     )
     say(
-        f"energy on {chip}: {joules(cost)} an image, {last.evaluation.schedule.steps} timesteps; "
+        f"dynamic energy on {chip}: {joules(cost)} an image, {last.evaluation.schedule.steps} timesteps; "
         "`pascal-nm energy` shows each layer"
     )
     checks = [row.verification for row in rows]
