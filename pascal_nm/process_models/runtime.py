@@ -199,9 +199,29 @@ class Runtime(LavaRuntime):
             self._messaging_infrastructure.build_actor(None, builder)
 
     def start(self, run_condition: Any) -> None:
-        """Run: Lava's entry would write to memory that is gone where the network was stopped."""
+        """Run: Lava's entry would write to memory that is gone where the network was stopped.
+
+        Raises:
+            TargetError: the network is stopped, or is to run without an end.
+        """
         self._check_open()
+        if not isinstance(run_condition, RunSteps):
+            raise TargetError(
+                f"a Session runs a number of timesteps: session.run(steps), again and again where there is no end, "
+                f"instead of {type(run_condition).__name__}, which it could not pause"
+            )
         super().start(run_condition)
+
+    def pause(self) -> None:
+        """Refuse: children run ahead of each other, and stand in no timestep together.
+
+        Raises:
+            TargetError: always.
+        """
+        raise TargetError(
+            "a Session cannot be paused in the middle of a run: run fewer timesteps at a time, session.run(steps); "
+            "Vars can be read between two runs"
+        )
 
     def get_var(self, *arguments: Any) -> Any:
         """Read a Var."""

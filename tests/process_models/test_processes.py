@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("lava.magma", exc_type=ImportError)
 
 from pascal_nm import convert, quantize
-from pascal_nm.errors import GraphError
+from pascal_nm.errors import GraphError, TargetError
 from pascal_nm.network.graph import Timing
 from pascal_nm.network.operators import Dense, Identity
 from pascal_nm.network.windows import Span, Window
@@ -202,3 +202,52 @@ def test_a_whole_network_is_one_process_among_stock_ones(timing, integer):
             )
         spikes = sink.data.get().reshape(*network.s_out.shape, 2, network.interval).sum(-1)
     np.testing.assert_array_equal(np.moveaxis(spikes[0], -1, 0), last)
+
+
+def potentials(operator, currents, tag, **options):
+    """What synapses make of currents, one image in every timestep, in a readout."""
+    source = AnalogInput(currents=np.asarray(currents), cycle=Cycle(interval=1, batches=len(currents)))
+    synapse = Synapse(operator, shape_in=currents.shape[2:], **options)
+    steps, outputs = len(currents) + 1, operator.weight.shape[0]
+    potential = shared_zeros((1, steps, 1, outputs), np.int32 if tag == "fixed_pt" else np.float64)
+    dtype = {} if tag == "fixed_pt" else {"dtype": np.float64}
+    readout = Readout(shape=(outputs,), window=range(steps), potential=potential, **dtype)
+    source.s_out.connect(synapse.s_in)
+    synapse.a_out.connect(readout.a_in)
+    with Session(readout, tag=tag) as session:
+        session.run(steps)
+    return potential[0, 1:, 0]
+
+
+def test_whole_weights_do_not_wrap_in_floating_point():
+    weight = np.array([[127, 127, 3], [-128, -128, 1]], np.int8)
+    currents = np.array([[[1.0, 1.0, 2.0]], [[0.5, -1.0, 4.0]]])
+    np.testing.assert_array_equal(
+        potentials(Dense(weight), currents, "floating_pt"), np.cumsum(currents[:, 0] @ weight.T.astype(float), 0)
+    )
+
+
+def test_fractions_are_not_rounded_in_fixed_point_but_refused():
+    with pytest.raises(TargetError, match=r"weights of type float64 in a fixed_pt model.*quantize.*floating_pt"):
+        potentials(Dense(np.array([[0.6]])), np.ones((2, 1, 1), np.int32), "fixed_pt", largest=1)
+
+
+def test_what_arrives_beyond_the_proof_of_exact_sums_is_refused():
+    """In float32, 2^24 + 1 would be 2^24."""
+    weight = Dense(np.array([[1, 1]], np.int8))
+    large = np.array([[[2**24, 1]]], np.int32)
+    with pytest.raises(TargetError, match=rf"{2**24} arrives, .* up to 1: make it with largest={2**24} or more"):
+        potentials(weight, large, "fixed_pt")
+    assert potentials(weight, large, "fixed_pt", largest=2**24).tolist() == [[2**24 + 1]]
+
+
+@pytest.mark.parametrize(
+    ("integer", "tag", "message"),
+    [(False, "fixed_pt", r"float\d+ in a fixed_pt model"), (True, "floating_pt", "int32 in a floating_pt model")],
+)
+def test_a_network_of_the_other_arithmetic_is_refused_by_its_models(integer, tag, message):
+    graph = networks.for_digits()
+    graph = quantize(graph, 8) if integer else graph
+    network = PascNetwork(graph=graph)
+    with pytest.raises(TargetError, match=message), Session(network, tag=tag) as session:
+        session.run(network.interval)

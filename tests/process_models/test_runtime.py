@@ -252,3 +252,26 @@ with Session(network("hang"), tag="fixed_pt") as session:
     while (alive := [child for child in started if running(child)]) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert alive == []
+
+
+def test_a_run_without_an_end_and_a_pause_are_refused_in_a_line_and_the_session_goes_on(nothing_left):
+    from lava.magma.core.run_conditions import RunContinuous
+
+    process = network("")
+    with Session(process, tag="fixed_pt") as session:
+        with pytest.raises(TargetError, match=r"session\.run\(steps\).*instead of RunContinuous"):
+            process.run(condition=RunContinuous())
+        session.run(3)
+        with pytest.raises(TargetError, match=r"cannot be paused.*run fewer timesteps at a time"):
+            process.pause()
+        session.run(3)
+
+
+def test_a_run_that_is_not_waited_for_is_waited_for_later(nothing_left):
+    from lava.magma.core.run_conditions import RunSteps
+
+    process = network("")
+    with Session(process, tag="fixed_pt") as session:
+        process.run(condition=RunSteps(num_steps=5, blocking=False))
+        process.wait()
+        session.run(2)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pascal_nm.common.arrays import Array
+from pascal_nm.errors import TargetError
 from pascal_nm.network import bounds
 from pascal_nm.network.graph import Projection
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
@@ -26,12 +27,16 @@ class SynapseModel(Model):
     def __init__(self, proc_params: Any = None) -> None:
         super().__init__(proc_params)
         projection: Projection = proc_params["projection"]
-        self.deliver = delivery(projection, self.carrier(projection, proc_params["largest"]))
+        self.largest: int = proc_params["largest"]
+        self.deliver = delivery(projection, self.carrier(projection, self.largest))
         self.under_way: deque[Array | None] = deque([None] * proc_params["delay"])
 
     def carrier(self, projection: Projection, largest: int) -> np.dtype[Any]:
         """The float type to compute in."""
         raise NotImplementedError
+
+    def check(self, spikes: Array) -> None:
+        """Refuse what the carrier is not made for."""
 
     def run_step(self, t: int) -> None:
         """Send what the spikes of ``delay`` timesteps ago deliver, then receive."""
@@ -47,6 +52,7 @@ class SynapseModel(Model):
         with self.s_in.frame() as spikes:
             if spikes is None or not spikes.any():
                 return None
+            self.check(spikes)
             return np.asarray(self.deliver(torch.from_numpy(spikes)).numpy())
 
 
@@ -54,14 +60,15 @@ class SynapseModel(Model):
 @requires(CPU)
 @tag("floating_pt")
 class SynapseFloat(SynapseModel):
-    """Floating point: computes in the type of the weights."""
+    """Floating point: computes in the type of the weights, of whole numbers in float64."""
 
     s_in = LavaPyType(SumPort, float)
     a_out = LavaPyType(FramePort, float)
 
     def carrier(self, projection: Projection, largest: int) -> np.dtype[Any]:
-        """The type of the weights."""
-        return projection.operator.weight.dtype
+        """The type of the weights; int8 ones would wrap."""
+        dtype = projection.operator.weight.dtype
+        return dtype if dtype.kind == "f" else np.dtype(np.float64)
 
 
 @implements(proc=Synapse, protocol=LoihiProtocol)
@@ -80,5 +87,28 @@ class SynapseFixed(SynapseModel):
     a_out = LavaPyType(FramePort, np.int32, precision=32)
 
     def carrier(self, projection: Projection, largest: int) -> np.dtype[Any]:
-        """Float32 or float64, whichever is exact."""
+        """Float32 or float64, whichever is exact.
+
+        Raises:
+            TargetError: the weights are no integers, which would be rounded.
+        """
+        dtype = projection.operator.weight.dtype
+        if dtype.kind not in "iu":
+            raise TargetError(
+                f"Synapse: weights of type {dtype} in a fixed_pt model, which computes in integers: quantize the "
+                "network (pascal_nm.quantize), or run it with the tag floating_pt"
+            )
         return np.dtype(bounds.carrier(float(bounds.current_bound(projection, largest).max())))
+
+    def check(self, spikes: Array) -> None:
+        """The sums are proven exact for entries up to ``largest`` alone.
+
+        Raises:
+            TargetError: an entry is larger.
+        """
+        most = max(int(spikes.max()), -int(spikes.min()))
+        if most > self.largest:
+            raise TargetError(
+                f"Synapse: {most} arrives, and its sums are exact for entries of up to {self.largest}: "
+                f"make it with largest={most} or more"
+            )
