@@ -3,6 +3,7 @@
 VGG-16 with 138 million weights, for 224x224 images.
 
     python benchmarks/nir_files.py [--width 1] [--rounds 3]
+    python benchmarks/nir_files.py --sizes models/*.uniform.pt    # compressed files against plain ones
 
 Each step runs in a process of its own, so that its peak of memory is its own; both sides of a ratio
 are measured in turns, best of the rounds.
@@ -98,15 +99,56 @@ def step(name, folder, width):
     return {"seconds": seconds, "weights": weights, "memory": peak() - before + held}
 
 
+def sizes(checkpoints, rounds):
+    """Files as they are written against the same with no array compressed: bytes, and seconds to read."""
+    from unittest import mock
+
+    from pascal_nm import checkpoint, quantize
+    from pascal_nm.export import storage, write_nir
+    from pascal_nm.export.unrolled import write_unrolled
+    from pascal_nm.export.untrusted import read_raw
+
+    def seconds(path):
+        start = time.perf_counter()
+        read_raw(path)
+        return time.perf_counter() - start
+
+    print("| network | form | plain | as written | plain = 1 | time to read, plain = 1 |\n|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        plain, written = Path(folder) / "plain.nir", Path(folder) / "written.nir"
+        for path in checkpoints:
+            graph = checkpoint.load(path).graph()
+            forms = {
+                "pasc": lambda place, graph=graph: write_nir(graph, place),
+                "pasc, 8 bits": lambda place, graph=graph: write_nir(quantize(graph, 8), place),
+                "unrolled": lambda place, graph=graph: write_unrolled(graph, place),
+            }
+            for name, write in forms.items():
+                with mock.patch.object(storage, "_filters", lambda array: {}):
+                    write(plain)
+                write(written)
+                before, after = plain.stat().st_size, written.stat().st_size
+                times = [(seconds(plain), seconds(written)) for _ in range(rounds)]
+                ratio = min(t for _, t in times) / min(t for t, _ in times)
+                print(
+                    f"| {path.name} | {name} | {before:,} | {after:,} | {after / before:.2f} | {ratio:.2f} |",
+                    flush=True,
+                )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sizes", type=Path, nargs="+", metavar="CHECKPOINT")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
         print(json.dumps(step(options.step, options.folder, options.width)))
+        return
+    if options.sizes:
+        sizes(options.sizes, options.rounds)
         return
     names = ("write raw", "write nir", "read raw", "read nir")
     found = {name: [] for name in names}

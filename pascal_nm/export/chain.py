@@ -30,7 +30,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import h5py
 import nir
 import numpy as np
 
@@ -38,6 +37,7 @@ from pascal_nm.common import memory
 from pascal_nm.common.arrays import Array, Pair, Shape
 from pascal_nm.common.files import replacing, written_at_once
 from pascal_nm.errors import ConversionError, GraphError
+from pascal_nm.export import storage
 from pascal_nm.export.profile import Profile
 from pascal_nm.network.graph import Graph, Population, Projection
 from pascal_nm.network.operators import SumPool2d
@@ -170,12 +170,7 @@ def write(raw: nir.NIRGraph, path: str | Path) -> None:
         FileError: the file cannot be written.
     """
     with replacing(path) as temporary, written_at_once(temporary) as content:
-        nir.write(content, raw, compression=None)
-        with h5py.File(content, "a") as file:
-            for node in file["node/nodes"].values():
-                for field in _NEW_FIELDS & set(node):
-                    if not np.any(node[field][()]):
-                        del node[field]
+        storage.write(raw, content, _NEW_FIELDS)
 
 
 def growth(graph: Graph, layers: Sequence[Layer]) -> Growth:

@@ -26,24 +26,21 @@ in a file is silently ignored.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
-import h5py
 import nir
 import numpy as np
 
 from pascal_nm.common.arrays import Array
 from pascal_nm.common.files import replacing, written_at_once
 from pascal_nm.errors import FileError, GraphError, PascalError, described
-from pascal_nm.export import plain
+from pascal_nm.export import plain, storage
 from pascal_nm.export.nir_nodes import is_real
 from pascal_nm.export.plain import Content
 from pascal_nm.export.profile import Profile, preprocessing, profile_of
@@ -93,36 +90,7 @@ def write_nir(graph: Graph, path: str | Path) -> None:
     """
     raw = to_nir(graph)
     with replacing(path) as temporary, written_at_once(temporary) as content:
-        _write(raw, content)
-
-
-_LARGE = ("weight", "scale", "r", "v_threshold", "v_reset")
-"""Fields that hold most of a file. nir's own writing and ``to_dict`` copy every array twice, so
-these pass beside them."""
-
-
-def _write(raw: nir.NIRGraph, content: BytesIO) -> None:
-    """Write a graph by nir, its large arrays by h5py, straight from where they are."""
-    slim = {name: _slim(node) for name, node in raw.nodes.items()}
-    nir.write(content, nir.NIRGraph(slim, raw.edges, metadata=raw.metadata, type_check=False), compression=None)
-    with h5py.File(content, "a") as file:
-        for name, node in raw.nodes.items():
-            for field, array in _large(node).items():
-                place = file[f"node/nodes/{name}"]
-                del place[field]
-                place.create_dataset(field, data=array)
-
-
-def _large(node: nir.NIRNode) -> dict[str, Array]:
-    return {field: getattr(node, field) for field in _LARGE if isinstance(getattr(node, field, None), np.ndarray)}
-
-
-def _slim(node: nir.NIRNode) -> nir.NIRNode:
-    """The node with its large arrays left out."""
-    slim = copy.copy(node)
-    for field in _large(node):
-        setattr(slim, field, np.zeros(1, np.float32))
-    return slim
+        storage.write(raw, content)
 
 
 def read_nir(path: str | Path) -> Graph:
@@ -381,4 +349,4 @@ def _content(node: nir.NIRNode) -> dict[str, Any]:
 
     Large arrays are not copied.
     """
-    return {**_slim(node).to_dict(), **_large(node), "levels_in": node.metadata.get("levels_in")}
+    return {**storage.slim(node).to_dict(), **storage.large(node), "levels_in": node.metadata.get("levels_in")}

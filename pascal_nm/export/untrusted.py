@@ -86,6 +86,11 @@ def read_raw(path: str | Path) -> nir.NIRGraph:
     return raw
 
 
+def least_size(arrays: int) -> int:
+    """Bytes that a file has at least from which arrays of so many bytes are taken."""
+    return max((arrays - _SPARE_BYTES + 1) // 2, arrays - _MOST_SPARE_BYTES)
+
+
 def _unchecked(content: dict[str, Any]) -> dict[str, Any]:
     """A graph's content, and that of graphs inside it, without nir's check of shapes.
 
