@@ -3,7 +3,7 @@
 VGG-16 with 138 million weights, for 224x224 images.
 
     python benchmarks/nir_files.py [--width 1] [--rounds 3]
-    python benchmarks/nir_files.py --sizes models/*.uniform.pt    # compressed files against plain ones
+    python benchmarks/nir_files.py --sizes models/*.uniform.pt    # compressed against plain
 
 Each step runs in a process of its own, so that its peak of memory is its own; both sides of a ratio
 are measured in turns, best of the rounds.
@@ -100,7 +100,7 @@ def step(name, folder, width):
 
 
 def sizes(checkpoints, rounds):
-    """Files as they are written against the same with no array compressed: bytes, and seconds to read."""
+    """Files as they are written against plain ones: bytes, and seconds to read."""
     from unittest import mock
 
     from pascal_nm import checkpoint, quantize

@@ -6,9 +6,9 @@ They are files of other tools, and for other tools.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from pascal_nm.data import Dataset, Frames
 from pascal_nm.errors import DataError, FileError, GraphError
 from pascal_nm.export import nir_modules, nir_nodes
 from pascal_nm.export.nir_format import OtherNir
-from pascal_nm.export.nir_modules import Reading
-from pascal_nm.export.nir_neuron import Reset
+from pascal_nm.export.nir_modules import Per, Reading
+from pascal_nm.export.nir_neuron import Current, Reset
 from pascal_nm.export.nir_nodes import CannotRunError
 from pascal_nm.export.profile import Profile
 from pascal_nm.hw_targets import nir_network
@@ -38,12 +38,16 @@ class Wishes(NamedTuple):
         dt: length of a timestep.
         reset: ``zero`` or ``subtract``.
         preprocessing: how pixels become inputs.
+        per: what ``r`` of ``IF`` and ``I`` is of, ``timestep`` or ``unit``.
+        current: of a synapse, that its neuron takes: ``last`` or ``new``.
     """
 
     timesteps: int | None
     dt: float | None
     reset: str | None
     preprocessing: Preprocessing | None
+    per: str | None = None
+    current: str | None = None
 
     def refuse_for(self, what: str, *names: str) -> None:
         """Refuse wishes that a kind of file leaves no room for.
@@ -51,7 +55,14 @@ class Wishes(NamedTuple):
         Raises:
             DataError: one of ``names`` was given.
         """
-        options = {"timesteps": "--timesteps", "dt": "--dt", "reset": "--reset", "preprocessing": "--mean and --std"}
+        options = {
+            "timesteps": "--timesteps",
+            "dt": "--dt",
+            "reset": "--reset",
+            "preprocessing": "--mean and --std",
+            "per": "--r-per",
+            "current": "--current",
+        }
         for name in names:
             if getattr(self, name) is not None:
                 raise DataError(f"{options[name]}: {what}")
@@ -64,14 +75,15 @@ def run(file: OtherNir, target: str, data: Dataset, wishes: Wishes, output: Path
     """
     path, profile = file.path, file.profile
     if profile is not None:
-        wishes.refuse_for(f"{path} says that itself", "dt", "preprocessing")
+        wishes.refuse_for(f"{path} says that itself", "dt", "preprocessing", "per", "current")
         if wishes.timesteps not in (None, profile.timesteps):
             raise DataError(
                 f"{path} was made for {profile.timesteps} timestep(s), and is another network with another number"
             )
     wishes = wishes._replace(reset=wishes.reset or ("subtract" if file.form == "rate" else "zero"))
-    program = _program(file, target, wishes)
-    shown, how = _inputs(profile, wishes, data)
+    there = _over_time(file, wishes.dt, data)
+    program = _program(file, target, wishes._replace(timesteps=wishes.timesteps or there))
+    shown, how = _inputs(profile, wishes, data, changing=there is not None)
     start = time.perf_counter()
     with progress(f"running on {target}") as update:
         result = nir_network.evaluate(program, data, shown, update)
@@ -88,6 +100,7 @@ def run(file: OtherNir, target: str, data: Dataset, wishes: Wishes, output: Path
         "accuracy": result.accuracy if result.labelled else None,
         "timesteps": program.timesteps,
         "reset": wishes.reset,
+        "read": program.reading.words(program.plan),
         "spikes_per_image": sum(result.spikes.values()),
         "spikes_by_node": dict(result.spikes),
         "images_per_second": len(data) / seconds,
@@ -99,6 +112,8 @@ def run(file: OtherNir, target: str, data: Dataset, wishes: Wishes, output: Path
     say_right(result, data, f"on {target} ({_kind(file)}, {steps}, reset: {wishes.reset})")
     say(f"per image: {content['spikes_per_image']:,.0f} spikes; {content['images_per_second']:,.0f} images a second")
     say(f"inputs: {how}")
+    for line in program.reading.words(program.plan):
+        say(f"read: {line}")
 
 
 def say_right(result: NirEvaluation | Evaluation, data: Dataset | Frames, how: str) -> None:
@@ -117,18 +132,53 @@ def _program(file: OtherNir, target: str, wishes: Wishes) -> NirProgram:
     timesteps = file.profile.timesteps if file.profile else wishes.timesteps
     if timesteps is None:
         raise FileError(f"{file.path} does not say for how long an image is shown: give --timesteps")
+    choices = (("--r-per", wishes.per, get_args(Per)), ("--current", wishes.current, get_args(Current)))
+    for option, given, known in choices:
+        if given not in (None, *known):
+            raise DataError(f"{option} takes {' or '.join(known)}, not {given!r}")
     if wishes.reset not in ("zero", "subtract"):
         raise DataError(f"--reset takes zero or subtract, not {wishes.reset!r}")
     try:
-        return NirProgram(file.raw, timesteps, Reading(wishes.dt, cast("Reset", wishes.reset)), target)
+        reading = Reading(
+            wishes.dt,
+            cast("Reset", wishes.reset),
+            cast("Per | None", wishes.per),
+            cast("Current", wishes.current or "last"),
+        )
+        return NirProgram(file.raw, timesteps, reading, target)
     except GraphError as error:
         raise FileError(f"{file.path}: {error}") from error
 
 
-def _inputs(profile: Profile | None, wishes: Wishes, data: Dataset) -> tuple[Callable[[Array], Array], str]:
-    """What is shown for pixels, and in words."""
+def _over_time(file: OtherNir, dt: float | None, data: Dataset) -> int | None:
+    """Timesteps of inputs that change over time; None of images.
+
+    Raises:
+        FileError: the graph cannot run.
+        DataError: they are no inputs of it.
+    """
+    if file.profile is not None:
+        return None
+    try:
+        plan = nir_nodes.plan(file.raw, dt)
+    except GraphError as error:
+        raise FileError(f"{file.path}: {error}") from error
+    return nir_network.over_time(data.shape, plan.shapes[plan.source])
+
+
+def _inputs(
+    profile: Profile | None, wishes: Wishes, data: Dataset, *, changing: bool
+) -> tuple[Callable[[Array], Array], str]:
+    """What is shown for pixels, and in words.
+
+    Raises:
+        DataError: preprocessing of what are no images.
+    """
     if profile is not None:
         return profile.inputs, "as the file says"
+    if changing:
+        wishes.refuse_for(f"{data.name} changes over time, and is taken as it is", "preprocessing")
+        return lambda values: values, "as the data gives them, an entry in each timestep"
     if data.preprocessed:
         return lambda values: values, "as the data gives them, in every timestep"
     pre = wishes.preprocessing or data.known or Preprocessing(data.scale or 255.0)
@@ -145,27 +195,29 @@ def inspect(file: OtherNir, plot: Path | None, *, as_json: bool) -> None:
         FileError: it is no NIR graph.
     """
     path, raw, profile = file.path, file.raw, file.profile
-    problem, shapes = None, dict[str, Shape]()
+    order, nodes_of = list(raw.nodes), raw.nodes
+    sources: Mapping[str, list[str]] = {n: [a for a, b in raw.edges if b == n] for n in raw.nodes}
+    problem, shapes, read = None, dict[str, Shape](), list[str]()
     try:
         plan = nir_nodes.plan(raw)
-        order, shapes = list(plan.order), {name: sent for name, sent in plan.shapes.items() if name != plan.sink}
-        nir_modules.check_timestep(raw, None)
+        order, nodes_of, sources = list(plan.order), plan.nodes, plan.sources
+        shapes = {name: sent for name, sent in plan.shapes.items() if name != plan.sink}
+        nir_modules.check_timestep(plan, Reading().step)
+        read = Reading(per=nir_modules.gain_of(plan, Reading())).words(plan)
     except CannotRunError as error:
-        order, problem = list(raw.nodes), str(error)
+        problem = str(error)
     except GraphError as error:
         raise FileError(f"{path}: {error}") from error
     if plot is not None:
         plots.nir_graph(raw, plot)
-    sources: dict[str, list[str]] = {}
-    for first, last in raw.edges:
-        sources.setdefault(last, []).append(first)
-    nodes = [_node(name, raw.nodes[name], sources.get(name, []), shapes.get(name)) for name in order]
+    nodes = [_node(name, nodes_of[name], sources.get(name, []), shapes.get(name)) for name in order]
     content = {
         "file": str(path),
         "profile": file.form,
         "nodes": nodes,
         "weights": sum(int(node["weights"]) for node in nodes),
         "problem": problem,
+        "read": read,
         "timesteps": None if profile is None else profile.timesteps,
         "measured": [] if profile is None else [vars(m) for m in profile.measured],
     }
@@ -181,6 +233,8 @@ def inspect(file: OtherNir, plot: Path | None, *, as_json: bool) -> None:
         )
     if profile is not None:
         _show_inputs(profile)
+    for line in read:
+        say(f"`run` reads: {line}")
     say(f"[red]cannot run here:[/red] {problem}" if problem else "it can run here: `pascal-nm run`")
 
 

@@ -63,6 +63,23 @@ def run(
             show_default="zero; subtract for rate files",
         ),
     ] = None,
+    per: Annotated[
+        str | None,
+        typer.Option(
+            "--r-per",
+            help="NIR of other tools: r of IF and I is what an input adds in a timestep, or in a unit of time.",
+            show_default="what the file leaves no doubt of",
+            metavar="timestep|unit",
+        ),
+    ] = None,
+    current: Annotated[
+        str | None,
+        typer.Option(
+            help="NIR of other tools: a CubaLIF's potential takes the last current of its synapse, or the new one.",
+            show_default="last, NIR's own; snnTorch and Norse mean new",
+            metavar="last|new",
+        ),
+    ] = None,
     count: Annotated[
         int, typer.Option("--workers", help="Share the images among so many processes; the result is the same.", min=1)
     ] = 1,
@@ -95,9 +112,9 @@ def run(
 
     A folder from `pascal-nm deploy` is executed from its registers and routes.
     A NIR file of another tool runs, too, on torch and lava; --timesteps, --dt,
-    --reset, --mean, --std and --scale say what it leaves open.
+    --reset, --r-per, --current, --mean, --std and --scale say what it leaves open.
     """
-    wishes = nir_files.Wishes(timesteps, dt, reset, options.preprocessing(mean, std, scale))
+    wishes = nir_files.Wishes(timesteps, dt, reset, options.preprocessing(mean, std, scale), per, current)
     if scheduler is not None and count != 1:
         raise DataError("--workers are of this machine, --scheduler has its own: give one")
     if network.is_dir() and bundles.form_of(network) != "stages":
@@ -123,7 +140,13 @@ def run(
         images = options.load_data(data_name, limit, image_column, label_column)
         nir_files.run(graph, target, images, wishes, output, as_json=as_json)
         return
-    says = ("dt", "reset", *(["preprocessing"] if network.suffix == ".nir" or deployed is not None else []))
+    says = (
+        "dt",
+        "reset",
+        "per",
+        "current",
+        *(["preprocessing"] if network.suffix == ".nir" or deployed is not None else []),
+    )
     wishes.refuse_for(f"{network} is exact and says that itself; the option is for NIR of other tools", *says)
     if frames is not None and (scheduler is not None or count != 1):
         raise DataError(

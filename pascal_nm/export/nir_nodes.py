@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Callable, Mapping
+from graphlib import TopologicalSorter
 from typing import Any, NamedTuple
 
 import nir
 import numpy as np
+from scipy import sparse
 
-from pascal_nm.common.arrays import Shape
+from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.errors import GraphError
 
 _NODES, _EDGES = 5_000, 10_000
@@ -26,6 +27,15 @@ whatever their size."""
 _VALUES = 1 << 24
 """What nodes may send in a timestep for one image, beyond as many values as the
 file itself holds."""
+
+SECONDS = 1e-4
+"""Timestep that the field's readers assume where time constants are in seconds."""
+
+_MOST_DELAY = 1 << 15
+"""The most timesteps of a delay."""
+
+_ROUNDS = 100
+"""How deep cycles may stand in each other."""
 
 _AXES = 8
 """The most axes of anything, and the most entries of a shape."""
@@ -112,11 +122,11 @@ class Kind(NamedTuple):
     Attributes:
         fields: by name.
         sends: shape of what leaves for the fields and the shape of what arrives, both without the
-            batch; None where it does not run here.
+            batch.
     """
 
     fields: Mapping[str, Field]
-    sends: Callable[[Mapping[str, Any], Shape], Shape] | None
+    sends: Callable[[Mapping[str, Any], Shape], Shape]
 
 
 def _like_input(fields: Mapping[str, Any], shape: Shape) -> Shape:
@@ -208,6 +218,12 @@ def _flatten(fields: Mapping[str, Any], shape: Shape) -> Shape:
     return (*shape[:first], math.prod(shape[first:last]), *shape[last:])
 
 
+def _delayed(fields: Mapping[str, Any], shape: Shape) -> Shape:
+    if float(np.min(fields["delay"])) < 0:
+        raise GraphError(f"its delay is {np.min(fields['delay']):g}, into the past")
+    return _like_input(fields, shape)
+
+
 def _output(fields: Mapping[str, Any], shape: Shape) -> Shape:
     declared = tuple(map(int, np.asarray(fields["shape"]).reshape(-1)))
     if declared[-len(shape) :] != shape and math.prod(declared) != math.prod(shape):
@@ -254,7 +270,7 @@ KINDS: Mapping[str, Kind] = {
     "Conv2d": Kind(_convolves(2), _convolution),
     "CubaLI": Kind(_CUBA, _like_input),
     "CubaLIF": Kind({**_CUBA, **_FIRES}, _like_input),
-    "Delay": Kind({"delay": _each()}, None),
+    "Delay": Kind({"delay": _each()}, _delayed),
     "Flatten": Kind(
         {"start_dim": _whole(-_AXES), "end_dim": _whole(-_AXES), "input_type": _shape(optional=True)}, _flatten
     ),
@@ -353,87 +369,181 @@ def check_content(name: str, content: Mapping[str, Any]) -> None:
 class Plan(NamedTuple):
     """How a checked graph runs.
 
+    Graphs in it are part of it: their nodes have the graph's name and a dot before their own, and
+    their Input and Output pass on what they get.
+
     Attributes:
-        order: names of all nodes; each comes after all that it hears.
+        nodes: by name.
+        order: names of all nodes; each comes after all that it hears in the same timestep.
         sources: for each node, those that it hears, in the order of the graph's edges.
         shapes: what each node sends, without the batch.
-        inner: plans of the nodes that are graphs.
         source: the input node.
         sink: the output node.
+        late: edges that close a cycle: what they bring was sent in the timestep before.
+        delays: timesteps that a Delay holds what it gets, by its name.
     """
 
+    nodes: Mapping[str, Any]
     order: tuple[str, ...]
     sources: Mapping[str, list[str]]
     shapes: Mapping[str, Shape]
-    inner: Mapping[str, Plan]
     source: str
     sink: str
+    late: frozenset[tuple[str, str]] = frozenset()
+    delays: Mapping[str, Array] = {}
 
     @property
     def values(self) -> int:
-        """What all nodes send in a timestep for one image."""
-        own = sum(math.prod(shape) for name, shape in self.shapes.items() if name not in self.inner)
-        return own + sum(plan.values for plan in self.inner.values())
+        """What all nodes send in a timestep, and delays hold, for one image."""
+        held = sum(math.prod(self.shapes[name]) * int(steps.max()) for name, steps in self.delays.items())
+        return held + sum(math.prod(shape) for shape in self.shapes.values())
+
+    def heard(self, name: str, *, late: bool) -> list[str]:
+        """The nodes that a node hears a timestep late, or in the same one."""
+        return [source for source in self.sources[name] if ((source, name) in self.late) == late]
 
 
-def plan(raw: nir.NIRGraph) -> Plan:
+def plan(raw: nir.NIRGraph, dt: float | None = None) -> Plan:
     """Check a graph as a whole, and every field of every node.
 
+    Where a graph is recurrent, one edge of each cycle brings what was sent in the timestep before:
+    the one into the node where the cycle is entered from the Input (into each such node, where
+    there are several). In a cycle with a Delay of a timestep or more it is the Delay's own, which
+    then holds a timestep less.
+
+    Args:
+        raw: the graph.
+        dt: length of a timestep in the unit of the graph's delays; None: 1e-4 s.
+
     Raises:
-        CannotRunError: kinds of nodes that do not run here, recurrence, too many nodes or edges.
-        GraphError: what is no NIR graph with one input and one output, or contradicts itself; the
-            message names node and field.
+        CannotRunError: kinds of nodes that do not run here, too many nodes or edges, a delay that
+            is no whole number of timesteps.
+        GraphError: what is no NIR graph with one input and one output, or contradicts itself (the
+            message names node and field); a timestep that is not positive and finite.
     """
-    found = _plan(raw, None)
-    stored = sum(np.size(value) for node in _nodes(raw) for value in fields_of(node).values())
+    dt = SECONDS if dt is None else dt
+    if not (math.isfinite(dt) and dt > 0):
+        raise GraphError(f"a timestep must be positive and finite, not {dt}")
+    found = _plan(raw, dt)
+    stored = sum(np.size(value) for node in found.nodes.values() for value in fields_of(node).values())
     if found.values > _VALUES + stored:
         raise CannotRunError(f"its nodes send {found.values:,} values in a timestep, too many for a graph of this size")
     return found
 
 
-def _nodes(raw: nir.NIRGraph) -> Iterator[Any]:
-    for node in raw.nodes.values():
-        if isinstance(node, nir.NIRGraph):
-            yield from _nodes(node)
-        else:
-            yield node
-
-
-def _plan(raw: nir.NIRGraph, given: Shape | None) -> Plan:
+def _plan(raw: nir.NIRGraph, dt: float) -> Plan:
     source, sink = _end(raw, nir.Input), _end(raw, nir.Output)
-    sources = _sources(raw, source, sink)
-    try:
-        order = tuple(TopologicalSorter(sources).static_order())
-    except CycleError as error:
-        cycle = error.args[1]
-        shown = " -> ".join(cycle[:8]) + (" -> …" if len(cycle) > 8 else "")
-        raise CannotRunError(f"recurrent graphs are not run; there is a cycle: {shown}") from error
+    nodes, sources = _flat(raw)
+    fields = {name: _checked(name, node) for name, node in nodes.items()}
+    delays = {name: _steps(name, node, dt) for name, node in nodes.items() if isinstance(node, nir.Delay)}
+    cutting = {name for name, steps in delays.items() if steps.min() >= 1}
+    cycles = _cycles(source, sources, cutting)
+    late = cycles | {(first, last) for _, last in cycles for first in sources[last] if last in cutting}
+    shorter = cutting & {last for _, last in late}
+    delays = {name: steps - (name in shorter) for name, steps in delays.items()}
+    order = tuple(
+        TopologicalSorter(
+            {name: [n for n in heard if (n, name) not in cycles] for name, heard in sources.items()}
+        ).static_order()
+    )
     shapes: dict[str, Shape] = {}
-    inner: dict[str, Plan] = {}
     for name in order:
-        node = raw.nodes[name]
-        if isinstance(node, nir.Input):
-            declared = np.asarray(_checked(name, node)["shape"]).reshape(-1)
-            arriving = given or tuple(int(n) for n in declared)
-        else:
-            arriving = shapes[sources[name][0]]
-            for other in sources[name][1:]:
-                if shapes[other] != arriving:
-                    raise GraphError(
-                        f"node {name!r} gets the shape {arriving} from {sources[name][0]!r}, "
-                        f"but {shapes[other]} from {other!r}"
-                    )
+        known = [n for n in sources[name] if n in shapes]
+        if isinstance(nodes[name], nir.Input) and name == source:
+            arriving = tuple(int(n) for n in np.asarray(fields[name]["shape"]).reshape(-1))
+        elif known:
+            arriving = shapes[known[0]]
+        else:  # all that it hears comes behind it
+            arriving = np.shape(fields[name].get("delay", ()))
+        shapes[name] = _sent(name, nodes[name], fields[name], arriving)
+    for name, heard in sources.items():
+        for other in heard[1:]:
+            if shapes[other] != shapes[heard[0]]:
+                raise GraphError(
+                    f"node {name!r} gets the shape {shapes[heard[0]]} from {heard[0]!r}, "
+                    f"but {shapes[other]} from {other!r}"
+                )
+        if heard and shapes[heard[0]] != shapes[name] and name in cutting:
+            raise GraphError(
+                f"node {name!r} stands in a cycle, and delays {shapes[heard[0]]}: its delay needs that shape"
+            )
+    return Plan(nodes, order, sources, shapes, source, sink, frozenset(late), delays)
+
+
+def _flat(raw: nir.NIRGraph) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """All nodes, and those that each of them hears, in the order of the edges."""
+    sources = _sources(raw, _end(raw, nir.Input), _end(raw, nir.Output))
+    nodes: dict[str, Any] = {}
+    heard: dict[str, list[str]] = {}
+    first, last = ({name: name for name in raw.nodes} for _ in range(2))
+    for name, node in raw.nodes.items():
+        inner, within = {name: node}, {name: list[str]()}
         if isinstance(node, nir.NIRGraph):
-            inner[name] = _plan(node, arriving)
-            shapes[name] = inner[name].shapes[inner[name].sink]
-        else:
-            shapes[name] = _sent(name, node, arriving)
-    return Plan(order, sources, shapes, inner, source, sink)
+            parts, hears = _flat(node)
+            inner = {f"{name}.{part}": each for part, each in parts.items()}
+            within = {f"{name}.{part}": [f"{name}.{n}" for n in ns] for part, ns in hears.items()}
+            first[name], last[name] = f"{name}.{_end(node, nir.Input)}", f"{name}.{_end(node, nir.Output)}"
+        if twice := sorted(inner.keys() & nodes.keys()):
+            raise GraphError(f"two nodes have the name {twice[0]!r}, one of them in a graph in the graph")
+        nodes |= inner
+        heard |= within
+    for name, before in sources.items():
+        heard[first[name]] += [last[n] for n in before]
+    if len(nodes) > _NODES or sum(map(len, heard.values())) > _EDGES:
+        raise CannotRunError(f"a graph that can run has up to {_NODES:,} nodes and {_EDGES:,} edges, with those in it")
+    return nodes, heard
 
 
-def _sent(name: str, node: Any, arriving: Shape) -> Shape:
-    fields, kind = _checked(name, node), KINDS[type(node).__name__]
-    assert kind.sends is not None, "_checked refuses kinds that do not run"
+def _steps(name: str, node: nir.Delay, dt: float) -> Array:
+    """Timesteps of a Delay, of the shape of its field.
+
+    Raises:
+        CannotRunError: no whole numbers, or too many.
+    """
+    exact = np.asarray(node.delay, np.float64) / dt
+    steps = np.rint(exact)
+    if not np.allclose(exact, steps, rtol=1e-5, atol=1e-5) or steps.max() > _MOST_DELAY:
+        worst = np.asarray(node.delay).reshape(-1)[np.abs(exact - steps).argmax()]
+        raise CannotRunError(
+            f"delay of node {name!r} holds {worst:g}, which is not a whole number of timesteps of {dt:g}, "
+            f"up to {_MOST_DELAY:,}: give a --dt that fits the file's unit of time"
+        )
+    return np.asarray(steps, np.int64)
+
+
+def _cycles(source: str, sources: Mapping[str, list[str]], cutting: set[str]) -> set[tuple[str, str]]:
+    """Edges without which a graph has no cycle; which they are depends on the graph alone.
+
+    Raises:
+        GraphError: a cycle that nothing leads to.
+        CannotRunError: too many cycles in each other.
+    """
+    names = list(sources)
+    place = {name: i for i, name in enumerate(names)}
+    cut: set[tuple[str, str]] = set()
+    for _ in range(_ROUNDS):
+        pairs = [(first, last) for last, heard in sources.items() for first in heard if (first, last) not in cut]
+        ends = np.array([(place[first], place[last]) for first, last in pairs], np.int64).reshape(-1, 2)
+        matrix = sparse.csr_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), (len(names),) * 2)
+        _, part = sparse.csgraph.connected_components(matrix, connection="strong")
+        inside = [(first, last) for first, last in pairs if part[place[first]] == part[place[last]]]
+        if not inside:
+            return cut
+        cyclic = {part[place[last]] for _, last in inside}
+        entered = {last for first, last in pairs if part[place[first]] != part[place[last]]}
+        delayed = {part[place[last]] for _, last in inside if last in cutting}
+        chosen = {
+            (first, last) for first, last in inside if last in (cutting if part[place[last]] in delayed else entered)
+        }
+        if stuck := cyclic - {part[place[last]] for _, last in chosen}:
+            shown = ", ".join(repr(name) for name in names if part[place[name]] in stuck)
+            raise GraphError(f"nothing leads from {source!r} to the cycle of {shown[:200]}")
+        cut |= chosen
+    raise CannotRunError(f"its cycles stand in each other more than {_ROUNDS} deep")
+
+
+def _sent(name: str, node: Any, fields: Mapping[str, Any], arriving: Shape) -> Shape:
+    kind = KINDS[type(node).__name__]
     each = {field: value for field, value in fields.items() if kind.fields[field].each}
     try:
         return kind.sends(each or fields, arriving)
@@ -442,11 +552,10 @@ def _sent(name: str, node: Any, arriving: Shape) -> Shape:
 
 
 def _checked(name: str, node: Any) -> dict[str, Any]:
-    """The fields of a node that runs, with finite values."""
+    """The fields of a node, with finite values."""
     kind = type(node).__name__
-    if kind not in KINDS or KINDS[kind].sends is None:
-        names = ", ".join(sorted(name for name, entry in KINDS.items() if entry.sends))
-        raise CannotRunError(f"node {name!r} is a {kind}; what can run: {names}, NIRGraph")
+    if kind not in KINDS:
+        raise CannotRunError(f"node {name!r} is a {kind}; what can run: {', '.join(sorted(KINDS))}, NIRGraph")
     fields = fields_of(node)
     check_fields(name, kind, fields)
     for field, value in fields.items():

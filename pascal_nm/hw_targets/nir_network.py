@@ -1,7 +1,7 @@
 """NIR graphs of other tools, and our profiles for other tools, run on data in torch or in Lava.
 
-An image is shown as a constant current for some timesteps; what the output node gives is added up
-over them, and the largest sum is the answer.
+An image is shown as a constant current for some timesteps, an input that changes as it is, an entry
+in each; what the output node gives is added up over them, and the largest sum is the answer.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class NirProgram:
         input_shape: shape of one input.
         network: the graph in torch.
         plan: the order of the nodes, and what each of them sends.
+        reading: what was taken for what the file leaves open.
     """
 
     def __init__(
@@ -92,6 +93,8 @@ class NirProgram:
         self.raw, self.timesteps, self.target, self.dtype = raw, timesteps, target, dtype
         self.network = nir_modules.to_torch(raw, reading, dtype)
         self.plan = self.network.plan
+        reading = reading or Reading()
+        self.reading = reading._replace(per=nir_modules.gain_of(self.plan, reading))
         self.input_shape = self.plan.shapes[self.plan.source]
         if target == "lava":
             self._fits_lava()
@@ -99,8 +102,6 @@ class NirProgram:
     def _fits_lava(self) -> None:
         from pascal_nm.process_models import compat  # noqa: F401  # fails here, with advice, where Lava is missing
 
-        for name in self.plan.inner:
-            raise TargetError(f"Lava runs flat graphs; {name} is a graph of its own: use --target torch")
         if len(self.plan.order) > _MOST_PROCESSES:
             raise TargetError(
                 f"Lava starts a process for each of {len(self.plan.order):,} nodes, "
@@ -113,22 +114,39 @@ class NirProgram:
         return memory.batch_size(self.plan.values, memory.TRAIN)
 
     def run(self, inputs: Array) -> NirResult:
-        """Show N inputs, (N, *shape) as the input node takes them.
+        """Show N inputs (N, *shape), or (N, T, *shape), of which one in each timestep.
 
         Axes of 1 do not count, and if the node takes one axis, all may be in it.
 
         Raises:
-            DataError: inputs of another size, or whose axes would have to be changed.
+            DataError: inputs of another size, or whose axes would have to be changed; fewer entries
+                than timesteps.
             TargetError: values that are not finite, or a child process of Lava that failed.
         """
-        if not fits(inputs.shape[1:], self.input_shape):
-            raise DataError(f"the network takes inputs of shape {self.input_shape}, the data has {inputs.shape[1:]}")
-        given = torch.from_numpy(inputs.reshape(len(inputs), *self.input_shape)).to(self.dtype)
+        there = over_time(inputs.shape[1:], self.input_shape)
+        if there is not None and there < self.timesteps:
+            raise DataError(f"the data has {there} timesteps, {self.timesteps} are to be run")
+        over = inputs[:, None] if there is None else inputs[:, : self.timesteps]
+        shape = (len(inputs), over.shape[1], *self.input_shape)
+        given = torch.from_numpy(np.ascontiguousarray(over.reshape(shape).swapaxes(0, 1))).to(self.dtype)
         with torch.no_grad():
             result = _torch(self, given) if self.target == "torch" else _lava(self, given)
         if not np.isfinite(result.outputs).all():
             raise TargetError("the network's outputs are not finite: its weights or inputs are too large")
         return result
+
+
+def over_time(given: Shape, wanted: Shape) -> int | None:
+    """Timesteps of inputs (T, *shape) that change; None of one (*shape) that is shown all the time.
+
+    Raises:
+        DataError: they are neither.
+    """
+    if fits(given, wanted):
+        return None
+    if len(given) > 1 and fits(given[1:], wanted):
+        return given[0]
+    raise DataError(f"the network takes inputs of shape {wanted}, the data has {given}")
 
 
 def fits(given: Shape, wanted: Shape) -> bool:
@@ -153,8 +171,8 @@ def _torch(program: NirProgram, inputs: Tensor) -> NirResult:
     hooks = [module.register_forward_hook(counting(name)) for name, module in nir_modules.neurons(network)]
     try:
         state, total = None, None
-        for _ in range(program.timesteps):
-            output, state = network(inputs, state)
+        for t in range(program.timesteps):
+            output, state = network(inputs[min(t, len(inputs) - 1)], state)
             total = output if total is None else total + output
     finally:
         for hook in hooks:

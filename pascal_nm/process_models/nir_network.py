@@ -18,16 +18,16 @@ from pascal_nm.process_models.timing import Cycle
 
 
 class NirNetwork:
-    """The Processes of a flat, acyclic graph.
+    """The Processes of a graph.
 
-    Nothing is delayed: what a node sends arrives in the same timestep.
+    What a node sends arrives in the same timestep, but over the plan's late edges in the next.
 
     Args:
         plan: the graph's.
         modules: of each node between input and output, by its name.
         firing: names of the nodes whose spikes are counted.
-        inputs: one batch, (B, *shape).
-        timesteps: for how long the batch is shown.
+        inputs: one batch: (1, B, *shape), shown in every timestep, or (T, B, *shape).
+        timesteps: T, for how long the batch is shown.
     """
 
     def __init__(
@@ -38,11 +38,12 @@ class NirNetwork:
         inputs: Array,
         timesteps: int,
     ) -> None:
-        batch, cycle = len(inputs), Cycle(timesteps, 1)
+        batch, cycle = inputs.shape[1], Cycle(timesteps, 1)
         arriving = {name: plan.shapes[sources[0]] for name, sources in plan.sources.items() if sources}
         self._records = {name: Record.create(1, batch, plan.shapes[name]) for name in firing}
         self._sums = shared_zeros((1, timesteps, batch, *arriving[plan.sink]), inputs.dtype)
-        self.entry: Any = AnalogInput(currents=inputs[None], cycle=cycle, repeat=timesteps, name=plan.source)
+        shown = Cycle(timesteps // len(inputs), len(inputs))
+        self.entry: Any = AnalogInput(currents=inputs, cycle=shown, repeat=shown.interval, name=plan.source)
         readout = Readout(
             shape=arriving[plan.sink],
             window=range(timesteps),
@@ -66,7 +67,8 @@ class NirNetwork:
         self.processes = list(processes.values())
         for name, sources in plan.sources.items():
             for source in sources:
-                processes[source].s_out.connect(processes[name].a_in)
+                inlet = "late_in" if (source, name) in plan.late else "a_in"
+                processes[source].s_out.connect(getattr(processes[name], inlet))
 
     @property
     def outputs(self) -> Array:

@@ -6,8 +6,8 @@ import nir
 import numpy as np
 
 
-def random_graph(rng, depth=0, shape=None, flat=True):
-    """An acyclic graph: a chain with branches, each node fitting what reaches it."""
+def random_graph(rng, depth=0, shape=None, flat=True, recurrent=False):
+    """A chain with branches, each node fitting what reaches it; perhaps with edges back."""
     start = shape or ((1, 8, 8) if rng.random() < 0.7 else (64,))
     nodes = {"input": nir.Input({"input": np.array(start)})}
     edges, shapes = [], {"input": start}
@@ -24,8 +24,13 @@ def random_graph(rng, depth=0, shape=None, flat=True):
         at = shapes[last]
         alike = [name for name, other in shapes.items() if other == at and name != last]
         sources = [last, *(rng.choice(alike, 1) if alike and rng.random() < 0.3 else [])]
-        node, sent = _node(rng, at, depth)
+        node, sent = _node(rng, at, depth, recurrent)
         last = add(node, [str(source) for source in sources], sent)
+    arriving = {b: shapes[a] for a, b in edges}
+    for target, wanted in arriving.items() if recurrent else ():
+        back = [name for name in nodes if shapes[name] == wanted and name != "input" and (name, target) not in edges]
+        if back and rng.random() < 0.6:
+            edges.append((str(rng.choice(back)), target))
     if flat:
         if len(shapes[last]) > 1:
             count = int(np.prod(shapes[last]))
@@ -41,8 +46,8 @@ def _weight(rng, *shape):
     return rng.normal(0, 1.5 / max(1, np.prod(shape[1:])) ** 0.5, shape).astype(rng.choice(["f4", "f8"]))
 
 
-def _node(rng, at, depth):
-    kinds = ["if", "lif", "li", "i", "cuba", "cubali", "scale", "threshold"]
+def _node(rng, at, depth, recurrent=False):
+    kinds = ["delay", "if", "lif", "li", "i", "cuba", "cubali", "scale", "threshold"]
     kinds += ["conv2d", "conv2d", "sum", "avg", "flatten"] if len(at) == 3 else []
     kinds += ["affine", "linear"] if len(at) == 1 else []
     kinds += ["conv1d"] if len(at) == 2 else []
@@ -54,7 +59,9 @@ def _node(rng, at, depth):
 
     match kind:
         case "if":
-            return nir.IF(np.full(at, rng.choice([1.0, 1e4])), each(0.2, 1), each(-0.1, 0.1)), at
+            return nir.IF(each(0.5, 1), each(0.2, 1), each(-0.1, 0.1)), at
+        case "delay":
+            return nir.Delay(1e-4 * rng.integers(int(rng.integers(0, 2)), 4, at)), at
         case "i":
             return nir.I(each(0.5, 1)), at
         case "lif":
@@ -85,7 +92,7 @@ def _node(rng, at, depth):
                 return nir.Flatten({"input": np.array(at)}, 1, 2), (at[0], at[1] * at[2])
             return nir.Flatten({"input": np.array(at)}, int(rng.integers(0, 2)), -1), (int(np.prod(at)),)
         case "graph":
-            inner = random_graph(rng, 1, at, flat=False)
+            inner = random_graph(rng, 1, at, flat=False, recurrent=recurrent)
             return inner, tuple(int(n) for n in inner.nodes["output"].output_type["output"])
     return _convolution(rng, at)
 

@@ -13,35 +13,94 @@ import numpy as np
 STEP = 1e-4
 
 
-def run(graph, inputs, timesteps, after_spike="zero"):
-    """The output node's sum over ``timesteps`` of the same inputs (N, *shape)."""
-    states, total = {}, 0
-    for _ in range(timesteps):
-        total = total + timestep(graph, np.asarray(inputs, np.float64), states, after_spike)
-    return total.reshape(len(inputs), -1)
+def run(graph, inputs, timesteps, after_spike="zero", current="last"):
+    """The sum at the output over ``timesteps`` of inputs (N, *shape), one or a list of them."""
+    nodes, edges = flat(graph)
+    late, shorter = late_edges(nodes, edges)
+    (output,) = (n for n, node in graph.nodes.items() if isinstance(node, nir.Output))
+    gains = [node.r for node in nodes.values() if isinstance(node, (nir.I, nir.IF))]
+    unit = STEP if all(np.allclose(r * STEP, 1) for r in gains) else 1.0
+    states, total, before = {}, 0, {}
+    for t in range(timesteps):
+        x = np.asarray(inputs[t] if isinstance(inputs, list) else inputs, np.float64)
+        sent = timestep(nodes, edges, late, shorter, x, states, before, (after_spike, current, unit))
+        total, before = total + sent[output], sent
+    return total.reshape(len(total), -1)
 
 
-def timestep(graph, x, states, after_spike):
-    waiting, sent = dict(graph.nodes), {}
+def flat(graph, prefix=""):
+    """All nodes and edges; the ends of a graph in a graph are nodes that pass on what they get."""
+    nodes, edges, ends = {}, [], {}
+    for name, node in graph.nodes.items():
+        if isinstance(node, nir.NIRGraph):
+            inner, between = flat(node, f"{prefix}{name}.")
+            nodes |= inner
+            edges += between
+            kinds = (nir.Input, nir.Output)
+            ends[name] = [next(f"{prefix}{name}.{n}" for n, m in node.nodes.items() if isinstance(m, k)) for k in kinds]
+        else:
+            nodes[prefix + name] = node
+            ends[name] = [prefix + name] * 2
+    return nodes, edges + [(ends[a][1], ends[b][0]) for a, b in graph.edges]
+
+
+def late_edges(nodes, edges):
+    """The edges that come a timestep late, and the delays that are shorter by it (docs/nir.md)."""
+    late, shorter = set(), set()
+    cutting = {n for n, node in nodes.items() if isinstance(node, nir.Delay) and np.min(node.delay) >= STEP / 2}
+    while True:
+        left = [edge for edge in edges if edge not in late]
+        reach = {n: {n} for n in nodes}
+        for _ in nodes:
+            for a, b in left:
+                reach[a] |= reach[b]
+        inside = [(a, b) for a, b in left if a in reach[b]]
+        if not inside:
+            return late | {(a, b) for a, b in edges if b in shorter}, shorter
+        for a, b in inside:
+            cycle = reach[a] & {n for n in nodes if a in reach[n]}
+            delays = cutting & cycle
+            entries = delays or {d for c, d in left if d in cycle and c not in cycle}
+            if b in entries:
+                late.add((a, b))
+                shorter |= {b} & delays
+
+
+def timestep(nodes, edges, late, shorter, x, states, before, reading):
+    """What each node sends."""
+    waiting, sent = dict(nodes), {}
     while waiting:
-        ready = [n for n in waiting if all(a in sent for a, b in graph.edges if b == n)]
+        ready = [n for n in waiting if all(a in sent for a, b in edges if b == n and (a, b) not in late)]
         assert ready, "a cycle"
         for name in ready:
             node = waiting.pop(name)
-            arriving = [sent[a] for a, b in graph.edges if b == name]
+            brought = [(before if (a, b) in late else sent).get(a) for a, b in edges if b == name]
+            arriving = [value for value in brought if value is not None]
             assert len({a.shape for a in arriving}) <= 1, "shapes differ"
-            y = x if isinstance(node, nir.Input) else np.sum(arriving, 0)
-            sent[name] = respond(node, y, states.setdefault(name, {}), after_spike)
-    (output,) = (n for n, node in graph.nodes.items() if isinstance(node, nir.Output))
-    return sent[output]
+            if isinstance(node, nir.Input) and not brought:
+                y = x
+            elif arriving:
+                y = np.sum(arriving, 0)
+            else:  # nothing was sent yet
+                y = np.zeros((len(x), *node.delay.shape))
+            state = states.setdefault(name, {"shorter": name in shorter})
+            sent[name] = respond(node, y, state, *reading)
+    return sent
 
 
-def respond(node, x, state, after_spike):
+def respond(node, x, state, *reading):
     match node:
-        case nir.NIRGraph():
-            return timestep(node, x, state, after_spike)
         case nir.Input() | nir.Output():
             return x
+        case nir.Delay():
+            came = state.setdefault("came", [])
+            came.append(x)
+            steps = np.rint(constant(node.delay, x) / STEP).astype(int) - state["shorter"]
+            out = np.zeros_like(x)
+            for place in np.ndindex(*x.shape):
+                ago = np.broadcast_to(steps, x.shape)[place]
+                out[place] = came[-1 - ago][place] if ago < len(came) else 0
+            return out
         case nir.Affine() | nir.Linear():
             (inputs,) = x.shape[1:]
             assert node.weight.shape[1] == inputs
@@ -66,7 +125,7 @@ def respond(node, x, state, after_spike):
             first, last = (int(n) % len(whole) for n in (node.start_dim, node.end_dim))
             merged = [*whole[:first], int(np.prod(whole[first : last + 1])), *whole[last + 1 :]]
             return x.reshape(merged if len(declared) == x.ndim else [len(x), *merged])
-    return neurons(node, x, state, after_spike)
+    return neurons(node, x, state, *reading)
 
 
 def constant(value, x):
@@ -77,16 +136,16 @@ def constant(value, x):
     return value[None]
 
 
-def neurons(node, x, state, after_spike):
+def neurons(node, x, state, after_spike, current, unit):
     field = {name: constant(value, x) for name, value in vars(node).items() if name in FIELDS and value is not None}
     v = state.get("v", np.zeros_like(x))
     if "tau_syn" in field:
         i = state.get("i", np.zeros_like(x))
-        state["i"] = x = i + STEP / field["tau_syn"] * (field["w_in"] * x - i)
+        state["i"] = i + STEP / field["tau_syn"] * (field["w_in"] * x - i)
+        x = i if current == "last" else state["i"]
     tau = field.get("tau", field.get("tau_mem"))
     if tau is None:
-        seconds = np.allclose(field["r"] * STEP, 1)
-        v = v + field["r"] * (STEP if seconds else 1.0) * x
+        v = v + field["r"] * unit * x
     else:
         v = v + STEP / tau * (field["v_leak"] - v) + STEP / tau * field["r"] * x
     if "v_threshold" not in field:

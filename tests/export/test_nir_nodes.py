@@ -16,21 +16,25 @@ from pascal_nm.hw_targets.nir_network import NirProgram
 from tests.export import foreign, interpreter
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(100))
 def test_a_random_graph_answers_as_its_equations_say(seed):
     rng = np.random.default_rng(seed)
-    raw, after_spike = foreign.random_graph(rng), ("zero", "subtract")[seed % 2]
-    program = NirProgram(raw, 5, Reading(after_spike=after_spike), dtype=torch.float64)
+    raw, after_spike = foreign.random_graph(rng, recurrent=seed > 40), ("zero", "subtract")[seed % 2]
+    current = ("last", "new")[seed % 3 == 0]
+    program = NirProgram(raw, 5, Reading(after_spike=after_spike, current=current), dtype=torch.float64)
     x = rng.normal(0.5, 1, (3, *program.input_shape))
-    np.testing.assert_allclose(program.run(x).outputs, interpreter.run(raw, x, 5, after_spike), rtol=1e-9, atol=1e-9)
+    expected = interpreter.run(raw, x, 5, after_spike, current)
+    np.testing.assert_allclose(program.run(x).outputs, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(8))
 def test_lava_answers_as_torch_does(seed):
+    """Graphs in graphs and recurrent ones, and inputs that change over time."""
     pytest.importorskip("lava")
     rng = np.random.default_rng(1000 + seed)
-    raw = foreign.random_graph(rng, depth=1)
-    x = rng.normal(0.5, 1, (2, *nir_nodes.plan(raw).shapes["input"])).astype(np.float32)
+    raw = foreign.random_graph(rng, recurrent=seed > 2)
+    changing = (4,) if seed % 2 else ()
+    x = rng.normal(0.5, 1, (2, *changing, *nir_nodes.plan(raw).shapes["input"])).astype(np.float32)
     found = [NirProgram(raw, 4, target=target).run(x) for target in ("torch", "lava")]
     np.testing.assert_allclose(found[0].outputs, found[1].outputs, rtol=1e-5, atol=1e-5)
     for name, count in found[0].counts.items():

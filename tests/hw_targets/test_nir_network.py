@@ -76,7 +76,7 @@ def test_a_file_of_another_tool_runs_as_that_tool_runs_it(tool, tmp_path):
     subprocess.run([python, foreign_writers.__file__, tool, tmp_path], check=True, capture_output=True, timeout=120)
     # Norse 1.1.0 writes tau = dt / tau_mem_inv where 1 / tau_mem_inv is meant (docs/readers.md): a
     # thousandth of it.
-    reading = Reading(dt=1e-6 if tool == "norse" else None)
+    reading = Reading(dt=1e-6 if tool == "norse" else None, current="new")
     raw = read_raw(tmp_path / "network.nir")
     result = NirProgram(raw, foreign_writers.TIMESTEPS, reading).run(np.load(tmp_path / "inputs.npy"))
     expected = np.load(tmp_path / "outputs.npy")
@@ -84,8 +84,10 @@ def test_a_file_of_another_tool_runs_as_that_tool_runs_it(tool, tmp_path):
     np.testing.assert_allclose(result.outputs, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_graph_inside_a_graph_runs_in_torch_and_is_refused_in_lava():
-    pytest.importorskip("lava")
+@pytest.mark.parametrize("target", ["torch", "lava"])
+def test_a_graph_inside_a_graph_runs(target):
+    if target == "lava":
+        pytest.importorskip("lava")
     inner = nir.NIRGraph(
         {
             "input": nir.Input({"input": np.array([3])}),
@@ -97,10 +99,18 @@ def test_a_graph_inside_a_graph_runs_in_torch_and_is_refused_in_lava():
     )
     ends = {"input": nir.Input({"input": np.array([3])}), "output": nir.Output({"output": np.array([3])})}
     raw = nir.NIRGraph({**ends, "inner": inner}, [("input", "inner"), ("inner", "output")], type_check=False)
-    outputs = NirProgram(raw, 3).run(np.ones((2, 3), np.float32)).outputs
+    outputs = NirProgram(raw, 3, target=target).run(np.ones((2, 3), np.float32)).outputs
     np.testing.assert_array_equal(outputs, np.full((2, 3), 1 + 2 + 3))
-    with pytest.raises(TargetError, match="inner is a graph of its own"):
-        NirProgram(raw, 3, target="lava")
+
+
+def test_inputs_that_change_are_shown_one_in_each_timestep():
+    ends = {"input": nir.Input({"input": np.array([3])}), "output": nir.Output({"output": np.array([3])})}
+    raw = nir.NIRGraph({**ends, "i": nir.I(np.ones(3))}, [("input", "i"), ("i", "output")], type_check=False)
+    x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
+    found = NirProgram(raw, 5, dtype=torch.float64).run(x).outputs
+    np.testing.assert_allclose(found, x.astype(float).cumsum(1).sum(1), rtol=1e-12)
+    with pytest.raises(DataError, match="the data has 5 timesteps, 6 are to be run"):
+        NirProgram(raw, 6).run(x)
 
 
 def test_bad_use_is_refused():

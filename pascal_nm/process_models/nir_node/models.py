@@ -23,6 +23,7 @@ class NirNodeFloat(Model):
     """Floating point, in the type of the module's weights."""
 
     a_in: Any = LavaPyType(SumPort, float)
+    late_in: Any = LavaPyType(SumPort, float)
     s_out: Any = LavaPyType(FramePort, float)
 
     def __init__(self, proc_params: Any = None) -> None:
@@ -39,9 +40,13 @@ class NirNodeFloat(Model):
         batch, place = (0, t) if self.cycle is None else divmod(t, self.cycle.interval)
         if place == 0:
             self.state = None
+        x = np.zeros(self.a_in._shape, self.dtype)  # a copy: modules may return, or keep, what they were given
         with self.a_in.frame() as arrived:
-            # A copy: modules may return, or keep, what they were given.
-            x = np.zeros(self.a_in._shape, self.dtype) if arrived is None else np.array(arrived, self.dtype)
+            total = x if arrived is None else arrived
+            if t > 0:
+                with self.late_in.frame() as late:
+                    total = total if late is None or place == 0 else total + late
+            x[:] = total
         y: Tensor
         if self.keeps_state:
             y, self.state = self.module(torch.from_numpy(x), self.state)

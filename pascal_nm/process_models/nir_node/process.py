@@ -17,9 +17,9 @@ class NirNode(AbstractProcess):
 
     See https://neuroir.org.
 
-    What arrives in a timestep leaves transformed in the same timestep, as NIR's equations say,
-    so a graph of such Processes must be acyclic. The state of neurons is set to rest at the
-    start of every window.
+    What arrives in a timestep leaves transformed in the same timestep, as NIR's equations say, so
+    a cycle of such Processes needs a connection that comes late. The state of neurons is set to
+    rest at the start of every window.
 
     Args:
         module: ``y = module(x)`` or, for neurons, ``y, state = module(x, state)``: see
@@ -35,6 +35,7 @@ class NirNode(AbstractProcess):
 
     Ports:
         a_in: (B, \*shape_in); several connections add up.
+        late_in: (B, \*shape_in); what is sent to it in a timestep counts in the next.
         s_out: (B, \*shape_out).
     """
 
@@ -53,4 +54,5 @@ class NirNode(AbstractProcess):
     ) -> None:
         super().__init__(module=module, dtype=np.dtype(dtype), cycle=cycle, record=record, timing=timing, name=name)
         self.a_in = InPort(shape=(batch, *shape_in))
+        self.late_in = InPort(shape=(batch, *shape_in))
         self.s_out = OutPort(shape=(batch, *shape_out))
