@@ -62,6 +62,10 @@ class PascModel(Model):
                 f"with dtype={'float32' if kinds == 'f' else 'int32'}"
             )
 
+    def on_var_update(self) -> None:
+        """Its state was written from outside: it may have to spike although nothing arrives."""
+        self.quiet = False
+
     def run_step(self, t: int) -> None:
         """Receive, advance the neuron where a window is open, send."""
         place = self.cycle.locate(t, range(self.window.start, self.window.stop))
