@@ -164,7 +164,7 @@ class Runtime(LavaRuntime):
         super().__init__(exe, message_infrastructure_type)
         self._patience = patience
         self._outside: list[tuple[Any, str]] = []
-        """Ports of Processes, and the attribute of each that the program itself sends or receives by."""
+        """Ports with an end in the program itself, and the name by which it is their attribute."""
 
     def initialize(self, node_cfg_idx: int = 0) -> None:
         """Build channels and children."""
