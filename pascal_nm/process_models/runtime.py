@@ -208,10 +208,10 @@ class Runtime(LavaRuntime):
                 continue
             size = port.external_pipe_buffer_size
             channel = FrameChannel(self._messaging_infrastructure, name, name, end.shape, end.d_type, size)
-            if isinstance(port, InPort):
-                ours, theirs, attribute = channel.src_port, channel.dst_port, "external_pipe_csp_send_port"
-            else:
-                ours, theirs, attribute = channel.dst_port, channel.src_port, "external_pipe_csp_recv_port"
+            ends: list[Any] = [channel.src_port, channel.dst_port]
+            sends = isinstance(port, InPort)
+            ours, theirs = ends if sends else reversed(ends)
+            attribute = "external_pipe_csp_send_port" if sends else "external_pipe_csp_recv_port"
             builder.set_csp_ports([theirs])
             ours.start()
             ours.guarded(self._check_alive)

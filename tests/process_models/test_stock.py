@@ -27,6 +27,7 @@ from tests import networks
 from lava.proc.conv.process import Conv as StockConv
 from lava.proc.dense.process import DelayDense
 from lava.proc.dense.process import Dense as StockDense
+from lava.proc.graded.process import GradedVec
 from lava.proc.io.dataloader import SpikeDataloader, StateDataloader
 from lava.proc.io.extractor import Extractor, PyLoihiExtractorModel
 from lava.proc.io.injector import Injector, PyLoihiInjectorModel
@@ -34,7 +35,7 @@ from lava.proc.io.reset import Reset
 from lava.proc.io.sink import Read, RingBuffer
 from lava.proc.io.source import RingBuffer as Source
 from lava.proc.io.utils import ChannelConfig, ReceiveEmpty, ReceiveNotEmpty
-from lava.proc.lif.process import LIF, LIFReset, TernaryLIF
+from lava.proc.lif.process import LIF, LIFRefractory, LIFReset, TernaryLIF
 from lava.proc.monitor.process import Monitor
 from lava.proc.sdn.process import Delta, Sigma
 from lava.proc.sparse.process import Sparse
@@ -261,6 +262,15 @@ def test_delta_tells_our_neurons_what_has_changed_and_sigma_adds_up_what_they_te
     with Session(neuron, tag=tag) as session:
         session.run(8)
         np.testing.assert_array_equal(brought(sink), level(frames, 20, 4))
+
+
+@pytest.mark.parametrize(("stock", "tag"), [(LIFRefractory, "fixed_pt"), (GradedVec, "floating_pt")])
+def test_a_process_without_a_model_for_the_tag_is_refused(stock, tag):
+    options = {"vth": 1} | ({"refractory_period": 2} if stock is LIFRefractory else {})
+    behind, neuron = stock(shape=(1, 1), **options), pasc(tag, (1,), 20, 4, CHANGES)
+    neuron.s_out.connect(behind.a_in)
+    with pytest.raises(AssertionError, match=rf"No ProcessModels found with tag '{tag}'"), Session(neuron, tag=tag):
+        pass
 
 
 # -- what reads and writes Vars ------------------------------------------------------------------
