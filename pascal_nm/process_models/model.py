@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -117,7 +117,7 @@ class SumPort(PyInPortVectorDense):
         for port in self.csp_ports:
             data = port.borrow() if isinstance(port, RecvPort) else port.recv()
             if data is not None:
-                arrived.append(self._fitted(self._transformer.transform(data, port)))
+                arrived.append(whole(self._transformer.transform(data, port), np.dtype(self._d_type)))
         try:
             yield reduce(self._sum, arrived) if arrived else None
         finally:
@@ -128,18 +128,47 @@ class SumPort(PyInPortVectorDense):
     def _sum(self, a: Array, b: Array) -> Array:
         return np.asarray(np.add(a, b, dtype=np.result_type(a.dtype, b.dtype, np.dtype(self._d_type))))
 
-    def _fitted(self, data: Array) -> Array:
-        """Floats that come to a port of integers, as integers."""
-        dtype = np.dtype(self._d_type)
-        if data.dtype.kind != "f" or dtype.kind == "f":
-            return data
-        fits = (np.rint(data) == data) & (np.abs(data) <= np.iinfo(dtype).max)
-        if not fits.all():
+
+def whole(data: Array, dtype: np.dtype[Any]) -> Array:
+    """Numbers as a port of this type takes them.
+
+    Raises:
+        TargetError: it is one of integers, and they have fractions, or more bits.
+    """
+    if np.can_cast(data.dtype, dtype):
+        return data
+    limits = np.iinfo(dtype)
+    fits = (np.rint(data) == data) & (data >= limits.min) & (data <= limits.max)
+    if not fits.all():
+        raise TargetError(
+            f"{data[~fits][0]} arrives, and a fixed_pt model takes whole numbers of {limits.bits} bits: "
+            "send such, or run the network with the tag floating_pt"
+        )
+    return data.astype(dtype)
+
+
+class Arithmetic(NamedTuple):
+    """What a model computes in: kinds of types of its potential, its tag, and the tag of others."""
+
+    kinds: str
+    tag: str
+    other: str
+
+    def check(self, process: str, dtype: np.dtype[Any]) -> None:
+        """Refuse a type of the potential that is not the model's own.
+
+        Raises:
+            TargetError: it is not.
+        """
+        if dtype.kind not in self.kinds:
             raise TargetError(
-                f"{data[~fits][0]} arrives, and a fixed_pt model takes whole numbers of {8 * dtype.itemsize} bits: "
-                "send such, or run the network with the tag floating_pt"
+                f"{process}: a potential of type {dtype} in a {self.tag} model: run it with the tag {self.other}, or "
+                f"make it with dtype={'float32' if self.kinds == 'f' else 'int32'}"
             )
-        return data.astype(dtype)
+
+
+FLOATING = Arithmetic("f", "floating_pt", "fixed_pt")
+FIXED = Arithmetic("iu", "fixed_pt", "floating_pt")
 
 
 def zeros(shape: Shape, dtype: torch.dtype) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("lava.magma", exc_type=ImportError)
 
 from pascal_nm import quantize
-from pascal_nm.errors import TargetError
+from pascal_nm.errors import GraphError, TargetError
 from pascal_nm.network.operators import Conv2d, Dense
 from pascal_nm.network.windows import Span, Window
 from pascal_nm.neuron import Stage
@@ -408,6 +408,34 @@ def test_what_is_no_whole_number_of_32_bits_is_refused_in_fixed_point(into, valu
     ):
         injector.send(np.array([[value]]))
         session.run(1)
+
+
+@pytest.mark.parametrize("values", [np.full((1, 1, 1), 3.7), np.full((1, 1, 1), 2**31, np.int64)])
+def test_an_analog_input_s_fractions_and_large_numbers_are_not_cut_but_refused(values):
+    source, readout = AnalogInput(currents=values), Readout(shape=(1,), window=range(9))
+    source.s_out.connect(readout.a_in)
+    with (
+        pytest.raises(TargetError, match=r"arrives, and a fixed_pt model takes whole numbers of 32 bits"),
+        Session(readout, tag="fixed_pt"),
+    ):
+        pass
+
+
+@both_tags
+def test_a_readout_s_potential_is_of_the_model_s_arithmetic(tag):
+    other = next(dtype for name, dtype in DTYPES.items() if name != tag)
+    with (
+        pytest.raises(TargetError, match=rf"Readout: a potential of type {np.dtype(other)} in a {tag} model"),
+        Session(Readout(shape=(1,), window=range(9), dtype=other), tag=tag),
+    ):
+        pass
+
+
+def test_a_readout_s_bias_fits_it():
+    with pytest.raises(GraphError, match="Readout: bias is of type float64; int32 models take integers"):
+        Readout(shape=(1,), window=range(9), bias=np.array([0.75]))
+    with pytest.raises(GraphError, match=r"Readout: bias of shape \(2,\) does not broadcast to \(3,\)"):
+        Readout(shape=(3,), window=range(9), bias=np.array([1, 2]))
 
 
 # -- the world outside ---------------------------------------------------------------------------
