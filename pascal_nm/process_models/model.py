@@ -141,7 +141,7 @@ def whole(data: Array, dtype: np.dtype[Any]) -> Array:
     fits = (np.rint(data) == data) & (data >= limits.min) & (data <= limits.max)
     if not fits.all():
         raise TargetError(
-            f"{data[~fits][0]} arrives, and a fixed_pt model takes whole numbers of {limits.bits} bits: "
+            f"{data[~fits][0]} arrives, and a port of integers takes whole numbers of {limits.bits} bits: "
             "send such, or run the network with the tag floating_pt"
         )
     return data.astype(dtype)

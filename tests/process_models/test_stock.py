@@ -109,10 +109,15 @@ def convolved(x, weight):
 
 
 @both_tags
-@pytest.mark.parametrize("bits", [0, 8], ids=["spikes", "numbers"])
-@pytest.mark.parametrize("make", [dense, positive_dense, delay_dense, sparse, conv], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    ("make", "bits"),
+    [(dense, 0), (positive_dense, 8), (delay_dense, 8), (sparse, 0), (sparse, 8), (conv, 0), (conv, 8)],
+    ids=lambda value: getattr(value, "__name__", value),
+)
 def test_stock_synapses_bring_spikes_to_our_neurons_and_take_theirs_on(make, bits, tag):
-    """Spikes of 0 and 1 without a payload, and numbers with one, through the paper's stages."""
+    """Through the paper's stages: spikes of 0 and 1 without a payload, or numbers of some bits, come
+    in; spikes without one go out.
+    """
     rng = np.random.default_rng(3)
     (before, weigh), (after, weigh_on) = make(rng, bits), make(rng, 0)
     shape, steps = before.a_out.shape, 24
@@ -404,7 +409,7 @@ def test_what_is_no_whole_number_of_32_bits_is_refused_in_fixed_point(into, valu
     }
     injector.out_port.connect(targets[into]())
     with (
-        pytest.raises(TargetError, match=r"arrives, and a fixed_pt model takes whole numbers of 32 bits.*floating_pt"),
+        pytest.raises(TargetError, match=r"arrives, and a port of integers takes whole numbers of 32 bits.*floating_pt"),
         Session(injector, tag="fixed_pt", run_config=from_outside("fixed_pt"), patience=None) as session,
     ):
         injector.send(np.array([[value]]))
@@ -416,7 +421,7 @@ def test_an_analog_input_s_fractions_and_large_numbers_are_not_cut_but_refused(v
     source, readout = AnalogInput(currents=values), Readout(shape=(1,), window=range(9))
     source.s_out.connect(readout.a_in)
     with (
-        pytest.raises(TargetError, match=r"arrives, and a fixed_pt model takes whole numbers of 32 bits"),
+        pytest.raises(TargetError, match=r"arrives, and a port of integers takes whole numbers of 32 bits"),
         Session(readout, tag="fixed_pt"),
     ):
         pass
