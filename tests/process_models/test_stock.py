@@ -115,8 +115,8 @@ def convolved(x, weight):
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_stock_synapses_bring_spikes_to_our_neurons_and_take_theirs_on(make, bits, tag):
-    """Through the paper's stages: spikes of 0 and 1 without a payload, or numbers of some bits, come
-    in; spikes without one go out.
+    """Spikes of 0 and 1 without a payload, or numbers, come in; through the paper's stages spikes
+    without one go out.
     """
     rng = np.random.default_rng(3)
     (before, weigh), (after, weigh_on) = make(rng, bits), make(rng, 0)
@@ -409,7 +409,7 @@ def test_what_is_no_whole_number_of_32_bits_is_refused_in_fixed_point(into, valu
     }
     injector.out_port.connect(targets[into]())
     with (
-        pytest.raises(TargetError, match=r"arrives, and a port of integers takes whole numbers of 32 bits.*floating_pt"),
+        pytest.raises(TargetError, match=r"arrives, and a port of integers takes whole numbers.* 32 bits.*floating_pt"),
         Session(injector, tag="fixed_pt", run_config=from_outside("fixed_pt"), patience=None) as session,
     ):
         injector.send(np.array([[value]]))
