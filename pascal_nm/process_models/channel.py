@@ -67,14 +67,16 @@ class Tokens:
         self.guard: Callable[[], None] | None = None
 
     def qsize(self) -> int:
-        """1 or more where taking one would not wait."""
-        if self._held == 0 and self._semaphore.acquire(False):
-            self._held = 1
+        """How many can be taken without waiting."""
+        while self._semaphore.acquire(False):
+            self._held += 1
         return self._held
 
     def acquire(self, blocking: bool = True) -> bool:
         """Take one; False where there is none and ``blocking`` is False."""
-        if self.qsize() == 0:
+        if self._held == 0 and self._semaphore.acquire(False):
+            self._held = 1
+        if self._held == 0:
             if not blocking:
                 return False
             Pulse.waits(self._wait)
@@ -105,6 +107,10 @@ class SendPort(CspSendPort):
         """Lay out the frames."""
         self._array, self._silent = frames(self._shm, self._shape, self._dtype, self._size)
         self._semaphore = Tokens(self._ack, self._size)
+
+    def guarded(self, guard: Callable[[], None]) -> None:
+        """Call ``guard`` every :data:`POLL` seconds of waiting; what it raises ends the wait."""
+        self._semaphore.guard = guard
 
     def send_silence(self) -> None:
         """Send a frame of zeros without writing one. May wait until the channel has a place."""

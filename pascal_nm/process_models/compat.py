@@ -92,9 +92,15 @@ if TYPE_CHECKING:
         py_ports: list[Any]
         service_to_process: Any
         process_to_service: Any
+        var_id_to_var_map: dict[int, str]
         _cmd_handlers: dict[Any, Callable[[], None]]
 
         def __init__(self, proc_params: Any = None) -> None: ...
+        def _set_var(self) -> None: ...
+        def _handle_var_port(self, var_port: Any) -> None: ...
+
+        def on_var_update(self) -> None:
+            """What the model does once a Var has been written."""
 
         def start(self) -> None:
             """Start the ports, and obey the runtime service until it says stop."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import reduce
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pascal_nm.common.arrays import Array, Shape
+from pascal_nm.errors import TargetError
 from pascal_nm.process_models.channel import RecvPort, SendPort
 from pascal_nm.process_models.compat import (
     LoihiPyRuntimeService,
@@ -43,6 +45,25 @@ class Model(PyLoihiProcessModel):
         """Lava's call once the model is built."""
         keep_memory()
         super().start()
+
+    def _set_var(self) -> None:
+        """The command to write a Var.
+
+        Its values come row by row, and Lava fills in the order of memory: Vars are brought into
+        that of rows first.
+        """
+        for name in self.var_id_to_var_map.values():
+            setattr(self, name, np.ascontiguousarray(getattr(self, name)))
+        super()._set_var()
+
+    def _handle_var_port(self, var_port: Any) -> None:
+        """A RefPort reads a Var, or writes it in a type of its own: the Var keeps its type."""
+        before = getattr(self, var_port.var_name)
+        super()._handle_var_port(var_port)
+        after = getattr(self, var_port.var_name)
+        if after is not before:
+            setattr(self, var_port.var_name, after.astype(before.dtype))
+            self.on_var_update()
 
     def run_spk(self) -> None:
         """Lava's entry: timestep t = time_step - 1."""
@@ -78,7 +99,7 @@ class FramePort(PyOutPortVectorDense):
 
 
 class SumPort(PyInPortVectorDense):
-    """Lava's dense input port, which adds up the frames of all connections.
+    """Lava's dense input port, which adds up the frames of all connections in its own type.
 
     Where there is one connection, nothing is copied.
     """
@@ -88,18 +109,66 @@ class SumPort(PyInPortVectorDense):
         """The sum of this timestep's frames (B, *shape), to be read inside the ``with`` block.
 
         None where all are silent.
+
+        Raises:
+            TargetError: numbers arrive that are none of the port's type.
         """
         arrived: list[Array] = []
         for port in self.csp_ports:
             data = port.borrow() if isinstance(port, RecvPort) else port.recv()
             if data is not None:
-                arrived.append(self._transformer.transform(data, port))
+                arrived.append(whole(self._transformer.transform(data, port), np.dtype(self._d_type)))
         try:
-            yield sum(arrived[1:], arrived[0]) if arrived else None
+            yield reduce(self._sum, arrived) if arrived else None
         finally:
             for port in self.csp_ports:
                 if isinstance(port, RecvPort):
                     port.give_back()
+
+    def _sum(self, a: Array, b: Array) -> Array:
+        return np.asarray(np.add(a, b, dtype=np.result_type(a.dtype, b.dtype, np.dtype(self._d_type))))
+
+
+def whole(data: Array, dtype: np.dtype[Any]) -> Array:
+    """Numbers as a port of this type takes them.
+
+    Raises:
+        TargetError: it is one of integers, and they have fractions, or more bits.
+    """
+    if np.can_cast(data.dtype, dtype):
+        return data
+    limits = np.iinfo(dtype)
+    fits = (np.rint(data) == data) & (data >= limits.min) & (data <= limits.max)
+    if not fits.all():
+        raise TargetError(
+            f"{data[~fits][0]} arrives, and a port of integers takes whole numbers of {limits.bits} bits: "
+            "send such, or run the network with the tag floating_pt"
+        )
+    return data.astype(dtype)
+
+
+class Arithmetic(NamedTuple):
+    """What a model computes in: kinds of types of its potential, its tag, and the tag of others."""
+
+    kinds: str
+    tag: str
+    other: str
+
+    def check(self, process: str, dtype: np.dtype[Any]) -> None:
+        """Refuse a type of the potential that is not the model's own.
+
+        Raises:
+            TargetError: it is not.
+        """
+        if dtype.kind not in self.kinds:
+            raise TargetError(
+                f"{process}: a potential of type {dtype} in a {self.tag} model: run it with the tag {self.other}, or "
+                f"make it with dtype={'float32' if self.kinds == 'f' else 'int32'}"
+            )
+
+
+FLOATING = Arithmetic("f", "floating_pt", "fixed_pt")
+FIXED = Arithmetic("iu", "fixed_pt", "floating_pt")
 
 
 def zeros(shape: Shape, dtype: torch.dtype) -> Tensor:

@@ -42,6 +42,7 @@ from pascal_nm.process_models.compat import (
     AbstractProcess,
     Compiler,
     CspSelector,
+    InPort,
     LavaRuntime,
     Loihi2SimCfg,
     MultiProcessing,
@@ -162,6 +163,8 @@ class Runtime(LavaRuntime):
     def __init__(self, exe: Any, message_infrastructure_type: Any, patience: float | None = PATIENCE) -> None:
         super().__init__(exe, message_infrastructure_type)
         self._patience = patience
+        self._outside: list[tuple[Any, str]] = []
+        """Ports with an end in the program itself, and the name by which it is their attribute."""
 
     def initialize(self, node_cfg_idx: int = 0) -> None:
         """Build channels and children."""
@@ -193,6 +196,27 @@ class Runtime(LavaRuntime):
             process._runtime = self
             self._create_external_channels(process, builder)
             self._messaging_infrastructure.build_actor(None, builder)
+
+    def _create_external_channels(self, process: AbstractProcess, builder: Any) -> None:
+        """The channels between the program and its Injectors and Extractors.
+
+        Lava's own have threads that nothing ends, and memory that is written to when it is gone.
+        """
+        for name, end in builder.py_ports.items():
+            port = getattr(process, name)
+            if not port.external_pipe_flag:
+                continue
+            size = port.external_pipe_buffer_size
+            channel = FrameChannel(self._messaging_infrastructure, name, name, end.shape, end.d_type, size)
+            ends: list[Any] = [channel.src_port, channel.dst_port]
+            sends = isinstance(port, InPort)
+            ours, theirs = ends if sends else reversed(ends)
+            attribute = "external_pipe_csp_send_port" if sends else "external_pipe_csp_recv_port"
+            builder.set_csp_ports([theirs])
+            ours.start()
+            ours.guarded(self._check_alive)
+            setattr(port, attribute, ours)
+            self._outside.append((port, attribute))
 
     def _build_runtime_services(self) -> None:
         for builder in self._executable.runtime_service_builders.values():
@@ -252,10 +276,15 @@ class Runtime(LavaRuntime):
         names += ["Lava's runtime service"] * len(self._executable.runtime_service_builders)
         return zip(names, self._messaging_infrastructure.actors, strict=False)
 
-    def _check(self) -> None:
-        """Raise where a child has failed or is stuck; none ends by itself before it is told to."""
+    def _check_alive(self) -> None:
+        """Raise where a child has failed; none ends by itself before it is told to."""
+        self._check_open()
         if any(actor._pconn.poll() or not actor.is_alive() for _, actor in self._children()):
             self._fail()
+
+    def _check(self) -> None:
+        """Raise where a child has failed or is stuck."""
+        self._check_alive()
         if self._watchdog is not None:
             pids = {name: actor.pid for name, actor in self._children()}
             if wrong := self._watchdog.look(pids):
@@ -287,6 +316,8 @@ class Runtime(LavaRuntime):
             return
         with making(), _signals_held():
             self._owner = None
+            for port, attribute in self._outside:
+                delattr(port, attribute)
             self._is_started = self._is_running = False
             self.join()
             self._messaging_infrastructure.stop()

@@ -79,7 +79,10 @@ class Watchdog:
         busy = [name for name, pulse in zip(pids, self._pulses, strict=False) if pulse == BUSY]
         if busy:
             return f"{', '.join(busy)} is stuck: it sleeps and waits for no channel"
-        return "all Processes wait for each other: one of them sends or receives less than its neighbours expect"
+        return (
+            "all Processes wait for each other: one of them sends or receives less than its neighbours expect; a "
+            "network that waits for the program, through an Injector or Extractor, takes Session(..., patience=None)"
+        )
 
     def trace(self, pids: Mapping[str, int]) -> str:
         """The tracebacks of the children that wait for no channel."""

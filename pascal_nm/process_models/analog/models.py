@@ -9,7 +9,7 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.process_models.analog.process import AnalogInput
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
-from pascal_nm.process_models.model import FramePort, Model
+from pascal_nm.process_models.model import FramePort, Model, whole
 from pascal_nm.process_models.timing import Rota
 
 
@@ -47,3 +47,7 @@ class AnalogInputFixed(AnalogInputModel):
     """Fixed point: int32 currents."""
 
     s_out = LavaPyType(FramePort, np.int32, precision=32)
+
+    def __init__(self, proc_params: Any = None) -> None:
+        super().__init__(proc_params)
+        self.currents = whole(self.currents, np.dtype(np.int32))

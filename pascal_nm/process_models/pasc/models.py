@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from pascal_nm.common.arrays import Array
-from pascal_nm.errors import TargetError
 from pascal_nm.network.windows import Window
 from pascal_nm.neuron import KEEPING, SENDING, Stage, State
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
 from pascal_nm.process_models.memory import Record
-from pascal_nm.process_models.model import FramePort, Model, SumPort, zeros
+from pascal_nm.process_models.model import FIXED, FLOATING, Arithmetic, FramePort, Model, SumPort, zeros
 from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.timing import Place, Rota
 from pascal_nm.simulation.clock import Clock
@@ -28,8 +27,7 @@ _BLOCK_NEURONS = 1 << 17
 class PascModel(Model):
     """Behaviour of both models; they differ in the types of ports and state."""
 
-    arithmetic: tuple[str, str, str]
-    """Kinds of types of its potential, its tag, and the tag of the others."""
+    arithmetic: Arithmetic
 
     a_in: Any
     s_out: Any = LavaPyType(FramePort, np.int8, precision=8)
@@ -46,21 +44,12 @@ class PascModel(Model):
         theta, bias = (
             torch.from_numpy(np.asarray(proc_params[name], dtype=proc_params["dtype"])) for name in ("vth", "bias")
         )
-        self.check(theta.numpy().dtype)
+        self.arithmetic.check("Pasc", theta.numpy().dtype)
         self.clock = Clock(proc_params["dynamics"], self.window, theta, bias, proc_params["levels"])
 
-    def check(self, dtype: np.dtype[Any]) -> None:
-        """Refuse a type of the potential that is not the model's own arithmetic.
-
-        Raises:
-            TargetError: it is not.
-        """
-        kinds, tag_name, other = self.arithmetic
-        if dtype.kind not in kinds:
-            raise TargetError(
-                f"Pasc: a potential of type {dtype} in a {tag_name} model: run it with the tag {other}, or make it "
-                f"with dtype={'float32' if kinds == 'f' else 'int32'}"
-            )
+    def on_var_update(self) -> None:
+        """Its state was written from outside: it may have to spike although nothing arrives."""
+        self.quiet = False
 
     def run_step(self, t: int) -> None:
         """Receive, advance the neuron where a window is open, send."""
@@ -139,7 +128,7 @@ def write(record: Record, batch: int, spikes: Array) -> None:
 class PascFloat(PascModel):
     """Floating point; the state has the Process's ``dtype``."""
 
-    arithmetic = ("f", "floating_pt", "fixed_pt")
+    arithmetic = FLOATING
     a_in = LavaPyType(SumPort, float)
     v = LavaPyType(np.ndarray, float)
     s = LavaPyType(np.ndarray, np.int16)
@@ -155,7 +144,7 @@ class PascFixed(PascModel):
     int16, ``s_out`` int8.
     """
 
-    arithmetic = ("iu", "fixed_pt", "floating_pt")
+    arithmetic = FIXED
     a_in = LavaPyType(SumPort, np.int32, precision=32)
     v = LavaPyType(np.ndarray, np.int32, precision=24)
     s = LavaPyType(np.ndarray, np.int16, precision=16)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -14,6 +12,7 @@ from pascal_nm.network.windows import Window
 from pascal_nm.neuron import Stage
 from pascal_nm.process_models.compat import AbstractProcess, InPort, OutPort, Var
 from pascal_nm.process_models.memory import Record
+from pascal_nm.process_models.parameters import check
 from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing
 
 
@@ -97,7 +96,9 @@ class Pasc(AbstractProcess):
         name: str | None = None,
     ) -> None:
         bias = np.zeros((1,) * len(shape), dtype) if bias is None else bias
-        _check(shape, {"vth": vth, "bias": bias}, np.dtype(dtype))
+        check("Pasc", shape, {"vth": vth, "bias": bias}, dtype)
+        if (np.asarray(vth) <= 0).any():
+            raise GraphError("Pasc: vth must be positive")
         _check_levels(levels, window, dynamics)
         if kept and not window.keeps:
             raise GraphError(f"Pasc: neurons that end in stage {window.spans[-1].stage.value} keep no state for frames")
@@ -120,22 +121,6 @@ class Pasc(AbstractProcess):
         self.s_out = OutPort(shape=(batch, *shape))
         self.v = Var(shape=(batch, *shape), init=0)
         self.s = Var(shape=(batch, *shape), init=0)
-
-
-def _check(shape: Shape, values: dict[str, Array], dtype: np.dtype[Any]) -> None:
-    """Refuse here, with a name, what would fail or go wrong in a child process."""
-    for name, value in values.items():
-        array = np.asarray(value)
-        if np.issubdtype(dtype, np.integer) and not np.issubdtype(array.dtype, np.integer):
-            raise GraphError(
-                f"Pasc: {name} is of type {array.dtype}; {dtype} models take integers (or give dtype=np.float32)"
-            )
-        try:
-            np.broadcast_to(array, shape)
-        except ValueError as error:
-            raise GraphError(f"Pasc: {name} of shape {array.shape} does not broadcast to {shape}") from error
-    if (np.asarray(values["vth"]) <= 0).any():
-        raise GraphError("Pasc: vth must be positive")
 
 
 def _check_levels(levels: int, window: Window, dynamics: Dynamics) -> None:

@@ -11,7 +11,7 @@ from pascal_nm import neuron
 from pascal_nm.common.arrays import Array
 from pascal_nm.neuron import State
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
-from pascal_nm.process_models.model import Model, SumPort
+from pascal_nm.process_models.model import FIXED, FLOATING, Arithmetic, Model, SumPort
 from pascal_nm.process_models.readout.process import Readout
 from pascal_nm.process_models.timing import Place, Rota
 
@@ -19,6 +19,7 @@ from pascal_nm.process_models.timing import Place, Rota
 class ReadoutModel(Model):
     """Behaviour of both models; they differ in the types of port and state."""
 
+    arithmetic: Arithmetic
     a_in: Any
 
     def __init__(self, proc_params: Any = None) -> None:
@@ -26,6 +27,7 @@ class ReadoutModel(Model):
         self.window: range = proc_params["window"]
         self.cycle: Rota = proc_params["cycle"]
         self.dtype: np.dtype[Any] = proc_params["dtype"]
+        self.arithmetic.check("Readout", self.dtype)
         bias = np.asarray(proc_params["bias"], dtype=self.dtype)
         self.bias: Array = np.broadcast_to(bias, proc_params["shape"])
         self.kept: bool = proc_params["kept"]
@@ -54,6 +56,7 @@ class ReadoutModel(Model):
 class ReadoutFloat(ReadoutModel):
     """Floating point; the potential has the Process's ``dtype``."""
 
+    arithmetic = FLOATING
     a_in = LavaPyType(SumPort, float)
     v = LavaPyType(np.ndarray, float)
 
@@ -64,5 +67,6 @@ class ReadoutFloat(ReadoutModel):
 class ReadoutFixed(ReadoutModel):
     """Fixed point: ``a_in``, ``v`` and bias int32."""
 
+    arithmetic = FIXED
     a_in = LavaPyType(SumPort, np.int32, precision=32)
     v = LavaPyType(np.ndarray, np.int32, precision=32)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.errors import GraphError
 from pascal_nm.process_models.compat import AbstractProcess, InPort, Var
+from pascal_nm.process_models.parameters import check
 from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing
 
 
@@ -27,6 +28,9 @@ class Readout(AbstractProcess):
         potential: (K, len(window), B, \*shape) where each batch's potential is written after every
             timestep of its window; None to write nothing.
         name: of the Process.
+
+    Raises:
+        GraphError: a window without a timestep, a bias that does not fit the shape or the type.
 
     Ports:
         a_in: (B, \*shape), currents; several connections add up.
@@ -51,9 +55,11 @@ class Readout(AbstractProcess):
     ) -> None:
         if not window:
             raise GraphError("Readout: the window has no timestep")
+        bias = np.zeros((1,) * len(shape), dtype) if bias is None else bias
+        check("Readout", shape, {"bias": bias}, dtype)
         super().__init__(
             window=window,
-            bias=np.zeros((1,) * len(shape), dtype) if bias is None else bias,
+            bias=bias,
             shape=(batch, *shape),
             dtype=np.dtype(dtype),
             cycle=cycle or Cycle(interval=len(window)),
