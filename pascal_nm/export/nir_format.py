@@ -178,6 +178,7 @@ def from_nir(raw: nir.NIRGraph) -> Graph:
     pre = header["preprocessing"]
     names = plain.texts(header["populations"], "the populations")
     ends = [plain.texts(pair, "a projection") for pair in plain.entries(header["projections"], "the projections")]
+    _check_names(raw, names)
     graph = Graph(
         tuple(_population(name, raw.nodes[name]) for name in names),
         tuple(_projection(raw, ends, i) for i in range(len(ends))),
@@ -314,6 +315,19 @@ def _projection(raw: nir.NIRGraph, ends: Sequence[tuple[str, ...]], index: int) 
         ones = np.ones((1,) * len(shape), np.int8 if integer else np.float64)
         return Projection(source, target, Identity(ones), window, number)
     return Projection(source, target, of_node(node), window, number)
+
+
+def _check_names(raw: nir.NIRGraph, populations: Sequence[str]) -> None:
+    """Every node that the metadata or an edge speak of must be there."""
+    named = dict.fromkeys([*populations, *(str(end) for edge in raw.edges for end in edge)])
+    if missing := [name for name in named if name not in raw.nodes]:
+        spare = [name for name in raw.nodes if name not in named]
+        renamed = f"; nothing names its node {_listed(spare)}: was it renamed?" if spare else ""
+        raise GraphError(f"its metadata or edges name {_listed(missing)}, and it has no such node{renamed}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _check(graph: Graph, raw: nir.NIRGraph) -> None:

@@ -135,6 +135,35 @@ def test_levels_for_other_readers_that_were_changed_by_hand_are_refused(graph, t
         read_nir(path)
 
 
+@pytest.mark.parametrize("reader", [read_nir, read_any])
+def test_a_node_that_is_missing_or_renamed_is_named(graph, tmp_path, reader):
+    path = tmp_path / "g.nir"
+    write_nir(graph, path)
+    with h5py.File(path, "a") as file:
+        file["node/nodes"].move("a", "other")
+    with pytest.raises(FileError, match="name 'a', and it has no such node; nothing names its node 'other'"):
+        reader(path)
+    with h5py.File(path, "a") as file:
+        file["node/nodes"].move("other", "a")
+        del file["node/nodes/input__a"]
+    with pytest.raises(FileError, match="name 'input__a', and it has no such node$"):
+        reader(path)
+
+
+@pytest.mark.parametrize("spare", [1 << 26, 1 << 10])
+def test_a_file_is_compressed_only_so_far_that_it_is_read(graph, tmp_path, spare, monkeypatch):
+    """All zeros shrink to nothing, and a reader does not take much from a small file."""
+    monkeypatch.setattr(untrusted, "_SPARE_BYTES", spare)
+    zeros = np.zeros((64, 64, 3, 3), np.float32)
+    ends = {"input": nir.Input({"input": np.array([64, 5, 5])}), "output": nir.Output({"output": np.array([64, 5, 5])})}
+    convolutions = {f"c{i}": nir.Conv2d((5, 5), zeros, 1, 1, 1, 1, zeros[:, 0, 0, 0]) for i in range(4)}
+    edges = list(itertools.pairwise(["input", *convolutions, "output"]))
+    chain.write(nir.NIRGraph({**ends, **convolutions}, edges, type_check=False), tmp_path / "zeros.nir")
+    assert all(not node.weight.any() for node in read_raw(tmp_path / "zeros.nir").nodes.values() if hasattr(node, "weight"))
+    size, arrays = (tmp_path / "zeros.nir").stat().st_size, 4 * zeros.nbytes
+    assert size < arrays / 10 if spare == 1 << 26 else arrays / 2 - spare < size < arrays
+
+
 def test_a_bias_changed_by_hand_is_not_ignored_in_silence(graph, tmp_path):
     path = tmp_path / "g.nir"
     write_nir(graph, path)
