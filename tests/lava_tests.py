@@ -79,7 +79,7 @@ def _last_line(report: Any) -> str:
 
 def child(file: str, log: str, mended: bool, done: list[str]) -> int:
     """Run the tests of one file in this process, but for those that are done."""
-    del sys.path[0]  # this script's folder
+    sys.path[:] = [path for path in sys.path if Path(path) != ROOT / "tests"]
     if mended:
         sys.path.append(str(ROOT))
         importlib.import_module("pascal_nm.process_models.compat")
@@ -100,10 +100,13 @@ def _started(command: list[str], folder: Path) -> Iterator[subprocess.Popen[byte
         yield process
     finally:
         # The tracker of shared memory outlives SIGTERM, and frees what the others have left.
-        for number, pause in ((signal.SIGTERM, 1.0), (signal.SIGKILL, 0.0)):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-                time.sleep(pause)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+            for _ in range(100):
+                process.poll()
+                os.killpg(process.pid, 0)
+                time.sleep(0.02)
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -146,6 +149,19 @@ def copied(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for room in rooms for path in room.rglob("test_*.py"))
 
 
+def _named(way: str, found: dict[str, tuple[str, str]]) -> list[str]:
+    """What does not pass, a line each; what many share, in one line."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for test, (outcome, why) in found.items():
+        if outcome not in ("passed", "skipped"):
+            alike.setdefault((outcome, why[:300]), []).append(test.removeprefix("tests/lava/"))
+    lines = []
+    for (outcome, why), tests in alike.items():
+        names = tests if len(tests) <= 20 else [f"{tests[0]} and {len(tests) - 1} more"]
+        lines += [f"{way}, {outcome}: {name}: {why}" for name in names]
+    return lines
+
+
 def main() -> int:
     """Print the table, and return 1 where a test does not pass with the mends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -172,9 +188,7 @@ def main() -> int:
             counts = Counter(outcome for outcome, _ in found.values())
             cells = [platform.python_version(), importlib.metadata.version("numpy"), way]
             lines.append("| " + " | ".join([*cells, *(str(counts[outcome]) for outcome in OUTCOMES)]) + " |")
-            for test, (outcome, why) in found.items():
-                if outcome not in ("passed", "skipped"):
-                    named.append(f"{way} compat, {outcome}: {test.removeprefix('tests/lava/')}: {why[:300]}")
+            named += _named(f"{way} compat", found)
     heads = ["Python", "NumPy", "compat", *OUTCOMES]
     print("| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), *lines, "", *named, sep="\n")
     return int(any(line.startswith("with ") for line in named))
