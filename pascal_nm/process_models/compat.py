@@ -1,6 +1,6 @@
 """Lava 0.10.0 on Python 3.10 to 3.13 and NumPy 1 and 2: the one place that imports it.
 
-Lava was written for Python 3.10, and its project is archived. Five things stand between it
+Lava was written for Python 3.10, and its project is archived. Six things stand between it
 and today's Python:
 
 - Its metadata refuses Python 3.11, so pip must be told to install it anyway (:data:`_INSTALL`).
@@ -13,6 +13,9 @@ and today's Python:
   more; :func:`_to_shape` takes its place.
 - Its ``InvSqrt`` in fixed point and its ``Allocator`` take an array of one element for a number,
   which NumPy 2.4 refuses; :func:`_of_numbers` and :func:`_with_a_number` give them the number.
+- Its collections of ports and Vars raise an AssertionError for a member that is absent, for which
+  ``unittest.mock`` asks since Python 3.13; :func:`_with_absent_members` makes it an AttributeError
+  as well.
 
 With these Lava's own tests give on 3.11 to 3.13 what they give on 3.10, with NumPy 1 and 2:
 ``make test-lava``.
@@ -241,7 +244,7 @@ else:
             from lava.magma.core.model.py.type import LavaPyType
             from lava.magma.core.model.sub.model import AbstractSubProcessModel
             from lava.magma.core.process.ports.ports import InPort, OutPort, ReshapePort
-            from lava.magma.core.process.process import AbstractProcess, ProcessServer
+            from lava.magma.core.process.process import AbstractProcess, Collection, ProcessServer
             from lava.magma.core.process.variable import Var, VarServer
             from lava.magma.core.resources import CPU
             from lava.magma.core.run_conditions import RunSteps
@@ -374,7 +377,24 @@ def _with_a_number(run_spk: Callable[[Any], None]) -> Callable[[Any], None]:
     return run
 
 
+class _NoMemberError(AssertionError, AttributeError):
+    """What Lava raises, that ``hasattr`` understands."""
+
+
+def _with_absent_members(find: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+    """A collection's search for a member by name."""
+
+    def member(collection: Any, name: str) -> Any:
+        try:
+            return find(collection, name)
+        except AssertionError as error:
+            raise _NoMemberError(*error.args) from None
+
+    return member
+
+
 if not TYPE_CHECKING:
+    Collection.__getattr__ = _with_absent_members(Collection.__getattr__)
     graded_models.inv_sqrt = _of_numbers(graded_models.inv_sqrt)
     clp_models.PyAllocatorModel.run_spk = _with_a_number(clp_models.PyAllocatorModel.run_spk)
     ReshapePort.get_transform_func_fwd = lambda port: _to_shape(port.shape)

@@ -1,4 +1,4 @@
-"""What Lava's own Processes do on a NumPy that does not take an array for a number."""
+"""What Lava's own Processes do on a Python and a NumPy that are newer than they are."""
 
 import numpy as np
 import pytest
@@ -37,3 +37,12 @@ def test_an_allocator_numbers_its_signals_and_its_counter_is_read_as_ever():
     numbers, variables = sent(allocator, allocator.trigger_in, allocator.allocate_out, [0, 1, 0, 1, 1])
     np.testing.assert_array_equal(numbers, [0, 1, 0, 2, 3])
     np.testing.assert_array_equal(variables["next_alloc_id"], [4])
+
+
+def test_a_collection_of_ports_can_be_asked_for_what_is_absent():
+    from lava.proc.graded.process import InvSqrt
+
+    ports = InvSqrt(shape=(1,), fp_base=12).in_ports
+    assert not hasattr(ports, "__wrapped__")
+    with pytest.raises(AssertionError, match="not a member"):
+        _ = ports.absent
