@@ -3,6 +3,7 @@
 # make simulators  software of chips' vendors, for `pascal-nm verify BUNDLE --simulator`
 # make wheel-test  build, install into a bare environment, and run there what a user gets
 # make test-python PY=python3.12   the tests on another Python     make cross-checks   SANA-FE and NeuroBench count the same
+# make test-lava   Lava's own tests, with and without this package's mends; PY=python3.12 as above
 # make mutants MODULES="schedule bounds"   faults put into the package: do the tests nearby find them?
 # make docs       the documentation as a site: site/html/index.html      make clean   remove what these targets made
 PYTHON ?= python3
@@ -13,7 +14,7 @@ CONSTRAINTS := requirements/constraints-$(VERSION).txt
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: docs mutants test-python demo test test-all lint types readers simulators wheel-test clean cross-checks
+.PHONY: docs mutants test-python test-lava demo test test-all lint types readers simulators wheel-test clean cross-checks
 
 demo: $(STAMP)
 	$(BIN)/pascal-nm demo
@@ -30,6 +31,15 @@ test-all: lint types
 # `make test-python PY=python3.12`: the tests on another Python, in an environment of its own.
 test-python:
 	$(MAKE) PYTHON=$(PY) VENV=.venv-$(notdir $(PY)) test
+
+# The tests lie in Lava's wheel. `make test-lava LAVA="proc/lif --only with"`: some files, one way.
+ifneq ($(PY),)
+test-lava:
+	$(MAKE) PYTHON=$(PY) PY= VENV=.venv-$(notdir $(PY)) test-lava
+else
+test-lava: $(STAMP)
+	$(BIN)/python tests/lava_tests.py $(LAVA)
+endif
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Lava 0.10.0 on Python 3.10 to 3.13 and NumPy 1 and 2: the one place that imports it.
 
-Lava was written for Python 3.10, and its project is archived. Four things stand between it
+Lava was written for Python 3.10, and its project is archived. Six things stand between it
 and today's Python:
 
 - Its metadata refuses Python 3.11, so pip must be told to install it anyway (:data:`_INSTALL`).
@@ -11,8 +11,14 @@ and today's Python:
   was chosen before.
 - Its ports that reshape name an argument of ``numpy.reshape`` that NumPy 2.4 does not have any
   more; :func:`_to_shape` takes its place.
+- Its ``InvSqrt`` in fixed point and its ``Allocator`` take an array of one element for a number,
+  which NumPy 2.4 refuses; :func:`_of_numbers` and :func:`_with_a_number` give them the number.
+- Its collections of ports and Vars raise an AssertionError for a member that is absent, for which
+  ``unittest.mock`` asks since Python 3.13; :func:`_with_absent_members` makes it an AttributeError
+  as well.
 
-With these Lava's own tests give on 3.11 to 3.13 what they give on 3.10, with NumPy 1 and 2.
+With these Lava's own tests give on 3.11 to 3.13 what they give on 3.10, with NumPy 1 and 2:
+``make test-lava``.
 
 Raises:
     NotInstalledError: at import, where Lava is missing or does not load. The message says
@@ -29,6 +35,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.errors import NotInstalledError, TargetError
@@ -242,7 +250,7 @@ else:
             from lava.magma.core.model.py.type import LavaPyType
             from lava.magma.core.model.sub.model import AbstractSubProcessModel
             from lava.magma.core.process.ports.ports import InPort, OutPort, ReshapePort
-            from lava.magma.core.process.process import AbstractProcess, ProcessServer
+            from lava.magma.core.process.process import AbstractProcess, Collection, ProcessServer
             from lava.magma.core.process.variable import Var, VarServer
             from lava.magma.core.resources import CPU
             from lava.magma.core.run_conditions import RunSteps
@@ -252,6 +260,8 @@ else:
             from lava.magma.runtime.mgmt_token_enums import MGMT_COMMAND, MGMT_RESPONSE, enum_equal, enum_to_np
             from lava.magma.runtime.runtime import Runtime as LavaRuntime
             from lava.magma.runtime.runtime_services.runtime_service import LoihiPyRuntimeService
+            from lava.proc.clp.nsm import models as clp_models
+            from lava.proc.graded import models as graded_models
     except ImportError as error:
         raise NotInstalledError(f"Lava does not load ({error}); install it with: {_INSTALL}") from error
 
@@ -354,7 +364,45 @@ def _to_shape(shape: Shape) -> Callable[[Array], Array]:
     return lambda frame: frame.reshape(shape)
 
 
+def _of_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of a number, for arrays of one element too."""
+    return lambda value, *options, **named: function(np.asarray(value).item(), *options, **named)
+
+
+def _with_a_number(run_spk: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A timestep of Lava's Allocator, that sees its only counter without an axis."""
+
+    def run(model: Any) -> None:
+        counter = model.next_alloc_id
+        model.next_alloc_id = counter.reshape(())  # a view, which the timestep counts up in place
+        try:
+            run_spk(model)
+        finally:
+            model.next_alloc_id = counter
+
+    return run
+
+
+class _NoMemberError(AssertionError, AttributeError):
+    """What Lava raises, that ``hasattr`` understands."""
+
+
+def _with_absent_members(find: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+    """A collection's search for a member by name."""
+
+    def member(collection: Any, name: str) -> Any:
+        try:
+            return find(collection, name)
+        except AssertionError as error:
+            raise _NoMemberError(*error.args) from None
+
+    return member
+
+
 if not TYPE_CHECKING:
+    Collection.__getattr__ = _with_absent_members(Collection.__getattr__)
+    graded_models.inv_sqrt = _of_numbers(graded_models.inv_sqrt)
+    clp_models.PyAllocatorModel.run_spk = _with_a_number(clp_models.PyAllocatorModel.run_spk)
     ReshapePort.get_transform_func_fwd = lambda port: _to_shape(port.shape)
     ReshapePort.get_transform_func_bwd = lambda port: _to_shape(port.old_shape)
     AbstractProcess._runtime = None  # a Process whose arguments were refused has none, for which its __del__ asks

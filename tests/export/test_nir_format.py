@@ -2,6 +2,7 @@
 itself is refused.
 """
 
+import itertools
 import resource
 
 import h5py
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from pascal_nm.errors import FileError
-from pascal_nm.export import from_nir, read_nir, write_nir
+from pascal_nm.export import chain, from_nir, read_nir, untrusted, write_nir
 from pascal_nm.export.nir_format import read_any
 from pascal_nm.export.unrolled import write_unrolled
 from pascal_nm.export.untrusted import read_raw
