@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pascal_nm.errors import GraphError
-from pascal_nm.neuron import KEEPING, SENDING, Stage
+from pascal_nm.neuron import KEEPING, LISTENING, SENDING, Stage
 
 
 class Span(NamedTuple):
@@ -67,6 +67,11 @@ class Window:
         """The timesteps in which spikes may leave; empty at the end for a readout."""
         sending = (span for span in self.spans if span.stage in SENDING)
         return next(sending, Span(Stage.EMIT, self.stop, self.stop))
+
+    @property
+    def listening(self) -> range:
+        """The timesteps in which what arrives is heard."""
+        return range(self.start, max((span.stop for span in self.spans if span.stage in LISTENING), default=self.start))
 
     @property
     def keeps(self) -> bool:

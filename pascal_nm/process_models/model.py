@@ -25,6 +25,7 @@ from pascal_nm.process_models.compat import (
 )
 from pascal_nm.process_models.memory import keep_memory
 from pascal_nm.process_models.service import RUN
+from pascal_nm.process_models.timing import Cycle, Rota
 
 
 class Model(PyLoihiProcessModel):
@@ -82,6 +83,28 @@ class Model(PyLoihiProcessModel):
             self.time_step += 1
             self.run_step(self.time_step - 1)
         self.process_to_service.send(LoihiPyRuntimeService.PMResponse.STATUS_DONE)
+
+
+def refuse_unheard(arriving: Array | None, t: int, listens: range, cycle: Rota) -> None:
+    """Refuse what arrives while nobody listens: it would be lost, and the answer wrong.
+
+    Args:
+        arriving: in timestep ``t``; None for nothing.
+        t: the timestep.
+        listens: timesteps of batch 0 in which the Process listens.
+        cycle: how these repeat.
+
+    Raises:
+        TargetError: something arrives.
+    """
+    if arriving is None or not arriving.any():
+        return
+    first, again = (cycle.first, f" of every {cycle.interval}") if isinstance(cycle, Cycle) else (0, "")
+    heard = [f"{step + first}" for step in (listens.start, listens.stop - 1)]
+    raise TargetError(
+        f"something arrives in timestep {t}, and is heard in {' to '.join(dict.fromkeys(heard))}{again} alone, counted "
+        "from 0: send it then, or move the windows (PascNetwork(offset=…) moves those of a network)"
+    )
 
 
 class FramePort(PyOutPortVectorDense):

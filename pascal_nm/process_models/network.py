@@ -127,6 +127,8 @@ class Wiring:
             largest=self.schedule.largest(self.graph, source.name),
             delay=self.schedule.way(projection),
             timing=timing,
+            receive=sending(source, self.schedule) if source.dynamics.injects else None,
+            cycle=self.cycle,
             name=projection.name,
         )
 

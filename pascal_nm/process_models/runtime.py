@@ -396,7 +396,7 @@ def _run_ahead(executable: Any) -> None:
 
 
 def _last_line(text: str) -> str:
-    return text.strip().splitlines()[-1]
+    return text.strip().splitlines()[-1].removeprefix("pascal_nm.errors.TargetError: ")
 
 
 @contextmanager

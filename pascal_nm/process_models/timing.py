@@ -25,14 +25,16 @@ class Cycle(NamedTuple):
         interval: timesteps from one batch to the next, at least the length of the longest window
             (:attr:`pascal_nm.simulation.schedule.Schedule.initiation_interval`).
         batches: how many there are; None for no end.
+        first: the timestep in which the first starts.
     """
 
     interval: int
     batches: int | None = None
+    first: int = 0
 
     def locate(self, t: int, window: range) -> Place | None:
         """The place of timestep ``t`` in a window that is given for batch 0, or None outside."""
-        batch, offset = divmod(t - window.start, self.interval)
+        batch, offset = divmod(t - self.first - window.start, self.interval)
         running = batch >= 0 and (self.batches is None or batch < self.batches)
         return Place(batch, window.start + offset) if running and offset < len(window) else None
 

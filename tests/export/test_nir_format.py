@@ -147,7 +147,7 @@ def test_a_node_that_is_missing_or_renamed_is_named(graph, tmp_path, reader):
     with h5py.File(path, "a") as file:
         file["node/nodes"].move("other", "a")
         del file["node/nodes/input__a"]
-    with pytest.raises(FileError, match="name 'input__a', and it has no such node$"):
+    with pytest.raises(FileError, match=r"name 'input__a', and it has no such node$"):
         reader(path)
 
 
@@ -160,7 +160,9 @@ def test_a_file_is_compressed_only_so_far_that_it_is_read(graph, tmp_path, spare
     convolutions = {f"c{i}": nir.Conv2d((5, 5), zeros, 1, 1, 1, 1, zeros[:, 0, 0, 0]) for i in range(4)}
     edges = list(itertools.pairwise(["input", *convolutions, "output"]))
     chain.write(nir.NIRGraph({**ends, **convolutions}, edges, type_check=False), tmp_path / "zeros.nir")
-    assert all(not node.weight.any() for node in read_raw(tmp_path / "zeros.nir").nodes.values() if hasattr(node, "weight"))
+    assert all(
+        not node.weight.any() for node in read_raw(tmp_path / "zeros.nir").nodes.values() if hasattr(node, "weight")
+    )
     size, arrays = (tmp_path / "zeros.nir").stat().st_size, 4 * zeros.nbytes
     assert size < arrays / 10 if spare == 1 << 26 else arrays / 2 - spare < size < arrays
 

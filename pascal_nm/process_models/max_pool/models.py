@@ -14,7 +14,7 @@ from pascal_nm.network.operators import SumPool2d
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
 from pascal_nm.process_models.max_pool.process import MaxPool
 from pascal_nm.process_models.memory import Record
-from pascal_nm.process_models.model import FramePort, Model, SumPort, zeros
+from pascal_nm.process_models.model import FramePort, Model, SumPort, refuse_unheard, zeros
 from pascal_nm.process_models.timing import Rota
 
 
@@ -56,6 +56,8 @@ class ExtremeModel(Model):
             self.reset()
         if self.timing.receives(t):
             with self.s_in.frame() as spikes:
+                if place is None:
+                    refuse_unheard(spikes, t, self.receive, self.cycle)
                 if spikes is not None and spikes.any():
                     changes = self.change(torch.from_numpy(spikes)).numpy()
                     self.pooled = changes if changes.any() else None

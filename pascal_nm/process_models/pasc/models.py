@@ -12,10 +12,10 @@ from torch import Tensor
 
 from pascal_nm.common.arrays import Array
 from pascal_nm.network.windows import Window
-from pascal_nm.neuron import KEEPING, SENDING, Stage, State
+from pascal_nm.neuron import KEEPING, LISTENING, SENDING, Stage, State
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
 from pascal_nm.process_models.memory import Record
-from pascal_nm.process_models.model import FIXED, FLOATING, Arithmetic, FramePort, Model, SumPort, zeros
+from pascal_nm.process_models.model import FIXED, FLOATING, Arithmetic, FramePort, Model, SumPort, refuse_unheard, zeros
 from pascal_nm.process_models.pasc.process import Pasc
 from pascal_nm.process_models.timing import Place, Rota
 from pascal_nm.simulation.clock import Clock
@@ -55,6 +55,8 @@ class PascModel(Model):
         """Receive, advance the neuron where a window is open, send."""
         place = self.cycle.locate(t, range(self.window.start, self.window.stop))
         with self.a_in.frame() if self.timing.receives(t) else nullcontext() as current:
+            if place is None or self.stage(place) not in LISTENING:
+                refuse_unheard(current, t, self.window.listening, self.cycle)
             spikes = None if place is None else self.advance(place, current)
         if self.timing.sends(t):
             self.s_out.send(spikes)
@@ -63,27 +65,32 @@ class PascModel(Model):
         """One timestep inside a window; the spikes that leave, or None where there are none."""
         if place.t == self.window.start:
             self.begin(place.batch)
-        span = self.window.at(place.t)
-        assert span is not None, "the place is inside the window"
+        stage = self.stage(place)
         if self.quiet and place.t >= self.begun and (arriving is None or not arriving.any()):
             return None
         self.quiet = False
-        spikes = self.step(span.stage, place.t, None if arriving is None else torch.from_numpy(arriving))
+        spikes = self.step(stage, place.t, None if arriving is None else torch.from_numpy(arriving))
         if spikes is None:
             return None
-        if span.stage not in SENDING:
+        if stage not in SENDING:
             if self.record is not None:
                 write(self.record, place.batch, spikes)
             return None
         silent = not spikes.any()
         # A neuron that streams and has not spiked, or has sent its whole change, does not spike
         # until something arrives: what it gets later wakes it.
-        self.quiet = span.stage in KEEPING and (silent or self.window.graded)
+        self.quiet = stage in KEEPING and (silent or self.window.graded)
         if silent:
             return None
         if self.record is not None:
             self.record.write(place.batch, place.t, spikes)
         return spikes
+
+    def stage(self, place: Place) -> Stage:
+        """What its neurons do."""
+        span = self.window.at(place.t)
+        assert span is not None, "the place is inside the window"
+        return span.stage
 
     def begin(self, batch: int) -> None:
         """A window begins: from rest, or with the state that the frame before left."""

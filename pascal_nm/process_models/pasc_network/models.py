@@ -20,9 +20,16 @@ class PascNetworkModel(AbstractSubProcessModel):
 
     def __init__(self, proc: Any) -> None:
         graph = proc.proc_params["graph"]
-        wiring = Wiring(graph, proc.proc_params["batch"], proc.schedule, Cycle(proc.interval), proc.a_in)
+        cycle = Cycle(proc.interval, first=proc.proc_params["offset"])
+        wiring = Wiring(graph, proc.proc_params["batch"], proc.schedule, cycle, proc.a_in)
         for name, process in wiring.processes.items():  # Lava finds them as attributes
             setattr(self, f"process_{name}", process)
         last = graph.counted[-1].name
         wiring.processes[last].s_out.connect(proc.s_out)
-        proc.v.alias(wiring.processes[graph.output.name].v)
+        for layer in proc.layers:
+            process = wiring.processes[layer.name]
+            for var in ("v", "s"):
+                if getattr(layer, var) is not None:
+                    getattr(layer, var).alias(getattr(process, var))
+            if layer.s_out is not None:
+                process.s_out.connect(layer.s_out)

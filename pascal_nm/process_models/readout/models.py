@@ -11,7 +11,7 @@ from pascal_nm import neuron
 from pascal_nm.common.arrays import Array
 from pascal_nm.neuron import State
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
-from pascal_nm.process_models.model import FIXED, FLOATING, Arithmetic, Model, SumPort
+from pascal_nm.process_models.model import FIXED, FLOATING, Arithmetic, Model, SumPort, refuse_unheard
 from pascal_nm.process_models.readout.process import Readout
 from pascal_nm.process_models.timing import Place, Rota
 
@@ -37,7 +37,9 @@ class ReadoutModel(Model):
         """Receive, and add up where a window is open."""
         place = self.cycle.locate(t, self.window)
         with self.a_in.frame() if self.timing.receives(t) else nullcontext() as current:
-            if place is not None:
+            if place is None:
+                refuse_unheard(current, t, self.window, self.cycle)
+            else:
                 self.advance(place, current)
 
     def advance(self, place: Place, current: Array | None) -> None:

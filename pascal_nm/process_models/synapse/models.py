@@ -13,8 +13,9 @@ from pascal_nm.errors import TargetError
 from pascal_nm.network import bounds
 from pascal_nm.network.graph import Projection
 from pascal_nm.process_models.compat import CPU, LavaPyType, LoihiProtocol, implements, requires, tag
-from pascal_nm.process_models.model import FramePort, Model, SumPort
+from pascal_nm.process_models.model import FramePort, Model, SumPort, refuse_unheard
 from pascal_nm.process_models.synapse.process import Synapse
+from pascal_nm.process_models.timing import Rota
 from pascal_nm.simulation.simulate import delivery
 
 
@@ -28,6 +29,8 @@ class SynapseModel(Model):
         super().__init__(proc_params)
         projection: Projection = proc_params["projection"]
         self.largest: int = proc_params["largest"]
+        self.receive: range | None = proc_params["receive"]
+        self.cycle: Rota = proc_params["cycle"]
         self.deliver = delivery(projection, self.carrier(projection, self.largest))
         self.under_way: deque[Array | None] = deque([None] * proc_params["delay"])
 
@@ -52,6 +55,8 @@ class SynapseModel(Model):
         with self.s_in.frame() as spikes:
             if spikes is None or not spikes.any():
                 return None
+            if self.receive is not None and self.cycle.locate(t, self.receive) is None:
+                refuse_unheard(spikes, t, self.receive, self.cycle)
             self.check(spikes)
             return np.asarray(self.deliver(torch.from_numpy(spikes)).numpy())
 

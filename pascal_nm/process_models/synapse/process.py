@@ -7,7 +7,7 @@ from pascal_nm.errors import GraphError
 from pascal_nm.network.graph import Projection
 from pascal_nm.network.operators import Operator, SumPool2d
 from pascal_nm.process_models.compat import AbstractProcess, InPort, OutPort
-from pascal_nm.process_models.timing import EVERY_STEP, Timing
+from pascal_nm.process_models.timing import EVERY_STEP, Cycle, Rota, Timing
 
 
 class Synapse(AbstractProcess):
@@ -29,6 +29,9 @@ class Synapse(AbstractProcess):
         delay: d, timesteps that spikes travel; more than 1 where those of another way are awaited
             (:attr:`pascal_nm.simulation.schedule.Schedule.delays`).
         timing: the timesteps in which frames travel.
+        receive: timesteps of batch 0 in which spikes may arrive: others are an error of the run;
+            None: in all.
+        cycle: how they repeat; None: back to back, for ever.
         name: of the Process.
 
     Raises:
@@ -49,11 +52,21 @@ class Synapse(AbstractProcess):
         largest: int = 1,
         delay: int = 1,
         timing: Timing = EVERY_STEP,
+        receive: range | None = None,
+        cycle: Rota | None = None,
         name: str | None = None,
     ) -> None:
         projection = Projection("source", "target", operator, pool)
         if delay < 1:
             raise GraphError(f"Synapse: spikes travel for 1 timestep or more, not {delay}")
-        super().__init__(projection=projection, largest=largest, delay=delay, timing=timing, name=name)
+        super().__init__(
+            projection=projection,
+            largest=largest,
+            delay=delay,
+            timing=timing,
+            receive=receive,
+            cycle=cycle or Cycle(interval=len(receive or range(1))),
+            name=name,
+        )
         self.s_in = InPort(shape=(batch, *shape_in))
         self.a_out = OutPort(shape=(batch, *projection.output_shape(shape_in)))
