@@ -26,6 +26,7 @@ in a file is silently ignored.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import math
@@ -52,10 +53,11 @@ from pascal_nm.network.operators import Identity, SumPool2d, of_node, pair
 T = TypeVar("T")
 
 _METADATA = "pascal_nm"
-"""Key in the metadata of the whole graph."""
+"""Key in the metadata of the graph, and of each node."""
 
-_FORMAT = 1
-"""Version of the metadata. A reader refuses files of a newer one."""
+_FORMAT = 2
+"""Version of the metadata (docs/nir-spec.md). A reader refuses newer ones. In version 1, a
+node's metadata had no key of its own."""
 
 
 LARGEST = 1 << 26
@@ -146,7 +148,18 @@ def to_nir(graph: Graph) -> nir.NIRGraph:
         "quantization": None if graph.quantization is None else vars(graph.quantization),
         **({} if graph.input_range is None else {"input_range": graph.input_range}),
     }
+    for node in nodes.values():
+        node.metadata = {_METADATA: node.metadata} if node.metadata else {}
     return nir.NIRGraph(nodes, edges, metadata={_METADATA: json.dumps(header)}, type_check=False)
+
+
+def _plain(node: nir.NIRNode, version: int) -> nir.NIRNode:
+    """The node with what our key holds as its metadata; its arrays are not copied."""
+    found = copy.copy(node)
+    found.metadata = node.metadata if version < 2 else node.metadata.get(_METADATA, {})
+    if not isinstance(found.metadata, Mapping):
+        raise GraphError(f"metadata {_METADATA!r} of a node must be a group")
+    return found
 
 
 def _parts(graph: Graph) -> Iterator[tuple[dict[str, nir.NIRNode], list[tuple[str, str]]]]:
@@ -171,14 +184,14 @@ def from_nir(raw: nir.NIRGraph) -> Graph:
         GraphError: it is not a valid network, or a value contradicts another one.
     """
     header = plain.parsed(raw.metadata[_METADATA])
-    if plain.whole(header["format"], "the format", 1) > _FORMAT:
-        raise GraphError(
-            f"its metadata has format {header['format']}; this version reads up to {_FORMAT}: update pascal-nm"
-        )
+    version = plain.whole(header["format"], "the format", 1)
+    if version > _FORMAT:
+        raise GraphError(f"its metadata has format {version}; this version reads up to {_FORMAT}: update pascal-nm")
     pre = header["preprocessing"]
     names = plain.texts(header["populations"], "the populations")
     ends = [plain.texts(pair, "a projection") for pair in plain.entries(header["projections"], "the projections")]
     _check_names(raw, names)
+    raw = nir.NIRGraph({n: _plain(node, version) for n, node in raw.nodes.items()}, raw.edges, type_check=False)
     graph = Graph(
         tuple(_population(name, raw.nodes[name]) for name in names),
         tuple(_projection(raw, ends, i) for i in range(len(ends))),

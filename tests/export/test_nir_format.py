@@ -131,7 +131,7 @@ def test_levels_for_other_readers_that_were_changed_by_hand_are_refused(graph, t
     path = tmp_path / "g.nir"
     write_nir(graph, path)
     with h5py.File(path, "a") as file:
-        file["node/nodes/b/metadata/levels_in"][()] += 1
+        file["node/nodes/b/metadata/pascal_nm/levels_in"][()] += 1
     with pytest.raises(FileError, match="levels_in of node 'b'"):
         read_nir(path)
 

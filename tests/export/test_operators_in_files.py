@@ -130,7 +130,7 @@ def test_arrays_of_a_file_that_are_no_synapses_are_refused_in_one_line(form, fie
     path = tmp_path / "g.nir"
     write_nir(graph_of(FORMS[form][0]), path)
     with h5py.File(path, "a") as file:
-        place = f"node/nodes/a__b/metadata/{field}"
+        place = f"node/nodes/a__b/metadata/pascal_nm/{field}"
         changed = change(np.asarray(file[place][()]))
         del file[place]
         file[place] = changed

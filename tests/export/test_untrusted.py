@@ -240,7 +240,7 @@ def test_levels_are_not_cut_to_whole_numbers(ours, tmp_path):
     copy.write_bytes(ours["pasc-float-avg"].read_bytes())
     with h5py.File(copy, "a") as file:
         name = next(n for n, node in file["node/nodes"].items() if node["type"][()] == b"IF")
-        hostile.put(file, f"node/nodes/{name}/metadata/levels", 2.9)
+        hostile.put(file, f"node/nodes/{name}/metadata/pascal_nm/levels", 2.9)
     with pytest.raises(FileError, match=r"levels of .* must be a whole number"):
         read_nir(copy)
 
