@@ -155,7 +155,7 @@ def test_the_least_of_each_figure_is_marked_for_each_chip(report, page):
             for cells in (re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in table.split("<tr>")[2:])
         }
         expected = rows(chip["schedules"])
-        assert len(expected) == len(shown) > 5
+        assert len(expected) == len(shown) > 3
         for row in expected:
             assert shown[row["name"]] == [key in row["least"] for key in ("dynamic_joules", "total_joules", "seconds")]
         assert {"pipelined" in name for name, marks in shown.items() if marks[0]} == {True, False}
@@ -163,7 +163,7 @@ def test_the_least_of_each_figure_is_marked_for_each_chip(report, page):
 
 def test_the_least_that_is_marked_is_that_of_energy(made, page, pascal):
     said = pascal("energy", made / "model.nir", "--limit", IMAGES, "--chip", "loihi1")[1]
-    said = said.split("which schedule takes the least")[1].replace("\N{NO-BREAK SPACE}", " ")
+    said = said.split("which schedule takes the least")[1].split("\n* the least")[0].replace("\N{NO-BREAK SPACE}", " ")
     marked = [[cell.strip() for cell in line.split("\u2502")[1:-1]] for line in said.splitlines() if "\u2502" in line]
     printed = [[marked[i][column].endswith("*") for column in (1, 2, 5)] for i in range(len(marked)) if marked[i][1]]
     table = page.split("<h3>Which schedule takes the least on Loihi 1</h3>")[1].split("</table>")[0]
