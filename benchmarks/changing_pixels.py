@@ -77,7 +77,7 @@ def main() -> None:
             energies.append(found)
             changed.append(float(made.result.injected[1:].mean()) / graph.input.size)
         rest = microjoules(graph, from_rest(pictures, clip.scale), options.chip)[0]
-        source = made.source_total * 1e6
+        source = made.source_dynamic * 1e6
         print(
             f"{path.name:32}{source:9.1f}{rest:11.1f}"
             + "".join(f"{each:8.1f}" for each in energies)

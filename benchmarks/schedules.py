@@ -59,7 +59,7 @@ def measure(graph, timing, inputs, labels, expected, described, watcher):
         "answer": float(since.mean()),
         "excess": spikes / least - 1,
         "operations": sum(float(layer.operations.mean()) for layer in counted),
-        "energy": sum(layer.total for layer in cost.energy(counted, described)),
+        "energy": sum(layer.dynamic for layer in cost.energy(counted, described)),
         "over_time": (result.answers == labels[:, None]).mean(0).tolist(),
     }
     rates = {name: float(count.mean()) for name, count in expected.counts.items()}

@@ -202,7 +202,7 @@ def joules(graph: Graph, result: RunResult, chip: str) -> dict[str, dict[str, fl
     found = {}
     for name, described in tables.items():
         if name == chip or described.memory is not None:
-            found[f"joules on {name}"] = {e.name: e.total for e in cost.energy(counted, described)}
+            found[f"joules on {name}"] = {e.name: e.dynamic for e in cost.energy(counted, described)}
             found[f"source's joules on {name}"] = cost.source_energy(graph, described)
     return found
 

@@ -190,6 +190,6 @@ def test_a_loader_of_several_inputs_is_taken_everywhere():
     found, expected = pnm.run(net, loader), pnm.run(net, DataLoader(together))
     np.testing.assert_array_equal(found.predictions, expected.predictions)
     assert found.accuracy == np.mean(found.predictions == y.numpy()) and np.isnan(expected.accuracy)
-    assert pnm.energy(net, loader, "loihi2").total > 0
+    assert pnm.energy(net, loader, "loihi2").dynamic > 0
     with pytest.raises(DataError, match=r"\(\(a, b\), y\) of a network of several inputs"):
         pnm.run(net, iter([(a, b, y)]))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pascal_nm.cli.output import joules, percent, say, table
-from pascal_nm.hw_targets.bill import Bill
-from pascal_nm.hw_targets.choices import Choice, figures
+from pascal_nm.hw_targets.choices import Choice, rows
 
 _MARK = "*"
 """Behind the least energy and time of a chip."""
@@ -22,11 +21,15 @@ def show(found: Mapping[str, Sequence[Choice]], one: str) -> None:
     """
     columns = ("schedule", "dynamic", "total", "source / it", "steps", "ms", "operations", "updates", "messages")
     several = len(found) > 1
-    rows = [[*([chip] * several), *row] for chip, choices in found.items() for row in _rows(choices)]
+    cells = [
+        [*([chip] * several), *_row(row)]
+        for chip, choices in found.items()
+        for row in rows(each.summary() for each in choices)
+    ]
     table(
         f"which schedule takes the least: mean of {'a' if one == 'frame' else 'an'} {one}",
         (*(["chip"] * several), *columns),
-        rows,
+        cells,
     )
     say(
         f"{_MARK} the least, of {one}s one at a time and of pipelined ones; totals as far as they are known; source / "
@@ -42,46 +45,17 @@ def show(found: Mapping[str, Sequence[Choice]], one: str) -> None:
                 say(f"{chip}, {each.timing}: stopped when {percent(final)} of the answers were final")
 
 
-def _bills(choices: Sequence[Choice]) -> Iterator[tuple[str, Bill]]:
-    for each in choices:
-        if each.bill is not None:
-            yield str(each.timing), each.bill
-        if each.following is not None:
-            yield f"{each.timing}, pipelined", each.following
-
-
-def _rows(choices: Sequence[Choice]) -> list[list[object]]:
-    bills = list(_bills(choices))
-    final = [bill for _, bill in bills if bill.result.exact.all()]
-    least = {
-        (kind, column): min((of(b) for b in final if b.pipelined is kind), default=0.0)
-        for kind in (False, True)
-        for column, of in _COMPARED.items()
-    }
+def _row(row: Mapping[str, Any]) -> list[object]:
+    mark = {key: _MARK for key in row["least"]}
+    total, seconds = row["total_joules"], row["seconds"]
     return [
-        _row(name, bill, {column: bool(of(bill) == least[bill.pipelined, column]) for column, of in _COMPARED.items()})
-        for name, bill in bills
-    ]
-
-
-_COMPARED: dict[str, Callable[[Bill], float]] = {
-    "dynamic": lambda bill: bill.total,
-    "total": lambda bill: math.inf if bill.whole is None else bill.whole,
-    "ms": lambda bill: math.inf if bill.seconds_between_answers is None else bill.seconds_between_answers,
-}
-"""Columns whose least is marked."""
-
-
-def _row(name: str, bill: Bill, least: Mapping[str, bool]) -> list[object]:
-    found = figures(bill)
-    return [
-        name.replace(" ", "\N{NO-BREAK SPACE}"),
-        joules(bill.total) + _MARK * least["dynamic"],
-        "" if bill.whole is None else joules(bill.whole) + _MARK * least["total"],
-        f"{found['source_over']:.3g}",
-        f"{found['timesteps']:.4g}",
-        "" if found["seconds"] is None else f"{1e3 * found['seconds']:.3g}{_MARK * least['ms']}",
-        *(_short(found[event]) for event in ("operations", "updates", "messages")),
+        row["name"].replace(" ", "\N{NO-BREAK SPACE}"),
+        joules(row["dynamic_joules"]) + mark.get("dynamic_joules", ""),
+        "" if total is None else joules(total["value"]) + mark.get("total_joules", ""),
+        f"{row['source_over']:.3g}",
+        f"{row['timesteps']:.4g}",
+        "" if seconds is None else f"{1e3 * seconds:.3g}{mark.get('seconds', '')}",
+        *(_short(row[event]) for event in ("operations", "updates", "messages")),
     ]
 
 

@@ -14,14 +14,16 @@ import typer
 from rich.markup import escape
 
 from pascal_nm import data, training
-from pascal_nm.cli import options
-from pascal_nm.cli.output import joules, note, percent, print_json, progress, say, table
+from pascal_nm.cli import energy, options
+from pascal_nm.cli.output import note, percent, print_json, progress, say, span, table
 from pascal_nm.cli.outputs import Writes
 from pascal_nm.cli.train import train_network
+from pascal_nm.data import Dataset
 from pascal_nm.errors import FileError, NotInstalledError
 from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.hw_targets import chip as chips
-from pascal_nm.hw_targets import cost, evaluation, find
+from pascal_nm.hw_targets import evaluation, find
+from pascal_nm.hw_targets.bill import Bill, Priced
 from pascal_nm.hw_targets.evaluation import Evaluation
 from pascal_nm.network.quantization import quantize
 from pascal_nm.source.verification import Verification
@@ -79,22 +81,23 @@ def demo(
         with progress(f"verifying {name}") as update:
             verification, result = evaluation.verify(source, reference, program, test_data, progress=update)
         rows.append(_Row(name, verification, result, program.graph.is_integer))
-    chip = chips.load(_CHIP)
-    spent = sum(layer.total for layer in cost.energy(rows[-1].evaluation.events, chip))
+    (priced,) = Priced.on(graph, {_CHIP: chips.load(_CHIP)})
+    bill = energy.counted(priced, test_data)[_CHIP]
     seconds = time.perf_counter() - start
     if as_json:
         targets = [{"target": row.name} | row.found for row in rows]
-        price = {"chip": chip.name, "joules_per_image": spent, "seconds": seconds}
-        print_json({"targets": targets, **price, "targets_not_installed": list(missing)})
+        said = bill.summary()
+        price = {key: said[key] for key in ("chip", "dynamic_joules_per_image", "energy", "not_known")}
+        print_json({"targets": targets, **price, "seconds": seconds, "targets_not_installed": list(missing)})
     else:
-        _show(rows, spent, chip.name, seconds)
+        _show(rows, bill, test_data, seconds)
         for target, reason in missing.items():
             say(f"without {target}: {escape(reason)}")
     if not all(row.verification.equal for row in rows):
         raise typer.Exit(1)
 
 
-def _show(rows: list[_Row], cost: float, chip: str, seconds: float) -> None:
+def _show(rows: list[_Row], bill: Bill, images: Dataset, seconds: float) -> None:
     first, last = rows[0].found, rows[-1]
     columns = ("target", "compared with", "accuracy", "mismatching\npredictions", "differing\ncounts")
     table(
@@ -107,9 +110,9 @@ def _show(rows: list[_Row], cost: float, chip: str, seconds: float) -> None:
         "predictions of the float network"
     )
     say(
-        f"dynamic energy on {chip}: {joules(cost)} an image, {last.evaluation.schedule.steps} timesteps; "
-        "`pascal-nm energy` shows each layer"
+        f"{energy.headline(bill, images)}, {span(bill.result.timesteps)} timesteps; `pascal-nm energy` shows each layer"
     )
+    energy.say_unknown(bill, bill.chip.name)
     checks = [row.verification for row in rows]
     if all(check.exact for check in checks):
         word = (

@@ -102,7 +102,7 @@ def energy(
     graph = options.completed(graph, data, quantized=any(chip.widths for chip in described.values()))
     kept = frames is not None
     runs = Priced.on(graph, described, objective, pipelined=pipelined, frames=kept, refused=refused)
-    found = {name: bill for each in runs for name, bill in _bills(each, data, threshold).items()}
+    found = {name: bill for each in runs for name, bill in counted(each, data, threshold).items()}
     bills = {name: found[name] for name in names if name in found}
     name, first = next(iter(bills.items()))
     unable = {name: str(error) for name, error in (refused or {}).items()}
@@ -156,7 +156,8 @@ def chip_names(given: list[str]) -> list[str]:
     return list(dict.fromkeys(n for name in given for n in (chips.available() if name == ALL else [name])))
 
 
-def _bills(priced: Priced, data: Shown, threshold: float) -> dict[str, Bill]:
+def counted(priced: Priced, data: Shown, threshold: float = 0.0) -> dict[str, Bill]:
+    """The bills of a run, behind a progress bar."""
     with progress(f"counting events, {priced.title}") as update:
         return priced.bills(data, threshold=threshold, progress=update)
 
@@ -175,20 +176,19 @@ def _changed(graph: Graph, bills: dict[str, Bill], data: Shown, threshold: float
 
 def _show(bill: Bill, data: Shown, changed: int | None, compared: Mapping[str, list[Choice]], device: Device) -> None:
     """One chip, layer by layer."""
-    described, result, total = bill.chip, bill.result, bill.total
+    described, result, dynamic = bill.chip, bill.result, bill.dynamic
     columns = dict.fromkeys(event.column for event in EVENTS.values() if event.column)
     counts = [_counts(layer.events) for layer in bill.layers]
     rows = [
-        [layer.name, *row, joules(layer.total), percent(layer.total / total)]
+        [layer.name, *row, joules(layer.dynamic), percent(layer.dynamic / dynamic)]
         for layer, row in zip(bill.layers, counts, strict=True)
     ]
     sums = [sum(column) for column in zip(*counts, strict=True)]
-    said = f"[bold]{joules(total)} {_a(data)} in events[/bold] on {described.name}"
-    say(said if bill.whole is None else f"{said}, [bold]{band(bill.whole)} in all[/bold]")
+    say(headline(bill, data))
     table(
         f"{described.name}, {_per(data)}",
         ("layer", *columns, "dynamic", "share"),
-        [*rows, ["all", *sums, joules(total), ""]],
+        [*rows, ["all", *sums, joules(dynamic), ""]],
         total=True,
     )
     which = "" if changed is None else f" of the {bill.graph.quantization} network, whose energy this is"
@@ -213,10 +213,16 @@ def _show(bill: Bill, data: Shown, changed: int | None, compared: Mapping[str, l
         _show_formulas(bill)
 
 
+def headline(bill: Bill, data: Shown) -> str:
+    """Dynamic energy, and the total where it is known, in a line."""
+    said = f"[bold]{joules(bill.dynamic)} {_a(data)} in events[/bold] on {bill.chip.name}"
+    return said if bill.total is None else f"{said}, [bold]{band(bill.total)} in all[/bold]"
+
+
 def _show_parts(bill: Bill, data: Shown) -> None:
     """Energy and time in their parts, and in all."""
     said = f"energy of {_a(data)}: dynamic {band(bill.dynamic)}, static {band(bill.static)}, "
-    say(f"{said}host {band(bill.host)}; total {band(bill.whole)}")
+    say(f"{said}host {band(bill.host)}; total {band(bill.total)}")
     if bill.seconds is not None and bill.placement is not None:
         say(
             f"{band(bill.seconds, milliseconds)} {_a(data)} on {bill.placement.cores:,} cores of "
@@ -229,13 +235,18 @@ def _show_parts(bill: Bill, data: Shown) -> None:
                 f"with the host, which sends {values:,.0f} values and reads {bill.graph.output.size}: "
                 f"{band(bill.with_host, milliseconds)}"
             )
+    say_unknown(bill, "this chip")
+
+
+def say_unknown(bill: Bill, chip: str) -> None:
+    """Name the parts that a chip's file says nothing of, where there are some."""
     if bill.unknown:
-        say(f"not known of this chip, and not in the total: {', '.join(bill.unknown)}")
+        say(f"not known of {chip}, and not in the total: {', '.join(bill.unknown)}")
 
 
 def _show_source(bill: Bill, device: Device) -> None:
     """The source network, on the same table, and on a device that runs such networks."""
-    source, total = bill.source_total, bill.total
+    source, dynamic = bill.source_dynamic, bill.dynamic
     what = (
         "the source network's multiply-accumulates "
         f"{'and memory traffic ' if bill.chip.memory else ''}on the same table"
@@ -243,7 +254,7 @@ def _show_source(bill: Bill, device: Device) -> None:
     if source == 0:
         say(f"{what} cost nothing")
     else:
-        cheaper, factor = ("less", source / total) if total <= source else ("more", total / source)
+        cheaper, factor = ("less", source / dynamic) if dynamic <= source else ("more", dynamic / source)
         hypothetical = "" if bill.placement is None else ": hypothetical, as the chip runs no dense network so"
         say(
             f"in dynamic energy, the spiking network takes {factor:.3g} times {cheaper} than {what}, "
@@ -253,8 +264,8 @@ def _show_source(bill: Bill, device: Device) -> None:
     took, seconds = device.joules(operations), device.seconds(operations)
     line = f"the source network on {device.name}, at the {device.picojoules:.3g} pJ of a multiply-accumulate measured "
     line += f"there with {device.network}: {joules(took)}{'' if seconds is None else ', ' + milliseconds(seconds)}"
-    if bill.whole is not None:
-        less = took / bill.whole
+    if bill.total is not None:
+        less = took / bill.total
         line += f", {less:.3g} times the total above" if less >= 1 else f", 1/{1 / less:.3g} of the total above"
     say(line)
     say(f"{device.name}: {device.covers}; {device.source}")
@@ -276,7 +287,7 @@ def _compare(bills: dict[str, Bill], changed: dict[str, int | None], title: str,
     rows = [
         [
             name,
-            *(_cell(part) for part in (bill.dynamic, bill.static, bill.host, bill.whole)),
+            *(_cell(part) for part in (bill.dynamic, bill.static, bill.host, bill.total)),
             "" if bill.seconds is None else _cell(bill.seconds, _plain) + _every(bill) * bill.pipelined,
             "" if bill.host_seconds is None else _cell(bill.with_host, _plain),
             "" if bill.placement is None else bill.placement.cores,
@@ -284,14 +295,16 @@ def _compare(bills: dict[str, Bill], changed: dict[str, int | None], title: str,
         for name, bill in bills.items()
     ]
     table(title, columns, rows)
+    for name, bill in bills.items():
+        say_unknown(bill, name)
     columns = ["chip", "accuracy", "source network", "source over spiking", "where the dynamic energy goes"]
     rows = [
         [
             name,
             (percent(bill.result.accuracy) if bill.result.labelled else "")
             + ("" if changed[name] is None else f"\n{changed[name]:,} changed"),
-            joules(bill.source_total),
-            f"{bill.source_total / bill.total:.3g}",
+            joules(bill.source_dynamic),
+            f"{bill.source_dynamic / bill.dynamic:.3g}",
             "\n".join(_goes(bill)),
         ]
         for name, bill in bills.items()
@@ -358,7 +371,7 @@ def _figures(described: Chip) -> str:
 def _draw(bill: Bill, about: str, data: Shown, path: Path) -> None:
     if isinstance(data, Frames):
         title = f"{about}\n{len(data):,} frames of {data.name}, {bill.graph.timing}"
-        joules_by_frame = bill.joules_by_image, bill.source_total
+        joules_by_frame = bill.joules_by_image, bill.source_dynamic
         frame_words.draw(bill.graph, data, bill.result, title, path, joules_by_frame)
         return
     title = f"{about}\nmean of {len(data):,} images of {data.name}"

@@ -75,7 +75,7 @@ def lags(
     evaluation.check(graph, data)
 
     def joules_of(timed: Graph, result: RunResult) -> float:
-        return sum(layer.total for layer in cost.energy(events.count(timed, result), described))
+        return sum(layer.dynamic for layer in cost.energy(events.count(timed, result), described))
 
     watcher = None if described.core is None else Traffic(mapping.place(graph, described))
     search = Search(graph, graph.taken(data.pixels), joules_of, watcher)

@@ -231,8 +231,9 @@ def energy(
             wait for each other's answers.
 
     Returns:
-        Joules of an image (``total``) by layer and kind of event, seconds, cores, beside the source
-        network's joules (``source_total``).
+        Joules of an image: of its events (``dynamic``) by layer and kind of event, and with static
+        energy and the host (``total``, None where the chip's file does not know them); seconds,
+        cores; and the joules of the source network's operations (``source_dynamic``).
 
     Raises:
         PascalError: an unknown chip, or the network or the data do not fit.

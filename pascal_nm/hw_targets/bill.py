@@ -166,7 +166,7 @@ class Tally:
         for name, chip in self.priced.chips.items():
             answer, interval = self._mean(name)
             bills[name] = Bill(chip, graph, result, self.priced.placement, answer, interval, self.pipelined)
-            if bills[name].total <= 0:
+            if bills[name].dynamic <= 0:
                 raise FileError(f"chip {chip.name} prices every counted event at nothing")
         return bills
 
@@ -232,9 +232,11 @@ class Bill:
 
     def __repr__(self) -> str:
         """The answer in a line; ``layers`` has each layer's part."""
-        images, source = len(self.result.labels), f"the source network, dense, {self.source_total * 1e6:.4g} uJ"
-        whole = "" if self.whole is None else f" (in all {self.whole * 1e6:.4g})"
-        return f"{self.total * 1e6:.4g} uJ an image{whole} on {self.chip.name}, mean of {images:,}; {source}"
+        images, source = len(self.result.labels), f"the source network, dense, {self.source_dynamic * 1e6:.4g} uJ"
+        total = "" if self.total is None else f" (in all {self.total * 1e6:.4g})"
+        return (
+            f"{self.dynamic * 1e6:.4g} uJ an image in events{total} on {self.chip.name}, mean of {images:,}; {source}"
+        )
 
     @cached_property
     def layers(self) -> list[LayerEnergy]:
@@ -242,14 +244,9 @@ class Bill:
         return cost.energy(self.result.events, self.chip)
 
     @cached_property
-    def total(self) -> float:
-        """Joules of an image's events: its dynamic energy."""
-        return sum(layer.total for layer in self.layers)
-
-    @cached_property
     def dynamic(self) -> Band:
-        """The same with its range."""
-        return self._band(lambda chip: sum(layer.total for layer in cost.energy(self.result.events, chip)))
+        """Joules of an image's events."""
+        return self._band(lambda chip: sum(layer.dynamic for layer in cost.energy(self.result.events, chip)))
 
     @cached_property
     def static(self) -> Band | None:
@@ -293,7 +290,7 @@ class Bill:
         return Band.sum(each for each in (waiting, power.times(seconds)) if each is not None)
 
     @cached_property
-    def whole(self) -> Band | None:
+    def total(self) -> Band | None:
         """Joules of an image: dynamic, static and, where it is known, the host's.
 
         None where static energy is not known.
@@ -332,7 +329,7 @@ class Bill:
 
     @cached_property
     def joules_by_image(self) -> Array:
-        """Joules of each image or frame, (N,)."""
+        """Joules of the events of each image or frame, (N,)."""
         return cost.by_image(self.result.events, self.chip, len(self.result.labels))
 
     @cached_property
@@ -346,8 +343,8 @@ class Bill:
         return events.dense_operations(self.graph)
 
     @property
-    def source_total(self) -> float:
-        """Joules of an image in the source network."""
+    def source_dynamic(self) -> float:
+        """Joules of an image in the source network, by the same table: of its operations alone."""
         return sum(self.source.values())
 
     @cached_property
@@ -372,9 +369,9 @@ class Bill:
 
     @property
     def over_plain(self) -> float | None:
-        """Energy with PASC neurons over that with plain ones; None where these cost nothing."""
-        plain = sum(layer.total for layer in self.plain_layers)
-        return self.total / plain if plain else None
+        """Dynamic energy with PASC neurons over that with plain ones; None where that is none."""
+        plain = sum(layer.dynamic for layer in self.plain_layers)
+        return self.dynamic / plain if plain else None
 
     @property
     def work_over_plain(self) -> float | None:
@@ -410,14 +407,14 @@ class Bill:
             "memory": self.chip.memory_traffic,
             "timesteps": float(self.result.timesteps.mean()),
             "accuracy": self.result.accuracy if self.result.labelled else None,
-            "joules_per_image": self.total,
+            "dynamic_joules_per_image": self.dynamic,
             "energy": {
                 name: None if band is None else band.summary()
                 for name, band in (
                     ("dynamic", self.dynamic),
                     ("static", self.static),
                     ("host", self.host),
-                    ("total", self.whole),
+                    ("total", self.total),
                 )
             },
             "not_known": self.unknown,
@@ -427,7 +424,7 @@ class Bill:
             "seconds_range": None if self.seconds is None else self.seconds.summary(),
             "host_seconds": None if self.host_seconds is None else self.host_seconds.summary(),
             "seconds_with_host": None if self.with_host is None else self.with_host.summary(),
-            "source_network_joules_per_image": self.source_total,
+            "source_network_joules_per_image": self.source_dynamic,
             "source_network_on_a_device": None if device is None else self._beside(device),
             "shares": self.shares,
             "neurons": {
@@ -438,7 +435,7 @@ class Bill:
             "layers": [
                 {
                     "name": layer.name,
-                    "joules": layer.total,
+                    "joules": layer.dynamic,
                     "joules_by_event": dict(layer.joules),
                     "source_network_joules": self.source[layer.name],
                     "events": layer.events.means(),

@@ -7,7 +7,8 @@ closed form; others, and frames whose state is kept, are stepped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,17 +58,65 @@ def figures(bill: Bill) -> dict[str, Any]:
     """What one row of the comparison says, mean of an image; of the pipelined, of an interval."""
     layers, plan = bill.result.events, bill.result.schedule
     return {
-        "joules": bill.total,
-        "total_joules": None if bill.whole is None else bill.whole.summary(),
+        "dynamic_joules": bill.dynamic,
+        "total_joules": None if bill.total is None else bill.total.summary(),
         "seconds_with_host": None if bill.with_host is None else bill.with_host.summary(),
         "exact": float(bill.result.exact.mean()),
-        "source_over": bill.source_total / bill.total,
+        "source_over": bill.source_dynamic / bill.dynamic,
         "timesteps": plan.initiation_interval if bill.pipelined else float(bill.result.timesteps.mean()),
         "seconds": bill.seconds_between_answers if bill.pipelined else bill.seconds,
         "operations": sum(float(np.mean(layer.arithmetic)) for layer in layers),
         "updates": sum(float(np.mean(layer.updates + layer.idle)) for layer in layers),
         "messages": sum(float(np.mean(layer.messages)) for layer in layers),
     }
+
+
+_COMPARED = ("dynamic_joules", "total_joules", "seconds")
+"""Figures of which the least is told."""
+
+
+def name(said: Mapping[str, Any]) -> str:
+    """The schedule of what :meth:`Choice.summary` says, with its lags where it has some."""
+    lag = said["lag"]
+    return str(Timing(said["schedule"], lag if isinstance(lag, int) else tuple(lag)))
+
+
+def rows(said: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a comparison: one for each schedule that the chip can run, one for it pipelined.
+
+    Args:
+        said: the choices of one chip, as :meth:`Choice.summary` says them.
+
+    Returns:
+        The figures of each with its ``name`` and, under ``least``, which of dynamic energy, total
+        energy and time are the least: of images one at a time, and of pipelined ones. Runs that
+        were stopped before all answers were final are not compared.
+    """
+    found: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+    shown = []
+    for each in said:
+        if "refused" in each:
+            continue
+        following = each["pipelined"]
+        shown.append({**each, "name": name(each)})
+        found[False].append(shown[-1])
+        if following is not None:
+            shown.append({**following, "name": f"{name(each)}, pipelined"})
+            found[True].append(shown[-1])
+    for alike in found.values():
+        final = [row for row in alike if row["exact"] == 1]
+        least = {key: min((_value(row[key]) for row in final), default=math.inf) for key in _COMPARED}
+        for row in alike:
+            known = (key for key in _COMPARED if row[key] is not None and row["exact"] == 1)
+            row["least"] = [key for key in known if _value(row[key]) == least[key]]
+    return shown
+
+
+def _value(figure: Any) -> float:
+    """A figure, without its range; what is not known is never the least."""
+    if figure is None:
+        return math.inf
+    return float(figure["value"] if isinstance(figure, Mapping) else figure)
 
 
 def timings(graph: Graph) -> list[Timing]:

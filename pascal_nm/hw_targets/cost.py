@@ -72,8 +72,8 @@ class LayerEnergy:
     events: LayerEvents
 
     @property
-    def total(self) -> float:
-        """Joules per image."""
+    def dynamic(self) -> float:
+        """Joules per image of all its events."""
         return sum(self.joules.values())
 
 

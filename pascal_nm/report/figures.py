@@ -16,7 +16,7 @@ from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from pascal_nm.common.units import energy_unit, joules
-from pascal_nm.network.graph import Timing
+from pascal_nm.hw_targets import choices
 from pascal_nm.report.style import COLOURS, KIND_NAMES, KIND_STYLES, NEUTRAL, POPULATION_COLOURS, STAGE_COLOURS
 
 _Report = Mapping[str, Any]
@@ -256,7 +256,7 @@ def _energy(chip: Mapping[str, Any], one: str) -> go.Figure:
     figure = go.Figure()
     for kind, (label, colour, hatch) in KIND_STYLES.items():
         parts = [layer["joules_by_event"].get(kind, 0.0) for layer in layers]
-        if sum(parts) > _SEEN * chip["joules_per_image"]:
+        if sum(parts) > _SEEN * chip["dynamic_joules_per_image"]:
             marker = {"color": colour, "line": {"width": 0}}
             if hatch:
                 marker["pattern"] = {"shape": hatch[0], "size": 6}
@@ -286,7 +286,7 @@ def _chips(report: _Report) -> go.Figure:
     figure = go.Figure()
     names = [chip["chip"] for chip in report["chips"]]
     bars = (
-        ("spiking network", COLOURS[0], [chip["joules_per_image"] for chip in report["chips"]]),
+        ("spiking network", COLOURS[0], [chip["dynamic_joules_per_image"] for chip in report["chips"]]),
         ("source network", NEUTRAL, [chip["source_network_joules_per_image"] for chip in report["chips"]]),
     )
     for name, colour, values in bars:
@@ -351,7 +351,7 @@ def _timesteps(report: _Report) -> go.Figure:
     can = [each for each in report["schedules"] if "refused" not in each]
     for each, colour in zip(can, COLOURS, strict=False):
         places = list(range(1, len(each["accuracy_over_time"]) + 1))
-        label = schedule(each)
+        label = choices.name(each)
         curves = ((label, "accuracy_over_time", "solid"), (f"{label}: certified", "certified_over_time", "dot"))
         for name, key, dash in curves if report["accuracy"] is not None else curves[1:]:
             figure.add_scatter(
@@ -466,12 +466,6 @@ def _frame_layers(report: _Report) -> go.Figure:
     )
     figure.update_yaxes(autorange="reversed", showgrid=False, ticksuffix=" ")
     return _frame_axis(figure, report, max(280, _ROW * len(layers) + 130))
-
-
-def schedule(each: Mapping[str, Any]) -> str:
-    """A schedule's name, with its lags where it has some."""
-    lag = each["lag"]
-    return str(Timing(each["schedule"], lag if isinstance(lag, int) else tuple(lag)))
 
 
 def stages() -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from pascal_nm.common.band import Band
 from pascal_nm.common.units import band, joules, percent
+from pascal_nm.hw_targets import choices
 from pascal_nm.report import figures
 from pascal_nm.report.style import KIND_STYLES
 
@@ -37,9 +38,9 @@ def html(report: Mapping[str, Any], json_name: str) -> str:
         "seconds": _seconds,
         "number": lambda value: f"{round(value):,}",
         "short": lambda value: f"{value:.3g}",
-        "schedule": figures.schedule,
+        "schedule": choices.name,
         "largest": _largest,
-        "by_schedule": _by_schedule,
+        "rows": choices.rows,
     }
     environment.filters |= filters
     return environment.from_string(_text("page.html")).render(
@@ -89,17 +90,6 @@ def _band(part: Mapping[str, float] | None, time: bool = False) -> str:
     return band(
         None if part is None else Band(part["value"], part["least"], part["most"]), _seconds if time else joules
     )
-
-
-def _by_schedule(chip: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row for each schedule that a chip can run, pipelined ones too; the least is marked."""
-    rows: list[dict[str, Any]] = []
-    for each in chip["schedules"]:
-        if "refused" not in each:
-            name, following = figures.schedule(each), each["pipelined"]
-            rows += [each | {"name": name}] + ([following | {"name": f"{name}, pipelined"}] if following else [])
-    least = min((row["joules"] for row in rows), default=None)
-    return [row | {"least": row["joules"] == least} for row in rows]
 
 
 def _largest(layer: Mapping[str, Any]) -> str:

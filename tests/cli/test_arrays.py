@@ -78,7 +78,7 @@ def test_arrays_have_an_energy(pascal, folder, name):
     )["chips"]
     net = read_nir(folder / "model.nir")
     for found, chip in ((cmos, "cmos45_fp32"), (loihi, "loihi2")):
-        assert found["joules_per_image"] == pnm.energy(net, X, chip).total
+        assert found["dynamic_joules_per_image"] == pnm.energy(net, X, chip).dynamic
 
 
 def test_a_network_of_vectors_is_quantized_deployed_mapped_and_executed(pascal, folder, tmp_path):

@@ -216,7 +216,7 @@ def test_energy_adds_up(pascal, trained):
     report = json.loads(out)
     assert code == 0
     total = sum(sum(layer["joules_by_event"].values()) for layer in report["layers"])
-    assert report["joules_per_image"] == pytest.approx(total, rel=1e-12)
+    assert report["dynamic_joules_per_image"] == pytest.approx(total, rel=1e-12)
     assert 4 < report["closed_formulas"]["effective_timesteps"] < 6
     code, out, _ = pascal("energy", trained / "model.nir", "--limit", 40)
     assert code == 0
@@ -624,7 +624,7 @@ def test_a_network_that_is_stopped_is_no_work_of_quantization(pascal, trained, t
 def test_images_that_follow_each_other_are_looked_at_once_in_an_interval(pascal, trained):
     command = ["energy", trained / "model.pt", "--limit", 5, "--schedule", "graded", "--chip", "loihi2"]
     alone, follows = (json.loads(pascal(*command, *more, "--json")[1]) for more in ([], ["--pipelined"]))
-    assert follows["joules_per_image"] < alone["joules_per_image"]
+    assert follows["dynamic_joules_per_image"] < alone["dynamic_joules_per_image"]
     assert follows["seconds_between_answers"] < alone["seconds_between_answers"] == alone["seconds_per_image"]
     assert all(layer["events"]["idle"] == 0 < layer["events"]["updates"] for layer in follows["layers"])
     assert "timesteps from one image to the next: 1, an answer every" in pascal(*command, "--pipelined")[1]
@@ -686,8 +686,8 @@ def test_energy_with_memory_traffic(pascal, trained):
     added = sum(
         layer["joules_by_event"][kind] for layer in counted["layers"] for kind in ("synaptic_memory", "neuron_memory")
     )
-    assert counted["joules_per_image"] == pytest.approx(left_out["joules_per_image"] + added)
-    assert added > left_out["joules_per_image"]
+    assert counted["dynamic_joules_per_image"] == pytest.approx(left_out["dynamic_joules_per_image"] + added)
+    assert added > left_out["dynamic_joules_per_image"]
     assert counted["source_network_joules_per_image"] > left_out["source_network_joules_per_image"]
     loihi = [json.loads(pascal(*command, "loihi1", *option, "--json")[1]) for option in ([], ["--memory"])]
     assert loihi[0] == loihi[1]
@@ -1091,7 +1091,38 @@ def test_a_bill_says_what_it_does_not_know(pascal, trained):
     assert "not known of this chip, and not in the total: the host's readout" in said
     found = json.loads(pascal(*command, "cmos45_int8", "--json")[1])
     assert found["not_known"] == ["static", "host"]
-    assert found["energy"]["total"] is None and found["energy"]["dynamic"]["value"] == found["joules_per_image"]
+    assert found["energy"]["total"] is None and found["energy"]["dynamic"]["value"] == found["dynamic_joules_per_image"]
+
+
+def test_what_is_not_known_is_named_of_several_chips_as_of_one(pascal, trained):
+    command = ["energy", trained / "model.pt", "--limit", 6, "--no-compare"]
+    names = ("loihi1", "loihi2", "cmos45_int8")
+    several = [more for name in names for more in ("--chip", name)]
+    lines = [line for line in pascal(*command, *several)[1].splitlines() if line.startswith("not known")]
+    alone = {name: json.loads(pascal(*command, "--chip", name, "--json")[1])["not_known"] for name in names}
+    together = json.loads(pascal(*command, *several, "--json")[1])["chips"]
+    assert [each["not_known"] for each in together] == list(alone.values())
+    assert alone["loihi1"] and alone["cmos45_int8"] == ["static", "host"]
+    assert lines == [
+        f"not known of {name}, and not in the total: {', '.join(parts)}" for name, parts in alone.items() if parts
+    ]
+
+
+def test_the_demo_prices_an_image_as_energy_does(pascal, trained, tmp_path, monkeypatch):
+    """With messages and hops, static energy and the host."""
+    from pascal_nm.cli import demo
+
+    monkeypatch.setattr(demo, "train_network", lambda *_: load(trained / "model.pt"))
+    monkeypatch.setitem(sys.modules, "lava", None)
+    code, out, _ = pascal("demo", "-o", tmp_path, "--json")
+    found, priced = json.loads(out), json.loads(pascal("energy", tmp_path / "model.nir", "--no-compare", "--json")[1])
+    assert code == 0 and found["targets_not_installed"] == ["lava"]
+    for key in ("chip", "dynamic_joules_per_image", "energy", "not_known"):
+        assert found[key] == priced[key], key
+    assert any(layer["joules_by_event"]["message"] for layer in priced["layers"])
+    said, first = pascal("demo", "-o", tmp_path)[1], pascal("energy", tmp_path / "model.nir", "--no-compare")[1]
+    assert first.splitlines()[0] in said
+    assert "not known of Loihi 1, and not in the total: the host's readout" in said
 
 
 def test_an_interrupted_training_goes_on(tmp_path):

@@ -138,17 +138,17 @@ def test_energy_prices_frame_by_frame_and_every_schedule(pascal, model):
     command = ("energy", model, *GRADED, "--chip", "loihi2")
     found = json.loads(printed(pascal(*command, "--json")))
     joules = found["each_frame"]["joules"]
-    assert len(joules) == FRAMES and np.mean(joules) == pytest.approx(found["joules_per_image"], rel=1e-12)
+    assert len(joules) == FRAMES and np.mean(joules) == pytest.approx(found["dynamic_joules_per_image"], rel=1e-12)
     assert max(joules) == joules[0], "the first frame comes from rest"
     assert found["closed_formulas"] is None and found["accuracy"] is None
     by_name = {(each["schedule"], each["lag"]): each for each in found["schedules"]}
-    assert by_name["graded", 0]["joules"] == found["joules_per_image"]
+    assert by_name["graded", 0]["dynamic_joules"] == found["dynamic_joules_per_image"]
     out = printed(pascal(*command))
     assert f"per frame, mean of {FRAMES} frames of still" in out
     rows = [line for line in out.splitlines() if (line.startswith("│") and "µJ" in line) or "nJ" in line]
     alone, pipelined = ([row for row in rows if ("pipelined" in row) is kind] for kind in (False, True))
     assert [sum("J*" in row for row in each) for each in (alone, pipelined)] == [1, 1]
-    assert by_name["graded", 0]["joules"] == min(each["joules"] for each in by_name.values())
+    assert by_name["graded", 0]["dynamic_joules"] == min(each["dynamic_joules"] for each in by_name.values())
     assert "formulas" not in out
     assert "which schedule" not in printed(pascal(*command, "--no-compare"))
 

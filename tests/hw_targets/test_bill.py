@@ -66,7 +66,7 @@ def test_chips_whose_placements_differ_are_run_apart(graph, digits):
 def test_images_that_follow_each_other_cost_less_and_come_more_often(graph, digits):
     timed = graph.replace(timing=Timing("graded"))
     alone, follows = (energy(timed, digits, "loihi2", pipelined=pipelined) for pipelined in (False, True))
-    assert follows.total < alone.total
+    assert follows.dynamic < alone.dynamic
     assert alone.seconds_between_answers == alone.seconds
     assert follows.seconds_between_answers < alone.seconds < follows.seconds
     assert follows.seconds == pytest.approx(follows.result.schedule.steps * follows.seconds_between_answers, rel=1e-9)
@@ -98,19 +98,28 @@ def test_the_parts_of_a_bill_add_up(graph, digits):
         (priced,) = Priced.on(timed, {"chip": chip}, pipelined=pipelined)
         bill = priced.bills(digits)["chip"]
         sent, seconds, cores = bill.result.injected.mean(), bill.seconds_between_answers, bill.placement.cores
-        assert bill.dynamic == pytest.approx(bill.total, rel=1e-12)
+        assert bill.dynamic == pytest.approx(sum(layer.dynamic for layer in bill.layers), rel=1e-12)
         assert bill.static == pytest.approx((0.2 * bill.placement.chips + 0.002 * cores) * seconds)
         assert bill.static.least == pytest.approx((0.1 * bill.placement.chips + 0.002 * cores) * seconds.least)
         assert bill.host_seconds == pytest.approx(1e-6 * (3 * sent + 7 * 10))
         assert bill.with_host == pytest.approx(seconds + bill.host_seconds)
         waiting = (0.2 * bill.placement.chips + 0.002 * cores) * bill.host_seconds
         assert bill.host == pytest.approx(waiting + 0.030 * bill.placement.chips * bill.with_host)
-        assert bill.whole == pytest.approx(bill.dynamic + bill.static + bill.host)
-        for part in (bill.dynamic, bill.static, bill.host, bill.whole, seconds, bill.host_seconds, bill.with_host):
+        assert bill.total == pytest.approx(bill.dynamic + bill.static + bill.host)
+        for part in (bill.dynamic, bill.static, bill.host, bill.total, seconds, bill.host_seconds, bill.with_host):
             assert part.wide and part.least <= part <= part.most
         said = bill.summary()
-        assert said["energy"]["total"] == {"value": bill.whole, "least": bill.whole.least, "most": bill.whole.most}
-        assert said["joules_per_image"] == said["energy"]["dynamic"]["value"] and said["not_known"] == []
+        assert said["energy"]["total"] == {"value": bill.total, "least": bill.total.least, "most": bill.total.most}
+        assert said["dynamic_joules_per_image"] == said["energy"]["dynamic"]["value"] and said["not_known"] == []
+
+
+def test_a_bill_says_in_a_line_what_of_it_is_events_and_what_is_all(graph, digits):
+    bill = energy(graph, digits, "loihi1")
+    assert bill.total == pytest.approx(bill.dynamic + bill.static + bill.host) and bill.total > 2 * bill.static > 0
+    line = f"{bill.dynamic * 1e6:.4g} uJ an image in events (in all {bill.total * 1e6:.4g}) on Loihi 1"
+    assert repr(bill).startswith(line) and f"dense, {bill.source_dynamic * 1e6:.4g} uJ" in repr(bill)
+    unknown = energy(graph, digits, "cmos45_int8")
+    assert unknown.total is None and "in all" not in repr(unknown)
 
 
 def figure(value, least=None, most=None):
@@ -124,7 +133,7 @@ def test_the_ends_of_a_band_are_those_of_the_chip_at_its_ends(graph, digits):
     for end in ("least", "most"):
         (priced,) = Priced.on(graph, {"chip": chip.at(end)}, "cores")
         other = priced.bills(digits)["chip"]
-        assert getattr(bill.dynamic, end) == pytest.approx(other.total, rel=1e-12)
+        assert getattr(bill.dynamic, end) == pytest.approx(other.dynamic, rel=1e-12)
         assert getattr(bill.seconds, end) == pytest.approx(other.seconds, rel=1e-12)
         assert getattr(bill.static, end) == pytest.approx(other.static, rel=1e-12)
 
@@ -133,12 +142,12 @@ def test_what_is_not_known_is_named_and_not_added(graph, digits):
     chip = dataclasses.replace(chips.load("loihi1"), static=None, host=None)
     (priced,) = Priced.on(graph, {"chip": chip}, "cores")
     bill = priced.bills(digits)["chip"]
-    assert (bill.static, bill.host, bill.whole, bill.unknown) == (None, None, None, ["static", "host"])
+    assert (bill.static, bill.host, bill.total, bill.unknown) == (None, None, None, ["static", "host"])
     half = dataclasses.replace(chip, static=chips.Static(figure(50)), host=chips.Host(figure(1)))
     (priced,) = Priced.on(graph, {"chip": half}, "cores")
     bill = priced.bills(digits)["chip"]
     assert bill.unknown == ["the host's readout", "the host's power"]
-    assert bill.whole == pytest.approx(bill.total + bill.static + 0.05 * bill.placement.chips * bill.host_seconds)
+    assert bill.total == pytest.approx(bill.dynamic + bill.static + 0.05 * bill.placement.chips * bill.host_seconds)
 
 
 def test_compartments_of_a_neuron_are_all_updated(graph, digits):
@@ -170,10 +179,10 @@ def test_operations_of_a_convolution_cost_what_the_file_says_of_them(graph, digi
 
     usual, less = bill(plain.energy["synaptic_operation"].value, 3), bill(0, 1)
     (priced,) = Priced.on(timed, {"chip": plain})
-    assert usual.total == priced.bills(digits)["chip"].total
+    assert usual.dynamic == priced.bills(digits)["chip"].dynamic
     convolved = sum(float(layer.in_convolutions.mean()) for layer in usual.result.events)
     assert 0 < convolved < sum(float(layer.arithmetic.mean()) for layer in usual.result.events)
     saved = 1e-12 * convolved * plain.energy["synaptic_operation"].value
-    assert usual.total - less.total == pytest.approx(saved, rel=1e-9)
+    assert usual.dynamic - less.dynamic == pytest.approx(saved, rel=1e-9)
     times = [cost.core_seconds(each.result.events, each.chip) for each in (usual, less)]
     assert times[0] - times[1] == pytest.approx(2e-9 * convolved, rel=1e-9)

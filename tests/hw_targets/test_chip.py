@@ -118,7 +118,7 @@ def test_energy_is_events_times_figures(graph, seed):
             + 23.6 * layer.multiply_accumulates
             + 3 * (81.0 * layer.updates + 52.0 * layer.idle)  # compartments
         )
-        assert priced.total == close(expected)
+        assert priced.dynamic == close(expected)
 
 
 def one_spike():
@@ -258,7 +258,7 @@ def test_shares_say_where_all_the_energy_goes(graph, seed, name):
     shares = cost.shares(layers)
     assert sum(shares.values()) == close(1)
     assert set(shares) <= set(cost.KINDS)
-    total = sum(layer.total for layer in layers)
+    total = sum(layer.dynamic for layer in layers)
     for kind, share in shares.items():
         assert share * total == close(sum(layer.joules[kind] for layer in layers))
 
@@ -475,7 +475,7 @@ def test_a_mutated_file_is_refused_in_a_line_or_prices_a_run_in_finite_numbers(f
             bill.Priced.on(graph, {"mutated": described})
         except TargetError as error:
             assert "\n" not in str(error), text
-        figures = [layer.total for layer in cost.energy(layers, described)]
+        figures = [layer.dynamic for layer in cost.energy(layers, described)]
         figures += [*cost.source_energy(graph, described).values(), cost.core_seconds(layers, described)]
         assert all(0 <= figure < 1e9 for figure in figures), text
     assert files / 20 < read < files, "both are tried"

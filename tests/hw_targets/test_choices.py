@@ -12,7 +12,7 @@ from pascal_nm.errors import DataError, GraphError, TargetError
 from pascal_nm.hw_targets import chip as chips
 from pascal_nm.hw_targets import fixed_point
 from pascal_nm.hw_targets.bill import Priced
-from pascal_nm.hw_targets.choices import choices, timings
+from pascal_nm.hw_targets.choices import choices, rows, timings
 from pascal_nm.network.graph import Preprocessing, Timing
 from pascal_nm.network.quantization import quantize
 from pascal_nm.simulation import schedule, simulate
@@ -75,7 +75,7 @@ def compare(bill, graph, chip, data, *, pipelined):
         for name in EVENTS:
             if name != "internal":  # counts do not tell how many spikes stayed inside
                 np.testing.assert_array_equal(getattr(layer, name), getattr(expected, name), err_msg=name)
-    assert bill.total == alone.total
+    assert bill.dynamic == alone.dynamic
     np.testing.assert_array_equal(bill.joules_by_image, alone.joules_by_image)
     assert (bill.seconds, bill.seconds_between_answers) == (alone.seconds, alone.seconds_between_answers)
     for name in ("predictions", "timesteps", "injected", "exact"):
@@ -127,6 +127,30 @@ def test_images_are_stepped_only_under_schedules_whose_spikes_do_not_follow_from
         choices(graph, chips.load("cmos45_fp32"), data.load("digits", limit=4))
     timed = [graph.replace(timing=timing) for timing in timings(graph)]
     assert stepped.call_count == sum(not schedule.of(each).waits(each) for each in timed)
+
+
+def figure_row(dynamic, total, seconds, *, exact=1.0, pipelined=None, schedule="pasc"):
+    known = None if total is None else {"value": total, "least": 0.0, "most": 9.0}
+    figures = {"dynamic_joules": dynamic, "total_joules": known, "seconds": seconds, "exact": exact}
+    return figures | {"schedule": schedule, "lag": 0, "pipelined": pipelined}
+
+
+def test_the_least_is_told_of_each_figure_apart_and_of_pipelined_images_apart():
+    following = figure_row(1.0, None, 1.0)
+    said = [
+        figure_row(3.0, 5.0, 2.0, pipelined=following),
+        figure_row(2.0, 6.0, 2.0, schedule="two_phase"),
+        figure_row(0.5, 0.5, 0.5, exact=0.9, schedule="streaming"),
+        {"schedule": "graded", "lag": 0, "refused": "no such spikes"},
+    ]
+    found = {row["name"]: row["least"] for row in rows(said)}
+    assert found == {
+        "pasc": ["total_joules", "seconds"],
+        "pasc, pipelined": ["dynamic_joules", "seconds"],
+        "two_phase": ["dynamic_joules", "seconds"],
+        "streaming, lag 0": [],
+    }
+    assert rows(said[3:]) == [] and rows(said[2:])[0]["least"] == []
 
 
 def test_schedules_that_a_network_cannot_have_are_left_out_with_the_reason():

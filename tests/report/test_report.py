@@ -2,6 +2,7 @@
 a desk and on a phone.
 """
 
+import html
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from pascal_nm.cli.main import main
 from pascal_nm.common.files import sha256
 from pascal_nm.export.nir_format import write_nir
 from pascal_nm.hw_targets import run
+from pascal_nm.hw_targets.choices import rows
 from pascal_nm.network.graph import Timing
 from pascal_nm.search.adaptive import histograms
 from pascal_nm.source.checkpoint import Model, load
@@ -131,13 +133,13 @@ def test_the_bill_is_that_of_energy(made, report, pascal):
     for chip in report["chips"]:
         command = ("energy", made / "model.nir", "--limit", IMAGES, "--chip", chip["name"], "--json")
         bill = json.loads(pascal(*command)[1])
-        assert chip["joules_per_image"] == bill["joules_per_image"]
+        assert chip["dynamic_joules_per_image"] == bill["dynamic_joules_per_image"]
         assert chip["seconds_per_image"] == bill["seconds_per_image"]
         assert chip["schedules"] == bill["schedules"]
         assert [layer["joules_by_event"] for layer in chip["layers"]] == [
             layer["joules_by_event"] for layer in bill["layers"]
         ]
-        assert sum(layer["joules"] for layer in chip["layers"]) == pytest.approx(chip["joules_per_image"])
+        assert sum(layer["joules"] for layer in chip["layers"]) == pytest.approx(chip["dynamic_joules_per_image"])
     loihi, cmos = report["chips"]
     assert cmos["cores"] is None
     operations = sum(layer["events"]["synaptic_operations"] for layer in loihi["layers"])
@@ -145,18 +147,36 @@ def test_the_bill_is_that_of_energy(made, report, pascal):
     assert sum(loihi["cores"]["neurons"]) == sum(layer["neurons"] for layer in report["layers"])
 
 
-def test_the_schedule_that_takes_the_least_is_marked_for_each_chip(report, page):
+def test_the_least_of_each_figure_is_marked_for_each_chip(report, page):
     for chip in report["chips"]:
         table = page.split(f"<h3>Which schedule takes the least on {chip['chip']}</h3>")[1].split("</table>")[0]
-        rows = re.findall(r'<tr( class="least")?><th>(.*?)</th><td>(.*?)</td>', table)
-        names = [name for _, name, _ in rows]
-        priced = [(s["joules"], str(Timing(s["schedule"], s["lag"]))) for s in chip["schedules"] if "refused" not in s]
-        following = [
-            (s["pipelined"]["joules"], f"{s['schedule']}, pipelined") for s in chip["schedules"] if s.get("pipelined")
-        ]
-        assert len(rows) == len(priced) + len(following)
-        (marked,) = [(name, energy) for least, name, energy in rows if least]
-        assert marked[0] == min(priced + following)[1] in names and marked[1].endswith(" (least)")
+        shown = {
+            cells[0]: [cells[column].endswith(" (least)") for column in (1, 2, 5)]
+            for cells in (re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in table.split("<tr>")[2:])
+        }
+        expected = rows(chip["schedules"])
+        assert len(expected) == len(shown) > 3
+        for row in expected:
+            assert shown[row["name"]] == [key in row["least"] for key in ("dynamic_joules", "total_joules", "seconds")]
+        assert {"pipelined" in name for name, marks in shown.items() if marks[0]} == {True, False}
+
+
+def test_the_least_that_is_marked_is_that_of_energy(made, page, pascal):
+    said = pascal("energy", made / "model.nir", "--limit", IMAGES, "--chip", "loihi1")[1]
+    said = said.split("which schedule takes the least")[1].split("\n* the least")[0].replace("\N{NO-BREAK SPACE}", " ")
+    marked = [[cell.strip() for cell in line.split("\u2502")[1:-1]] for line in said.splitlines() if "\u2502" in line]
+    printed = [[marked[i][column].endswith("*") for column in (1, 2, 5)] for i in range(len(marked)) if marked[i][1]]
+    table = page.split("<h3>Which schedule takes the least on Loihi 1</h3>")[1].split("</table>")[0]
+    cells = [re.findall(r"<td>(.*?)</td>", row) for row in table.split("<tr>")[2:]]
+    assert printed == [[row[column].endswith(" (least)") for column in (0, 1, 4)] for row in cells]
+    assert any(map(any, printed))
+
+
+def test_the_page_names_what_is_not_known_of_each_chip(report, page):
+    for chip in report["chips"]:
+        assert chip["not_known"]
+        named = f"Not known of {chip['chip']}, and not in its total: {', '.join(chip['not_known'])}."
+        assert named in html.unescape(page)
 
 
 def test_a_schedule_that_a_network_cannot_have_is_left_out_and_named(made, tmp_path, monkeypatch):
