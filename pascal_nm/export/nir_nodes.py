@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
 import nir
 import numpy as np
-from scipy import sparse
 
 from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.errors import GraphError
@@ -518,14 +517,22 @@ def _cycles(source: str, sources: Mapping[str, list[str]], cutting: set[str]) ->
         GraphError: a cycle that nothing leads to.
         CannotRunError: too many cycles in each other.
     """
+    try:
+        TopologicalSorter(sources).prepare()
+    except CycleError:
+        pass
+    else:
+        return set()
+    from scipy.sparse import csgraph, csr_matrix  # takes longer to load than `inspect` has
+
     names = list(sources)
     place = {name: i for i, name in enumerate(names)}
     cut: set[tuple[str, str]] = set()
     for _ in range(_ROUNDS):
         pairs = [(first, last) for last, heard in sources.items() for first in heard if (first, last) not in cut]
         ends = np.array([(place[first], place[last]) for first, last in pairs], np.int64).reshape(-1, 2)
-        matrix = sparse.csr_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), (len(names),) * 2)
-        _, part = sparse.csgraph.connected_components(matrix, connection="strong")
+        matrix = csr_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), (len(names),) * 2)
+        _, part = csgraph.connected_components(matrix, connection="strong")
         inside = [(first, last) for first, last in pairs if part[place[first]] == part[place[last]]]
         if not inside:
             return cut

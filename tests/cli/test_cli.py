@@ -857,6 +857,8 @@ def test_a_file_of_another_tool_is_run_and_inspected(pascal, tmp_path):
     for dt in ("nan", "0", "-1e-4"):
         refused(pascal("run", tmp_path / "f.nir", "-T", 5, "--dt", dt), "positive and finite")
     refused(pascal("run", tmp_path / "f.nir", "-T", 5, "--dt", 1), "tau of node '1.lif' is 0.001")
+    refused(pascal("run", tmp_path / "f.nir", "-T", 5, "--r-per", "second"), "--r-per takes timestep or unit")
+    refused(pascal("run", tmp_path / "f.nir", "-T", 5, "--current", "old"), "--current takes last or new")
     answers = [
         json.loads(pascal("run", tmp_path / "f.nir", "-T", 5, "--limit", 20, "--target", target, "--json")[1])
         for target in ("torch", "lava")
@@ -868,7 +870,8 @@ def test_a_file_of_another_tool_is_run_and_inspected(pascal, tmp_path):
     report = json.loads(out)
     assert (code, report["weights"], report["problem"]) == (0, 640, None)
     assert {n["name"]: n["sends"] for n in report["nodes"]} == {"input": "64", "fc": "10", "1.lif": "10", "output": ""}
-    raw = nir.NIRGraph(nodes, [*itertools.pairwise(chain), ("1.lif", "fc")], type_check=False)
+    nodes["w"] = nir.Linear(rng.normal(size=(10, 10)))
+    raw = nir.NIRGraph(nodes, [*itertools.pairwise(chain), ("1.lif", "w"), ("w", "1.lif")], type_check=False)
     nir.write(tmp_path / "r.nir", raw)
     if shutil.which("dot"):
         assert pascal("inspect", tmp_path / "f.nir", "--plot", tmp_path / "f.svg")[0] == 0
@@ -876,8 +879,30 @@ def test_a_file_of_another_tool_is_run_and_inspected(pascal, tmp_path):
     else:
         refused(pascal("inspect", tmp_path / "f.nir", "--plot", tmp_path / "f.svg"), "graphviz")
     refused(pascal("inspect", tmp_path / "f.nir", "--plot", tmp_path / "f.jpg"), ".svg or .png")
-    assert "there is a cycle" in json.loads(pascal("inspect", tmp_path / "r.nir", "--json")[1])["problem"]
-    refused(pascal("run", tmp_path / "r.nir", "-T", 5), "r.nir", "recurrent")
+    late = "recurrent: a timestep later arrives w -> 1.lif"
+    assert late in json.loads(pascal("inspect", tmp_path / "r.nir", "--json")[1])["read"]
+    code, out, _ = pascal("run", tmp_path / "r.nir", "-T", 5, "--limit", 20)
+    assert code == 0 and f"read: {late}" in out
+
+
+def test_inputs_that_change_over_time_are_shown_to_a_network_of_another_tool(pascal, tmp_path):
+    nodes = {
+        "input": nir.Input({"input": np.array([4])}),
+        "if": nir.IF(np.full(4, 9999.0), np.full(4, 2.0)),
+        "output": nir.Output({"output": np.array([4])}),
+    }
+    nir.write(tmp_path / "f.nir", nir.NIRGraph(nodes, list(itertools.pairwise(nodes)), type_check=False))
+    x = np.zeros((3, 6, 4), np.float32)
+    x[[0, 1, 2], 2, [1, 3, 0]] = 3
+    np.savez(tmp_path / "x.npz", x=x, y=np.array([1, 3, 0]))
+    refused(pascal("run", tmp_path / "f.nir", "--data", tmp_path / "x.npz"), "say --r-per timestep or --r-per unit")
+    run = ["run", tmp_path / "f.nir", "--data", tmp_path / "x.npz", "--r-per", "unit"]
+    answer = json.loads(pascal(*run, "--json")[1])
+    assert (answer["timesteps"], answer["accuracy"], answer["spikes_per_image"]) == (6, 1.0, 1.0)
+    assert "an entry in each timestep" in answer["inputs"]
+    assert any("adds r x 0.0001 to I and IF" in line for line in answer["read"])
+    refused(pascal(*run, "-T", 7), "the data has 6 timesteps, 7 are to be run")
+    refused(pascal(*run, "--mean", 0, "--std", 1), "changes over time")
 
 
 def test_a_users_own_program_from_pt2_to_answers(pascal, tmp_path):
