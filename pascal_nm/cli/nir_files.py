@@ -16,13 +16,13 @@ from pascal_nm.cli import plots
 from pascal_nm.cli.output import percent, print_json, progress, say, table
 from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.common.files import write_answers
-from pascal_nm.data import Dataset, Frames
+from pascal_nm.data import Dataset, Frames, load_frames
 from pascal_nm.errors import DataError, FileError, GraphError
 from pascal_nm.export import nir_modules, nir_nodes
 from pascal_nm.export.nir_format import OtherNir
 from pascal_nm.export.nir_modules import Per, Reading
 from pascal_nm.export.nir_neuron import Current, Reset
-from pascal_nm.export.nir_nodes import CannotRunError
+from pascal_nm.export.nir_nodes import CannotRunError, Plan
 from pascal_nm.export.profile import Profile
 from pascal_nm.hw_targets import nir_network
 from pascal_nm.hw_targets.evaluation import Evaluation
@@ -116,6 +116,28 @@ def run(file: OtherNir, target: str, data: Dataset, wishes: Wishes, output: Path
         say(f"read: {line}")
 
 
+def sequences(file: OtherNir, frames: str, limit: int | None, dt: float | None) -> Dataset:
+    """The sequences of --frames, each an input that changes over time: pixels of images from 0 to 1, or counts of events.
+
+    Raises:
+        FileError: the graph cannot run.
+        DataError: no frames that it takes, or sequences of different lengths.
+    """
+    if file.profile is not None:
+        raise DataError(f"--frames: {file.path} shows one image for {file.profile.timesteps} timestep(s)")
+    plan = _plan(file, dt)
+    with progress(f"reading {frames}") as update:
+        shown = load_frames(frames, shape=plan.shapes[plan.source], limit=limit, progress=update)
+    parts = list(shown.sequences())
+    if len({len(part) for part in parts}) > 1:
+        raise DataError(
+            f"{shown.name} has sequences of {min(map(len, parts))} to {max(map(len, parts))} frames: of one length, they run"
+        )
+    values = np.stack([part.pixels for part in parts]).astype(np.float32) / np.float32(shown.scale)
+    labels = np.full(len(parts), -1) if shown.labels is None else shown.labels[list(shown.starts)]
+    return Dataset(shown.name, values, labels.astype(np.int64), shown.classes, None)
+
+
 def say_right(result: NirEvaluation | Evaluation, data: Dataset | Frames, how: str) -> None:
     """How many images are right, or that nobody can know it."""
     if result.labelled:
@@ -159,11 +181,15 @@ def _over_time(file: OtherNir, dt: float | None, data: Dataset) -> int | None:
     """
     if file.profile is not None:
         return None
+    plan = _plan(file, dt)
+    return nir_network.over_time(data.shape, plan.shapes[plan.source])
+
+
+def _plan(file: OtherNir, dt: float | None) -> Plan:
     try:
-        plan = nir_nodes.plan(file.raw, dt)
+        return nir_nodes.plan(file.raw, dt)
     except GraphError as error:
         raise FileError(f"{file.path}: {error}") from error
-    return nir_network.over_time(data.shape, plan.shapes[plan.source])
 
 
 def _inputs(

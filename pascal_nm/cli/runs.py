@@ -132,12 +132,15 @@ def run(
         target = "loihi"
     graph = options.load_any(network, mean, std, scale) if deployed is None else deployed.graph
     if isinstance(graph, OtherNir):
-        if (bits, schedule, lag, count, scheduler, plot, frames) != (None, None, None, 1, None, None, None):
+        if (bits, schedule, lag, count, scheduler, plot, threshold) != (None, None, None, 1, None, None, 0):
             raise DataError(
                 "--bits, --schedule, --lag, --workers, --scheduler, "
-                f"--frames and --plot are for networks of this package; {network} is none"
+                f"--threshold and --plot are for networks of this package; {network} is none"
             )
-        images = options.load_data(data_name, limit, image_column, label_column)
+        if frames is None:
+            images = options.load_data(data_name, limit, image_column, label_column)
+        else:
+            images = nir_files.sequences(graph, frames, limit, dt)
         nir_files.run(graph, target, images, wishes, output, as_json=as_json)
         return
     says = (

@@ -905,6 +905,25 @@ def test_inputs_that_change_over_time_are_shown_to_a_network_of_another_tool(pas
     refused(pascal(*run, "--mean", 0, "--std", 1), "changes over time")
 
 
+def test_frames_are_shown_to_a_network_of_another_tool(pascal, tmp_path):
+    shape = (2, 3, 3)
+    nodes = {
+        "input": nir.Input({"input": np.array(shape)}),
+        "if": nir.IF(np.ones(shape), np.full(shape, 0.99)),
+        "output": nir.Output({"output": np.array(shape)}),
+    }
+    nir.write(tmp_path / "f.nir", nir.NIRGraph(nodes, list(itertools.pairwise(nodes)), type_check=False))
+    frames = np.zeros((8, *shape), np.uint8)
+    frames[[1, 2, 6]] = 255
+    np.savez(tmp_path / "two.npz", frames=frames, starts=np.array([0, 4]))
+    run = ["run", tmp_path / "f.nir", "--frames", tmp_path / "two.npz"]
+    answer = json.loads(pascal(*run, "--json")[1])
+    assert (answer["images"], answer["timesteps"], answer["spikes_per_image"]) == (2, 4, 18 * 3 / 2)
+    np.savez(tmp_path / "odd.npz", frames=frames, starts=np.array([0, 3]))
+    refused(pascal(*run[:-1], tmp_path / "odd.npz"), "sequences of 3 to 5 frames")
+    refused(pascal(*run, "--threshold", 1), "--threshold")
+
+
 def test_a_users_own_program_from_pt2_to_answers(pascal, tmp_path):
     module = nn.Sequential(
         nn.Conv2d(1, 3, 3), QCFS(4), nn.AvgPool2d(2), QCFS(3), nn.Flatten(), nn.Linear(27, 10)
