@@ -6,6 +6,8 @@ import json
 import os
 import re
 import struct
+import time
+import types
 import zlib
 
 import numpy as np
@@ -300,3 +302,22 @@ def test_pipes_and_hidden_files_among_streamed_images_are_left_alone(tmp_path):
 def test_a_label_is_a_whole_number_of_any_type(label, found):
     with contextlib.nullcontext() if found else pytest.raises(DataError, match="integer labels"):
         assert dataset.checked_label(label, (), "x") == found
+
+
+def test_a_name_of_the_hub_without_a_network_is_said_at_once(monkeypatch):
+    """Its own packages try five times, for more than a minute."""
+    datasets, client = pytest.importorskip("datasets"), pytest.importorskip("huggingface_hub")
+
+    def no_network(*arguments, **options):
+        raise OSError("no route to host")
+
+    def waits(seconds):
+        raise AssertionError("tries again")
+
+    monkeypatch.setattr(client, "get_session", lambda: types.SimpleNamespace(head=no_network))
+    monkeypatch.setattr(time, "sleep", waits)
+    before = client.constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    for load in (data.load, streaming.load_pair):
+        with pytest.raises(DataError, match=r"no data called 'someone/pets'.*Couldn't reach"):
+            load("someone/pets")
+    assert before == (client.constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE)

@@ -117,7 +117,9 @@ def run(file: OtherNir, target: str, data: Dataset, wishes: Wishes, output: Path
 
 
 def sequences(file: OtherNir, frames: str, limit: int | None, dt: float | None) -> Dataset:
-    """The sequences of --frames, each an input that changes over time: pixels of images from 0 to 1, or counts of events.
+    """The sequences of --frames, each an input that changes over time.
+
+    Pixels of images are from 0 to 1, events are counts.
 
     Raises:
         FileError: the graph cannot run.
@@ -130,9 +132,8 @@ def sequences(file: OtherNir, frames: str, limit: int | None, dt: float | None) 
         shown = load_frames(frames, shape=plan.shapes[plan.source], limit=limit, progress=update)
     parts = list(shown.sequences())
     if len({len(part) for part in parts}) > 1:
-        raise DataError(
-            f"{shown.name} has sequences of {min(map(len, parts))} to {max(map(len, parts))} frames: of one length, they run"
-        )
+        least, most = min(map(len, parts)), max(map(len, parts))
+        raise DataError(f"{shown.name} has sequences of {least} to {most} frames: give those of one length at a time")
     values = np.stack([part.pixels for part in parts]).astype(np.float32) / np.float32(shown.scale)
     labels = np.full(len(parts), -1) if shown.labels is None else shown.labels[list(shown.starts)]
     return Dataset(shown.name, values, labels.astype(np.int64), shown.classes, None)

@@ -24,7 +24,7 @@ import numpy as np
 from pascal_nm.common.arrays import Array
 from pascal_nm.common.batches import batches
 from pascal_nm.common.packages import require
-from pascal_nm.data import arrays, parquet
+from pascal_nm.data import arrays, hub, parquet
 from pascal_nm.data.foreign import shown, told
 from pascal_nm.errors import DataError, first_line
 from pascal_nm.network.graph import Preprocessing
@@ -446,7 +446,8 @@ def _arrays(path: Path, limit: int | None) -> Dataset:
 def _hub(name: str, split: Split) -> _Table:
     datasets = require("datasets")
     try:
-        table = datasets.load_dataset(name, split=split)
+        with hub.datasets():
+            table = datasets.load_dataset(name, split=split)
     except Exception as error:  # network, hub and builder errors of many types
         reason = first_line(error)
         raise DataError(

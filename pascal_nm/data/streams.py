@@ -24,7 +24,7 @@ import numpy as np
 
 from pascal_nm.common.arrays import Array
 from pascal_nm.common.packages import require
-from pascal_nm.data import parquet
+from pascal_nm.data import hub, parquet
 from pascal_nm.data.augmentation import centre_crop, random_crop
 from pascal_nm.data.dataset import (
     TEST_PARTS,
@@ -455,9 +455,9 @@ def _generated(rows: Callable[..., Iterator[dict[str, Any]]], *, shards: list[An
 
 
 def _hub(name: str, image_column: str | None, label_column: str | None) -> dict[str, Stream]:
-    datasets = require("datasets")
     try:
-        builder = datasets.load_dataset_builder(name)
+        with hub.datasets() as datasets:
+            builder = datasets.load_dataset_builder(name)
         if hasattr(builder.config, "fragment_scan_options"):
             # Otherwise pyarrow keeps every row group that it has read of a shard.
             options = require("pyarrow.dataset").ParquetFragmentScanOptions(pre_buffer=False)

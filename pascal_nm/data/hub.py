@@ -1,0 +1,43 @@
+"""Hugging Face's hub, which is asked once whether it is there.
+
+Without a network, its own packages try again for more than a minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pascal_nm.common.packages import require
+
+_SECONDS = 2
+"""For how long an answer is awaited."""
+
+
+@contextmanager
+def datasets() -> Iterator[Any]:
+    """The package ``datasets``; without a network it takes only what is cached, inside the block.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    package, client = require("datasets"), require("huggingface_hub")
+    settings = (package.config, client.constants)
+    before = [each.HF_HUB_OFFLINE for each in settings]
+    offline = not _answers(client)
+    try:
+        for each, was in zip(settings, before, strict=True):
+            each.HF_HUB_OFFLINE = was or offline
+        yield package
+    finally:
+        for each, was in zip(settings, before, strict=True):
+            each.HF_HUB_OFFLINE = was
+
+
+def _answers(client: Any) -> bool:
+    try:
+        client.get_session().head(client.constants.ENDPOINT, timeout=_SECONDS)
+    except Exception:  # of whichever library it takes
+        return False
+    return True
