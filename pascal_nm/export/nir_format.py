@@ -42,10 +42,10 @@ from pascal_nm.common.arrays import Array
 from pascal_nm.common.files import replacing, written_at_once
 from pascal_nm.errors import FileError, GraphError, PascalError, described
 from pascal_nm.export import plain, storage
-from pascal_nm.export.nir_nodes import is_real
+from pascal_nm.export.nir_nodes import LARGEST, is_real
 from pascal_nm.export.plain import Content
 from pascal_nm.export.profile import Profile, preprocessing, profile_of
-from pascal_nm.export.untrusted import read_raw
+from pascal_nm.export.untrusted import NAME, read_raw
 from pascal_nm.network import dynamics
 from pascal_nm.network.graph import Graph, Population, Projection, Quantization, Timing, projection_name
 from pascal_nm.network.operators import Identity, SumPool2d, of_node, pair
@@ -58,10 +58,6 @@ _METADATA = "pascal_nm"
 _FORMAT = 2
 """Version of the metadata (docs/nir-spec.md). A reader refuses newer ones. In version 1, a
 node's metadata had no key of its own."""
-
-
-LARGEST = 1 << 26
-"""The most neurons of a population: some ten times the largest of a VGG-16 on ImageNet images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +84,14 @@ def write_nir(graph: Graph, path: str | Path) -> None:
     """Write ``graph`` to ``path`` as a NIR file; reading it back gives the same graph, bit for bit.
 
     Raises:
-        FileError: the file cannot be written; an existing file is then left as it was.
+        FileError: the file cannot be written, or a name is too long for one; an existing file is
+            then left as it was.
     """
     raw = to_nir(graph)
+    if long := [name for name in raw.nodes if len(name) > NAME]:
+        raise FileError(
+            f"{path} was not written: the name {long[0][:40]!r}… has {len(long[0])} characters, at most {NAME}"
+        )
     with replacing(path) as temporary, written_at_once(temporary) as content:
         storage.write(raw, content)
 

@@ -45,7 +45,7 @@ bytes of the file."""
 NAME = 1000
 """The longest name of a group or array."""
 
-_SECONDS, _BYTES_PER_SECOND = 2, 1 << 26
+_SECONDS, _BYTES_PER_SECOND = 2, 1 << 22
 """Processor time to read a file, and how much of its size takes another second. Files of this
 package take a tenth of it."""
 

@@ -142,10 +142,10 @@ def over_time(given: Shape, wanted: Shape) -> int | None:
     Raises:
         DataError: they are neither.
     """
+    if given != wanted and (given[1:] == wanted or not fits(given, wanted)) and fits(given[1:], wanted):
+        return given[0]
     if fits(given, wanted):
         return None
-    if len(given) > 1 and fits(given[1:], wanted):
-        return given[0]
     raise DataError(f"the network takes inputs of shape {wanted}, the data has {given}")
 
 

@@ -31,7 +31,8 @@ import numpy as np
 from pascal_nm.common.arrays import Array, Shape
 from pascal_nm.errors import FileError, PascalError
 from pascal_nm.export import bundle, c_reference
-from pascal_nm.export.nir_format import LARGEST, read_nir, write_nir
+from pascal_nm.export.nir_format import read_nir, write_nir
+from pascal_nm.export.nir_nodes import LARGEST
 from pascal_nm.hw_targets import spikes, tables
 from pascal_nm.hw_targets.chip import WIDTHS, Width
 from pascal_nm.hw_targets.loihi import Execution

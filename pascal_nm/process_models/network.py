@@ -119,12 +119,13 @@ class Wiring:
         synapse.a_out.connect(self.processes[target.name].a_in)
 
     def _synapse(self, projection: Projection, source: Population, timing: Timing) -> Any:
+        frames = self.schedule.kept or not source.dynamics.injects
         return Synapse(
             projection.operator,
             shape_in=source.shape,
             pool=projection.pool,
             batch=self.batch,
-            largest=self.schedule.largest(self.graph, source.name),
+            largest=self.schedule.largest(self.graph, source.name) if frames else max(1, source.levels),
             delay=self.schedule.way(projection),
             timing=timing,
             receive=sending(source, self.schedule) if source.dynamics.injects else None,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from torch import nn
 
 from pascal_nm.common.arrays import Array
@@ -41,7 +42,8 @@ class NirNetwork:
         batch, cycle = inputs.shape[1], Cycle(timesteps, 1)
         arriving = {name: plan.shapes[sources[0]] for name, sources in plan.sources.items() if sources}
         self._records = {name: Record.create(1, batch, plan.shapes[name]) for name in firing}
-        self._sums = shared_zeros((1, timesteps, batch, *arriving[plan.sink]), inputs.dtype)
+        self._sums = shared_zeros((batch, *arriving[plan.sink]), inputs.dtype)
+        every = as_strided(self._sums, (1, timesteps, *self._sums.shape), (0, 0, *self._sums.strides))
         shown = Cycle(timesteps // len(inputs), len(inputs))
         self.entry: Any = AnalogInput(currents=inputs, cycle=shown, repeat=shown.interval, name=plan.source)
         readout = Readout(
@@ -49,7 +51,7 @@ class NirNetwork:
             window=range(timesteps),
             dtype=inputs.dtype,
             batch=batch,
-            potential=self._sums,
+            potential=every,  # each timestep over the one before
             name=plan.sink,
         )
         processes: dict[str, Any] = {plan.source: self.entry, plan.sink: readout}
@@ -73,8 +75,7 @@ class NirNetwork:
     @property
     def outputs(self) -> Array:
         """Sums at the output node, (B, outputs)."""
-        total = self._sums[0, -1]
-        return np.asarray(total.reshape(len(total), -1))
+        return np.asarray(self._sums.reshape(len(self._sums), -1))
 
     @property
     def counts(self) -> dict[str, Array]:

@@ -147,6 +147,24 @@ def test_a_delay_holds_values_each_for_its_time(steps):
         assert not found[:ago, :, j].any()
 
 
+@pytest.mark.parametrize("field", [np.array(2e-4), np.array([2e-4]), np.full(3, np.float32(2e-4))])
+def test_one_number_delays_everything_in_a_cycle_too(field):
+    nodes = {"add": nir.Scale(ONE), "d": nir.Delay(field)}
+    x = np.zeros((6, 1, 3))
+    x[0] = 1
+    edges = [("input", "add"), ("add", "d"), ("d", "add"), ("add", "output")]
+    np.testing.assert_array_equal(responses(graph(nodes, edges), x)[:, 0, 2], [1, 0, 1, 0, 1, 0])
+    np.testing.assert_array_equal(responses(graph({"d": nir.Delay(field)}), x)[:, 0, 2], [0, 0, 1, 0, 0, 0])
+
+
+def test_neighbours_that_hear_each_other_run_however_many_they_are():
+    names = [f"n{i}" for i in range(150)]
+    chain = list(itertools.pairwise(names))
+    edges = [("input", "n0"), *chain, *((b, a) for a, b in chain), ("n149", "output")]
+    raw = graph({name: nir.Scale(ONE * 0.5) for name in names}, edges)
+    assert len(nir_nodes.plan(raw).late) == 149
+
+
 @pytest.mark.parametrize("steps", [1, 3])
 def test_a_delay_in_a_cycle_is_all_the_delay_of_the_cycle(steps):
     nodes = {"add": nir.Scale(ONE), "d": nir.Delay(np.full(3, steps * 1e-4))}
@@ -199,7 +217,8 @@ def test_any_name_will_do(names):
             graph({"d": nir.Delay(ONE * 1.5e-4)}),
             "delay of node 'd' holds 0.00015, .* whole number of timesteps of 0.0001",
         ),
-        (graph({"d": nir.Delay(-ONE)}), "node 'd' does not fit what reaches it: its delay is -1, into the past"),
+        (graph({"d": nir.Delay(ONE * 2.00002)}), "delay of node 'd' holds 2.00002, which is not a whole number"),
+        (graph({"d": nir.Delay(-ONE)}), "delay of node 'd' is -1, into the past"),
         (graph({"a": nir.Scale(ONE)}, [("input", "a"), ("a", "output"), ("a", "x")]), "unknown node 'x'"),
         (graph({"a": nir.Scale(ONE)}, [("input", "output")]), "no edge leads to node 'a'"),
         (

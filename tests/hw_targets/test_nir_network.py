@@ -111,6 +111,12 @@ def test_inputs_that_change_are_shown_one_in_each_timestep():
     np.testing.assert_allclose(found, x.astype(float).cumsum(1).sum(1), rtol=1e-12)
     with pytest.raises(DataError, match="the data has 5 timesteps, 6 are to be run"):
         NirProgram(raw, 6).run(x)
+    assert nir_network.over_time((1, 3), (3,)) == 1
+    assert nir_network.over_time((3,), (3,)) is None
+    assert nir_network.over_time((1, 8, 8), (64,)) is None
+    assert nir_network.over_time((5, 8, 8), (64,)) == 5
+    with pytest.raises(DataError, match=r"takes inputs of shape \(3,\), the data has \(4,\)"):
+        nir_network.over_time((4,), (3,))
 
 
 def test_bad_use_is_refused():

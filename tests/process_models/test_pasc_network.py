@@ -118,6 +118,32 @@ def test_an_image_that_comes_at_another_time_is_an_error_and_no_answer(graph, ti
         session.run(steps)
 
 
+def test_a_network_that_is_stopped_is_refused(graph):
+    """Its images would run into each other."""
+    with pytest.raises(GraphError, match="runs every image to its end, and this network is stopped after 5"):
+        PascNetwork(graph.replace(timing=Timing("pasc", 0, 5)))
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "message"),
+    [
+        ("float", np.nan, "NaN or an infinite number arrives"),
+        ("integer", 10**6, "1000000 arrives, and its sums are exact for entries of up to"),
+    ],
+)
+def test_currents_that_the_network_is_not_made_for_are_refused(graph, form, value, message):
+    from lava.proc.io.source import RingBuffer as Source
+
+    network = PascNetwork(graph if form == "integer" else networks.for_digits())
+    currents = np.zeros((*network.inp.shape, network.interval), network.graph.dtype)
+    currents[(0,) * len(network.inp.shape)][0] = value
+    source = Source(data=currents)
+    source.s_out.connect(network.inp)
+    tag = "fixed_pt" if form == "integer" else "floating_pt"
+    with pytest.raises(TargetError, match=message), Session(network, tag=tag) as session:
+        session.run(network.interval)
+
+
 def late_neuron():
     return Pasc(
         shape=(3,),

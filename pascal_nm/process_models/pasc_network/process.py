@@ -65,7 +65,7 @@ class PascNetwork(AbstractProcess):
         name: of the Process.
 
     Raises:
-        GraphError: no network is given, or a negative offset.
+        GraphError: no network is given, one that is stopped before its end, or a negative offset.
         FileError: the file cannot be read, or holds no network of this package.
 
     Ports:
@@ -100,6 +100,11 @@ class PascNetwork(AbstractProcess):
             raise GraphError(
                 "PascNetwork takes a network, a Graph or the path of a .nir file, once; "
                 f"it was given {type(given).__name__}" + (" and net_config" if net_config is not None else "")
+            )
+        if given.timing.stop is not None:
+            raise GraphError(
+                f"PascNetwork runs every image to its end, and this network is stopped after {given.timing.stop} "
+                "timesteps: give it without (graph.replace(timing=Timing(graph.timing.schedule, graph.timing.lag)))"
             )
         if offset < 0:
             raise GraphError(f"PascNetwork: the first image comes in timestep 0 or later, not in {offset}")

@@ -70,6 +70,15 @@ class SynapseFloat(SynapseModel):
     s_in = LavaPyType(SumPort, float)
     a_out = LavaPyType(FramePort, float)
 
+    def check(self, spikes: Array) -> None:
+        """Numbers that are none would be silence behind a neuron.
+
+        Raises:
+            TargetError: NaN or infinite numbers.
+        """
+        if spikes.dtype.kind == "f" and not np.isfinite(spikes).all():
+            raise TargetError("Synapse: NaN or an infinite number arrives")
+
     def carrier(self, projection: Projection, largest: int) -> np.dtype[Any]:
         """The type of the weights; int8 ones would wrap."""
         dtype = projection.operator.weight.dtype
