@@ -61,7 +61,7 @@ def main():
     options = parser.parse_args()
     print("| file | reset | nodes | spikes | torch - equations | Lava - equations | counts Lava / torch differ |")
     print("|---|---|---|---|---|---|---|")
-    for path in sorted(options.folder.glob("paper/**/*.nir")):
+    for path in sorted(options.folder.rglob("*.nir")):
         name = path.relative_to(options.folder)
         reset = "subtract" if "subtract" in path.name else "zero"
         try:
@@ -72,6 +72,8 @@ def main():
             continue
         nodes = sum(not isinstance(node, (nir.Input, nir.Output)) for node in raw.nodes.values())
         print(f"| {name} | {reset} | {nodes} | {spikes:,} | {torch_:.1g} | {lava:.1g} | {counts} |", flush=True)
+    if not (options.folder / "paper/01_lif/lif_norse.csv").exists():
+        return
     voltage, spikes, steps = trace(options.folder)
     print(f"lif_norse.nir against lif_norse.csv: voltages differ by up to {voltage:.1g}, spikes in {spikes} of {steps}")
 

@@ -24,14 +24,15 @@ import reader
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="a folder with mnist-test.parquet and cifar10-test.parquet")
+    parser.add_argument("data", type=Path, help="a folder with mnist-test.parquet and cifar10-test.parquet, or digits")
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--networks", type=Path, nargs="+", default=sorted(Path("models").glob("*.pt")))
     options = parser.parse_args()
     print("| network | arithmetic | counts | differ | outputs differ | seconds |\n|---|---|---|---|---|---|")
     for path in options.networks:
         model = checkpoint.load(path)
-        images = data.load(str(options.data / f"{path.name.split('.')[0]}-test.parquet"), "test", limit=options.images)
+        source = options.data / f"{path.name.split('.')[0]}-test.parquet" if options.data.is_dir() else options.data
+        images = data.load(str(source), "test", limit=options.images)
         inputs, graph = model.preprocessing(images.pixels), model.graph()
         forms = [graph] if graph.is_integer else [graph.astype(np.float64), quantize(graph, 8)]
         for form in forms:

@@ -102,6 +102,14 @@ RUNS = {
         r"ResNet-34, ImageNet +loihi2",
     ),
     "nir_files.py": (["--width", 0.02, "--rounds", 1], r"read nir( +[\d.]+){3}\n"),
+    "nir_paper.py": (
+        ["{made}", "--timesteps", 5],
+        r"model\.nir \| zero \| \d+ \| [\d,]+( \| [\de.-]+){2} \| 0 \|\n",
+    ),
+    "spec_reader.py": (
+        ["digits", "--networks", MODEL, "--images", 3],
+        r"model\.pt \| integers \| [\d,]+ \| 0 \| 0 \|",
+    ),
     "quantized_training.py": (
         [MODEL, "{tuned}", "--data", "digits", "--limit", 40, "--steps", 1, "--batch", 8, "--bits", 4],
         r"4-bit( +[\d.]+ %){5} +[-+][\d.]+\n(.|\n)*for 4 bits over a plain one: [\d.]+\n",
@@ -117,7 +125,7 @@ RUNS = {
 
 def test_every_benchmark_and_example_is_run():
     assert set(RUNS) == {path.name for path in (ROOT / "benchmarks").glob("*.py")}
-    assert {path.name for path in (ROOT / "examples").iterdir()} == {"paper_networks.sh", "relu_resnet.py"}
+    assert {path.name for path in (ROOT / "examples").iterdir()} == {"nir", "paper_networks.sh", "relu_resnet.py"}
 
 
 def environment(**more):
@@ -144,14 +152,14 @@ def made(tmp_path_factory):
 @pytest.mark.parametrize("script", RUNS)
 def test_a_benchmark_runs_to_its_end(script, made, tmp_path):
     arguments, printed = RUNS[script]
-    if script.startswith(("lava_", "graded_")) and importlib.util.find_spec("lava") is None:
+    if script.startswith(("lava_", "graded_", "nir_paper")) and importlib.util.find_spec("lava") is None:
         pytest.skip("lava-nc is not installed")
     if script == "c_reference.py" and shutil.which("cc") is None:
         pytest.skip("there is no C compiler")
     authors = os.environ.get("PASCAL_CLONE", "")
     if "{authors}" in arguments and not authors:
         pytest.skip("PASCAL_CLONE names no clone of the authors' repository")
-    places = {name: made / file for name, file in MADE.items()} | {"folder": tmp_path, "authors": authors}
+    places = {name: made / file for name, file in MADE.items()} | {"folder": tmp_path, "made": made, "authors": authors}
     command = [sys.executable, ROOT / "benchmarks" / script, *(str(a).format(**places) for a in arguments)]
     done = subprocess.run(
         list(map(str, command)), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600

@@ -23,6 +23,7 @@ from torch import nn
 from pascal_nm import QCFS, __version__
 from pascal_nm.cli.main import main
 from pascal_nm.common.layer_files import read_levels
+from pascal_nm.errors import NotInstalledError
 from pascal_nm.export.bundle import FILES
 from pascal_nm.export.nir_format import read_nir, write_nir
 from pascal_nm.hw_targets import chip as chips
@@ -1157,7 +1158,14 @@ def test_the_demo_prices_an_image_as_energy_does(pascal, trained, tmp_path, monk
     from pascal_nm.cli import demo
 
     monkeypatch.setattr(demo, "train_network", lambda *_: load(trained / "model.pt"))
-    monkeypatch.setitem(sys.modules, "lava", None)
+    find = demo.find
+
+    def without_lava(target):
+        if target == "lava":
+            raise NotInstalledError("not here")
+        return find(target)
+
+    monkeypatch.setattr(demo, "find", without_lava)
     code, out, _ = pascal("demo", "-o", tmp_path, "--json")
     found, priced = json.loads(out), json.loads(pascal("energy", tmp_path / "model.nir", "--no-compare", "--json")[1])
     assert code == 0 and found["targets_not_installed"] == ["lava"]
