@@ -196,12 +196,12 @@ def test_frames_are_not_shared_among_workers(pascal, model, shared):
     assert "frames follow each other" in err
 
 
-def test_nir_of_other_tools_runs_no_frames(pascal, tmp_path):
+def test_nir_of_other_tools_that_takes_no_images_runs_no_frames(pascal, tmp_path):
     nodes = {"input": nir.Input({"input": np.array([64])}), "output": nir.Output({"output": np.array([64])})}
     nir.write(tmp_path / "foreign.nir", nir.NIRGraph(nodes, [("input", "output")]))
     code, out, err = pascal("run", tmp_path / "foreign.nir", *CLIP)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "--frames" in err
+    assert "frames are images of shape (C, H, W); the network takes (64,)" in err
 
 
 @pytest.fixture(scope="module")
