@@ -6,6 +6,7 @@ import json
 import os
 import re
 import struct
+import sys
 import time
 import types
 import zlib
@@ -321,3 +322,10 @@ def test_a_name_of_the_hub_without_a_network_is_said_at_once(monkeypatch):
         with pytest.raises(DataError, match=r"no data called 'someone/pets'.*Couldn't reach"):
             load("someone/pets")
     assert before == (client.constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE)
+
+
+@pytest.mark.parametrize("load", [data.load, streaming.load_pair])
+def test_a_name_of_the_hub_without_its_package_says_what_to_install(monkeypatch, load):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(DataError, match=r"^datasets is not installed: pip install"):
+        load("someone/pets")

@@ -22,7 +22,7 @@ from pascal_nm.export import nir_modules, nir_nodes
 from pascal_nm.export.nir_format import OtherNir
 from pascal_nm.export.nir_modules import Per, Reading
 from pascal_nm.export.nir_neuron import Current, Reset
-from pascal_nm.export.nir_nodes import CannotRunError, Plan
+from pascal_nm.export.nir_nodes import CannotRunError
 from pascal_nm.export.profile import Profile
 from pascal_nm.hw_targets import nir_network
 from pascal_nm.hw_targets.evaluation import Evaluation
@@ -81,13 +81,14 @@ def run(file: OtherNir, target: str, data: Dataset, wishes: Wishes, output: Path
                 f"{path} was made for {profile.timesteps} timestep(s), and is another network with another number"
             )
     wishes = wishes._replace(reset=wishes.reset or ("subtract" if file.form == "rate" else "zero"))
-    there = _over_time(file, wishes.dt, data)
+    there = _over_time(file, data)
     program = _program(file, target, wishes._replace(timesteps=wishes.timesteps or there))
     shown, how = _inputs(profile, wishes, data, changing=there is not None)
     start = time.perf_counter()
     with progress(f"running on {target}") as update:
         result = nir_network.evaluate(program, data, shown, update)
     seconds = time.perf_counter() - start
+    read = program.reading.words(program.plan)
     if output is not None:
         write_answers(output, result.predictions, result.labels)
     content = {
@@ -100,7 +101,7 @@ def run(file: OtherNir, target: str, data: Dataset, wishes: Wishes, output: Path
         "accuracy": result.accuracy if result.labelled else None,
         "timesteps": program.timesteps,
         "reset": wishes.reset,
-        "read": program.reading.words(program.plan),
+        "read": read,
         "spikes_per_image": sum(result.spikes.values()),
         "spikes_by_node": dict(result.spikes),
         "images_per_second": len(data) / seconds,
@@ -112,24 +113,24 @@ def run(file: OtherNir, target: str, data: Dataset, wishes: Wishes, output: Path
     say_right(result, data, f"on {target} ({_kind(file)}, {steps}, reset: {wishes.reset})")
     say(f"per image: {content['spikes_per_image']:,.0f} spikes; {content['images_per_second']:,.0f} images a second")
     say(f"inputs: {how}")
-    for line in program.reading.words(program.plan):
+    for line in read:
         say(f"read: {line}")
 
 
-def sequences(file: OtherNir, frames: str, limit: int | None, dt: float | None) -> Dataset:
+def sequences(file: OtherNir, frames: str, limit: int | None) -> Dataset:
     """The sequences of --frames, each an input that changes over time.
 
     Pixels of images are from 0 to 1, events are counts.
 
     Raises:
-        FileError: the graph cannot run.
+        FileError: the graph takes no input.
         DataError: no frames that it takes, or sequences of different lengths.
     """
     if file.profile is not None:
         raise DataError(f"--frames: {file.path} shows one image for {file.profile.timesteps} timestep(s)")
-    plan = _plan(file, dt)
+    shape = _input_shape(file)
     with progress(f"reading {frames}") as update:
-        shown = load_frames(frames, shape=plan.shapes[plan.source], limit=limit, progress=update)
+        shown = load_frames(frames, shape=shape, limit=limit, progress=update)
     parts = list(shown.sequences())
     if len({len(part) for part in parts}) > 1:
         least, most = min(map(len, parts)), max(map(len, parts))
@@ -173,22 +174,19 @@ def _program(file: OtherNir, target: str, wishes: Wishes) -> NirProgram:
         raise FileError(f"{file.path}: {error}") from error
 
 
-def _over_time(file: OtherNir, dt: float | None, data: Dataset) -> int | None:
+def _over_time(file: OtherNir, data: Dataset) -> int | None:
     """Timesteps of inputs that change over time; None of images.
 
     Raises:
-        FileError: the graph cannot run.
+        FileError: the graph takes no input.
         DataError: they are no inputs of it.
     """
-    if file.profile is not None:
-        return None
-    plan = _plan(file, dt)
-    return nir_network.over_time(data.shape, plan.shapes[plan.source])
+    return None if file.profile is not None else nir_network.over_time(data.shape, _input_shape(file))
 
 
-def _plan(file: OtherNir, dt: float | None) -> Plan:
+def _input_shape(file: OtherNir) -> Shape:
     try:
-        return nir_nodes.plan(file.raw, dt)
+        return nir_nodes.input_shape(file.raw)
     except GraphError as error:
         raise FileError(f"{file.path}: {error}") from error
 
@@ -229,8 +227,7 @@ def inspect(file: OtherNir, plot: Path | None, *, as_json: bool) -> None:
         plan = nir_nodes.plan(raw)
         order, nodes_of, sources = list(plan.order), plan.nodes, plan.sources
         shapes = {name: sent for name, sent in plan.shapes.items() if name != plan.sink}
-        nir_modules.check_timestep(plan, Reading().step)
-        read = Reading(per=nir_modules.gain_of(plan, Reading())).words(plan)
+        read = nir_modules.resolved(plan, Reading()).words(plan)
     except CannotRunError as error:
         problem = str(error)
     except GraphError as error:

@@ -140,7 +140,7 @@ def run(
         if frames is None:
             images = options.load_data(data_name, limit, image_column, label_column)
         else:
-            images = nir_files.sequences(graph, frames, limit, dt)
+            images = nir_files.sequences(graph, frames, limit)
         nir_files.run(graph, target, images, wishes, output, as_json=as_json)
         return
     says = (

@@ -446,7 +446,7 @@ def _arrays(path: Path, limit: int | None) -> Dataset:
 def _hub(name: str, split: Split) -> _Table:
     datasets = require("datasets")
     try:
-        with hub.datasets():
+        with hub.reached_or_offline():
             table = datasets.load_dataset(name, split=split)
     except Exception as error:  # network, hub and builder errors of many types
         reason = first_line(error)

@@ -16,20 +16,20 @@ _SECONDS = 2
 
 
 @contextmanager
-def datasets() -> Iterator[Any]:
-    """The package ``datasets``; without a network it takes only what is cached, inside the block.
+def reached_or_offline() -> Iterator[None]:
+    """Without a network, the package ``datasets`` takes only what is cached, inside the block.
 
     Raises:
         DataError: it is not installed.
     """
-    package, client = require("datasets"), require("huggingface_hub")
-    settings = (package.config, client.constants)
+    client = require("huggingface_hub")
+    settings = (require("datasets").config, client.constants)
     before = [each.HF_HUB_OFFLINE for each in settings]
     offline = not _answers(client)
     try:
         for each, was in zip(settings, before, strict=True):
             each.HF_HUB_OFFLINE = was or offline
-        yield package
+        yield
     finally:
         for each, was in zip(settings, before, strict=True):
             each.HF_HUB_OFFLINE = was

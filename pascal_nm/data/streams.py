@@ -455,8 +455,9 @@ def _generated(rows: Callable[..., Iterator[dict[str, Any]]], *, shards: list[An
 
 
 def _hub(name: str, image_column: str | None, label_column: str | None) -> dict[str, Stream]:
+    datasets = require("datasets")
     try:
-        with hub.datasets() as datasets:
+        with hub.reached_or_offline():
             builder = datasets.load_dataset_builder(name)
         if hasattr(builder.config, "fragment_scan_options"):
             # Otherwise pyarrow keeps every row group that it has read of a shard.

@@ -40,7 +40,7 @@ class Reading(NamedTuple):
         after_spike: the reset; ``zero`` is NIR's own (to ``v_reset``), ``subtract`` takes
             ``v_threshold`` - ``v_reset`` away.
         per: of ``r`` in ``I`` and ``IF``; None takes what the file leaves no doubt of
-            (:func:`gain_of`).
+            (:func:`resolved`).
         current: of a synapse, that its neuron's potential takes.
     """
 
@@ -172,11 +172,12 @@ class Network(nn.Module):
     Args:
         plan: the graph's.
         nodes: the module of each node, by name; the Input and the Output have none.
+        reading: what was taken for what the file leaves open.
     """
 
-    def __init__(self, plan: Plan, nodes: Mapping[str, nn.Module]) -> None:
+    def __init__(self, plan: Plan, nodes: Mapping[str, nn.Module], reading: Reading) -> None:
         super().__init__()
-        self.plan = plan
+        self.plan, self.reading = plan, reading
         self.modules_in_order = nn.ModuleList(nodes[name] for name in plan.order if name in nodes)
         self.nodes = dict(zip((name for name in plan.order if name in nodes), self.modules_in_order, strict=True))
         self.kept = {source for source, _ in plan.late}
@@ -197,8 +198,8 @@ class Network(nn.Module):
         return self._arrived(self.plan.sink, sent, before.sent), State(after, {name: sent[name] for name in self.kept})
 
     def _arrived(self, name: str, sent: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> Tensor:
-        late = {source for source in self.plan.heard(name, late=True)}
-        arrived = [(before if source in late else sent).get(source) for source in self.plan.sources[name]]
+        late = self.plan.late
+        arrived = [(before if (source, name) in late else sent).get(source) for source in self.plan.sources[name]]
         brought = [value for value in arrived if value is not None]
         if not brought:  # only what comes late, and the first timestep
             x = sent[self.plan.source]
@@ -228,10 +229,20 @@ def to_torch(raw: nir.NIRGraph, reading: Reading | None = None, dtype: torch.dty
     """
     reading = reading or Reading()
     plan = nir_nodes.plan(raw, reading.dt)
-    check_timestep(plan, reading.step)
-    reading = reading._replace(per=gain_of(plan, reading))
+    reading = resolved(plan, reading)
     nodes = {name: _module(plan, name, reading, dtype) for name in plan.nodes if name not in (plan.source, plan.sink)}
-    return Network(plan, nodes)
+    return Network(plan, nodes, reading)
+
+
+def resolved(plan: Plan, reading: Reading) -> Reading:
+    """The reading of a graph, with nothing left open.
+
+    Raises:
+        CannotRunError: a timestep that does not fit the graph's time constants, or an ``r`` that
+            needs ``reading.per``.
+    """
+    _check_timestep(plan, reading.step)
+    return reading._replace(per=_gain_of(plan, reading))
 
 
 def _module(plan: Plan, name: str, reading: Reading, dtype: torch.dtype) -> nn.Module:
@@ -250,7 +261,7 @@ def neurons(network: Network) -> Iterator[tuple[str, Neurons]]:
             yield name, module
 
 
-def gain_of(plan: Plan, reading: Reading) -> Per | None:
+def _gain_of(plan: Plan, reading: Reading) -> Per | None:
     """What ``r`` of ``I`` and ``IF`` nodes stands for.
 
     None where there are none, or it makes no difference. Without ``reading.per``: where every r is
@@ -294,7 +305,7 @@ def membrane(node: Any, reading: Reading) -> Membrane:
     return Membrane(rate, node.v_leak, rate * np.asarray(node.r), **firing, **synapse)
 
 
-def check_timestep(plan: Plan, step: float) -> None:
+def _check_timestep(plan: Plan, step: float) -> None:
     """Refuse timesteps with which the forward Euler method does not stay finite, or means nothing.
 
     Raises:

@@ -220,15 +220,20 @@ def _flatten(fields: Mapping[str, Any], shape: Shape) -> Shape:
     return (*shape[:first], math.prod(shape[first:last]), *shape[last:])
 
 
+def _declared(fields: Mapping[str, Any]) -> Shape:
+    """The shape that an Input or Output says."""
+    return tuple(map(int, np.asarray(fields["shape"]).reshape(-1)))
+
+
 def _output(fields: Mapping[str, Any], shape: Shape) -> Shape:
-    declared = tuple(map(int, np.asarray(fields["shape"]).reshape(-1)))
+    declared = _declared(fields)
     if declared[-len(shape) :] != shape and math.prod(declared) != math.prod(shape):
         raise GraphError(f"it declares the shape {declared}, what reaches it has the shape {shape}")
     return shape
 
 
 def _input(fields: Mapping[str, Any], shape: Shape) -> Shape:
-    declared = tuple(map(int, np.asarray(fields["shape"]).reshape(-1)))
+    declared = _declared(fields)
     if declared != shape:
         raise GraphError(f"it takes the shape {declared}, what reaches it has the shape {shape}")
     return shape
@@ -394,10 +399,6 @@ class Plan(NamedTuple):
         held = sum(math.prod(self.shapes[name]) * int(steps.max()) for name, steps in self.delays.items())
         return held + sum(math.prod(shape) for shape in self.shapes.values())
 
-    def heard(self, name: str, *, late: bool) -> list[str]:
-        """The nodes that a node hears a timestep late, or in the same one."""
-        return [source for source in self.sources[name] if ((source, name) in self.late) == late]
-
 
 def plan(raw: nir.NIRGraph, dt: float | None = None) -> Plan:
     """Check a graph as a whole, and every field of every node.
@@ -468,7 +469,7 @@ def _shapes(
         for name in left:
             known = [n for n in sources[name] if n in shapes]
             if name == source:
-                arriving = tuple(int(n) for n in np.asarray(fields[name]["shape"]).reshape(-1))
+                arriving = _declared(fields[name])
             elif known:
                 arriving = shapes[known[0]]
             else:
@@ -591,6 +592,16 @@ def _checked(name: str, node: Any) -> dict[str, Any]:
         if KINDS[kind].fields[field].positive and not np.min(value) > 0:
             raise GraphError(f"{field} of node {name!r} must be positive")
     return fields
+
+
+def input_shape(raw: nir.NIRGraph) -> Shape:
+    """The shape of one input, as the graph's Input says it.
+
+    Raises:
+        GraphError: there is no such node, or several, or it says none.
+    """
+    name = _end(raw, nir.Input)
+    return _declared(_checked(name, raw.nodes[name]))
 
 
 def _end(raw: nir.NIRGraph, kind: type) -> str:

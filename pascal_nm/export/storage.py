@@ -38,7 +38,7 @@ def write(raw: nir.NIRGraph, content: BytesIO, unless_zero: Set[str] = frozenset
     Args:
         raw: the graph.
         content: where to.
-        unless_zero: fields that are left out of the file where they are 0.
+        unless_zero: such arrays as are left out of the file where they are 0.
     """
     filters = _filters_of(raw)
     nodes = {name: slim(node) for name, node in raw.nodes.items()}
@@ -48,10 +48,8 @@ def write(raw: nir.NIRGraph, content: BytesIO, unless_zero: Set[str] = frozenset
             place = file[f"node/nodes/{name}"]
             for field, array in large(node).items():
                 del place[field]
-                place.create_dataset(field, data=array, **filters[name, field])
-            for field in unless_zero & set(place):
-                if not np.any(place[field][()]):
-                    del place[field]
+                if array.any() or field not in unless_zero:
+                    place.create_dataset(field, data=array, **filters[name, field])
 
 
 def _filters_of(raw: nir.NIRGraph) -> dict[tuple[str, str], dict[str, Any]]:

@@ -93,8 +93,7 @@ class NirProgram:
         self.raw, self.timesteps, self.target, self.dtype = raw, timesteps, target, dtype
         self.network = nir_modules.to_torch(raw, reading, dtype)
         self.plan = self.network.plan
-        reading = reading or Reading()
-        self.reading = reading._replace(per=nir_modules.gain_of(self.plan, reading))
+        self.reading = self.network.reading
         self.input_shape = self.plan.shapes[self.plan.source]
         if target == "lava":
             self._fits_lava()
